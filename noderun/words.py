@@ -1,0 +1,99 @@
+"""Words of a command line: their types, ranges, and what to say when they are wrong."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import types
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+
+class SettingError(ValueError):
+    """What is wrong with the words of a command line, in one sentence for its user."""
+
+
+class Refused(SettingError):
+    """Every word is right, but they cannot work together."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """A condition on a setting, for ``Annotated``; ``words`` complete the sentence "it must be ..."."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def nearest(word: str, known: Iterable[str], stem: str = "") -> str:
+    """The end of a sentence about an unknown word: the nearest right one, else all of them."""
+    choices = sorted(known)
+    near = difflib.get_close_matches(word, choices, n=1)
+    if near:
+        return f"; did you mean '{stem}{near[0]}'?"
+    return f"; there are: {', '.join(choices)}" if choices else ""
+
+
+def as_type(hint: Any, value: Any, key: str) -> Any:
+    """The value as the type that ``hint`` says (int, float, str, bool, Literal, tuple, X | None, Annotated)."""
+    if get_origin(hint) is Annotated:
+        base, condition = get_args(hint)
+        converted = _convert(base, value, key, condition.words)
+        if not condition.holds(converted):
+            raise SettingError(f"{key} must be {condition.words}, not {show(value)}")
+        return converted
+    return _convert(hint, value, key, "")
+
+
+def _convert(hint: Any, value: Any, key: str, words: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (types.UnionType, Union):
+        inner = next(argument for argument in arguments if argument is not type(None))
+        return None if value is None else as_type(inner, value, key)
+    if origin is Literal:
+        if value not in arguments:
+            known = "one of " + ", ".join(map(str, arguments))
+            raise SettingError(f"{key} must be {known}, not {show(value)}{_meant(value, arguments)}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise SettingError(f"{key} must be a list such as [1,2], not {show(value)}")
+        return tuple(as_type(arguments[0], item, key) for item in value)
+    if hint in (Any, types.NoneType):  # a default of null says nothing about the type
+        return value
+    return _scalar(hint, value, key, words)
+
+
+def _scalar(hint: type, value: Any, key: str, words: str) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is float and number and math.isfinite(value):
+        return float(value)
+    if hint is int and number and math.isfinite(value) and value == int(value):
+        return int(value)
+    if hint is str and (number or isinstance(value, str)):
+        return str(value)
+    if hint not in (int, float, str) and isinstance(value, hint):
+        return value
+    names = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", list: "a list"}
+    raise SettingError(f"{key} must be {words or names.get(hint, hint.__name__)}, not {show(value)}")
+
+
+def _meant(value: Any, known: Iterable[Any]) -> str:
+    near = difflib.get_close_matches(str(value), [str(word) for word in known], n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def show(value: Any) -> str:
+    """A value as its user may have typed it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"'{value}'" if isinstance(value, str) else str(value)
+
+
+def flat(nested: Mapping[str, Any], stem: str = "") -> dict[str, Any]:
+    """Nested mappings as one level of dotted keys; an empty mapping has none."""
+    keys: dict[str, Any] = {}
+    for key, value in nested.items():
+        keys |= flat(value, f"{stem}{key}.") if isinstance(value, Mapping) else {f"{stem}{key}": value}
+    return keys
