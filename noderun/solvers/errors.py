@@ -1,0 +1,35 @@
+"""What can go wrong in a solve, each with the solution as far as it got."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+class SolveError(RuntimeError):
+    """A solve that could not reach its end; ``t`` and ``step`` say where, ``solution`` what was reached (else NaN)."""
+
+    status = "failed"
+
+    def __init__(self, message: str, t: float, step: int) -> None:
+        super().__init__(message)
+        self.t, self.step = t, step
+        self.ys: Tensor | None = None  # flat outputs, set by the loop
+        self.solution: object | None = None  # a Solution, set by solve()
+
+
+class NonFiniteDynamics(SolveError):
+    """f returned NaN or infinity where the solve needs a number."""
+
+    status = "nonfinite"
+
+
+class StepUnderflow(SolveError):
+    """The step size that the tolerance asks for is below the resolution of t."""
+
+    status = "underflow"
+
+
+class StepLimit(SolveError):
+    """max_steps attempted steps did not reach the end."""
+
+    status = "step_limit"

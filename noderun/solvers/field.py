@@ -1,0 +1,58 @@
+"""The vector field as a solver sees it: flat, counted, checked, in the caller's autocast state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noderun.solvers.state import Layout
+
+Integrand = list[Tensor]  # what is integrated beside the state at one point, for instance the parameters' vjp
+
+
+class Autocast:
+    """The autocast state where a solve was called: f runs in it, the solver's own arithmetic does not."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.enabled = torch.is_autocast_enabled(device)
+        self.dtype = torch.get_autocast_dtype(device) if self.enabled else None
+
+    def inside(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device, dtype=self.dtype) if self.enabled else nullcontext()
+
+    def outside(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device, enabled=False) if self.enabled else nullcontext()
+
+
+class VectorField:
+    """dy/dt = f(t, y, *args) on flat states [N]; ``nfe`` counts the calls of f."""
+
+    integrand: Integrand | None = None  # at the last point evaluated; None where nothing is integrated beside y
+
+    def __init__(self, f: Callable[..., Any], layout: Layout, args: tuple[Any, ...], autocast: Autocast) -> None:
+        self.f, self.layout, self.args, self.autocast = f, layout, args, autocast
+        self.nfe = 0
+
+    def leaves(self, t: Tensor, y: Tensor) -> list[Tensor]:
+        self.nfe += 1
+        state = self.layout.unflatten(y)
+        if not self.autocast.enabled:
+            return self.layout.leaves(self.f(t, state, *self.args))
+        with self.autocast.inside():
+            return self.layout.leaves(self.f(t, state, *self.args))
+
+    def __call__(self, t: Tensor, y: Tensor, weighted: bool = True) -> Tensor:
+        """dy/dt [N] in y's dtype; ``weighted``: whether this point counts in the integrals beside the state."""
+        leaves = self.leaves(t, y)
+        flat = leaves[0].reshape(-1) if len(leaves) == 1 else torch.cat([leaf.reshape(-1) for leaf in leaves])
+        return flat.to(y.dtype)
+
+    def into(self, out: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None:
+        """The same, written into out [N] without an intermediate copy."""
+        for part, leaf in zip(self.layout.split(out), self.leaves(t, y), strict=True):
+            part.copy_(leaf)

@@ -1,0 +1,68 @@
+"""What every method offers: facts about itself, and one step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from noderun.solvers.field import Integrand, VectorField
+
+
+@dataclass(frozen=True)
+class Info:
+    """Facts about a solver as ``noderun list solver`` shows them; order None means variable."""
+
+    order: int | None
+    adaptive: bool
+    fixed_step: bool
+    implicit: bool
+    reversible: bool
+    symplectic: bool
+    source: str
+    description: str
+
+
+@dataclass
+class Step:
+    """An attempted step from (t, y) by h: the new state, its error estimate, and y in between."""
+
+    t: float
+    h: float
+    y: Tensor  # [N] at t
+    y1: Tensor  # [N] at t + h
+    error: Tensor | None  # [N], detached; None where no estimate was wanted
+    interpolate: Callable[[Sequence[float]], Tensor]  # theta in (0, 1), n of them -> [n, N]
+    quadrature: list[tuple[float, Integrand]] = field(default_factory=list)  # weights include h
+
+
+class Method(ABC):
+    """One way to advance y' = f(t, y) by one step; holds no state: what a solve carries along is its ``work``."""
+
+    name: str
+    info: Info
+    order: int
+    error_order: int  # order of the embedded solution whose distance is the error estimate
+
+    @abstractmethod
+    def start(self, y: Tensor) -> Any:
+        """The work space of one solve: buffers, history, and what is already known at the current state."""
+
+    @abstractmethod
+    def derivative(self, field: VectorField, t: float, y: Tensor, work: Any) -> Tensor:
+        """f(t, y) [N], kept in ``work`` so that the first step does not evaluate it again."""
+
+    @abstractmethod
+    def step(self, field: VectorField, t: float, y: Tensor, h: float, work: Any, estimate: bool) -> Step:
+        """Attempt a step by h (signed); with ``estimate`` also its error."""
+
+    @abstractmethod
+    def accept(self, work: Any) -> None:
+        """The step just made becomes the past."""
+
+    @abstractmethod
+    def restart(self, work: Any) -> None:
+        """The state jumped: forget what was known about it."""

@@ -1,0 +1,106 @@
+"""Explicit Runge-Kutta steps from a Butcher tableau; Hairer, Norsett, Wanner, Solving ODEs I, II.1 and II.4 to II.6."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from noderun.solvers.field import Integrand, VectorField
+from noderun.solvers.method import Info, Method, Step
+from noderun.solvers.stages import Stages, stage_times
+from noderun.solvers.tableau import ButcherTableau
+
+
+class ExplicitRungeKutta(Method):
+    """k_i = f(t + c_i h, y + h sum_j a_ij k_j); y1 = y + h sum_i b_i k_i."""
+
+    def __init__(self, name: str, tableau: ButcherTableau, source: str, description: str) -> None:
+        self.name, self.tableau = name, tableau
+        self.order, self.error_order = tableau.order, tableau.error_order
+        self.info = Info(
+            order=tableau.order,
+            adaptive=tableau.error is not None,
+            fixed_step=True,
+            implicit=False,
+            reversible=False,
+            symplectic=False,
+            source=source,
+            description=description,
+        )
+        fsal, last = tableau.fsal, tableau.stages - 1
+        # Stages that count in integrals beside the state; an FSAL stage counts as the first of the step after.
+        self.weighted = tuple(w != 0 or (fsal and i == last) for i, w in enumerate(tableau.b))
+
+    def start(self, y: Tensor) -> Stages:
+        tableau, work = self.tableau, Stages(self.tableau.stages + len(self.tableau.dense_c), y)
+        rows = (*tableau.a, tableau.b, tableau.error or (), *tableau.dense_a)
+        width = max(len(row) for row in rows)
+        padded = [[*row, *[0.0] * (width - len(row))] for row in rows]
+        work.tensors["weights"] = torch.tensor(padded, dtype=y.dtype, device=y.device)
+        return work
+
+    def derivative(self, field: VectorField, t: float, y: Tensor, work: Stages) -> Tensor:
+        if not work.known:
+            work.evaluate(0, field, stage_times(t, 0.0, (0.0,), y)[0], y, self.weighted[0])
+            work.known = True
+        return work.derivative()
+
+    def step(self, field: VectorField, t: float, y: Tensor, h: float, work: Stages, estimate: bool) -> Step:
+        tableau, s = self.tableau, self.tableau.stages
+        weights = (work.tensors["weights"] * h).unbind()  # rows of a, then b, error, dense_a
+        times = stage_times(t, h, tableau.c, y)
+        # Without an estimate nothing in this step needs an FSAL method's last stage.
+        evaluated = s if estimate or not tableau.fsal else s - 1
+        state = y
+        for i in range(evaluated):
+            if i > 0:
+                state = work.sum(y, weights[i][:i])
+            if i > 0 or not work.known:
+                work.evaluate(i, field, times[i], state, self.weighted[i])
+        work.known, work.complete, work.last = True, False, s - 1 if tableau.fsal and estimate else 0
+        y1 = state if work.last else work.sum(y, weights[s][:s])
+        error = work.error(weights[s + 1][:s]) if estimate else None
+
+        def interpolate(thetas: Sequence[float]) -> Tensor:
+            self.complete(field, t, y, h, work, weights, y1)
+            return self.between(y, h, work, thetas)
+
+        return Step(t, h, y, y1, error, interpolate, self.quadrature(h, work, evaluated))
+
+    def complete(
+        self, field: VectorField, t: float, y: Tensor, h: float, work: Stages, weights: Sequence[Tensor], y1: Tensor
+    ) -> None:
+        """Evaluate the stages that only the continuous extension needs, once a step."""
+        tableau, s = self.tableau, self.tableau.stages
+        if work.complete:
+            return
+        if tableau.fsal and not work.last:
+            work.evaluate(s - 1, field, stage_times(t, h, (1.0,), y)[0], y1, True)
+            work.last = s - 1
+        for i, (row, c) in enumerate(zip(tableau.dense_a, tableau.dense_c, strict=True)):
+            at_end = c == 1 and row == tableau.b  # f(t + h, y1): the next step's first stage
+            state = y1 if at_end else work.sum(y, weights[s + 2 + i][: len(row)])
+            work.evaluate(s + i, field, stage_times(t, h, (c,), y)[0], state, at_end)
+            work.last = s + i if at_end else work.last
+        work.complete = True
+
+    def between(self, y: Tensor, h: float, work: Stages, thetas: Sequence[float]) -> Tensor:
+        """y(t + theta h) [n, N] for n thetas."""
+        rows = [[h * w for w in self.tableau.dense_weights(theta)] for theta in thetas]
+        weights = torch.tensor(rows, dtype=y.dtype).to(y.device, non_blocking=True)
+        if work.recording:
+            return torch.stack([work.sum(y, row) for row in weights.unbind()])
+        return torch.addmm(y.unsqueeze(0), weights, work.rows[: weights.shape[1]])
+
+    def quadrature(self, h: float, work: Stages, evaluated: int) -> list[tuple[float, Integrand]]:
+        """h b_i and the integrand at stage i: the method's own quadrature rule."""
+        pairs = zip(self.tableau.b[:evaluated], work.integrands[:evaluated], strict=True)
+        return [(h * b_i, integrand) for b_i, integrand in pairs if b_i != 0 and integrand is not None]
+
+    def accept(self, work: Stages) -> None:
+        work.advance()
+
+    def restart(self, work: Stages) -> None:
+        work.known = False

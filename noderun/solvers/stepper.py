@@ -1,0 +1,140 @@
+"""Walks one solution along t: chooses steps, accepts or rejects them, counts, and says where it failed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from noderun.solvers.control import Control, first_step
+from noderun.solvers.errors import NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
+from noderun.solvers.field import VectorField
+from noderun.solvers.method import Method, Step
+from noderun.solvers.stages import under_transform
+
+OnStep = Callable[[Step, float], None]  # the accepted step and the time it ends at
+
+
+class Stepper:
+    """The state y [N] at t of a solve under way; ``advance`` moves it, ``jump`` replaces it."""
+
+    def __init__(self, method: Method, field: VectorField, control: Control, t: float, y: Tensor) -> None:
+        self.method, self.field, self.control = method, field, control
+        self.t, self.y = t, y
+        self.work = method.start(y)
+        self.h: float | None = None  # the step size to try next, signed
+        self.errors = (1.0, 1.0, 1.0)  # error ratios of accepted steps, newest first
+        self.accepted = self.rejected = 0
+        self.retried = False  # whether the last attempt was rejected
+        self.nonfinite = False  # and because it met NaN or infinity
+        if control.dt is None and under_transform():
+            raise TypeError("adaptive steps need numbers on the host, which torch.func transforms hide; give dt=")
+
+    def advance(self, t_end: float, on_step: OnStep | None = None) -> None:
+        """Integrate from t to t_end exactly, calling ``on_step`` after each accepted step."""
+        if t_end == self.t:
+            return
+        if self.control.dt is None:
+            self.adaptive(t_end, on_step)
+        else:
+            self.fixed(t_end, self.control.dt, on_step)
+
+    def jump(self, y: Tensor) -> None:
+        """Go on from another state at the same t; the step size is kept."""
+        self.y = y
+        self.method.restart(self.work)
+
+    def fixed(self, t_end: float, dt: float, on_step: OnStep | None) -> None:
+        """Steps of dt from t; the last one is cut to end at t_end."""
+        t_start, span = self.t, t_end - self.t
+        count = max(1, math.ceil(abs(span) / dt - 1e-6))
+        if self.accepted + count > self.control.max_steps:
+            raise StepLimit(f"{count} steps of dt = {dt:g} exceed max_steps = {self.control.max_steps}", self.t, 0)
+        signed = math.copysign(dt, span)
+        for i in range(count):
+            t_next = t_end if i == count - 1 else t_start + (i + 1) * signed
+            step = self.method.step(self.field, self.t, self.y, t_next - self.t, self.work, estimate=False)
+            self.take(step, t_next, on_step)
+
+    def adaptive(self, t_end: float, on_step: OnStep | None) -> None:
+        """Steps as large as the tolerance allows; the last one is cut to end at t_end."""
+        h = self.h if self.h is not None else self.first(t_end)
+        while self.t != t_end:
+            self.check(h)
+            clipped = self.clip(h, t_end)
+            step = self.method.step(self.field, self.t, self.y, clipped, self.work, estimate=True)
+            assert step.error is not None
+            ratio = self.control.ratio(step.error, step.y.detach(), step.y1.detach())
+            if ratio <= 1:
+                self.errors = (ratio, *self.errors[:2])
+                grown = clipped * self.factor(self.errors)
+                # A step that was cut short says little about the size that the tolerance allows.
+                h = max(h, grown, key=abs) if abs(clipped) < abs(h) else grown
+                self.take(step, t_end if clipped == t_end - self.t else self.t + clipped, on_step)
+            else:
+                h = self.reject(clipped, ratio)
+        self.h = h
+
+    def first(self, t_end: float) -> float:
+        span = t_end - self.t
+        if self.control.first_step is not None:
+            return math.copysign(self.control.first_step, span)
+        with torch.no_grad():
+            f0 = self.derivative()
+            y = self.y.detach()
+            return first_step(self.control, self.evaluate, self.t, y, f0, span, self.method.error_order)
+
+    def derivative(self) -> Tensor:
+        with torch.set_grad_enabled(getattr(self.work, "recording", False)):
+            f0 = self.method.derivative(self.field, self.t, self.y, self.work)
+        return f0.detach()
+
+    def evaluate(self, t: float, y: Tensor) -> Tensor:
+        dtype = y.dtype.to_real()
+        return self.field(torch.full((), t, dtype=dtype, device=y.device), y, False)
+
+    def clip(self, h: float, t_end: float) -> float:
+        """h, or what is left to t_end; a sliver is never left for a step of its own."""
+        left = t_end - self.t
+        if abs(h) >= abs(left) * (1 - 1e-10):
+            return left
+        return left / 2 if abs(h) > 0.9 * abs(left) else h
+
+    def factor(self, errors: tuple[float, float, float]) -> float:
+        factor = self.control.controller.factor(errors, self.method.error_order)
+        return min(factor, 1.0) if self.retried else factor  # no growth right after a rejection; HNW I, II.4
+
+    def take(self, step: Step, t_next: float, on_step: OnStep | None) -> None:
+        self.accepted += 1
+        self.retried = self.nonfinite = False
+        self.t, self.y = t_next, step.y1
+        if on_step is not None:
+            on_step(step, t_next)
+        self.method.accept(self.work)
+
+    def reject(self, h: float, ratio: float) -> float:
+        """The step size to try after a failed attempt."""
+        self.rejected += 1
+        self.retried = True
+        if math.isfinite(ratio):
+            return h * min(0.9, self.factor((ratio, *self.errors[:2])))
+        if not torch.isfinite(self.method.derivative(self.field, self.t, self.y, self.work)).all():
+            raise self.failure(NonFiniteDynamics, "f returned NaN or infinity")
+        self.nonfinite = True
+        return h * 0.1
+
+    def check(self, h: float) -> None:
+        """Raise where another attempt makes no sense."""
+        if self.accepted + self.rejected >= self.control.max_steps:
+            raise self.failure(StepLimit, f"max_steps = {self.control.max_steps} steps did not reach the end")
+        if not abs(h) > 4 * math.ulp(self.t) or abs(h) < 1e-300:
+            if self.nonfinite or math.isnan(h):
+                raise self.failure(NonFiniteDynamics, "f returned NaN or infinity at every step size")
+            raise self.failure(StepUnderflow, f"the step size fell to {abs(h):.1e}: the tolerance cannot be met")
+
+    def failure(self, kind: type[SolveError], what: str) -> SolveError:
+        return kind(f"{what} (t = {self.t:.6g}, after {self.accepted} steps)", self.t, self.accepted)
+
+
