@@ -1,0 +1,113 @@
+"""The data sets there are, and how one gets from its name to a Dataset."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from noderun.data import vision
+from noderun.data.dataset import Dataset
+from noderun.data.digits import digits
+from noderun.data.files import DataError, DataMissing
+from noderun.data.idx import fashion_mnist, mnist
+from noderun.data.mnist5k import mnist5k
+
+
+class Choice(Protocol):
+    """What ``settings.data`` tells."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def root(self) -> str: ...
+    @property
+    def download(self) -> bool: ...
+    @property
+    def limit(self) -> int | None: ...
+    @property
+    def augment(self) -> bool: ...
+    @property
+    def options(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """``read(root, augment, **options)`` never writes; ``download(root)`` is None for a set that ships with us."""
+
+    read: Callable[..., Dataset]
+    download: Callable[[Path], None] | None = None
+
+
+SETS: dict[str, Source] = {
+    "mnist5k": Source(mnist5k),
+    "digits": Source(digits),
+    "mnist": Source(mnist, partial(vision.download, "mnist")),
+    "fashion_mnist": Source(fashion_mnist, partial(vision.download, "fashion_mnist")),
+    "cifar10": Source(vision.cifar10, partial(vision.download, "cifar10")),
+}
+
+
+def load(data: Choice, device: torch.device | str, make: Callable[..., Dataset] | None = None) -> Dataset:
+    """The chosen set on the device; ``make`` is a user's own class or function, called with the options alone."""
+    if make is None:
+        dataset = _read(data.name, Path(data.root), data.download, data.augment, **data.options)
+    else:
+        dataset = _made(make, data)
+    limited = dataset if data.limit is None else dataset.limited(data.limit)
+    return limited.to(device)
+
+
+def fetch(name: str, root: Path | str) -> str:
+    """Download what is missing under root, then check it; one sentence says what is there."""
+    return _describe(name, _read(name, Path(root), download=True), Path(root))
+
+
+def check(name: str, root: Path | str) -> str:
+    """Verify the files under root without network; one sentence, or DataError."""
+    return _describe(name, _read(name, Path(root), download=False), Path(root))
+
+
+def _read(name: str, root: Path, download: bool, augment: bool = False, **options: Any) -> Dataset:
+    source = _source(name)
+    read = partial(source.read, root, augment, **options)
+    try:
+        return read()
+    except DataMissing as missing:
+        if source.download is None:
+            raise
+        if not download:
+            advice = f"fetch it with `noderun data fetch {name}` or point data.root at a copy"
+            raise DataMissing(f"{name}: {missing}; {advice}") from None
+        try:
+            source.download(root)
+        except DataError as error:
+            raise DataError(f"{name}: {missing}, and {error}; point data.root at a copy") from error
+        return read()
+
+
+def _source(name: str) -> Source:
+    if name not in SETS:
+        near = difflib.get_close_matches(name, SETS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(SETS)}"
+        raise DataError(f"no data set {name!r}; {hint}")
+    return SETS[name]
+
+
+def _made(make: Callable[..., Dataset], data: Choice) -> Dataset:
+    if data.augment:
+        raise DataError(f"data.augment is for our image sets; {data.name} can augment in its own prepare")
+    dataset = make(**data.options)
+    if not isinstance(dataset, Dataset):
+        raise DataError(f"{data.name}: expected a noderun.data.Dataset, got {type(dataset).__name__}")
+    return dataset
+
+
+def _describe(name: str, dataset: Dataset, root: Path) -> str:
+    where = f"in {root.absolute()}" if SETS[name].download else "shipped with the package"
+    return f"{name}: complete, {where}; {len(dataset.train[0])} training and {len(dataset.test[0])} test examples"

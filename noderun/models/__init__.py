@@ -1,0 +1,25 @@
+"""What is trained; every model is made from plain values, the dynamics' factory and a solve."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+from noderun.models.block import ODEBlock, statistics
+from noderun.models.mlp import MLP
+from noderun.models.odenet import ODENet
+from noderun.models.plain import Plain
+from noderun.models.resnet import ResNet
+from noderun.models.rknet import RKNet
+from noderun.models.stem import StemOnly
+
+# name -> factory(shape, classes, make_dynamics, solve, **options); a model without a block is given None for the two
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "odenet": ODENet,
+    "resnet": ResNet,
+    "rknet": RKNet,
+    "mlp": MLP,
+    "plain": Plain,
+    "stem": StemOnly,
+}
+
+__all__ = ["MODELS", "ODEBlock", "statistics"]

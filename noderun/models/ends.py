@@ -1,0 +1,64 @@
+"""What stands before and after the depth of a net: the stem makes the state, the head reads it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from noderun.dynamics.conv import group_norm
+from noderun.models.residual import ResidualBlock
+
+SMALLEST = 3  # pixels: a stem halves a map twice, but not below this (an 8x8 digit is halved once)
+
+
+def make_stem(name: str, shape: tuple[int, ...], width: int) -> tuple[nn.Module, tuple[int, ...]]:
+    """The stem for examples of this shape, and the shape of the state that it makes (both without batch dimension)."""
+    if name not in STEMS:
+        raise ValueError(f"no stem {name!r}; there are: {', '.join(STEMS)}")
+    stem = STEMS[name](shape, width)
+    with torch.no_grad():
+        return stem, tuple(stem(torch.zeros(1, *shape)).shape[1:])
+
+
+def make_head(state_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """GN-ReLU-average-Linear for a map [C, H, W], Linear for a vector [D]; gives logits [B, classes]."""
+    if len(state_shape) == 1:
+        return nn.Linear(state_shape[0], classes)
+    channels = state_shape[0]
+    pool = nn.AdaptiveAvgPool2d(1)
+    return nn.Sequential(group_norm(channels), nn.ReLU(), pool, nn.Flatten(), nn.Linear(channels, classes))
+
+
+def _conv(shape: tuple[int, ...], width: int) -> nn.Module:
+    parts: list[nn.Module] = [_first(shape, width)]
+    for _ in range(_halvings(shape)):
+        parts += [group_norm(width), nn.ReLU(), nn.Conv2d(width, width, 4, stride=2, padding=1)]
+    return nn.Sequential(*parts)
+
+
+def _residual(shape: tuple[int, ...], width: int) -> nn.Module:
+    return nn.Sequential(_first(shape, width), *(ResidualBlock(width, stride=2) for _ in range(_halvings(shape))))
+
+
+def _linear(shape: tuple[int, ...], width: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), width), nn.Sigmoid())
+
+
+def _none(shape: tuple[int, ...], width: int) -> nn.Module:
+    return nn.Identity()
+
+
+def _first(shape: tuple[int, ...], width: int) -> nn.Conv2d:
+    if len(shape) != 3 or min(shape[1:]) < SMALLEST + 2:
+        raise ValueError(f"a convolutional stem needs images [C, H, W] from 5x5, got {list(shape)}; try stem=linear")
+    return nn.Conv2d(shape[0], width, 3)
+
+
+def _halvings(shape: tuple[int, ...]) -> int:
+    after_first = min(shape[1:]) - 2
+    return min(2, int(math.log2(after_first / SMALLEST)))
+
+
+STEMS = {"conv": _conv, "residual": _residual, "linear": _linear, "none": _none}

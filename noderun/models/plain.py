@@ -1,0 +1,30 @@
+"""The residual net without its skips: what depth costs when nothing is added (He et al. 2016)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import nn
+
+from noderun.models.block import MakeDynamics, Solve
+from noderun.models.ends import make_head, make_stem
+from noderun.models.resnet import residual_blocks
+
+
+class Plain(nn.Sequential):
+    """Examples [B, *shape] to logits [B, classes]."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        classes: int,
+        make_dynamics: MakeDynamics | None = None,
+        solve: Solve | None = None,
+        *,
+        stem: str = "conv",
+        width: int = 64,
+        blocks: int = 6,
+    ) -> None:
+        first, state_shape = make_stem(stem, shape, width)
+        body = residual_blocks(state_shape, blocks, skip=False)
+        super().__init__(OrderedDict(stem=first, blocks=body, head=make_head(state_shape, classes)))

@@ -1,0 +1,30 @@
+"""The pre-activation residual block of Chen et al.'s ResNet (torchdiffeq, examples/odenet_mnist.py)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from noderun.dynamics.conv import group_norm
+
+
+class ResidualBlock(nn.Module):
+    """GN-ReLU-conv3x3-GN-ReLU-conv3x3, plus the input unless ``skip`` is false; stride 2 halves the map.
+
+    With a stride the shortcut is a 1x1 convolution of the first activation.
+    """
+
+    def __init__(self, width: int, stride: int = 1, skip: bool = True) -> None:
+        super().__init__()
+        self.skip = skip
+        self.norm1 = group_norm(width)
+        self.shortcut = nn.Conv2d(width, width, 1, stride, bias=False) if stride > 1 else None
+        self.conv1 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.norm2 = group_norm(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.norm1(x))
+        shortcut = x if self.shortcut is None else self.shortcut(h)
+        h = self.conv2(F.relu(self.norm2(self.conv1(h))))
+        return h + shortcut if self.skip else h

@@ -1,0 +1,27 @@
+"""Stem and head with no depth between: how much of the task needs the block at all."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import nn
+
+from noderun.models.block import MakeDynamics, Solve
+from noderun.models.ends import make_head, make_stem
+
+
+class StemOnly(nn.Sequential):
+    """Examples [B, *shape] to logits [B, classes]."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        classes: int,
+        make_dynamics: MakeDynamics | None = None,
+        solve: Solve | None = None,
+        *,
+        stem: str = "conv",
+        width: int = 64,
+    ) -> None:
+        first, state_shape = make_stem(stem, shape, width)
+        super().__init__(OrderedDict(stem=first, head=make_head(state_shape, classes)))

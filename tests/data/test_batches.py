@@ -1,0 +1,104 @@
+"""Order and augmentation are functions of (seed, epoch, index) alone."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from noderun.data import DataError, Dataset, batch_count, batches
+from noderun.data.images import Pixels, random_crop, random_flip
+
+
+@pytest.fixture
+def dataset():
+    images = torch.randint(256, (50, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(50)
+    prepare = Pixels(padding=2, flip=True)
+    return Dataset("toy", "image", (1, 8, 8), 10, (images, labels), (images[:7], labels[:7]), prepare)
+
+
+def labels_of(found):
+    return torch.cat([batch[-1] for batch in found]).tolist()
+
+
+def test_an_epoch_holds_every_example_once_and_keeps_the_partial_batch(dataset):
+    found = list(batches(dataset, "train", size=16, seed=3))
+    assert [len(batch[0]) for batch in found] == [16, 16, 16, 2]
+    assert len(found) == batch_count(dataset, "train", 16)
+    assert sorted(labels_of(found)) == list(range(50))
+
+
+@pytest.mark.parametrize("start", [1, 3, 4])
+def test_a_resumed_epoch_is_the_uninterrupted_one_bit_for_bit(dataset, start):
+    whole = list(batches(dataset, "train", size=16, seed=3, epoch=2))
+    rest = list(batches(dataset, "train", size=16, seed=3, epoch=2, start=start))
+    assert len(rest) == len(whole) - start
+    for expected, found in zip(whole[start:], rest, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_seed_and_epoch_each_change_order_and_augmentation(dataset):
+    plain = replace(dataset, prepare=Pixels())
+    orders = {tuple(labels_of(batches(plain, "train", 16, s, e))) for s in (0, 1) for e in (0, 1)}
+    assert len(orders) == 4
+    same_rows = replace(dataset, train=(dataset.train[0][:1].repeat(50, 1, 1, 1), dataset.train[1]))
+    first = [next(batches(same_rows, "train", 16, s, e))[0] for s in (0, 1) for e in (0, 1)]
+    assert all(not torch.equal(first[0], other) for other in first[1:])
+
+
+def test_testing_keeps_the_order_and_is_never_augmented(dataset):
+    (images, labels), *_ = batches(dataset, "test", size=16, seed=3, epoch=9)
+    assert torch.equal(labels, dataset.test[1])
+    assert torch.equal(images, dataset.test[0].float() / 255)
+
+
+def test_crops_are_windows_of_the_zero_padded_image_each_at_its_own_offset():
+    image = torch.arange(1, 2 * 6 * 5 + 1, dtype=torch.uint8).reshape(2, 6, 5)
+    found = random_crop(image.expand(200, -1, -1, -1), 2, torch.Generator().manual_seed(0))
+    padded = torch.zeros(2, 10, 9, dtype=torch.uint8)
+    padded[:, 2:8, 2:7] = image
+    windows = {padded[:, i : i + 6, j : j + 5].numpy().tobytes() for i in range(5) for j in range(5)}
+    assert found.dtype == torch.uint8
+    assert {crop.numpy().tobytes() for crop in found} == windows  # 200 draws reach all 25
+
+
+def test_flips_mirror_about_half_of_the_images():
+    images = torch.randint(256, (400, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found = random_flip(images, torch.Generator().manual_seed(1))
+    mirrored = [torch.equal(a, b.flip(2)) for a, b in zip(found, images, strict=True)]
+    kept = [torch.equal(a, b) for a, b in zip(found, images, strict=True)]
+    assert all(a != b for a, b in zip(mirrored, kept, strict=True))
+    assert 150 < sum(mirrored) < 250
+
+
+def test_a_limit_is_the_same_for_all_seeds_and_keeps_sorted_classes_balanced():
+    labels = torch.arange(10).repeat_interleave(100)
+    points = labels[:, None].float()
+    dataset = Dataset("sorted", "vector", (1,), 10, (points, labels), (points[:1], labels[:1]))
+    limited = dataset.limited(200)
+    counts = torch.bincount(limited.train[1], minlength=10)
+    assert counts.sum() == 200 and counts.min() >= 10 and counts.max() <= 30
+    assert torch.equal(limited.train[1], dataset.limited(300).train[1][:200])
+    assert len(limited.test[0]) == 1
+
+
+def test_rows_of_unequal_length_are_refused():
+    with pytest.raises(DataError, match="one common leading length"):
+        Dataset("bad", "vector", (1,), None, (torch.zeros(3, 1), torch.zeros(2)), (torch.zeros(1, 1),))
+
+
+def test_fresh_samples_and_series_need_no_classes():
+    """Series bring times and masks as further tensors; endless sets draw in prepare, by the given generator."""
+
+    def fresh(batch, generator):
+        assert generator is not None
+        return (torch.randn(len(batch[0]), 2, generator=generator),)
+
+    steps = Dataset("endless", "vector", (2,), None, (torch.zeros(40),), (torch.zeros(8),), fresh)
+    first, again = (list(batches(steps, "train", 10, seed=1, start=2))[0][0] for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, next(batches(steps, "train", 10, seed=1, start=3))[0])
+
+    series = (torch.randn(5, 20, 3), torch.linspace(0, 1, 20).repeat(5, 1), torch.ones(5, 20, 3, dtype=torch.bool))
+    (values, times, mask), *_ = batches(Dataset("s", "series", (20, 3), None, series, series), "train", 4)
+    assert values.shape == mask.shape == (4, 20, 3) and times.shape == (4, 20)
