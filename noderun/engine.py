@@ -55,7 +55,7 @@ def solve(
 
     >>> sol = solve(lambda t, y: -y, torch.tensor([1.0]), [0.0, 1.0], rtol=1e-6)
     >>> f"{sol.ys[-1].item():.4f} after {sol.stats.nfe_forward} evaluations"
-    '0.3679 after 32 evaluations'
+    '0.3679 after 38 evaluations'
     """
     method = checked_method(solver, gradient, dt)
     layout = Layout.of(y0)
@@ -82,7 +82,7 @@ def solve(
     )
     try:
         with field.autocast.outside():
-            ys = differentiable(problem, gradient, backward, times, declared=params is not None)
+            ys = differentiable(problem, gradient, backward, times, params is not None)
         return Solution(times, layout.unflatten(ys), problem.stats)
     except SolveError as error:
         ys = error.ys if error.ys is not None else flat.new_full((len(times), flat.numel()), torch.nan)
@@ -101,7 +101,7 @@ def differentiable(problem: Problem, gradient: str, backward: Control, times: Te
     else:
         if not (declared or isinstance(owner(problem.field.f), nn.Module)):
             refuse_hidden_parameters(problem)
-        solved = functools.partial(SOLVES[gradient], control=backward)
+        solved = functools.partial(SOLVES[gradient], backward)
     if not times.requires_grad:
         return solved(problem)
     # To first order, moving a time t_i moves y(t_i) by f, and moving t_0 is moving y_0 by -f: this holds for every
@@ -140,7 +140,7 @@ def checked_method(solver: str, gradient: str, dt: float | None) -> Method:
     if reason:
         raise ValueError(reason)
     if dt is None and not method.info.adaptive:
-        raise ValueError(f"solver '{solver}' has no error estimate and takes fixed steps: give dt=, for instance dt=0.1")
+        raise ValueError(f"solver '{solver}' has no error estimate: give a fixed step, for instance dt=0.1")
     if dt is not None and not method.info.fixed_step:
         raise ValueError(f"solver '{solver}' chooses its own steps: leave dt=None and give rtol and atol")
     if dt is not None and not dt > 0:

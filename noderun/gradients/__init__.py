@@ -15,7 +15,7 @@ from noderun.solvers.method import Info
 
 MODULES: dict[str, ModuleType] = {"backprop": backprop, "adjoint": adjoint, "checkpointed": checkpointed}
 GRADIENTS: dict[str, GradientInfo] = {name: module.INFO for name, module in MODULES.items()}
-SOLVES: dict[str, Callable[[Problem, Control], Tensor]] = {name: module.solve for name, module in MODULES.items()}
+SOLVES: dict[str, Callable[[Control, Problem], Tensor]] = {name: module.solve for name, module in MODULES.items()}
 
 
 def refusal(solver: str, info: Info, gradient: str) -> str | None:

@@ -28,7 +28,7 @@ INFO = GradientInfo(
 )
 
 
-def solve(problem: Problem, control: Control) -> Tensor:
+def solve(control: Control, problem: Problem) -> Tensor:
     """ys [len(ts), N]; the backward pass solves with ``control``."""
     return Adjoint.apply(problem, control, problem.y0, *problem.params)
 
@@ -40,11 +40,11 @@ class AdjointField:
         self.field, self.params = field, params
         self.integrand: list[Tensor] | None = None
 
-    def __call__(self, t: Tensor, state: Tensor, weighted: bool = True) -> Tensor:
-        return torch.cat(self.vjp(t, state, weighted))
+    def __call__(self, t: Tensor, y: Tensor, weighted: bool = True) -> Tensor:
+        return torch.cat(self.vjp(t, y, weighted))
 
-    def into(self, out: Tensor, t: Tensor, state: Tensor, weighted: bool = True) -> None:
-        for half, value in zip(out.chunk(2), self.vjp(t, state, weighted), strict=True):
+    def into(self, out: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None:
+        for half, value in zip(out.chunk(2), self.vjp(t, y, weighted), strict=True):
             half.copy_(value)
 
     def vjp(self, t: Tensor, state: Tensor, weighted: bool) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,6 @@ INFO = GradientInfo(
 )
 
 
-def solve(problem: Problem, control: Control) -> Tensor:
+def solve(control: Control, problem: Problem) -> Tensor:
     """ys [len(ts), N] with the graph of the solve behind them; rejected steps leave nothing."""
     return integrate(problem)

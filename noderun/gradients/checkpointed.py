@@ -1,7 +1,7 @@
 """The discrete adjoint from checkpoints: each accepted step is replayed under autograd, last to first.
 
-Exact for the discrete solve like backprop, but only the states y at the accepted steps are held between the forward and
-the backward pass, and one step's graph is alive at a time. Zhuang et al. 2020 (ACA); Griewank, Walther 2008, chapter 12.
+Exact for the discrete solve like backprop, but only the states y at the accepted steps are held between the forward
+and the backward pass, and one step's graph is alive at a time. Zhuang et al. 2020; Griewank, Walther 2008, ch. 12.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ INFO = GradientInfo(
 )
 
 
-def solve(problem: Problem, control: Control) -> Tensor:
+def solve(control: Control, problem: Problem) -> Tensor:
     """ys [len(ts), N]."""
     return Checkpointed.apply(problem, problem.y0, *problem.params)
 
@@ -60,7 +60,13 @@ class Checkpointed(torch.autograd.Function):
 
 
 def pull_back(
-    problem: Problem, t: float, h: float, y: Tensor, a: Tensor, outputs: list[tuple[Tensor, float]], thetas: list[Tensor]
+    problem: Problem,
+    t: float,
+    h: float,
+    y: Tensor,
+    a: Tensor,
+    outputs: list[tuple[Tensor, float]],
+    thetas: list[Tensor],
 ) -> Tensor:
     """dL/dy at a step's start from ``a`` = dL/dy at its end and the cotangents of the outputs inside it."""
     method, y = problem.method, y.detach().requires_grad_()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -29,14 +29,23 @@ class Autocast:
         return torch.autocast(self.device, enabled=False) if self.enabled else nullcontext()
 
 
+class Field(Protocol):
+    """dy/dt on flat states [N], and what is integrated beside them at the last point evaluated."""
+
+    integrand: Integrand | None
+
+    def __call__(self, t: Tensor, y: Tensor, weighted: bool = True) -> Tensor: ...
+
+    def into(self, out: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None: ...
+
+
 class VectorField:
     """dy/dt = f(t, y, *args) on flat states [N]; ``nfe`` counts the calls of f."""
-
-    integrand: Integrand | None = None  # at the last point evaluated; None where nothing is integrated beside y
 
     def __init__(self, f: Callable[..., Any], layout: Layout, args: tuple[Any, ...], autocast: Autocast) -> None:
         self.f, self.layout, self.args, self.autocast = f, layout, args, autocast
         self.nfe = 0
+        self.integrand: Integrand | None = None
 
     def leaves(self, t: Tensor, y: Tensor) -> list[Tensor]:
         self.nfe += 1

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from noderun.solvers.field import Integrand, VectorField
+from noderun.solvers.field import Field, Integrand
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,23 @@ class Method(ABC):
         """The work space of one solve: buffers, history, and what is already known at the current state."""
 
     @abstractmethod
-    def derivative(self, field: VectorField, t: float, y: Tensor, work: Any) -> Tensor:
+    def derivative(self, field: Field, t: float, y: Tensor, work: Any) -> Tensor:
         """f(t, y) [N], kept in ``work`` so that the first step does not evaluate it again."""
 
     @abstractmethod
-    def step(self, field: VectorField, t: float, y: Tensor, h: float, work: Any, estimate: bool) -> Step:
+    def step(self, field: Field, t: float, y: Tensor, h: float, work: Any, estimate: bool) -> Step:
         """Attempt a step by h (signed); with ``estimate`` also its error."""
+
+    def snapshot(self, work: Any) -> tuple[list[Tensor], Any] | None:
+        """(tensors, constants) of earlier steps that the next step depends on; None for one-step methods.
+
+        A step is replayed from y and this alone, so what the tensors are functions of stays differentiable.
+        """
+        return None
+
+    def restore(self, y: Tensor, snapshot: tuple[list[Tensor], Any] | None) -> Any:
+        """The work space that ``snapshot`` was taken from, to go on from y."""
+        return self.start(y)
 
     @abstractmethod
     def accept(self, work: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from noderun.solvers.field import Integrand, VectorField
+from noderun.solvers.field import Field, Integrand
 from noderun.solvers.method import Info, Method, Step
 from noderun.solvers.stages import Stages, stage_times
 from noderun.solvers.tableau import ButcherTableau
@@ -41,13 +41,13 @@ class ExplicitRungeKutta(Method):
         work.tensors["weights"] = torch.tensor(padded, dtype=y.dtype, device=y.device)
         return work
 
-    def derivative(self, field: VectorField, t: float, y: Tensor, work: Stages) -> Tensor:
+    def derivative(self, field: Field, t: float, y: Tensor, work: Stages) -> Tensor:
         if not work.known:
             work.evaluate(0, field, stage_times(t, 0.0, (0.0,), y)[0], y, self.weighted[0])
             work.known = True
         return work.derivative()
 
-    def step(self, field: VectorField, t: float, y: Tensor, h: float, work: Stages, estimate: bool) -> Step:
+    def step(self, field: Field, t: float, y: Tensor, h: float, work: Stages, estimate: bool) -> Step:
         tableau, s = self.tableau, self.tableau.stages
         weights = (work.tensors["weights"] * h).unbind()  # rows of a, then b, error, dense_a
         times = stage_times(t, h, tableau.c, y)
@@ -70,7 +70,7 @@ class ExplicitRungeKutta(Method):
         return Step(t, h, y, y1, error, interpolate, self.quadrature(h, work, evaluated))
 
     def complete(
-        self, field: VectorField, t: float, y: Tensor, h: float, work: Stages, weights: Sequence[Tensor], y1: Tensor
+        self, field: Field, t: float, y: Tensor, h: float, work: Stages, weights: Sequence[Tensor], y1: Tensor
     ) -> None:
         """Evaluate the stages that only the continuous extension needs, once a step."""
         tableau, s = self.tableau, self.tableau.stages

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.solvers.field import Integrand, VectorField
+from noderun.solvers.field import Field, Integrand
 
 
 class Stages:
@@ -30,7 +30,7 @@ class Stages:
         self.complete = False  # whether the stages that only the continuous extension needs are evaluated
         self.tensors: dict[str, Tensor] = {}  # the tableau on this device, filled by the method
 
-    def evaluate(self, i: int, field: VectorField, t: Tensor, y: Tensor, weighted: bool) -> None:
+    def evaluate(self, i: int, field: Field, t: Tensor, y: Tensor, weighted: bool) -> None:
         """k_i = f(t, y)."""
         if self.recording:
             k = self.graph[i] = field(t, y, weighted)

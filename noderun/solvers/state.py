@@ -37,12 +37,15 @@ class Layout:
         if self.single:
             leaves = [state]
         elif self.keys is not None:
-            leaves = [state[key] for key in self.keys] if isinstance(state, dict) and set(state) == set(self.keys) else []
+            same = isinstance(state, dict) and set(state) == set(self.keys)
+            leaves = [state[key] for key in self.keys] if same else []
         else:
             leaves = list(state) if isinstance(state, (tuple, list)) else []
         shapes = tuple(leaf.shape if isinstance(leaf, Tensor) else type(leaf).__name__ for leaf in leaves)
         if shapes != self.shapes:
-            raise ValueError(f"f returned {describe(shapes)} for a state of {describe(self.shapes)}; they must be the same")
+            raise ValueError(
+                f"f returned {describe(shapes)} for a state of {describe(self.shapes)}; they must be equal"
+            )
         return leaves
 
     def flatten(self, state: Any) -> Tensor:

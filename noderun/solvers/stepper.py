@@ -10,7 +10,7 @@ from torch import Tensor
 
 from noderun.solvers.control import Control, first_step
 from noderun.solvers.errors import NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
-from noderun.solvers.field import VectorField
+from noderun.solvers.field import Field
 from noderun.solvers.method import Method, Step
 from noderun.solvers.stages import under_transform
 
@@ -20,7 +20,7 @@ OnStep = Callable[[Step, float], None]  # the accepted step and the time it ends
 class Stepper:
     """The state y [N] at t of a solve under way; ``advance`` moves it, ``jump`` replaces it."""
 
-    def __init__(self, method: Method, field: VectorField, control: Control, t: float, y: Tensor) -> None:
+    def __init__(self, method: Method, field: Field, control: Control, t: float, y: Tensor) -> None:
         self.method, self.field, self.control = method, field, control
         self.t, self.y = t, y
         self.work = method.start(y)
@@ -136,5 +136,3 @@ class Stepper:
 
     def failure(self, kind: type[SolveError], what: str) -> SolveError:
         return kind(f"{what} (t = {self.t:.6g}, after {self.accepted} steps)", self.t, self.accepted)
-
-
