@@ -1,0 +1,104 @@
+"""Settings -> objects: the one place where everything is put together."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from noderun import engine
+from noderun.data import Dataset, batch_count, batches, load
+from noderun.dynamics import DYNAMICS
+from noderun.models import MODELS, ODEBlock
+from noderun.settings import Scheduler, Settings
+from noderun.training.isolation import isolated
+from noderun.training.objectives import OBJECTIVES
+from noderun.training.optimisation import SCHEDULES, Schedule, make_optimizer
+from noderun.training.run import Run
+from noderun.training.setup import Setup
+from noderun.user_code import load as load_class
+from noderun.words import SettingError
+
+
+def train_run(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Trains in ``folder``, from its checkpoint if it has one, and returns its result.json."""
+    device = make_device(settings.device)
+    folder.mkdir(parents=True, exist_ok=True)
+    with isolated(device, settings.seed):
+        return Run(make_setup(settings, device), settings, folder).complete()
+
+
+def make_setup(settings: Settings, device: torch.device) -> Setup:
+    """Everything that a training run works with; the model's weights are drawn from torch's generator."""
+    dataset = make_dataset(settings, device)
+    model = make_model(settings, dataset).to(device)
+    optimizer = settings.optimizer
+    size, trainer = settings.data.batch_size, settings.trainer
+    steps_per_epoch = batch_count(dataset, "train", size)
+    return Setup(
+        model=model,
+        blocks=[module for module in model.modules() if isinstance(module, ODEBlock)],
+        objective=OBJECTIVES[settings.model.objective],
+        optimizer=make_optimizer(optimizer.name, model, optimizer.lr, optimizer.weight_decay, optimizer.options),
+        rate=make_rate(settings.scheduler, optimizer.lr, steps_per_epoch),
+        batches=lambda split, epoch, start: batches(dataset, split, size, settings.seed, epoch, start),
+        steps_per_epoch=steps_per_epoch,
+        device=device,
+        bf16=trainer.precision == "bf16",
+        clip_norm=trainer.clip_norm,
+    )
+
+
+def make_device(word: str) -> torch.device:
+    """``auto`` is CUDA where there is one; SettingError where a device that was asked for is not there."""
+    if word == "auto":
+        word = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(f"cuda:{word}" if word.isdigit() else word)
+    there = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= there:
+        has = f"{there} CUDA device(s)" if there else "no CUDA device"
+        raise SettingError(f"device={word}: this machine has {has}; try device=cpu")
+    return device
+
+
+def make_dataset(settings: Settings, device: torch.device) -> Dataset:
+    reference = settings.data.user_class
+    return load(settings.data, device, load_class(reference) if reference else None)
+
+
+def make_model(settings: Settings, dataset: Dataset) -> nn.Module:
+    choice, dynamics = settings.model, settings.dynamics
+    factory = load_class(choice.user_class) if choice.user_class else MODELS[choice.name]
+    make_dynamics = None
+    if dynamics is not None:
+        net = load_class(dynamics.user_class) if dynamics.user_class else DYNAMICS[dynamics.name]
+        make_dynamics = partial(net, **dynamics.options)
+    return factory(dataset.shape, dataset.classes, make_dynamics, make_solve(settings), **choice.options)
+
+
+def make_solve(settings: Settings) -> partial[Any] | None:
+    """engine.solve with the chosen solver and gradient; None for a model that solves nothing."""
+    solver, gradient = settings.solver, settings.gradient
+    if solver is None:
+        return None
+    keywords: dict[str, Any] = {
+        "solver": solver.name,
+        "rtol": solver.rtol,
+        "atol": solver.atol,
+        "dt": solver.dt,
+        "max_steps": solver.max_steps,
+        **solver.options,
+        "gradient": "backprop",  # of a model that has no gradient group, as the RK-Net
+    }
+    if gradient is not None:
+        keywords |= {"gradient": gradient.name, "gradient_rtol": gradient.rtol, "gradient_atol": gradient.atol}
+        keywords |= gradient.options
+    return partial(engine.solve, **{name: value for name, value in keywords.items() if value is not None})
+
+
+def make_rate(scheduler: Scheduler, lr: float, steps_per_epoch: int) -> Schedule:
+    factor = SCHEDULES[scheduler.name](steps_per_epoch, scheduler.horizon, **scheduler.options)
+    return lambda step: lr * factor(step)

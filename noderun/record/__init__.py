@@ -1,0 +1,1 @@
+"""What a run leaves behind while it runs: metrics.jsonl, TensorBoard, the terminal."""

@@ -1,0 +1,85 @@
+"""What a user sees while a run runs, all on stderr: a live line and one row an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+CONSOLE = Console(stderr=True)  # one for the bar and the logs, so that neither writes over the other
+
+
+def handler() -> RichHandler:
+    """Returns a log handler on the shared console, for Hydra's job_logging."""
+    return RichHandler(console=CONSOLE, show_path=False, rich_tracebacks=True)
+
+
+class Terminal:
+    """mode: ``live`` (plain where stderr is no terminal), ``plain`` or ``quiet``."""
+
+    def __init__(self, mode: str, epochs: int, total: int, step: int = 0) -> None:
+        self._quiet = mode == "quiet"
+        self._epochs = epochs
+        self._header = False
+        self._progress: Progress | None = None
+        if mode == "live" and CONSOLE.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[state]} eta"),
+                TimeRemainingColumn(compact=True),
+            )
+            self._progress = Progress(*columns, console=CONSOLE, transient=True, refresh_per_second=4)
+            self._task: TaskID = self._progress.add_task("", total=total, completed=step, state="")
+
+    def __enter__(self) -> Terminal:
+        if self._progress:
+            self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: TracebackType | None) -> None:
+        if self._progress:
+            self._progress.stop()
+
+    def step(self, step: int) -> None:
+        if self._progress:
+            self._progress.update(self._task, completed=step)
+
+    def state(self, epoch: int, row: Mapping[str, float | None]) -> None:
+        """Shows the numbers of a row of metrics.jsonl in the live line."""
+        if self._progress:
+            description = f"epoch {epoch}/{self._epochs}"
+            self._progress.update(self._task, description=description, state=live_text(row))
+
+    def epoch(self, cells: Mapping[str, str]) -> None:
+        """Prints one row of the epochs' table, under its header the first time."""
+        if self._quiet:
+            return
+        widths = {name: max(len(name), 9) for name in cells}
+        if not self._header:
+            self._print(" | ".join(name.rjust(width) for name, width in widths.items()))
+            self._header = True
+        self._print(" | ".join(cells[name].rjust(width) for name, width in widths.items()))
+
+    @staticmethod
+    def _print(line: str) -> None:
+        CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def live_text(row: Mapping[str, float | None]) -> str:
+    """`41.0 it/s loss 0.083 nfe 26+32 mem 1.2 GiB` out of a row; what a model does not have stays out."""
+    parts = []
+    if (step_ms := row.get("time/step_ms")) is not None:
+        parts.append(f"{1000 / step_ms:.3g} it/s")
+    if (loss := row.get("loss/train")) is not None:
+        parts.append(f"loss {loss:.3g}")
+    if (forward := row.get("nfe/forward")) is not None:
+        backward = row.get("nfe/backward")
+        parts.append(f"nfe {forward:.0f}" + (f"+{backward:.0f}" if backward is not None else ""))
+    if (peak := row.get("memory/peak_mib")) is not None:
+        parts.append(f"mem {peak / 1024:.1f} GiB" if peak >= 1024 else f"mem {peak:.0f} MiB")
+    return " ".join(parts)

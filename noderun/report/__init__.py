@@ -1,0 +1,1 @@
+"""Tables out of result.json dictionaries; imports no torch, so that looking at finished runs takes no time."""

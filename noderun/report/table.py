@@ -1,0 +1,137 @@
+"""The table at the end of a run, and the one across runs that shows only what varies."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+Result = Mapping[str, Any]  # what a result.json holds
+
+# column -> (heading, format); in this order
+NUMBERS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "parameters": ("parameters", lambda n: f"{n:,}"),
+    "epochs": ("epochs", str),
+    "steps": ("steps", str),
+    "train_loss": ("train loss", lambda x: f"{x:.4f}"),
+    "test_loss": ("test loss", lambda x: f"{x:.4f}"),
+    "test_error": ("test error", lambda x: f"{x:.2%}"),
+    "nll": ("NLL (nats)", lambda x: f"{x:.3f}"),
+    "bits_per_dim": ("bits/dim", lambda x: f"{x:.3f}"),
+    "rmse": ("RMSE", lambda x: f"{x:.4g}"),
+    "nfe_forward": ("NFE forward", lambda x: f"{x:.1f}"),
+    "nfe_backward": ("NFE backward", lambda x: f"{x:.1f}"),
+    "nfe_test": ("NFE test", lambda x: f"{x:.1f}"),
+    "steps_accepted": ("accepted", lambda x: f"{x:.1f}"),
+    "steps_rejected": ("rejected", lambda x: f"{x:.1f}"),
+    "numerical_error": ("numerical error", lambda x: f"{x:.1e}"),
+    "reconstruction_error": ("reconstruction error", lambda x: f"{x:.1e}"),
+    "memory_saved_mib": ("saved for backward (MiB)", lambda x: f"{x:.2f}"),
+    "memory_peak_mib": ("peak memory (MiB)", lambda x: f"{x:.0f}"),
+    "seconds": ("seconds", lambda x: f"{x:.1f}"),
+    "examples_per_second": ("examples/s", lambda x: f"{x:.1f}"),
+}
+WORDS = ("model", "dynamics", "data", "solver", "gradient", "rtol", "atol", "seed", "device", "status")
+HEADLINES = (
+    "test_error",
+    "test_loss",
+    "nll",
+    "bits_per_dim",
+    "rmse",
+    "nfe_forward",
+    "nfe_backward",
+    "numerical_error",
+    "memory_saved_mib",
+    "memory_peak_mib",
+    "seconds",
+)
+MOST_IS_BEST = {"examples_per_second"}
+NEUTRAL = {"parameters", "epochs", "steps"}  # what was chosen is neither good nor bad
+
+
+def show(key: str, value: Any) -> str:
+    """A cell: `-` where a value does not apply."""
+    if value is None:
+        return "-"
+    if key in NUMBERS:
+        return NUMBERS[key][1](value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def heading(key: str) -> str:
+    return NUMBERS[key][0] if key in NUMBERS else key
+
+
+def run_rows(result: Result) -> list[tuple[str, str]]:
+    """(heading, value) of all that applies to one run: what it found, then what it cost."""
+    return [(heading(key), show(key, result[key])) for key in NUMBERS if result.get(key) is not None]
+
+
+def varying(results: Sequence[Result], keys: Sequence[str]) -> list[str]:
+    """The keys whose value is not the same in all results."""
+    return [key for key in keys if len({repr(result.get(key)) for result in results}) > 1]
+
+
+def best(results: Sequence[Result], key: str) -> int | None:
+    """Index of the result with the best number under ``key``; None where none or all are best."""
+    if key not in NUMBERS or key in NEUTRAL:
+        return None
+    numbers = {i: value for i, result in enumerate(results) if (value := result.get(key)) is not None}
+    if len(set(numbers.values())) < 2:
+        return None
+    choose = max if key in MOST_IS_BEST else min
+    return choose(numbers, key=numbers.__getitem__)
+
+
+def columns(results: Sequence[Result], swept: Sequence[str] = ()) -> list[str]:
+    """What a comparison shows: swept keys, words and headlines, each only where it varies."""
+    return varying(results, list(dict.fromkeys([*swept, *WORDS, *HEADLINES])))
+
+
+def comparison_table(results: Sequence[Result], swept: Sequence[str] = ()) -> Table:
+    """One row a result, only columns that vary, the best number of each column bold."""
+    keys = columns(results, swept)
+    table = Table(*map(heading, keys))
+    winners = {key: best(results, key) for key in keys}
+    for i, result in enumerate(results):
+        cells = [show(key, result.get(key)) for key in keys]
+        table.add_row(*(f"[bold]{c}[/]" if winners[k] == i else c for k, c in zip(keys, cells, strict=True)))
+    return table
+
+
+def run_table(result: Result) -> Table:
+    words = [show(key, result[key]) for key in ("model", "solver", "gradient", "data") if result.get(key) is not None]
+    table = Table(title=" ".join(words), title_justify="left", show_header=False)
+    for name, value in run_rows(result):
+        table.add_row(name, value)
+    return table
+
+
+def print_run(result: Result, folder: Path) -> None:
+    """The table of a finished run on stdout, and how to see its curves; its folder is left to the caller."""
+    print_table(run_table(result))
+    print(f"tensorboard --logdir {folder}")
+
+
+def print_comparison(results: Sequence[Result], folder: Path, swept: Sequence[str] = ()) -> None:
+    print_table(comparison_table(results, swept))
+    print(f"tensorboard --logdir {folder}")
+
+
+def print_table(table: Table) -> None:
+    # a pipe has no width to keep to, and a table that was cut to 80 columns is no result
+    Console(width=None if sys.stdout.isatty() else 240).print(table)
+
+
+def write_csv(results: Sequence[Result], path: Path) -> None:
+    """results.csv: one line a result, every key that any of them has, empty where null."""
+    keys = list(dict.fromkeys(key for result in results for key in result))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, keys)
+        writer.writeheader()
+        writer.writerows(results)

@@ -1,0 +1,1 @@
+"""How a model is trained: objectives, optimisation, the loop, checkpoints and measurements."""

@@ -1,0 +1,47 @@
+"""checkpoint.pt: all that a run needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Writes ``state`` so that ``path`` holds either the old or the new checkpoint whole, whatever happens."""
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """Returns what was saved, on the CPU; None where nothing was."""
+    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """The state of every generator that a model or data set may draw from, as weights_only can read it."""
+    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": (torch.from_numpy(np.array(keys)), position, has_gauss, cached),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state(("MT19937", keys.numpy(), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda" and state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,0 +1,135 @@
+"""How well a trained model's solves are solved: measurements that cost solves of their own.
+
+A reference is a solve of the same field in float64 at TIGHTER times the tolerance; where steps are fixed there is
+no tolerance, and FIXED_STEP_REFERENCE is the truth.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noderun.solvers.errors import SolveError
+from noderun.training.memory import MIB, saved_bytes
+from noderun.training.objectives import Batch
+from noderun.training.setup import Block, Setup
+
+TIGHTER, TIGHTEST = 1e-3, 1e-12
+REFERENCE = {"gradient": "checkpointed", "max_steps": 2_000}  # exact, and no more than the run can wait for
+FIXED_STEP_REFERENCE = {"solver": "dopri5", "dt": None, "rtol": 1e-9, "atol": 1e-9} | REFERENCE
+EXAMPLES = 32  # of the batch: a reference in float64 costs far more than a training step
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What went through a block in one pass over a batch: the state in, and dL/dy(t1)."""
+
+    block: Block
+    y0: Tensor
+    cotangent: Tensor
+
+    def first(self, examples: int) -> Passage:
+        return Passage(self.block, self.y0[:examples], self.cotangent[:examples])
+
+
+def passages(setup: Setup, batch: Batch) -> list[Passage]:
+    """Runs the objective once, backwards too, and notes what passes through each block; leaves .grad alone."""
+    setup.model.eval()
+    seen: list[tuple[Block, Tensor, Tensor]] = []
+
+    def note(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.append((module, inputs[0].detach(), output))
+
+    handles = [block.register_forward_hook(note) for block in setup.blocks]
+    try:
+        with torch.enable_grad():
+            loss = setup.values(batch)["loss"]
+            cotangents = torch.autograd.grad(loss, [output for _, _, output in seen])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [Passage(block, y0, g) for (block, y0, _), g in zip(seen, cotangents, strict=True)]
+
+
+def end_state(block: Block, f: nn.Module, y0: Tensor, backward: bool = False, **overrides: Any) -> Tensor:
+    times = [block.t1, 0.0] if backward else [0.0, block.t1]
+    ts = torch.tensor(times, dtype=y0.dtype, device=y0.device)
+    return block.solve(f, y0, ts, **overrides).ys[-1]
+
+
+def reference_settings(block: Block) -> dict[str, Any]:
+    """What a solve is to be called with, beside float64, to be the truth for this block's own."""
+    own = getattr(block.solve, "keywords", {})
+    if own.get("dt") is not None or "rtol" not in own:
+        return dict(FIXED_STEP_REFERENCE)
+    return {name: max(TIGHTER * own[name], TIGHTEST) for name in ("rtol", "atol")} | REFERENCE
+
+
+def relative_distance(value: Tensor, truth: Tensor) -> float:
+    return float((value.double() - truth.double()).norm() / truth.double().norm())
+
+
+@torch.no_grad()
+def numerical_error(passage: Passage) -> float:
+    """Relative distance of the solve's end state from the float64 reference."""
+    block, y0 = passage.block, passage.y0
+    y1 = end_state(block, block.dynamics, y0)
+    f = copy.deepcopy(block.dynamics).double()
+    return relative_distance(y1, end_state(block, f, y0.double(), **reference_settings(block)))
+
+
+@torch.no_grad()
+def reconstruction_error(passage: Passage) -> float:
+    """Relative distance to the start after a solve forward and one back in time."""
+    block, y0 = passage.block, passage.y0
+    y1 = end_state(block, block.dynamics, y0)
+    return relative_distance(end_state(block, block.dynamics, y1, backward=True), y0)
+
+
+def gradient_error(passage: Passage) -> float:
+    """Relative distance of dL/dtheta of the block's own solve and gradient from the float64 reference."""
+    block = passage.block
+    own = parameter_gradient(passage, block.dynamics)
+    wide = Passage(block, passage.y0.double(), passage.cotangent.double())
+    truth = parameter_gradient(wide, copy.deepcopy(block.dynamics).double(), **reference_settings(block))
+    return relative_distance(own, truth)
+
+
+def parameter_gradient(passage: Passage, f: nn.Module, **overrides: Any) -> Tensor:
+    """The pullback of the cotangent at y(t1) to all of f's parameters, as one vector."""
+    parameters = [p for p in f.parameters() if p.requires_grad]
+    with torch.enable_grad():
+        y1 = end_state(passage.block, f, passage.y0.requires_grad_(), **overrides)
+        gradients = torch.autograd.grad(y1, parameters, passage.cotangent)
+    return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+MEASURES: dict[str, Callable[[Passage], float]] = {
+    "solve/numerical_error": numerical_error,
+    "solve/reconstruction_error": reconstruction_error,
+    "solve/gradient_error": gradient_error,
+}
+
+
+def diagnose(setup: Setup, batch: Batch) -> dict[str, float]:
+    """All measurements under the tags of metrics.jsonl: errors of the worst block, memory of all together.
+
+    What cannot be measured, because a solve fails on the way, stays out and is said in the log.
+    """
+    if not setup.blocks:
+        return {}
+    seen = passages(setup, batch)
+    row = {"memory/saved_mib": sum(saved_bytes(p.block, p.y0) for p in seen) / MIB}
+    for tag, measure in MEASURES.items():
+        try:
+            row[tag] = max(measure(passage.first(EXAMPLES)) for passage in seen)
+        except SolveError as error:
+            log.warning("%s was not measured: %s", tag, error)
+    return row

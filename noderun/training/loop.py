@@ -1,0 +1,80 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from itertools import islice
+from typing import Protocol
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+
+from noderun.training.meters import Means, Number, solve_numbers
+from noderun.training.objectives import Batch
+from noderun.training.optimisation import set_rate
+from noderun.training.progress import Progress
+from noderun.training.setup import Setup
+
+
+class Surroundings(Protocol):
+    """What the loop tells of itself."""
+
+    def log(self, row: dict[str, float]) -> None:
+        """Gets the means since the last row, every ``log_every`` steps."""
+
+    def pause(self) -> None:
+        """Called between two steps: the run may be saved or left here."""
+
+    def close_epoch(self) -> None:
+        """Called after an epoch's last step, and after the run's: evaluates, logs, saves, moves on."""
+
+
+def fit(setup: Setup, progress: Progress, last: int, log_every: int, run: Surroundings) -> None:
+    """Trains from where ``progress`` stands to the step ``last``."""
+    while progress.tested < last:
+        setup.model.train()
+        progress.begin_epoch()
+        left = min(setup.steps_per_epoch - progress.batch, last - progress.step)
+        start = time.perf_counter()
+        for batch in islice(setup.batches("train", progress.epoch, progress.batch), left):
+            log_now = (progress.step + 1) % log_every == 0
+            numbers = train_step(setup, batch, progress.step, with_norm=log_now)
+            now = time.perf_counter()
+            progress.advance(numbers, len(batch[0]), now - start)
+            start = now
+            left -= 1
+            if left == 0:
+                break  # the last row and checkpoint are close_epoch's
+            if log_now:
+                run.log(progress.take_window())
+            run.pause()
+        run.close_epoch()
+
+
+def train_step(setup: Setup, batch: Batch, step: int, with_norm: bool = False) -> dict[str, Number | None]:
+    """Makes one optimiser step and returns the batch's numbers under the tags of metrics.jsonl."""
+    set_rate(setup.optimizer, setup.rate(step))
+    setup.optimizer.zero_grad(set_to_none=True)
+    values = setup.values(batch)
+    values["loss"].backward()
+    numbers: dict[str, Number | None] = {f"{name}/train": value for name, value in values.items()}
+    if setup.clip_norm is not None or with_norm:
+        limit = math.inf if setup.clip_norm is None else setup.clip_norm
+        numbers["optim/grad_norm"] = clip_grad_norm_(setup.model.parameters(), limit)
+    setup.optimizer.step()
+    return numbers | solve_numbers(block.stats for block in setup.blocks)
+
+
+@torch.no_grad()
+def evaluate(setup: Setup, pause: Callable[[], None]) -> dict[str, float]:
+    """Means over the test split, each example counting the same, and NFE a batch."""
+    setup.model.eval()
+    means = Means()
+    for batch in setup.batches("test", 0, 0):
+        pause()
+        values = setup.values(batch)
+        means.add({f"{name}/test": value for name, value in values.items()}, weight=len(batch[0]))
+        means.add({"nfe/test": solve_numbers(block.stats for block in setup.blocks)["nfe/forward"]})
+    return means.values()

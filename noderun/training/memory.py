@@ -1,0 +1,85 @@
+"""Memory: what a solve holds for its backward pass, and the peak of a run."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from noderun.training.setup import Block
+
+MIB = 2.0**20
+log = logging.getLogger(__name__)
+
+
+class StorageLedger(TorchDispatchMode):
+    """Notes, by weak reference, every storage that an operation inside makes.
+
+    Wider than saved-tensor hooks, which see what autograd saved but not what a gradient method keeps elsewhere.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._storages: dict[int, tuple[StorageWeakRef, int]] = {}  # a weak reference keeps its key from being reused
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor):
+                storage = leaf.untyped_storage()
+                reference = StorageWeakRef(storage)
+                self._storages.setdefault(reference.cdata, (reference, storage.nbytes()))
+        return out
+
+    def held_bytes(self, *without: Tensor) -> int:
+        """Bytes of the noted storages that still live, those of the tensors ``without`` left out."""
+        left_out = {StorageWeakRef(tensor.untyped_storage()).cdata for tensor in without}
+        return sum(
+            size for key, (ref, size) in self._storages.items() if key not in left_out and not ref.expired()
+        )
+
+
+def saved_bytes(block: Block, y0: Tensor) -> int:
+    """Bytes held from the end of a solve's forward to the start of its backward pass, once a storage.
+
+    Parameters, y0 and the returned ys are left out.
+    """
+    y0 = y0.detach().clone().requires_grad_()
+    ts = torch.tensor([0.0, block.t1], dtype=y0.dtype, device=y0.device)
+    with torch.enable_grad(), StorageLedger() as ledger:
+        solution = block.solve(block.dynamics, y0, ts)
+    return ledger.held_bytes(y0, solution.ys, *block.dynamics.parameters())
+
+
+class PeakMemory:
+    """Peak since start(), in MiB: of the CUDA allocator, or of the process's resident size on a CPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def start(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+            return
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # Linux: resets VmHWM, see proc(5)
+        except OSError:
+            log.warning("this system cannot reset the peak resident size: memory_peak_mib counts from process start")
+
+    def read(self) -> float:
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device) / MIB
+        try:
+            with open("/proc/self/status") as status:
+                return next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
+        except (OSError, StopIteration):
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes; bytes on macOS
+            return peak / MIB if sys.platform == "darwin" else peak / 1024

@@ -1,0 +1,76 @@
+"""Optimisers and learning-rate schedules.
+
+A schedule is a pure function step -> factor of the base rate, so that a resumed run needs nothing but its step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+
+Schedule = Callable[[int], float]
+
+
+def constant(steps_per_epoch: int, horizon: int | None) -> Schedule:
+    return lambda step: 1.0
+
+
+def step(
+    steps_per_epoch: int, horizon: int | None, milestones: Sequence[float] = (60, 100, 140), gamma: float = 0.1
+) -> Schedule:
+    """Times gamma at each milestone (epochs); the defaults are those of Chen et al. 2018 for MNIST."""
+    return lambda step: gamma ** sum(step >= milestone * steps_per_epoch for milestone in milestones)
+
+
+def cosine(steps_per_epoch: int, horizon: int, floor: float = 0.0) -> Schedule:
+    """Half a cosine from 1 down to ``floor`` at the horizon (Loshchilov and Hutter 2017), floor beyond it."""
+    total = horizon * steps_per_epoch
+    return lambda step: _anneal(1.0, floor, min(step / total, 1.0))
+
+
+def one_cycle(
+    steps_per_epoch: int, horizon: int, warmup: float = 0.3, start: float = 1 / 25, end: float = 1 / 25e4
+) -> Schedule:
+    """Cosine up from ``start`` over the fraction ``warmup``, cosine down to ``end`` (Smith and Topin 2018)."""
+    last = max(horizon * steps_per_epoch - 1, 1)
+    peak = max(warmup * (last + 1) - 1, 0.0)
+
+    def factor(step: int) -> float:
+        if step < peak:
+            return _anneal(start, 1.0, step / peak)
+        return _anneal(1.0, end, min((step - peak) / (last - peak), 1.0))
+
+    return factor
+
+
+def _anneal(first: float, last: float, fraction: float) -> float:
+    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * fraction))
+
+
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "constant": constant,
+    "step": step,
+    "cosine": cosine,
+    "one_cycle": one_cycle,
+}
+
+
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def make_optimizer(name: str, model: nn.Module, lr: float, weight_decay: float, options: dict[str, Any]) -> Optimizer:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    return OPTIMIZERS[name](parameters, lr=lr, weight_decay=weight_decay, **options)
