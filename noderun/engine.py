@@ -99,8 +99,7 @@ def differentiable(problem: Problem, gradient: str, backward: Control, times: Te
     elif not torch.is_grad_enabled() or under_transform():
         return integrate(problem)
     else:
-        if not (declared or isinstance(owner(problem.field.f), nn.Module)):
-            refuse_hidden_parameters(problem)
+        problem.field.closed = not declared and not isinstance(owner(problem.field.f), nn.Module)
         solved = functools.partial(SOLVES[gradient], backward)
     if not times.requires_grad:
         return solved(problem)
@@ -119,18 +118,6 @@ def differentiable(problem: Problem, gradient: str, backward: Control, times: Te
 def evaluate(problem: Problem, i: int, y: Tensor) -> Tensor:
     t = torch.full((), problem.ts[i], dtype=y.dtype.to_real(), device=y.device)
     return problem.field(t, y.detach())
-
-
-def refuse_hidden_parameters(problem: Problem) -> None:
-    """A gradient through a closure's own parameters would be lost without a word: look once, and say so."""
-    with torch.enable_grad():
-        slope = evaluate(problem, 0, problem.y0)
-    problem.field.nfe = 0  # a question about f, no part of the solve
-    if slope.requires_grad and not problem.params:
-        raise ValueError(
-            "f uses tensors that require gradients but is no Module, so they cannot be found: "
-            "name them with params=, or use gradient='backprop'"
-        )
 
 
 def checked_method(solver: str, gradient: str, dt: float | None) -> Method:

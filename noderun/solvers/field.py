@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from noderun.solvers.state import Layout
 
@@ -46,14 +47,31 @@ class VectorField:
         self.f, self.layout, self.args, self.autocast = f, layout, args, autocast
         self.nfe = 0
         self.integrand: Integrand | None = None
+        self.closed = False  # f is a closure: whether it hides parameters is looked up in its first call
 
     def leaves(self, t: Tensor, y: Tensor) -> list[Tensor]:
+        """f(t, y, *args) as tensors of the state's shapes."""
         self.nfe += 1
+        if self.closed:
+            self.closed = False
+            return self.opened(t, y)
         state = self.layout.unflatten(y)
         if not self.autocast.enabled:
             return self.layout.leaves(self.f(t, state, *self.args))
         with self.autocast.inside():
             return self.layout.leaves(self.f(t, state, *self.args))
+
+    def opened(self, t: Tensor, y: Tensor) -> list[Tensor]:
+        """The same under autograd: a gradient through a closure's own parameters would be lost without a word."""
+        with torch.enable_grad(), self.autocast.inside():
+            leaves = self.layout.leaves(self.f(t, self.layout.unflatten(y.detach()), *self.args))
+        argued = any(isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(self.args))
+        if any(leaf.requires_grad for leaf in leaves) and not argued:
+            raise ValueError(
+                "f uses tensors that require gradients but is no Module, so they cannot be found: "
+                "name them with params=, or use gradient='backprop'"
+            )
+        return [leaf.detach() for leaf in leaves]
 
     def __call__(self, t: Tensor, y: Tensor, weighted: bool = True) -> Tensor:
         """dy/dt [N] in y's dtype; ``weighted``: whether this point counts in the integrals beside the state."""
@@ -63,5 +81,9 @@ class VectorField:
 
     def into(self, out: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None:
         """The same, written into out [N] without an intermediate copy."""
-        for part, leaf in zip(self.layout.split(out), self.leaves(t, y), strict=True):
+        leaves = self.leaves(t, y)
+        if len(leaves) == 1:
+            out.copy_(leaves[0].reshape(-1))
+            return
+        for part, leaf in zip(self.layout.split(out), leaves, strict=True):
             part.copy_(leaf)

@@ -34,12 +34,9 @@ class ExplicitRungeKutta(Method):
         self.weighted = tuple(w != 0 or (fsal and i == last) for i, w in enumerate(tableau.b))
 
     def start(self, y: Tensor) -> Stages:
-        tableau, work = self.tableau, Stages(self.tableau.stages + len(self.tableau.dense_c), y)
+        tableau = self.tableau
         rows = (*tableau.a, tableau.b, tableau.error or (), *tableau.dense_a)
-        width = max(len(row) for row in rows)
-        padded = [[*row, *[0.0] * (width - len(row))] for row in rows]
-        work.tensors["weights"] = torch.tensor(padded, dtype=y.dtype, device=y.device)
-        return work
+        return Stages(tableau.stages + len(tableau.dense_c), y, rows)
 
     def derivative(self, field: Field, t: float, y: Tensor, work: Stages) -> Tensor:
         if not work.known:
@@ -49,19 +46,19 @@ class ExplicitRungeKutta(Method):
 
     def step(self, field: Field, t: float, y: Tensor, h: float, work: Stages, estimate: bool) -> Step:
         tableau, s = self.tableau, self.tableau.stages
-        weights = (work.tensors["weights"] * h).unbind()  # rows of a, then b, error, dense_a
+        weights = work.weights(h)  # rows of a, then b, error, dense_a
         times = stage_times(t, h, tableau.c, y)
         # Without an estimate nothing in this step needs an FSAL method's last stage.
         evaluated = s if estimate or not tableau.fsal else s - 1
         state = y
         for i in range(evaluated):
             if i > 0:
-                state = work.sum(y, weights[i][:i])
+                state = work.sum(y, weights[i])
             if i > 0 or not work.known:
                 work.evaluate(i, field, times[i], state, self.weighted[i])
         work.known, work.complete, work.last = True, False, s - 1 if tableau.fsal and estimate else 0
-        y1 = state if work.last else work.sum(y, weights[s][:s])
-        error = work.error(weights[s + 1][:s]) if estimate else None
+        y1 = state if work.last else work.sum(y, weights[s])
+        error = work.error(weights[s + 1]) if estimate else None
 
         def interpolate(thetas: Sequence[float]) -> Tensor:
             self.complete(field, t, y, h, work, weights, y1)
@@ -81,7 +78,7 @@ class ExplicitRungeKutta(Method):
             work.last = s - 1
         for i, (row, c) in enumerate(zip(tableau.dense_a, tableau.dense_c, strict=True)):
             at_end = c == 1 and row == tableau.b  # f(t + h, y1): the next step's first stage
-            state = y1 if at_end else work.sum(y, weights[s + 2 + i][: len(row)])
+            state = y1 if at_end else work.sum(y, weights[s + 2 + i])
             work.evaluate(s + i, field, stage_times(t, h, (c,), y)[0], state, at_end)
             work.last = s + i if at_end else work.last
         work.complete = True
@@ -90,9 +87,7 @@ class ExplicitRungeKutta(Method):
         """y(t + theta h) [n, N] for n thetas."""
         rows = [[h * w for w in self.tableau.dense_weights(theta)] for theta in thetas]
         weights = torch.tensor(rows, dtype=y.dtype).to(y.device, non_blocking=True)
-        if work.recording:
-            return torch.stack([work.sum(y, row) for row in weights.unbind()])
-        return torch.addmm(y.unsqueeze(0), weights, work.rows[: weights.shape[1]])
+        return work.sums(y, weights)
 
     def quadrature(self, h: float, work: Stages, evaluated: int) -> list[tuple[float, Integrand]]:
         """h b_i and the integrand at stage i: the method's own quadrature rule."""

@@ -19,7 +19,7 @@ from noderun.solvers.field import Field, Integrand
 class Stages:
     """Work space of a Runge-Kutta solve; ``known`` says whether row 0 is f at the current state."""
 
-    def __init__(self, count: int, y: Tensor) -> None:
+    def __init__(self, count: int, y: Tensor, coefficients: Sequence[Sequence[float]] = ()) -> None:
         self.transformed = under_transform()
         self.recording = torch.is_grad_enabled() or self.transformed
         self.rows = y.new_empty(0 if self.transformed else count, y.numel())
@@ -28,7 +28,23 @@ class Stages:
         self.known = False
         self.last = 0  # the row that holds f at the step's end, or 0 where none does
         self.complete = False  # whether the stages that only the continuous extension needs are evaluated
-        self.tensors: dict[str, Tensor] = {}  # the tableau on this device, filled by the method
+        self.columns = [self.rows[:n].t() for n in range(len(self.rows) + 1)]  # views, made once
+        self.lengths = [len(row) for row in coefficients]
+        width = max(self.lengths, default=0)
+        padded = [[*row, *[0.0] * (width - len(row))] for row in coefficients]
+        self.coefficients = torch.tensor(padded, dtype=y.dtype, device=y.device)
+        self.scaled = torch.empty_like(self.coefficients)
+        self.views = self.cut(self.scaled)
+
+    def cut(self, padded: Tensor) -> list[Tensor]:
+        return [row[:n] for row, n in zip(padded, self.lengths, strict=True)]
+
+    def weights(self, h: float) -> list[Tensor]:
+        """h times each row of the coefficients; valid until the next call, but for what autograd recorded."""
+        if self.recording:
+            return self.cut(self.coefficients * h)
+        torch.mul(self.coefficients, h, out=self.scaled)
+        return self.views
 
     def evaluate(self, i: int, field: Field, t: Tensor, y: Tensor, weighted: bool) -> None:
         """k_i = f(t, y)."""
@@ -46,8 +62,17 @@ class Stages:
         if self.transformed:
             return y + torch.einsum("s,s...->...", weights, torch.stack([k for k in self.graph[:n] if k is not None]))
         if self.recording:
-            return WeightedSum.apply(y, self.rows[:n], weights, *self.graph[:n])
-        return torch.addmv(y, self.rows[:n].t(), weights)
+            return WeightedSum.apply(y, self.columns[n], weights, *self.graph[:n])
+        return torch.addmv(y, self.columns[n], weights)
+
+    def sums(self, y: Tensor, weights: Tensor) -> Tensor:
+        """The same for every row of weights [n, s]: [n, N]."""
+        s = weights.shape[1]
+        if self.transformed:
+            return torch.stack([self.sum(y, row) for row in weights.unbind()])
+        if self.recording:
+            return WeightedSums.apply(y, self.rows[:s], weights, *self.graph[:s])
+        return torch.addmm(y.unsqueeze(0), weights, self.rows[:s])
 
     def derivative(self) -> Tensor:
         """k_0 [N] without history."""
@@ -55,7 +80,7 @@ class Stages:
 
     def error(self, weights: Tensor) -> Tensor:
         """sum_j weights_j k_j [N], never part of a graph."""
-        return torch.mv(self.rows[: len(weights)].t(), weights)
+        return torch.mv(self.columns[len(weights)], weights)
 
     def advance(self) -> None:
         """f at the end of the accepted step, where it is known, is f at the start of the next."""
@@ -69,12 +94,12 @@ class Stages:
 
 
 class WeightedSum(torch.autograd.Function):
-    """y + sum_j w_j k_j; rows hold the values of the k_j, which are passed as well so that gradients reach them."""
+    """y + sum_j w_j k_j; columns hold the values of the k_j, which are passed too so that gradients reach them."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, rows: Tensor, weights: Tensor, *ks: Tensor) -> Tensor:
+    def forward(ctx: Any, y: Tensor, columns: Tensor, weights: Tensor, *ks: Tensor) -> Tensor:
         ctx.weights = weights
-        return torch.addmv(y, rows.t(), weights)
+        return torch.addmv(y, columns, weights)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -82,6 +107,22 @@ class WeightedSum(torch.autograd.Function):
         wanted = ctx.needs_input_grad
         shares = (g * w if wanted[3 + j] else None for j, w in enumerate(ctx.weights.conj().unbind()))
         return (g if wanted[0] else None, None, None, *shares)
+
+
+class WeightedSums(torch.autograd.Function):
+    """y + sum_j w_ij k_j for every row i of weights [n, s]."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, rows: Tensor, weights: Tensor, *ks: Tensor) -> Tensor:
+        ctx.weights = weights
+        return torch.addmm(y.unsqueeze(0), weights, rows)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (g,) = grads
+        wanted = ctx.needs_input_grad
+        shares = (ctx.weights.conj().t() @ g).unbind() if any(wanted[3:]) else (None,) * len(wanted[3:])
+        return (g.sum(0) if wanted[0] else None, None, None, *shares)
 
 
 def under_transform() -> bool:

@@ -35,6 +35,8 @@ class Layout:
     def leaves(self, state: Any) -> list[Tensor]:
         """The tensors of a state in this layout's order; ValueError where shapes differ from it."""
         if self.single:
+            if isinstance(state, Tensor) and state.shape == self.shapes[0]:
+                return [state]
             leaves = [state]
         elif self.keys is not None:
             same = isinstance(state, dict) and set(state) == set(self.keys)
@@ -62,6 +64,8 @@ class Layout:
         return [part.reshape(*lead, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def unflatten(self, flat: Tensor) -> Any:
+        if self.single and flat.dim() == 1:
+            return flat.view(self.shapes[0])
         return self.rebuild(self.split(flat))
 
 
