@@ -18,6 +18,7 @@ from noderun.solvers.control import Control
 from noderun.solvers.field import VectorField
 from noderun.solvers.integrate import Problem, integrate
 from noderun.solvers.method import Step
+from noderun.solvers.state import Layout
 from noderun.solvers.stepper import Stepper
 
 INFO = GradientInfo(
@@ -39,6 +40,9 @@ class AdjointField:
     def __init__(self, field: VectorField, params: tuple[Tensor, ...]) -> None:
         self.field, self.params = field, params
         self.integrand: list[Tensor] | None = None
+        self.factorizations = 0
+        shapes, sizes = field.layout.shapes * 2, field.layout.sizes * 2
+        self.layout = Layout(shapes, sizes, tuple, None, False)
 
     def __call__(self, t: Tensor, y: Tensor, weighted: bool = True) -> Tensor:
         return torch.cat(self.vjp(t, y, weighted))
@@ -58,6 +62,13 @@ class AdjointField:
         full = [torch.zeros_like(x) if g is None else g for x, g in zip(wanted, grads, strict=True)]
         self.integrand = full[1:] if weighted else None
         return dz.detach(), full[0].neg_()
+
+    def linearize(self, t: Tensor, state: Tensor) -> Tensor:
+        """The same with a graph to the state, for the Jacobian of an implicit method."""
+        z, a = state.chunk(2)
+        dz = self.field.linearize(t, z)
+        (da,) = torch.autograd.grad(dz, z, a, create_graph=True, materialize_grads=True)
+        return torch.cat((dz, -da))
 
 
 class Adjoint(torch.autograd.Function):

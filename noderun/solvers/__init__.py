@@ -2,7 +2,7 @@
 
 from noderun.solvers import bosh3, dopri5, euler, heun2, midpoint, rk4, tsit5
 from noderun.solvers.control import CONTROLLERS, Control, Controller
-from noderun.solvers.errors import NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
+from noderun.solvers.errors import NewtonDivergence, NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
 from noderun.solvers.method import Info, Method
 from noderun.solvers.statistics import Solution, Statistics
 
@@ -18,6 +18,7 @@ __all__ = [
     "Info",
     "METHODS",
     "Method",
+    "NewtonDivergence",
     "NonFiniteDynamics",
     "SOLVERS",
     "Solution",

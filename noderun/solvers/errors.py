@@ -33,3 +33,9 @@ class StepLimit(SolveError):
     """max_steps attempted steps did not reach the end."""
 
     status = "step_limit"
+
+
+class NewtonDivergence(SolveError):
+    """Newton's iteration for the stages of an implicit step did not converge: a smaller step may help."""
+
+    status = "newton"

@@ -33,19 +33,23 @@ class Autocast:
 class Field(Protocol):
     """dy/dt on flat states [N], and what is integrated beside them at the last point evaluated."""
 
+    layout: Layout
     integrand: Integrand | None
+    factorizations: int
 
     def __call__(self, t: Tensor, y: Tensor, weighted: bool = True) -> Tensor: ...
 
     def into(self, out: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None: ...
 
+    def linearize(self, t: Tensor, y: Tensor) -> Tensor: ...
+
 
 class VectorField:
-    """dy/dt = f(t, y, *args) on flat states [N]; ``nfe`` counts the calls of f."""
+    """dy/dt = f(t, y, *args) on flat states [N]; ``nfe`` counts the calls of f but for those of ``linearize``."""
 
     def __init__(self, f: Callable[..., Any], layout: Layout, args: tuple[Any, ...], autocast: Autocast) -> None:
         self.f, self.layout, self.args, self.autocast = f, layout, args, autocast
-        self.nfe = 0
+        self.nfe = self.jacobians = self.factorizations = 0
         self.integrand: Integrand | None = None
         self.closed = False  # f is a closure: whether it hides parameters is looked up in its first call
 
@@ -53,7 +57,6 @@ class VectorField:
         """f(t, y, *args) as tensors of the state's shapes."""
         self.nfe += 1
         if self.closed:
-            self.closed = False
             return self.opened(t, y)
         state = self.layout.unflatten(y)
         if not self.autocast.enabled:
@@ -63,6 +66,7 @@ class VectorField:
 
     def opened(self, t: Tensor, y: Tensor) -> list[Tensor]:
         """The same under autograd: a gradient through a closure's own parameters would be lost without a word."""
+        self.closed = False
         with torch.enable_grad(), self.autocast.inside():
             leaves = self.layout.leaves(self.f(t, self.layout.unflatten(y.detach()), *self.args))
         argued = any(isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(self.args))
@@ -78,6 +82,14 @@ class VectorField:
         leaves = self.leaves(t, y)
         flat = leaves[0].reshape(-1) if len(leaves) == 1 else torch.cat([leaf.reshape(-1) for leaf in leaves])
         return flat.to(y.dtype)
+
+    def linearize(self, t: Tensor, y: Tensor) -> Tensor:
+        """f(t, y) [N] with a graph to y, for a Jacobian: counted as one Jacobian evaluation, as others do."""
+        if self.closed:
+            self.opened(t, y)
+        self.jacobians += 1
+        self.nfe -= 1
+        return self(t, y, False)
 
     def into(self, out: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None:
         """The same, written into out [N] without an intermediate copy."""

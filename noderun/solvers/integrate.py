@@ -50,7 +50,7 @@ def integrate(problem: Problem, observe: Callable[[Taken], None] | None = None) 
         if observe is not None:
             observe(Taken(step, t_end, read))
 
-    before = field.nfe
+    before, jacobians, factorizations = field.nfe, field.jacobians, field.factorizations
     try:
         stepper.advance(problem.ts[-1], on_step)
         if problem.control.dt is not None and not under_transform() and not torch.isfinite(stepper.y).all():
@@ -60,6 +60,8 @@ def integrate(problem: Problem, observe: Callable[[Taken], None] | None = None) 
         raise
     finally:
         stats.nfe_forward += field.nfe - before
+        stats.jacobians += field.jacobians - jacobians
+        stats.factorizations += field.factorizations - factorizations
         stats.accepted += stepper.accepted
         stats.rejected += stepper.rejected
     return outputs.stacked()

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from noderun.solvers.control import Control
 from noderun.solvers.field import Field, Integrand
 
 
@@ -46,6 +47,18 @@ class Method(ABC):
     info: Info
     order: int
     error_order: int  # order of the embedded solution whose distance is the error estimate
+
+    def bound(self, control: Control) -> Method:
+        """This method with a solve's tolerances, where its steps depend on them (Newton's iteration, choice of order).
+
+        Replays of a step use the unbound method: it gives the same y1 within the tolerance.
+        """
+        return self
+
+    def factor(self, work: Any, control: Control, errors: tuple[float, float, float], retried: bool) -> float:
+        """The factor on h after a step with error ratio errors[0], rejected if above 1: the controller's by default."""
+        factor = control.controller.factor(errors, self.error_order)
+        return min(factor, 1.0) if retried else factor  # no growth right after a rejection; HNW I, II.4
 
     @abstractmethod
     def start(self, y: Tensor) -> Any:

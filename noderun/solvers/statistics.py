@@ -18,6 +18,8 @@ class Statistics:
     rejected: int = 0
     accepted_backward: int | None = None
     rejected_backward: int | None = None
+    jacobians: int = 0  # evaluations of df/dy, forward; their calls of f are not in nfe_forward
+    factorizations: int = 0  # LU, forward; a batch counts once
 
 
 @dataclass

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from noderun.solvers.control import Control, first_step
-from noderun.solvers.errors import NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
+from noderun.solvers.errors import NewtonDivergence, NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
 from noderun.solvers.field import Field
 from noderun.solvers.method import Method, Step
 from noderun.solvers.stages import under_transform
@@ -21,14 +21,15 @@ class Stepper:
     """The state y [N] at t of a solve under way; ``advance`` moves it, ``jump`` replaces it."""
 
     def __init__(self, method: Method, field: Field, control: Control, t: float, y: Tensor) -> None:
-        self.method, self.field, self.control = method, field, control
+        self.method, self.field, self.control = method.bound(control), field, control
         self.t, self.y = t, y
-        self.work = method.start(y)
+        self.work = self.method.start(y)
         self.h: float | None = None  # the step size to try next, signed
         self.errors = (1.0, 1.0, 1.0)  # error ratios of accepted steps, newest first
         self.accepted = self.rejected = 0
         self.retried = False  # whether the last attempt was rejected
         self.nonfinite = False  # and because it met NaN or infinity
+        self.diverged = False  # or because Newton's iteration did not converge
         if control.dt is None and under_transform():
             raise TypeError("adaptive steps need numbers on the host, which torch.func transforms hide; give dt=")
 
@@ -55,7 +56,11 @@ class Stepper:
         signed = math.copysign(dt, span)
         for i in range(count):
             t_next = t_end if i == count - 1 else t_start + (i + 1) * signed
-            step = self.method.step(self.field, self.t, self.y, t_next - self.t, self.work, estimate=False)
+            try:
+                step = self.method.step(self.field, self.t, self.y, t_next - self.t, self.work, estimate=False)
+            except NewtonDivergence:
+                self.require_finite()
+                raise self.failure(NewtonDivergence, f"Newton's iteration diverged: dt = {dt:g} is too large") from None
             self.take(step, t_next, on_step)
 
     def adaptive(self, t_end: float, on_step: OnStep | None) -> None:
@@ -64,8 +69,10 @@ class Stepper:
         while self.t != t_end:
             self.check(h)
             clipped = self.clip(h, t_end)
-            step = self.method.step(self.field, self.t, self.y, clipped, self.work, estimate=True)
-            assert step.error is not None
+            step = self.attempt(clipped)
+            if step is None or step.error is None:
+                h = self.halve(clipped)
+                continue
             ratio = self.control.ratio(step.error, step.y.detach(), step.y1.detach())
             if ratio <= 1:
                 self.errors = (ratio, *self.errors[:2])
@@ -103,12 +110,11 @@ class Stepper:
         return left / 2 if abs(h) > 0.9 * abs(left) else h
 
     def factor(self, errors: tuple[float, float, float]) -> float:
-        factor = self.control.controller.factor(errors, self.method.error_order)
-        return min(factor, 1.0) if self.retried else factor  # no growth right after a rejection; HNW I, II.4
+        return self.method.factor(self.work, self.control, errors, self.retried)
 
     def take(self, step: Step, t_next: float, on_step: OnStep | None) -> None:
         self.accepted += 1
-        self.retried = self.nonfinite = False
+        self.retried = self.nonfinite = self.diverged = False
         self.t, self.y = t_next, step.y1
         if on_step is not None:
             on_step(step, t_next)
@@ -120,10 +126,27 @@ class Stepper:
         self.retried = True
         if math.isfinite(ratio):
             return h * min(0.9, self.factor((ratio, *self.errors[:2])))
-        if not torch.isfinite(self.method.derivative(self.field, self.t, self.y, self.work)).all():
-            raise self.failure(NonFiniteDynamics, "f returned NaN or infinity")
+        self.require_finite()
         self.nonfinite = True
         return h * 0.1
+
+    def attempt(self, h: float) -> Step | None:
+        """A step with its error; None where Newton's iteration did not converge."""
+        try:
+            return self.method.step(self.field, self.t, self.y, h, self.work, estimate=True)
+        except NewtonDivergence:
+            return None
+
+    def halve(self, h: float) -> float:
+        """The step size to try after Newton's iteration failed at h."""
+        self.rejected += 1
+        self.retried = self.diverged = True
+        self.require_finite()
+        return h / 2
+
+    def require_finite(self) -> None:
+        if not torch.isfinite(self.method.derivative(self.field, self.t, self.y, self.work)).all():
+            raise self.failure(NonFiniteDynamics, "f returned NaN or infinity")
 
     def check(self, h: float) -> None:
         """Raise where another attempt makes no sense."""
@@ -132,6 +155,8 @@ class Stepper:
         if not abs(h) > 4 * math.ulp(self.t) or abs(h) < 1e-300:
             if self.nonfinite or math.isnan(h):
                 raise self.failure(NonFiniteDynamics, "f returned NaN or infinity at every step size")
+            if self.diverged:
+                raise self.failure(NewtonDivergence, f"Newton's iteration diverged down to a step size of {abs(h):.1e}")
             raise self.failure(StepUnderflow, f"the step size fell to {abs(h):.1e}: the tolerance cannot be met")
 
     def failure(self, kind: type[SolveError], what: str) -> SolveError:
