@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,7 @@ def solve(
     ts: Tensor | Sequence[float],
     *,
     solver: str = "dopri5",
+    solver_options: Mapping[str, Any] | None = None,
     rtol: float | Tensor = 1e-5,
     atol: float | Tensor = 1e-7,
     dt: float | None = None,
@@ -45,7 +46,8 @@ def solve(
     """Integrate dy/dt = f(t, y, *args) from y0 at ts[0] and return y at every time of ts.
 
     ``y0`` is a tensor, or a tuple or dict of tensors, real or complex; ``ts`` [T] is strictly monotone, either way, and
-    may require gradients. ``dt`` None steps adaptively within atol + rtol |y|, a number steps by it. Gradients reach
+    may require gradients. ``solver_options`` are the solver's own (``order`` of the multistep methods, ``method`` of
+    richardson and scipy). ``dt`` None steps adaptively within atol + rtol |y|, a number steps by it. Gradients reach
     y0, ts, tensors in ``args`` and f's parameters, which are found where f is a Module or a method of one; a closure
     declares its own with ``params``. ``gradient_rtol`` and ``gradient_atol`` (default: the solve's) hold where the
     gradient is itself a solve.
@@ -57,7 +59,7 @@ def solve(
     >>> f"{sol.ys[-1].item():.4f} after {sol.stats.nfe_forward} evaluations"
     '0.3679 after 38 evaluations'
     """
-    method = checked_method(solver, gradient, dt)
+    method = checked_method(solver, solver_options or {}, gradient, dt)
     layout = Layout.of(y0)
     flat = layout.flatten(y0)
     if not (flat.is_floating_point() or flat.is_complex()):
@@ -120,9 +122,9 @@ def evaluate(problem: Problem, i: int, y: Tensor) -> Tensor:
     return problem.field(t, y.detach())
 
 
-def checked_method(solver: str, gradient: str, dt: float | None) -> Method:
+def checked_method(solver: str, options: Mapping[str, Any], gradient: str, dt: float | None) -> Method:
     """The solver's method; ValueError where the words do not go together."""
-    method = METHODS[named("solver", solver, METHODS)]
+    method = METHODS[named("solver", solver, METHODS)].configured(**options)
     reason = refusal(solver, method.info, named("gradient", gradient, SOLVES))
     if reason:
         raise ValueError(reason)

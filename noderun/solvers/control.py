@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 Norm = Callable[[Tensor], Tensor]
+Callback = Callable[[float, Tensor, float], None]  # called with t, y [N] and h
 
 
 def rms(v: Tensor) -> Tensor:
-    """Root mean square over all components; HNW I, (II.4.11)."""
-    return torch.linalg.vector_norm(v) / max(v.numel(), 1) ** 0.5
+    """Root mean square over the components; HNW I, (II.4.11)."""
+    return torch.linalg.vector_norm(v, dim=-1) / max(v.shape[-1], 1) ** 0.5
+
+
+def largest(v: Tensor) -> Tensor:
+    """The maximum norm."""
+    return torch.linalg.vector_norm(v, float("inf"), dim=-1)
+
+
+def largest_rms(sizes: Sequence[int]) -> Norm:
+    """The largest root mean square among the tensors of a nested state."""
+
+    def norm(v: Tensor) -> Tensor:
+        return torch.stack([rms(part) for part in v.split(tuple(sizes), dim=-1)]).amax(dim=0)
+
+    return norm
 
 
 @dataclass(frozen=True)
@@ -56,14 +73,65 @@ class Control:
     first_step: float | None = None
     norm: Norm = rms
     controller: Controller = field(default=I_CONTROLLER)
+    min_step: float = 0.0  # a step of this size is accepted whatever its error
+    max_step: float = math.inf
+    jumps: tuple[float, ...] = ()  # times where f is discontinuous, rising
+    grid: tuple[float, ...] | None = None  # rising; fixed steps end here instead of every dt
+    before: Callback | None = None  # called before each attempt
+    accepted: Callback | None = None
+    rejected: Callback | None = None
 
     def ratio(self, error: Tensor, y: Tensor, y1: Tensor) -> float:
         """The error in units of the tolerance: the one number of a step that the host waits for."""
         scale = torch.maximum(y.abs(), y1.abs()).mul_(self.rtol).add_(self.atol)
         return self.norm(error.div_(scale)).item()
 
+    def ratios(self, errors: Tensor, y: Tensor, y1: Tensor) -> list[float]:
+        """The same for every row of errors [m, N], still in one transfer."""
+        scale = torch.maximum(y.abs(), y1.abs()).mul_(self.rtol).add_(self.atol)
+        return torch.stack([self.norm(row) for row in (errors / scale).unbind()]).tolist()
+
+    @property
+    def fixed(self) -> bool:
+        return self.dt is not None or self.grid is not None
+
+    def limited(self, h: float) -> float:
+        """h within the limits on the step size."""
+        return math.copysign(min(max(abs(h), self.min_step), self.max_step), h)
+
+    def steps(self, t: float, t_end: float) -> Iterator[float]:
+        """Where fixed steps from t to t_end end; the last one is cut to end there."""
+        if self.grid is not None:
+            yield from between(self.grid, t, t_end)
+            yield t_end
+            return
+        assert self.dt is not None
+        span = t_end - t
+        signed = math.copysign(self.dt, span)
+        for i in itertools.count(1):
+            if i >= abs(span) / self.dt - 1e-6:
+                break
+            yield t + i * signed
+        yield t_end
+
     def scaled(self, v: Tensor, y: Tensor) -> float:
         return self.norm(v / (self.atol + self.rtol * y.abs())).item()
+
+
+def between(times: Sequence[float], t: float, t_end: float) -> list[float]:
+    """The rising ``times`` strictly between t and t_end, in the order of the way."""
+    inside = [x for x in times if min(t, t_end) < x < max(t, t_end)]
+    return inside if t_end > t else inside[::-1]
+
+
+def around(jump: float, t: float, t_end: float, dtype: torch.dtype) -> tuple[float, float]:
+    """The last time before and the first after a jump of f that ``dtype`` can tell from it, on the way t to t_end.
+
+    A step that ends at the one and a step that starts at the other evaluate f on their own side of the jump only.
+    """
+    ulp = max(torch.finfo(dtype).eps * abs(jump), 4 * math.ulp(jump), torch.finfo(dtype).tiny)
+    margin = math.copysign(ulp, t_end - t)
+    return (jump - margin if abs(jump - t) > ulp else t), jump + margin
 
 
 def first_step(

@@ -35,7 +35,7 @@ class Step:
     h: float
     y: Tensor  # [N] at t
     y1: Tensor  # [N] at t + h
-    error: Tensor | None  # [N], detached; None where no estimate was wanted
+    error: Tensor | None  # [N], or rows of estimates [m, N]; detached; None where none was wanted
     interpolate: Callable[[Sequence[float]], Tensor]  # theta in (0, 1), n of them -> [n, N]
     quadrature: list[tuple[float, Integrand]] = field(default_factory=list)  # weights include h
 
@@ -47,6 +47,13 @@ class Method(ABC):
     info: Info
     order: int
     error_order: int  # order of the embedded solution whose distance is the error estimate
+    memory = False  # whether a step depends on steps before it, so that after a jump it has to begin small again
+
+    def configured(self, **options: Any) -> Method:
+        """This method with its own options (an order, another method); ValueError for what it does not take."""
+        if options:
+            raise ValueError(f"solver '{self.name}' has no option '{next(iter(options))}'; it takes none")
+        return self
 
     def bound(self, control: Control) -> Method:
         """This method with a solve's tolerances, where its steps depend on them (Newton's iteration, choice of order).
@@ -54,6 +61,11 @@ class Method(ABC):
         Replays of a step use the unbound method: it gives the same y1 within the tolerance.
         """
         return self
+
+    def ratio(self, work: Any, control: Control, step: Step) -> float:
+        """The step's error in units of the tolerance; where an estimate has several parts, from the rows of error."""
+        assert step.error is not None
+        return control.ratio(step.error, step.y.detach(), step.y1.detach())
 
     def factor(self, work: Any, control: Control, errors: tuple[float, float, float], retried: bool) -> float:
         """The factor on h after a step with error ratio errors[0], rejected if above 1: the controller's by default."""

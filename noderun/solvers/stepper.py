@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from noderun.solvers.control import Control, first_step
+from noderun.solvers.control import Callback, Control, around, between, first_step
 from noderun.solvers.errors import NewtonDivergence, NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
 from noderun.solvers.field import Field
 from noderun.solvers.method import Method, Step
@@ -27,54 +27,70 @@ class Stepper:
         self.h: float | None = None  # the step size to try next, signed
         self.errors = (1.0, 1.0, 1.0)  # error ratios of accepted steps, newest first
         self.accepted = self.rejected = 0
+        self.stopped = False  # set from outside to end the way after the step in hand
         self.retried = False  # whether the last attempt was rejected
         self.nonfinite = False  # and because it met NaN or infinity
         self.diverged = False  # or because Newton's iteration did not converge
-        if control.dt is None and under_transform():
+        if not control.fixed and under_transform():
             raise TypeError("adaptive steps need numbers on the host, which torch.func transforms hide; give dt=")
 
     def advance(self, t_end: float, on_step: OnStep | None = None) -> None:
         """Integrate from t to t_end exactly, calling ``on_step`` after each accepted step."""
+        for jump in between(self.control.jumps, self.t, t_end):
+            before, after = around(jump, self.t, t_end, self.y.dtype.to_real())
+            self.smooth(before, on_step)
+            if self.stopped:
+                return
+            self.t = after
+            self.method.restart(self.work)
+        self.smooth(t_end, on_step)
+
+    def smooth(self, t_end: float, on_step: OnStep | None) -> None:
+        """The same where f has no jump on the way."""
         if t_end == self.t:
             return
-        if self.control.dt is None:
-            self.adaptive(t_end, on_step)
+        if self.control.fixed:
+            self.fixed(t_end, on_step)
         else:
-            self.fixed(t_end, self.control.dt, on_step)
+            self.adaptive(t_end, on_step)
 
     def jump(self, y: Tensor) -> None:
-        """Go on from another state at the same t; the step size is kept."""
+        """Go on from another state at the same t; the step size is kept where it does not rest on past steps."""
         self.y = y
+        if self.method.memory:
+            self.h = None
         self.method.restart(self.work)
 
-    def fixed(self, t_end: float, dt: float, on_step: OnStep | None) -> None:
-        """Steps of dt from t; the last one is cut to end at t_end."""
-        t_start, span = self.t, t_end - self.t
-        count = max(1, math.ceil(abs(span) / dt - 1e-6))
-        if self.accepted + count > self.control.max_steps:
-            raise StepLimit(f"{count} steps of dt = {dt:g} exceed max_steps = {self.control.max_steps}", self.t, 0)
-        signed = math.copysign(dt, span)
-        for i in range(count):
-            t_next = t_end if i == count - 1 else t_start + (i + 1) * signed
+    def fixed(self, t_end: float, on_step: OnStep | None) -> None:
+        """Steps of dt, or along the grid."""
+        for t_next in self.control.steps(self.t, t_end):
+            if self.accepted >= self.control.max_steps:
+                raise self.failure(StepLimit, f"max_steps = {self.control.max_steps} steps did not reach the end")
+            h = t_next - self.t
+            self.tell(self.control.before, h)
             try:
-                step = self.method.step(self.field, self.t, self.y, t_next - self.t, self.work, estimate=False)
+                step = self.method.step(self.field, self.t, self.y, h, self.work, estimate=False)
             except NewtonDivergence:
                 self.require_finite()
-                raise self.failure(NewtonDivergence, f"Newton's iteration diverged: dt = {dt:g} is too large") from None
+                raise self.failure(NewtonDivergence, f"Newton's iteration diverged: dt = {h:g} is too large") from None
             self.take(step, t_next, on_step)
+            if self.stopped:
+                return
 
     def adaptive(self, t_end: float, on_step: OnStep | None) -> None:
         """Steps as large as the tolerance allows; the last one is cut to end at t_end."""
         h = self.h if self.h is not None else self.first(t_end)
-        while self.t != t_end:
+        while self.t != t_end and not self.stopped:
+            h = self.control.limited(h)
             self.check(h)
             clipped = self.clip(h, t_end)
+            self.tell(self.control.before, clipped)
             step = self.attempt(clipped)
             if step is None or step.error is None:
                 h = self.halve(clipped)
                 continue
-            ratio = self.control.ratio(step.error, step.y.detach(), step.y1.detach())
-            if ratio <= 1:
+            ratio = self.method.ratio(self.work, self.control, step)
+            if ratio <= 1 or (abs(clipped) <= self.control.min_step and math.isfinite(ratio)):
                 self.errors = (ratio, *self.errors[:2])
                 grown = clipped * self.factor(self.errors)
                 # A step that was cut short says little about the size that the tolerance allows.
@@ -115,6 +131,7 @@ class Stepper:
     def take(self, step: Step, t_next: float, on_step: OnStep | None) -> None:
         self.accepted += 1
         self.retried = self.nonfinite = self.diverged = False
+        self.tell(self.control.accepted, step.h)
         self.t, self.y = t_next, step.y1
         if on_step is not None:
             on_step(step, t_next)
@@ -124,6 +141,7 @@ class Stepper:
         """The step size to try after a failed attempt."""
         self.rejected += 1
         self.retried = True
+        self.tell(self.control.rejected, h)
         if math.isfinite(ratio):
             return h * min(0.9, self.factor((ratio, *self.errors[:2])))
         self.require_finite()
@@ -141,8 +159,13 @@ class Stepper:
         """The step size to try after Newton's iteration failed at h."""
         self.rejected += 1
         self.retried = self.diverged = True
+        self.tell(self.control.rejected, h)
         self.require_finite()
         return h / 2
+
+    def tell(self, callback: Callback | None, h: float) -> None:
+        if callback is not None:
+            callback(self.t, self.y, h)
 
     def require_finite(self) -> None:
         if not torch.isfinite(self.method.derivative(self.field, self.t, self.y, self.work)).all():
