@@ -28,16 +28,18 @@ FolderName = Annotated[
     str, Where(lambda n: n not in ("", ".", "..") and not set(n) & set("/\\\0"), "a word that can name a folder")
 ]
 
+Activation = Literal["identity", "elu", "relu", "sigmoid", "silu", "softplus", "tanh"]
+
 OPTION_KEYS: dict[str, dict[str, Any]] = {
     "model": {
-        "stem": Literal["conv", "residual", "linear"],
+        "stem": Literal["conv", "residual", "linear", "none"],
         "width": Count,
         "blocks": Count,
         "tied": bool,
         "t1": Positive,
         "hidden": Count,
     },
-    "dynamics": {"hidden": Count, "layers": Count, "activation": Literal["relu", "tanh", "softplus", "elu", "silu"]},
+    "dynamics": {"hidden": Count, "layers": Count, "activation": Activation, "output": Activation, "time": bool},
     "optimizer": {"momentum": Fraction, "nesterov": bool, "betas": tuple[Fraction, ...], "eps": Positive},
     "scheduler": {
         "milestones": tuple[Positive, ...],
@@ -175,7 +177,7 @@ def typed(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Settings:
 
     Raises SettingError where a value has the wrong type or range.
     """
-    nodes = {name: _group(name, config.get(name), defaults.get(name) or {}) for name in GROUPS}
+    nodes: dict[str, Any] = {name: _group(name, config.get(name), defaults.get(name) or {}) for name in GROUPS}
     unused = {name for name in OPTIONAL if name not in nodes["model"].uses}
     for name, node in nodes.items():
         if node is None and name not in unused:
@@ -185,7 +187,8 @@ def typed(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Settings:
             nodes[name] = nodes[name] and replace(nodes[name], rtol=None, atol=None)
     hints = get_type_hints(Settings, include_extras=True)
     shared = {key: as_type(hints[key], config[key], key) for key in hints if key not in GROUPS and key in config}
-    return Settings(**shared, **{name: None if name in unused else node for name, node in nodes.items()})
+    groups: dict[str, Any] = {name: None if name in unused else node for name, node in nodes.items()}
+    return Settings(**shared, **groups)
 
 
 def _group(name: str, node: Any, default: Mapping[str, Any]) -> Any:

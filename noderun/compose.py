@@ -1,0 +1,171 @@
+"""Composes configurations exactly as Hydra will, without starting anything; says in a sentence what it could not."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from noderun.words import SettingError, flat, nearest, show
+
+NOT_CHOICES = ("experiment",)  # what an experiment sets counts as given
+
+
+class UnknownKey(SettingError):
+    """A key that no chosen option has."""
+
+    def __init__(self, key: str, known: Iterable[str]) -> None:
+        super().__init__(f"no setting '{key}'{nearest_key(key, known)}")
+        self.key = key
+
+
+class Composer:
+    """One task's configurations; ``folders`` are searched in their order."""
+
+    def __init__(self, task: str, folders: Sequence[str | Path]) -> None:
+        version.setbase("1.3")
+        path = create_config_search_path(str(folders[0]))
+        assert isinstance(path, ConfigSearchPathImpl)
+        for folder in folders[1:]:
+            path.get_path().insert(-1, _element(folder))
+        self.task = task
+        self.loader = ConfigLoaderImpl(config_search_path=path)
+        self._defaults: dict[tuple[str, ...], DictConfig] = {}
+
+    def parse(self, overrides: Sequence[str]) -> list[Override]:
+        parser = OverridesParser.create(config_loader=self.loader)
+        parsed = []
+        for override in overrides:
+            try:
+                parsed.append(parser.parse_override(override))
+            except HydraException:
+                raise SettingError(f"cannot read '{override}'; expected key=value or group=option") from None
+        return parsed
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """The configuration with its hydra node, unresolved; raises SettingError."""
+        for override in self.parse(overrides):
+            value = override.value()
+            if self.chooses(override) and not (isinstance(value, str | list) or override.is_delete()):
+                raise SettingError(self._no_option(override.key_or_group, show(value)))
+        try:
+            return self._load(overrides)
+        except MissingConfigException as error:
+            raise SettingError(self._not_found(str(error.missing_cfg_file))) from None
+        except (HydraException, OmegaConfBaseException) as error:
+            raise self._explained(error, overrides) from None
+
+    def defaults(self, config: DictConfig) -> DictConfig:
+        """The same options with nothing else said."""
+        choices = config.hydra.runtime.choices.items()
+        overrides = tuple(f"{group}={option}" for group, option in choices if option and _is_choice(group))
+        if overrides not in self._defaults:
+            self._defaults[overrides] = self.compose(overrides)
+        return self._defaults[overrides]
+
+    def chooses(self, override: Override) -> bool:
+        """Whether it is group=option, rather than key=value."""
+        return self.is_group(override.key_or_group) and not isinstance(override.value(), dict)
+
+    def is_group(self, key: str) -> bool:
+        return self.loader.repository.group_exists(key)
+
+    def options(self, group: str) -> list[str]:
+        """All options of a group, those in its subfolders as folder/option."""
+        repository = self.loader.repository
+        inner = repository.get_group_options(group, ObjectType.GROUP)
+        own = repository.get_group_options(group, ObjectType.CONFIG)
+        return own + [f"{name}/{option}" for name in inner for option in self.options(f"{group}/{name}")]
+
+    def _load(self, overrides: Sequence[str]) -> DictConfig:
+        mode = RunMode.RUN
+        return self.loader.load_configuration(config_name=self.task, overrides=list(overrides), run_mode=mode)
+
+    def _not_found(self, path: str) -> str:
+        group = path.partition("/")[0] if not path.startswith("hydra/") else path.rpartition("/")[0]
+        if self.is_group(group):
+            return self._no_option(group, path.removeprefix(f"{group}/"))
+        return f"no group '{group}'{nearest(group, [name for name in self.loader.list_groups('') if name != 'hydra'])}"
+
+    def _no_option(self, group: str, option: str) -> str:
+        return f"no {group} '{option}'{nearest(option, self.options(group))}"
+
+    def _explained(self, error: Exception, overrides: Sequence[str]) -> SettingError:
+        cause = error.__cause__ or error
+        key = getattr(cause, "full_key", None)
+        if isinstance(cause, ConfigAttributeError | ConfigKeyError) and key:
+            choices = [str(o.input_line) for o in self.parse(overrides) if self.chooses(o)]
+            known = known_keys(self._load(choices if choices != list(overrides) else []))
+            return UnknownKey(str(key), known)
+        return SettingError(_first_line(cause) if cause is not error else _first_line(error))
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """Everything but Hydra's own node as plain values; raises SettingError where a reference leads nowhere."""
+    try:
+        return {key: _plain(config, key, True) for key in map(str, config) if key != "hydra"}
+    except OmegaConfBaseException as error:
+        raise SettingError(f"{error.full_key}: {_first_line(error)}") from None
+
+
+def unresolved(config: DictConfig) -> dict[str, Any]:
+    """Dotted key -> value as written, so that a reference differs from the number that it leads to."""
+    return flat({key: _plain(config, key, False) for key in map(str, config) if key != "hydra"})
+
+
+def known_keys(config: DictConfig) -> set[str]:
+    """All dotted keys, and the groups that they are in."""
+    keys = set(unresolved(config))
+    return keys | {key[:i] for key in keys for i, letter in enumerate(key) if letter == "."}
+
+
+def nearest_key(key: str, known: Iterable[str]) -> str:
+    """The nearest key of any depth: by its whole, or by its last part where the group was forgotten."""
+
+    def likeness(candidate: str) -> float:
+        whole = difflib.SequenceMatcher(None, key, candidate).ratio()
+        leaf = difflib.SequenceMatcher(None, key.rpartition(".")[2], candidate.rpartition(".")[2]).ratio()
+        return whole + leaf
+
+    best = max(sorted(known), key=likeness, default=None)
+    return f"; did you mean '{best}'?" if best and likeness(best) > 1.1 else ""
+
+
+def _plain(config: DictConfig, key: str, resolve: bool) -> Any:
+    node = config._get_node(key)
+    if OmegaConf.is_config(node) and not OmegaConf.is_interpolation(config, key):
+        return OmegaConf.to_container(node, resolve=resolve, throw_on_missing=resolve)  # type: ignore[arg-type]
+    return config[key] if resolve else OmegaConf.to_container(config, resolve=False)[key]  # type: ignore[index,call-overload]
+
+
+def _is_choice(group: str) -> bool:
+    return not group.startswith("hydra") and group not in NOT_CHOICES and "@" not in group
+
+
+def _element(folder: str | Path) -> Any:
+    from hydra.core.config_search_path import SearchPathElement
+
+    return SearchPathElement("noderun", f"file://{folder}")
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines() or [type(error).__name__]
+    return text[0].rstrip(".")
+
+
+def sources(runtime: Mapping[str, Any]) -> list[str]:
+    """The folders that a running job was composed from."""
+    return [source.path for source in runtime["config_sources"] if source.schema == "file"]
