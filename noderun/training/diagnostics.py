@@ -23,7 +23,7 @@ from noderun.training.setup import Block, Setup
 TIGHTER, TIGHTEST = 1e-3, 1e-12
 REFERENCE = {"gradient": "checkpointed", "max_steps": 2_000}  # exact, and no more than the run can wait for
 FIXED_STEP_REFERENCE = {"solver": "dopri5", "dt": None, "rtol": 1e-9, "atol": 1e-9} | REFERENCE
-EXAMPLES = 32  # of the batch: a reference in float64 costs far more than a training step
+EXAMPLES = 8  # of the batch: a reference in float64 costs far more than a training step
 log = logging.getLogger(__name__)
 
 

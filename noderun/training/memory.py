@@ -42,9 +42,7 @@ class StorageLedger(TorchDispatchMode):
     def held_bytes(self, *without: Tensor) -> int:
         """Bytes of the noted storages that still live, those of the tensors ``without`` left out."""
         left_out = {StorageWeakRef(tensor.untyped_storage()).cdata for tensor in without}
-        return sum(
-            size for key, (ref, size) in self._storages.items() if key not in left_out and not ref.expired()
-        )
+        return sum(size for key, (ref, size) in self._storages.items() if key not in left_out and not ref.expired())
 
 
 def saved_bytes(block: Block, y0: Tensor) -> int:

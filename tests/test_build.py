@@ -1,0 +1,135 @@
+"""Settings put together: devices, solves, models, and a user's own parts."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from noderun.build import make_device, make_setup, make_solve, train_run
+from noderun.settings import Data, Dynamics, Gradient, Model, Optimizer, Scheduler, Settings, Solver, Trainer
+from noderun.user_code import search_in
+from noderun.words import SettingError
+
+CPU = torch.device("cpu")
+ALL = ("dynamics", "solver", "gradient")
+
+
+def settings(**parts):
+    base = Settings(
+        data=Data("digits", limit=40, batch_size=16),
+        model=Model("odenet", uses=ALL, options={"stem": "linear", "width": 8}),
+        optimizer=Optimizer("adamw"),
+        scheduler=Scheduler("one_cycle", horizon=1),
+        trainer=Trainer(epochs=1, log_every=1),
+        dynamics=Dynamics("mlp"),
+        solver=Solver("dopri5", rtol=1e-2, atol=1e-3),
+        gradient=Gradient("adjoint", rtol=1e-1),
+        device="cpu",
+        log="quiet",
+    )
+    return replace(base, **parts)
+
+
+def test_devices(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert make_device("auto") == make_device("cpu") == CPU
+    with pytest.raises(SettingError, match="device=cuda: this machine has no CUDA device"):
+        make_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert make_device("auto") == torch.device("cuda")
+    assert make_device("cuda:1") == make_device("1") == torch.device("cuda:1")
+    with pytest.raises(SettingError, match=r"device=cuda:2: this machine has 2 CUDA device\(s\)"):
+        make_device("cuda:2")
+
+
+def test_solve_gets_what_the_settings_say():
+    assert make_solve(settings()).keywords == {
+        "solver": "dopri5",
+        "rtol": 1e-2,
+        "atol": 1e-3,
+        "max_steps": 10_000,
+        "gradient": "adjoint",
+        "gradient_rtol": 1e-1,
+        "gradient_atol": 1e-3,
+    }
+    fixed = settings(solver=Solver("rk4", rtol=None, atol=None, dt=0.25), gradient=None)
+    assert make_solve(fixed).keywords == {"solver": "rk4", "dt": 0.25, "max_steps": 10_000, "gradient": "backprop"}
+    assert make_solve(settings(solver=None, gradient=None)) is None
+
+
+def test_partial_last_batch_counts_as_a_step():
+    setup = make_setup(settings(), CPU)
+    assert setup.steps_per_epoch == 3
+    assert [len(batch[0]) for batch in setup.batches("train", 0, 1)] == [16, 8]
+
+
+def test_rate_follows_the_schedule():
+    setup = make_setup(settings(scheduler=Scheduler("step", options={"milestones": (2,), "gamma": 0.5})), CPU)
+    assert [setup.rate(step) for step in (0, 5, 6)] == pytest.approx([3e-3, 3e-3, 1.5e-3])
+
+
+@pytest.mark.parametrize("model", ["odenet", "rknet", "resnet", "mlp"])
+def test_models_train(model, tmp_path):
+    solves = model in ("odenet", "rknet")
+    chosen = settings(
+        model=Model(model, uses=ALL if solves else (), options={} if model == "mlp" else {"width": 32}),
+        solver=Solver("rk4", rtol=None, atol=None, dt=0.5) if solves else None,
+        dynamics=Dynamics("conv") if solves else None,
+        gradient=None,
+        trainer=Trainer(epochs=1, max_steps=2),
+    )
+    result = train_run(chosen, tmp_path / "run")
+    assert result["steps"] == 2
+    assert result["nfe_forward"] == (8 if solves else None)
+
+
+OWN = """
+import torch
+from torch import nn
+from noderun.data import Dataset
+from noderun.models import ODEBlock
+
+
+class Decay(nn.Module):
+    def __init__(self, state_shape, rate=1.0):
+        super().__init__()
+        self.rate = nn.Parameter(torch.full(state_shape, rate))
+
+    def forward(self, t, y):
+        return -self.rate * y
+
+
+def line(count=32):
+    x = torch.linspace(-1, 1, count).reshape(-1, 1)
+    return Dataset("line", "vector", (1,), None, (x, 0.5 * x), (x, 0.5 * x))
+
+
+class Flow(nn.Module):
+    def __init__(self, shape, classes, make_dynamics, solve, scale):
+        super().__init__()
+        self.scale = scale
+        self.block = ODEBlock(make_dynamics(shape), solve)
+
+    def forward(self, x):
+        return self.scale * self.block(x)
+"""
+
+
+def test_a_users_own_dynamics_data_and_model(tmp_path, monkeypatch):
+    (tmp_path / "own_parts.py").write_text(OWN)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    search_in([str(tmp_path)])
+    chosen = settings(
+        data=Data("line", kind="vector", batch_size=8, options={"count": 64}, user_class="own_parts:line"),
+        model=Model("flow", objective="regress", uses=ALL, options={"scale": 1.0}, user_class="own_parts:Flow"),
+        dynamics=Dynamics("decay", options={"rate": 0.1}, user_class="own_parts:Decay"),
+        optimizer=Optimizer("adam", lr=0.1),
+        trainer=Trainer(epochs=8),
+        scheduler=Scheduler("constant"),
+    )
+    result = train_run(chosen, tmp_path / "run")
+    assert result["parameters"] == 1 and result["test_error"] is None
+    assert result["rmse"] < 0.01  # exp(-rate) = 1/2 is within reach

@@ -1,0 +1,77 @@
+"""The import direction that docs/architecture.md states, read off the sources."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "noderun").rglob("*.py"))
+LAYERS = re.findall(r"^    ([a-z_]+)/? {2,}\S", (ROOT / "docs/architecture.md").read_text(), flags=re.MULTILINE)
+
+
+def module(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path, functions=True):
+    """Names of the modules that a file imports; with functions=False only those at module level."""
+    found = set()
+    pending = [ast.parse(path.read_text())]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names if node.module == "noderun"}
+        if functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            pending.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def layer(name):
+    return name.split(".")[1] if name.count(".") else None
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module)
+def test_imports_go_down_the_list(path):
+    own = layer(module(path))
+    if own is None:
+        return  # noderun/__init__ is the lazy front
+    assert own in LAYERS, f"{own} is not in docs/architecture.md"
+    for name in imports(path):
+        if name.startswith("noderun.") and layer(name) != own:
+            assert LAYERS.index(layer(name)) > LAYERS.index(own), (
+                f"{module(path)} imports {name}, which stands above it"
+            )
+
+
+def test_torchvision_is_imported_in_one_module_inside_functions():
+    importers = [path for path in SOURCES if any(name.split(".")[0] == "torchvision" for name in imports(path))]
+    assert len(importers) == 1 and layer(module(importers[0])) == "data"
+    assert not any(name.split(".")[0] == "torchvision" for name in imports(importers[0], functions=False))
+
+
+HEAVY = {"torch", "torchvision", "hydra", "omegaconf", "numpy", "matplotlib"}
+
+
+@pytest.mark.parametrize("start", ["runs", "report", "settings", "cli"])
+def test_light_modules_reach_nothing_heavy_when_imported(start):
+    allowed = {"report": {"numpy", "matplotlib"}}.get(start, set())
+    reached, pending = set(), [path for path in SOURCES if layer(module(path)) == start]
+    assert pending, f"noderun has no {start}"
+    while pending:
+        names = imports(pending.pop(), functions=False)
+        assert not {name.split(".")[0] for name in names} & (HEAVY - allowed)
+        new = {path for path in SOURCES if module(path) in names} - reached
+        reached |= new
+        pending.extend(new)
+
+
+def test_cli_imports_nothing_of_ours_at_module_level():
+    names = imports(ROOT / "noderun/cli.py", functions=False)
+    assert not [name for name in names if name.split(".")[0] == "noderun"]

@@ -1,0 +1,37 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from noderun.training import checkpoint
+from noderun.training.checkpoint import load_checkpoint, random_state, save_checkpoint, set_random_state
+
+
+def test_a_save_that_dies_half_way_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    assert load_checkpoint(path) is None
+    save_checkpoint(path, {"step": 1})
+
+    def torn(state, file):
+        file.write(b"half a checkp")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(checkpoint.torch, "save", torn)
+    with pytest.raises(OSError, match="disk full"):
+        save_checkpoint(path, {"step": 2})
+    assert load_checkpoint(path) == {"step": 1}
+
+
+def test_every_generator_comes_back(tmp_path):
+    device = torch.device("cpu")
+    np.random.randn()  # leaves a cached normal number behind
+    save_checkpoint(tmp_path / "c.pt", random_state(device))
+
+    def drawn():
+        return random.random(), np.random.randn(), np.random.rand(), torch.rand(3).tolist(), random.gauss(0, 1)
+
+    first = drawn()
+    assert drawn() != first
+    set_random_state(load_checkpoint(tmp_path / "c.pt"), device)
+    assert drawn() == first

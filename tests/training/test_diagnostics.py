@@ -1,0 +1,67 @@
+"""Diagnostics of y' = a y, whose solutions and gradients are known."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from noderun import engine
+from noderun.models import ODEBlock
+from noderun.training import diagnostics
+from noderun.training.diagnostics import diagnose
+from noderun.training.setup import Setup
+
+A = 0.7
+
+
+class Growth(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Parameter(torch.tensor(A))
+
+    def forward(self, t, y):
+        return self.a * y
+
+
+def measured(**solve):
+    block = ODEBlock(Growth(), partial(engine.solve, **solve))
+    model = nn.Sequential(block)
+    setup = Setup(
+        model=model,
+        blocks=[block],
+        objective=lambda model, batch: {"loss": model(batch[0]).sum()},
+        optimizer=torch.optim.SGD(model.parameters(), lr=1.0),
+        rate=lambda step: 1.0,
+        batches=lambda split, epoch, start: iter(()),
+        steps_per_epoch=1,
+        device=torch.device("cpu"),
+    )
+    row = diagnose(setup, (torch.ones(3, 2),))
+    assert all(p.grad is None for p in model.parameters())
+    return row
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_euler_with_fixed_steps(steps):
+    h = 1 / steps
+    row = measured(solver="euler", dt=h, gradient="backprop")
+    growth = (1 + A * h) ** steps
+    assert row["solve/numerical_error"] == pytest.approx(1 - growth / math.exp(A), rel=1e-4)
+    assert row["solve/reconstruction_error"] == pytest.approx(1 - growth * (1 - A * h) ** steps, rel=1e-4)
+    gradient = (1 + A * h) ** (steps - 1)  # d growth / da; that of the flow is e^a
+    assert row["solve/gradient_error"] == pytest.approx(1 - gradient / math.exp(A), rel=1e-4)
+
+
+def test_errors_fall_with_the_tolerance():
+    loose, tight = (measured(solver="dopri5", rtol=tol, atol=tol, gradient="adjoint") for tol in (1e-1, 1e-5))
+    for tag in ("solve/numerical_error", "solve/reconstruction_error", "solve/gradient_error"):
+        assert 0 < tight[tag] < loose[tag] < 0.1
+
+
+def test_what_cannot_be_measured_is_left_out_and_said(monkeypatch, caplog):
+    monkeypatch.setitem(diagnostics.REFERENCE, "max_steps", 1)
+    row = measured(solver="dopri5", rtol=1e-3, atol=1e-3, gradient="adjoint")
+    assert set(row) == {"memory/saved_mib", "solve/reconstruction_error"}
+    assert "solve/numerical_error was not measured" in caplog.text
