@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 
 # name -> module it lives in; loaded at first use, so that `noderun --help` does not wait for torch (PEP 562)
 PUBLIC = {
+    "Event": "noderun.solvers",
     "GRADIENTS": "noderun.gradients",
     "NonFiniteDynamics": "noderun.solvers",
     "SOLVERS": "noderun.solvers",

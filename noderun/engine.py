@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
-from noderun.gradients import SOLVES, refusal
-from noderun.solvers import CONTROLLERS, METHODS, Control, Solution, SolveError, Statistics
-from noderun.solvers.control import Norm, rms
+from noderun.arguments import (
+    FixedStep,
+    checked_controller,
+    checked_grid,
+    checked_method,
+    checked_norm,
+    checked_times,
+    flattened,
+    owner,
+    parameters,
+)
+from noderun.gradients import SOLVES
+from noderun.solvers import Control, Controller, Event, Occurrences, Solution, SolveError, Statistics
+from noderun.solvers.control import Norm
+from noderun.solvers.dense import DenseOutput
+from noderun.solvers.events import differentiable_event
 from noderun.solvers.field import Autocast, VectorField
 from noderun.solvers.integrate import Problem, integrate
-from noderun.solvers.method import Method
+from noderun.solvers.outputs import ENDS, NODES, Outputs
 from noderun.solvers.stages import under_transform
 from noderun.solvers.state import Layout
 
@@ -31,26 +43,38 @@ def solve(
     solver_options: Mapping[str, Any] | None = None,
     rtol: float | Tensor = 1e-5,
     atol: float | Tensor = 1e-7,
-    dt: float | None = None,
+    dt: FixedStep | None = None,
     gradient: str = "checkpointed",
     gradient_rtol: float | None = None,
     gradient_atol: float | None = None,
     args: tuple[Any, ...] = (),
     params: Iterable[Tensor] | None = None,
-    controller: str = "I",
-    norm: Norm = rms,
+    controller: str | Controller = "I",
+    norm: str | Norm = "rms",
     first_step: float | None = None,
+    min_step: float = 0.0,
+    max_step: float = math.inf,
     max_steps: int = 100_000,
+    jump_ts: Sequence[float] = (),
+    events: Event | Sequence[Event] = (),
+    steps: bool = False,
+    dense: bool = False,
     throw: bool = True,
 ) -> Solution:
     """Integrate dy/dt = f(t, y, *args) from y0 at ts[0] and return y at every time of ts.
 
     ``y0`` is a tensor, or a tuple or dict of tensors, real or complex; ``ts`` [T] is strictly monotone, either way, and
     may require gradients. ``solver_options`` are the solver's own (``order`` of the multistep methods, ``method`` of
-    richardson and scipy). ``dt`` None steps adaptively within atol + rtol |y|, a number steps by it. Gradients reach
-    y0, ts, tensors in ``args`` and f's parameters, which are found where f is a Module or a method of one; a closure
-    declares its own with ``params``. ``gradient_rtol`` and ``gradient_atol`` (default: the solve's) hold where the
-    gradient is itself a solve.
+    richardson and scipy). ``dt`` None steps adaptively within atol + rtol |y|, a number steps by it, a sequence of
+    times is the grid to step along. Gradients reach y0, ts, tensors in ``args`` and f's parameters, which are found
+    where f is a Module or a method of one; a closure declares its own with ``params``. ``gradient_rtol`` and
+    ``gradient_atol`` (default: the solve's) hold where the gradient is itself a solve.
+
+    ``norm`` of the error: rms, max, items (the largest rms among a nested state's tensors) or a function of [N].
+    A step of ``min_step`` is accepted whatever its error. f may jump at ``jump_ts``: steps end there and f is evaluated
+    on each side for itself. ``events`` are located on the continuous extension; with a last time of infinity only a
+    terminal one ends the solve. With ``steps`` the solution's ts and ys hold the accepted steps too, with ``dense``
+    its ``interpolate(t)`` knows y at every time in between.
 
     Raises SolveError subclasses with the partial ``solution``; with ``throw=False`` returns that one, NaN where the
     solve did not arrive. ValueError and TypeError for arguments that cannot work.
@@ -65,37 +89,59 @@ def solve(
     if not (flat.is_floating_point() or flat.is_complex()):
         raise TypeError(f"y0 is {flat.dtype}; a state is floating point or complex: y0.float() makes it so")
     times = ts if isinstance(ts, Tensor) else torch.as_tensor(ts, dtype=torch.float64)
-    field = VectorField(f, layout, args, Autocast(flat.device.type))
+    host = checked_times(times)
+    step, grid = checked_grid(dt, host)
     control = Control(
         rtol=flattened(rtol, layout),
         atol=flattened(atol, layout),
-        dt=dt,
+        dt=step,
+        grid=grid,
         max_steps=max_steps,
         first_step=first_step,
-        norm=norm,
-        controller=CONTROLLERS[named("controller", controller, CONTROLLERS)],
+        min_step=min_step,
+        max_step=max_step,
+        jumps=tuple(sorted(jump_ts)),
+        norm=checked_norm(norm, layout),
+        controller=checked_controller(controller),
     )
-    problem = Problem(field, flat, checked_times(times), method, control, Statistics(), parameters(f, params, args))
+    problem = Problem(
+        field=VectorField(f, layout, args, Autocast(flat.device.type)),
+        y0=flat,
+        ts=host,
+        method=method,
+        control=control,
+        stats=Statistics(),
+        params=parameters(f, params, args),
+        events=(events,) if isinstance(events, Event) else tuple(events),
+        fractions=NODES if dense else ENDS if steps else (),
+    )
     backward = replace(
         control,
         rtol=control.rtol if gradient_rtol is None else gradient_rtol,
         atol=control.atol if gradient_atol is None else gradient_atol,
         first_step=None,
     )
+    return solution(problem, gradient, backward, times, params is not None, steps, throw)
+
+
+def solution(
+    problem: Problem, gradient: str, backward: Control, times: Tensor, declared: bool, steps: bool, throw: bool
+) -> Solution:
+    """The problem solved; ``backward`` controls a gradient that is a solve, ``declared``: its params are all there."""
     try:
-        with field.autocast.outside():
-            ys = differentiable(problem, gradient, backward, times, params is not None)
-        return Solution(times, layout.unflatten(ys), problem.stats)
+        with problem.field.autocast.outside():
+            rows = differentiable(problem, gradient, backward, times, declared)
+            return assembled(problem, rows, times, steps)
     except SolveError as error:
-        ys = error.ys if error.ys is not None else flat.new_full((len(times), flat.numel()), torch.nan)
-        error.solution = Solution(times, layout.unflatten(ys.detach()), problem.stats, error.status)
+        rows = error.ys if error.ys is not None else Outputs(problem.ts, (), problem.y0, problem.readout).stacked()
+        error.solution = assembled(problem, rows.detach(), times.detach(), steps, error.status)
         if throw:
             raise
         return error.solution
 
 
 def differentiable(problem: Problem, gradient: str, backward: Control, times: Tensor, declared: bool) -> Tensor:
-    """ys [len(ts), N] with the chosen gradient method behind them, and the times as inputs of their own."""
+    """ys [rows, N] with the chosen gradient method behind them; a time t_0 that requires gradients moves y_0."""
     if gradient == "backprop" and torch.is_grad_enabled():
         solved: Callable[[Problem], Tensor] = integrate
     elif not torch.is_grad_enabled() or under_transform():
@@ -107,78 +153,53 @@ def differentiable(problem: Problem, gradient: str, backward: Control, times: Te
         return solved(problem)
     # To first order, moving a time t_i moves y(t_i) by f, and moving t_0 is moving y_0 by -f: this holds for every
     # gradient method alike, and no step size decision takes part in it.
-    shift = (times - times.detach()).to(problem.y0.dtype).to(problem.y0.device).unsqueeze(1)
     with torch.no_grad():
-        slope = evaluate(problem, 0, problem.y0)
-    ys = solved(replace(problem, y0=problem.y0 - slope * shift[0]))
-    with torch.no_grad():
-        slopes = torch.stack([torch.zeros_like(slope), *(evaluate(problem, i, ys[i]) for i in range(1, len(times)))])
-    problem.stats.nfe_forward += len(times)
-    return ys + slopes * shift
+        slope = evaluate(problem, problem.ts[0], problem.y0)
+    problem.stats.nfe_forward += 1
+    return solved(replace(problem, y0=problem.y0 - slope * moved(times, problem.y0)[0]))
 
 
-def evaluate(problem: Problem, i: int, y: Tensor) -> Tensor:
-    t = torch.full((), problem.ts[i], dtype=y.dtype.to_real(), device=y.device)
-    return problem.field(t, y.detach())
+def moved(times: Tensor, like: Tensor) -> Tensor:
+    """Zeros [len(times), 1] that carry the gradients of the times."""
+    shift = torch.where(torch.isfinite(times), times - times.detach(), 0.0)
+    return shift.to(like.dtype).to(like.device).unsqueeze(1)
 
 
-def checked_method(solver: str, options: Mapping[str, Any], gradient: str, dt: float | None) -> Method:
-    """The solver's method; ValueError where the words do not go together."""
-    method = METHODS[named("solver", solver, METHODS)].configured(**options)
-    reason = refusal(solver, method.info, named("gradient", gradient, SOLVES))
-    if reason:
-        raise ValueError(reason)
-    if dt is None and not method.info.adaptive:
-        raise ValueError(f"solver '{solver}' has no error estimate: give a fixed step, for instance dt=0.1")
-    if dt is not None and not method.info.fixed_step:
-        raise ValueError(f"solver '{solver}' chooses its own steps: leave dt=None and give rtol and atol")
-    if dt is not None and not dt > 0:
-        raise ValueError(f"dt is {dt}; a step size is positive, also backwards in time")
-    return method
+def assembled(problem: Problem, rows: Tensor, times: Tensor, steps: bool, status: str = "done") -> Solution:
+    """What the caller asked for out of the rows of a solve."""
+    readout, layout = problem.readout, problem.field.layout
+    wanted = readout.every_step() if steps else readout.asked
+    ys = rows if len(wanted) == len(rows) else rows[wanted]
+    if times.requires_grad and torch.is_grad_enabled():
+        with torch.no_grad():
+            slopes = [evaluate(problem, t, y) for t, y in zip(problem.ts[1:], ys[1:], strict=True)]
+            slopes = [torch.where(torch.isfinite(y), slope, 0.0) for slope, y in zip(slopes, ys[1:], strict=True)]
+        problem.stats.nfe_forward += len(slopes)
+        ys = ys + torch.stack([torch.zeros_like(problem.y0), *slopes]) * moved(times, problem.y0)
+    return Solution(
+        ts=times if not steps else torch.tensor([readout.times[row] for row in wanted], dtype=times.dtype),
+        ys=layout.unflatten(ys),
+        stats=problem.stats,
+        status="event" if readout.stopped else status,
+        events=occurrences(problem, rows, times),
+        dense=DenseOutput(readout.steps, rows) if problem.fractions and readout.steps else None,
+        layout=layout,
+    )
 
 
-def checked_times(times: Tensor) -> list[float]:
-    """The times as host floats: the one transfer of a solve that is not a step's."""
-    if times.dim() != 1 or len(times) == 0:
-        raise ValueError(f"ts has shape {list(times.shape)}; it is one dimension of times, for instance [0.0, 1.0]")
-    host = times.detach().to(torch.float64).tolist()
-    rising = [b - a for a, b in zip(host, host[1:], strict=False)]
-    if not (all(d >= 0 for d in rising) or all(d <= 0 for d in rising)):
-        raise ValueError("ts goes forth and back; times are monotone, either way")
-    return host
+def occurrences(problem: Problem, rows: Tensor, times: Tensor) -> tuple[Occurrences, ...]:
+    """When and where each event happened, with gradients."""
+    field, found = problem.field, []
+    before = field.nfe
+    for which, event in enumerate(problem.events):
+        at = [row for i, row in problem.readout.events if i == which]
+        pairs = [differentiable_event(event, field, problem.readout.times[row], rows[row], times.dtype) for row in at]
+        ts = torch.stack([t for t, _ in pairs]) if pairs else times.new_empty(0)
+        ys = torch.stack([y for _, y in pairs]) if pairs else rows[:0]
+        found.append(Occurrences(ts, field.layout.unflatten(ys)))
+    problem.stats.nfe_forward += field.nfe - before
+    return tuple(found)
 
 
-def named(kind: str, word: str, known: Iterable[str]) -> str:
-    """``word`` if known; ValueError with the nearest right one if not."""
-    options = list(known)
-    if word in options:
-        return word
-    near = difflib.get_close_matches(word, options, n=1)
-    raise ValueError(f"no {kind} '{word}'; " + (f"did you mean '{near[0]}'?" if near else f"there are {options}"))
-
-
-def flattened(tolerance: Any, layout: Layout) -> Any:
-    """A number, or a tolerance per component in the state's own nesting as [N]."""
-    if isinstance(tolerance, (float, int)):
-        if not tolerance >= 0:
-            raise ValueError(f"a tolerance is {tolerance}; it is a number of at least 0")
-        return float(tolerance)
-    if isinstance(tolerance, Tensor) and tolerance.dim() == 0:
-        return tolerance.item()
-    return layout.flatten(tolerance)
-
-
-def parameters(f: Callable[..., Any], params: Iterable[Tensor] | None, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
-    """What f depends on and requires gradients: declared or its Module's parameters, and the tensors in args."""
-    module = owner(f)
-    if params is None:
-        params = module.parameters() if isinstance(module, nn.Module) else ()
-    tensors = [x for x in (*params, *tree_leaves(args)) if isinstance(x, Tensor) and x.requires_grad]
-    return tuple({id(x): x for x in tensors}.values())
-
-
-def owner(f: Callable[..., Any]) -> Any:
-    """The object behind a callable: a Module, the Module of a bound method, what a partial wraps."""
-    while isinstance(f, functools.partial):
-        f = f.func
-    return getattr(f, "__self__", f)
+def evaluate(problem: Problem, t: float, y: Tensor) -> Tensor:
+    return problem.field(torch.full((), t, dtype=y.dtype.to_real(), device=y.device), y.detach())

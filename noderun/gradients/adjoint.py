@@ -93,7 +93,7 @@ class Adjoint(torch.autograd.Function):
 
 def sweep(problem: Problem, control: Control, ys: Tensor, cotangents: Tensor) -> tuple[Tensor, list[Tensor]]:
     """dL/dy0 [N] and dL/dtheta from dL/dys [len(ts), N], in one pass from the last output time to the first."""
-    ts, field = problem.ts, problem.field
+    ts, field = problem.readout.times, problem.field
     thetas = [torch.zeros_like(p) for p in problem.params]
     stops = [i for i, used in enumerate((cotangents != 0).any(dim=1).tolist()) if used or i == 0]
 

@@ -19,6 +19,7 @@ from noderun.solvers import (
 )
 from noderun.solvers.control import CONTROLLERS, Control, Controller
 from noderun.solvers.errors import NewtonDivergence, NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
+from noderun.solvers.events import Event, Occurrences
 from noderun.solvers.method import Info, Method
 from noderun.solvers.statistics import Solution, Statistics
 
@@ -32,11 +33,13 @@ __all__ = [
     "CONTROLLERS",
     "Control",
     "Controller",
+    "Event",
     "Info",
     "METHODS",
     "Method",
     "NewtonDivergence",
     "NonFiniteDynamics",
+    "Occurrences",
     "SOLVERS",
     "Solution",
     "SolveError",

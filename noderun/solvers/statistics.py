@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from noderun.solvers.dense import DenseOutput
+from noderun.solvers.events import Occurrences
+from noderun.solvers.state import Layout
 
 
 @dataclass
@@ -29,4 +34,15 @@ class Solution:
     ts: Tensor
     ys: Any
     stats: Statistics
-    status: str = "done"
+    status: str = "done"  # event: a terminal one ended the solve
+    events: tuple[Occurrences, ...] = ()
+    dense: DenseOutput | None = None
+    layout: Layout | None = None
+
+    def interpolate(self, t: Tensor | float) -> Any:
+        """y at any time [] or [n] between the first and the last step; ValueError without ``dense=True``."""
+        if self.dense is None or self.layout is None:
+            raise ValueError("interpolate needs the steps: give dense=True to solve")
+        at = torch.as_tensor(t, dtype=torch.float64)
+        ys = self.dense(at.reshape(-1))
+        return self.layout.unflatten(ys if at.dim() else ys[0])

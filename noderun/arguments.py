@@ -1,0 +1,108 @@
+"""What a caller of solve() may say, checked and brought into the engine's own terms."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from noderun.gradients import SOLVES, refusal
+from noderun.solvers import CONTROLLERS, METHODS, Controller
+from noderun.solvers.control import Norm, largest, largest_rms, rms
+from noderun.solvers.method import Method
+from noderun.solvers.state import Layout
+
+FixedStep = float | Sequence[float] | Tensor  # a step size, or a grid of times where steps end
+
+
+def checked_method(solver: str, options: Mapping[str, Any], gradient: str, dt: FixedStep | None) -> Method:
+    """The solver's method; ValueError where the words do not go together."""
+    method = METHODS[named("solver", solver, METHODS)].configured(**options)
+    reason = refusal(solver, method.info, named("gradient", gradient, SOLVES))
+    if reason:
+        raise ValueError(reason)
+    if dt is None and not method.info.adaptive:
+        raise ValueError(f"solver '{solver}' has no error estimate: give a fixed step, for instance dt=0.1")
+    if dt is not None and not method.info.fixed_step:
+        raise ValueError(f"solver '{solver}' chooses its own steps: leave dt=None and give rtol and atol")
+    if isinstance(dt, (float, int)) and not dt > 0:
+        raise ValueError(f"dt is {dt}; a step size is positive, also backwards in time")
+    return method
+
+
+def checked_times(times: Tensor) -> list[float]:
+    """The times as host floats: the one transfer of a solve that is not a step's."""
+    if times.dim() != 1 or len(times) == 0:
+        raise ValueError(f"ts has shape {list(times.shape)}; it is one dimension of times, for instance [0.0, 1.0]")
+    host = times.detach().to(torch.float64).tolist()
+    rising = [b - a for a, b in zip(host, host[1:], strict=False)]
+    if not (all(d >= 0 for d in rising) or all(d <= 0 for d in rising)):
+        raise ValueError("ts goes forth and back; times are monotone, either way")
+    return host
+
+
+def checked_grid(dt: FixedStep | None, ts: Sequence[float]) -> tuple[float | None, tuple[float, ...] | None]:
+    """(step size, None), (None, rising grid), or (None, None) for adaptive steps."""
+    if dt is None or isinstance(dt, (float, int)):
+        return dt, None
+    grid = torch.as_tensor(dt, dtype=torch.float64).detach().tolist()
+    if grid != sorted(set(grid)) and grid[::-1] != sorted(set(grid)):
+        raise ValueError("a grid of steps given as dt is strictly monotone")
+    if len(grid) < 2 or {grid[0], grid[-1]} != {ts[0], ts[-1]}:
+        raise ValueError(f"a grid of steps given as dt goes from the first to the last of ts, {ts[0]:g} to {ts[-1]:g}")
+    return None, tuple(sorted(grid))
+
+
+def checked_norm(norm: str | Norm, layout: Layout) -> Norm:
+    """``rms``, ``max``, ``items`` (the largest rms among a nested state's tensors) or the caller's own."""
+    if not isinstance(norm, str):
+        return norm
+    norms = {"rms": rms, "max": largest, "items": largest_rms(layout.sizes)}
+    return norms[named("norm", norm, norms)]
+
+
+def checked_controller(controller: str | Controller) -> Controller:
+    if isinstance(controller, Controller):
+        return controller
+    return CONTROLLERS[named("controller", controller, CONTROLLERS)]
+
+
+def named(kind: str, word: str, known: Iterable[str]) -> str:
+    """``word`` if known; ValueError with the nearest right one if not."""
+    options = list(known)
+    if word in options:
+        return word
+    near = difflib.get_close_matches(word, options, n=1)
+    raise ValueError(f"no {kind} '{word}'; " + (f"did you mean '{near[0]}'?" if near else f"there are {options}"))
+
+
+def flattened(tolerance: Any, layout: Layout) -> Any:
+    """A number, or a tolerance per component in the state's own nesting as [N]."""
+    if isinstance(tolerance, (float, int)):
+        if not tolerance >= 0:
+            raise ValueError(f"a tolerance is {tolerance}; it is a number of at least 0")
+        return float(tolerance)
+    if isinstance(tolerance, Tensor) and tolerance.dim() == 0:
+        return tolerance.item()
+    return layout.flatten(tolerance)
+
+
+def parameters(f: Callable[..., Any], params: Iterable[Tensor] | None, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """What f depends on and requires gradients: declared or its Module's parameters, and the tensors in args."""
+    module = owner(f)
+    if params is None:
+        params = module.parameters() if isinstance(module, nn.Module) else ()
+    tensors = [x for x in (*params, *tree_leaves(args)) if isinstance(x, Tensor) and x.requires_grad]
+    return tuple({id(x): x for x in tensors}.values())
+
+
+def owner(f: Callable[..., Any]) -> Any:
+    """The object behind a callable: a Module, the Module of a bound method, what a partial wraps."""
+    while isinstance(f, functools.partial):
+        f = f.func
+    return getattr(f, "__self__", f)

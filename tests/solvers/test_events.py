@@ -1,0 +1,166 @@
+"""Events against analytic ones, their gradients against finite differences; jumps, limits, steps and dense output."""
+
+import math
+
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+from scipy.special import ellipk
+from torch.autograd import gradcheck
+
+import noderun
+from noderun import Event, solve
+
+TIGHT = dict(rtol=1e-11, atol=1e-12)
+GRADIENTS = ("backprop", "checkpointed", "adjoint")
+G = 9.81
+
+
+def fall(t, y):
+    return torch.stack([y[1], -G + 0 * y[1]])
+
+
+def pendulum(t, y):
+    return torch.stack([y[1], -torch.sin(y[0])])
+
+
+def tensor(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_a_ball_bounces_when_it_should():
+    height, speed, restitution = 10.0, 0.0, 0.9
+    t, y, impact = 0.0, tensor(height, speed), 0.0
+    for bounce in range(3):
+        sol = solve(fall, y, [t, math.inf], events=Event(lambda t, y: y[0], direction=-1), **TIGHT)
+        v = math.sqrt(2 * G * height) * restitution**bounce
+        impact += v / G if bounce == 0 else 2 * v / G
+        assert sol.status == "event"
+        assert abs(sol.events[0].ts[0] - impact) < 1e-8
+        torch.testing.assert_close(sol.events[0].ys[0], tensor(0.0, -v), atol=1e-8, rtol=0)
+        t, y = sol.events[0].ts[0].item(), sol.events[0].ys[0] * tensor(0.0, -restitution)
+
+
+@pytest.mark.parametrize("solver", sorted(n for n, i in noderun.SOLVERS.items() if i.adaptive and (i.order or 0) >= 5))
+def test_a_pendulum_crosses_zero_every_half_period(solver):
+    period = 4 * ellipk(math.sin(0.5) ** 2)
+    events = [Event(lambda t, y: y[0], direction=d, terminal=False) for d in (0, 1, -1)]
+    sol = solve(pendulum, tensor(1.0, 0.0), [0.0, 2.2 * period], solver=solver, events=events, **TIGHT)
+    either, rising, falling = (e.ts for e in sol.events)
+    expected = period * (torch.arange(4, dtype=torch.float64) / 2 + 0.25)
+    torch.testing.assert_close(either, expected, atol=1e-8, rtol=0)
+    torch.testing.assert_close(falling, expected[::2], atol=1e-8, rtol=0)
+    torch.testing.assert_close(rising, expected[1::2], atol=1e-8, rtol=0)
+    assert sol.status == "done" and torch.isfinite(sol.ys).all()
+
+
+def test_backwards_in_time_and_a_float32_event():
+    sol = solve(lambda t, y: y, torch.ones(1), [0.0, -3.0], events=Event(lambda t, y: y[0] - 0.5))
+    assert abs(sol.events[0].ts[0] + math.log(2)) < 1e-4
+    assert torch.isnan(sol.ys[1]).all()  # the solve did not go there
+
+
+def test_a_terminal_event_ends_the_outputs_and_hides_later_events():
+    events = [Event(lambda t, y: y[0] - 0.5), Event(lambda t, y: y[0] - 0.3, terminal=False)]
+    sol = solve(lambda t, y: -y, tensor(1.0), [0.0, 0.5, 1.0], events=events, dt=0.25, solver="rk4", steps=True)
+    torch.testing.assert_close(sol.ts, tensor(0.0, 0.25, 0.5, math.log(2)), atol=1e-4, rtol=0)
+    assert len(sol.events[1].ts) == 0
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("what", ["time", "state"])
+def test_gradients_of_an_event(gradient, what):
+    def event(y0, length, level, t0):
+        f = lambda t, y, length: torch.stack([y[1], -torch.sin(y[0]) / length])  # noqa: E731
+        ts = torch.cat([t0, torch.full_like(t0, math.inf)])
+        crossing = Event(lambda t, y: y[0] - level + 0.1 * t, direction=-1)
+        sol = solve(f, y0, ts, events=crossing, args=(length,), gradient=gradient, **TIGHT)
+        return sol.events[0].ts[0] if what == "time" else sol.events[0].ys[0]
+
+    inputs = [tensor(1.0, 0.2), tensor(1.3).squeeze(), tensor(0.4).squeeze(), tensor(0.1)]
+    assert gradcheck(event, [x.requires_grad_() for x in inputs], eps=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("solver", ["dopri5", "bosh3", "tsit5"])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_jump_is_stepped_to_and_each_side_sees_its_own_f(solver, reverse, dtype):
+    seen = []
+
+    def f(t, y):
+        seen.append(t.item())
+        return torch.where(t < 0.3, -1.0, 2.0) + 0 * y
+
+    ts = [1.0, 0.0] if reverse else [0.0, 1.0]
+    sol = solve(f, torch.zeros(1, dtype=dtype), ts, solver=solver, jump_ts=[0.3], steps=True)
+    change = -0.3 + 2 * 0.7
+    assert abs(sol.ys[-1] - (-change if reverse else change)) < (1e-6 if dtype == torch.float32 else 1e-13)
+    assert sol.stats.rejected == 0
+    assert (sol.ts - 0.3).abs().min() < 1e-7
+    assert torch.tensor(0.3, dtype=dtype).item() not in seen
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_gradients_pass_through_a_jump(gradient):
+    def end(y0, rate):
+        f = lambda t, y, rate: torch.where(t < 0.5, -rate * y, y**2)  # noqa: E731
+        return solve(f, y0, [0.0, 1.0], jump_ts=[0.5], args=(rate,), gradient=gradient, **TIGHT).ys[-1]
+
+    assert gradcheck(end, [tensor(0.7, 0.4).requires_grad_(), tensor(0.8).requires_grad_()], atol=1e-6)
+
+
+def test_limits_on_the_step():
+    sol = solve(lambda t, y: -y, tensor(1.0), [0.0, 2.0], max_step=0.1, steps=True)
+    assert sol.ts.diff().max() <= 0.1 + 1e-12
+    sol = solve(lambda t, y: -50 * y, tensor(1.0), [0.0, 2.0], rtol=1e-12, min_step=0.05, steps=True)
+    assert sol.ts.diff()[:-1].min() >= 0.025 and sol.stats.accepted <= 41
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_every_accepted_step(gradient):
+    y0 = tensor(1.0, 0.5).requires_grad_()
+    sol = solve(pendulum, y0, [0.0, 1.0, 5.0], gradient=gradient, steps=True, **TIGHT)
+    assert len(sol.ts) == sol.stats.accepted + 1 + 1 and (sol.ts.diff() > 0).all()
+    reference = solve(pendulum, y0, sol.ts.tolist(), gradient=gradient, **TIGHT)
+    torch.testing.assert_close(sol.ys, reference.ys, atol=1e-8, rtol=0)
+    cotangent = torch.linspace(0, 1, sol.ys.numel(), dtype=torch.float64).view_as(sol.ys)
+    (g,) = torch.autograd.grad(sol.ys, y0, cotangent)
+    (g_reference,) = torch.autograd.grad(reference.ys, y0, cotangent)
+    torch.testing.assert_close(g, g_reference, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("solver", sorted(n for n, i in noderun.SOLVERS.items() if i.fixed_step))
+@pytest.mark.parametrize("ts", [[0.0, 3.0], [3.0, 0.0]])
+def test_dense_output_is_the_continuous_extension(solver, ts):
+    times = torch.linspace(0.05, 2.95, 23, dtype=torch.float64)
+    times = times if ts[0] == 0 else times.flip(0)
+    options = dict(solver=solver, dt=0.25)
+    dense = solve(pendulum, tensor(1.0, 0.2), ts, dense=True, **options)
+    direct = solve(pendulum, tensor(1.0, 0.2), [ts[0], *times.tolist(), ts[1]], **options)
+    torch.testing.assert_close(dense.interpolate(times), direct.ys[1:-1], atol=1e-12, rtol=0)
+    torch.testing.assert_close(dense.interpolate(ts[1]), dense.ys[-1])
+    with pytest.raises(ValueError, match="outside"):
+        dense.interpolate(3.5)
+
+
+def test_dense_output_is_differentiable():
+    def inside(y0):
+        return solve(pendulum, y0, [0.0, 2.0], dense=True, **TIGHT).interpolate(torch.tensor([0.3, 1.7]))
+
+    assert gradcheck(inside, [tensor(1.0, 0.2).requires_grad_()])
+
+
+def test_a_grid_of_steps():
+    grid = [0.0, 0.1, 0.4, 1.0]
+    sol = solve(lambda t, y: y, tensor(1.0), [0.0, 1.0], solver="euler", dt=grid)
+    torch.testing.assert_close(sol.ys[-1], tensor(1.1 * 1.3 * 1.6))
+    with pytest.raises(ValueError, match="from the first to the last"):
+        solve(lambda t, y: y, tensor(1.0), [0.0, 1.0], solver="euler", dt=grid[:-1])
+
+
+def test_events_agree_with_scipy_on_a_time_dependent_one():
+    g = lambda t, y: y[0] - 0.2 * t  # noqa: E731
+    ours = solve(pendulum, tensor(1.0, 0.2), [0.0, 20.0], events=Event(g, terminal=False), **TIGHT)
+    f = lambda t, y: [y[1], -math.sin(y[0])]  # noqa: E731
+    theirs = solve_ivp(f, (0, 20), [1.0, 0.2], events=g, method="DOP853", rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(ours.events[0].ts, torch.as_tensor(theirs.t_events[0]), atol=1e-8, rtol=0)
