@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,11 @@ class Composer:
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """The configuration with its hydra node, unresolved; raises SettingError."""
-        for override in self.parse(overrides):
-            value = override.value()
-            if self.chooses(override) and not (isinstance(value, str | list) or override.is_delete()):
-                raise SettingError(self._no_option(override.key_or_group, show(value)))
+        for override in filter(self.chooses, self.parse(overrides)):
+            if override.is_add():
+                raise SettingError(f"{override.input_line}: {override.key_or_group} is there already, leave the + out")
+            if not (override.is_delete() or isinstance(override.value(), str)):
+                raise SettingError(self._no_option(override.key_or_group, show(override.value())))
         try:
             return self._load(overrides)
         except MissingConfigException as error:
@@ -147,7 +148,7 @@ def nearest_key(key: str, known: Iterable[str]) -> str:
 def _plain(config: DictConfig, key: str, resolve: bool) -> Any:
     node = config._get_node(key)
     if OmegaConf.is_config(node) and not OmegaConf.is_interpolation(config, key):
-        return OmegaConf.to_container(node, resolve=resolve, throw_on_missing=resolve)  # type: ignore[arg-type]
+        return OmegaConf.to_container(node, resolve=resolve, throw_on_missing=resolve)
     return config[key] if resolve else OmegaConf.to_container(config, resolve=False)[key]  # type: ignore[index,call-overload]
 
 
@@ -166,6 +167,6 @@ def _first_line(error: BaseException) -> str:
     return text[0].rstrip(".")
 
 
-def sources(runtime: Mapping[str, Any]) -> list[str]:
-    """The folders that a running job was composed from."""
-    return [source.path for source in runtime["config_sources"] if source.schema == "file"]
+def sources(config_sources: Iterable[Any]) -> list[str]:
+    """The folders that a running job was composed from, the first one first."""
+    return [source.path for source in config_sources if source.schema == "file"]

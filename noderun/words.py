@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,11 @@ class Where:
 
     holds: Callable[[Any], bool]
     words: str
+
+
+def tell(sentence: str) -> None:
+    """Says something to the user; stdout is for results."""
+    print(f"noderun: {sentence}", file=sys.stderr)
 
 
 def nearest(word: str, known: Iterable[str], stem: str = "") -> str:

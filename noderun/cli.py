@@ -1,0 +1,207 @@
+"""``noderun TASK [group=option] [key=value] [flags]``: finds the task and says in a line what is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Task:
+    """kind: ``hydra`` (a config file and a function of its name), ``multirun`` (the same over a grid) or ``plain``."""
+
+    kind: str
+    text: str
+    module: str = ""
+
+
+TASKS = {
+    "train": Task("hydra", "train one model"),
+    "sweep": Task("multirun", "train over a grid, then one table: noderun sweep tolerance=1e-1,1e-3 seed=0,1"),
+    "compare": Task("multirun", "several models on one budget, side by side: noderun compare model=resnet,odenet"),
+    "list": Task("plain", "what can be chosen: noderun list model, noderun list model=odenet", "listing"),
+    "runs": Task("plain", "the ledger of all runs: noderun runs model=odenet --sort test_error", "ledger"),
+    "data": Task("plain", "fetch or verify data: noderun data fetch mnist", "data"),
+    "doctor": Task("plain", "what this machine offers and what is missing", "doctor"),
+}
+# Hydra's flags that keep their meaning here -> whether a word follows
+FLAGS = {
+    "--help": False,
+    "-h": False,
+    "--hydra-help": False,
+    "--cfg": True,
+    "-c": True,
+    "--resolve": False,
+    "--package": True,
+    "-p": True,
+    "--info": True,
+    "-i": True,
+    "--multirun": False,
+    "-m": False,
+    "--config-dir": True,
+    "-cd": True,
+}
+COMPLETION = ("-sc", "--shell-completion")
+OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+@dataclass
+class Words:
+    """A command line taken apart; flags and overrides may come in any order."""
+
+    overrides: list[str] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)  # for Hydra: they show something and start nothing
+    config_dir: Path | None = None
+    multirun: bool = False
+
+
+class UsageError(Exception):
+    """One sentence about a command line."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    task, *words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        if task in COMPLETION:
+            return complete(words)
+        if task in ("-h", "--help"):
+            print(usage())
+            return OK
+        if task == "--version":
+            print(f"noderun {importlib.import_module('noderun').__version__}")
+            return OK
+        if task not in TASKS:
+            raise UsageError(f"no task '{task}'{nearest(task, TASKS)}")
+        return plain(task, words) if TASKS[task].kind == "plain" else hydra(task, words)
+    except UsageError as error:
+        return refuse(str(error))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `noderun list | head`: who reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+def usage() -> str:
+    width = max(map(len, TASKS)) + 2
+    rows = "\n".join(f"  {name:<{width}}{task.text}" for name, task in TASKS.items())
+    return (
+        "usage: noderun TASK [group=option] [key=value] [flags]\n\n"
+        "  noderun train model=odenet solver=dopri5 tolerance=1e-3 gradient=adjoint\n"
+        "  noderun train experiment=smoke\n"
+        "  noderun compare model=resnet,rknet,odenet,mlp\n\n"
+        f"tasks:\n{rows}\n\n"
+        "`noderun TASK --help` shows what a task can be told. Completion: eval \"$(noderun -sc install=bash)\""
+    )
+
+
+def plain(task: str, words: Sequence[str]) -> int:
+    """A task without a configuration: argparse, which exits with 2 by itself."""
+    from noderun.words import SettingError
+
+    try:
+        status: int = importlib.import_module(f"noderun.tasks.{TASKS[task].module}").main(list(words))
+    except SettingError as error:
+        return refuse(str(error))
+    except SystemExit as end:
+        return int(end.code or OK)
+    return status
+
+
+def hydra(task: str, arguments: Sequence[str]) -> int:
+    words = take_apart(task, arguments)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, not to Hydra's own printer
+    from noderun.words import SettingError
+
+    own = config_folder()
+    multirun = TASKS[task].kind == "multirun"
+    if words.multirun and not multirun:
+        task, multirun = "sweep", True
+    try:
+        # after the import of Hydra, which takes a third of a second
+        launch = importlib.import_module("noderun.launch").launch
+        status: int = launch(task, words.overrides, words.flags, own, words.config_dir, multirun)
+        return status
+    except SettingError as error:
+        return refuse(str(error))
+
+
+def take_apart(task: str, arguments: Sequence[str]) -> Words:
+    words = Words()
+    rest = list(arguments)
+    while rest:
+        flag, equals, value = rest.pop(0).partition("=")
+        if not flag.startswith("-"):
+            words.overrides.append(flag + equals + value)
+            continue
+        if flag not in FLAGS:
+            raise UsageError(f"noderun {task} has no flag '{flag}'{nearest(flag, FLAGS)}")
+        if FLAGS[flag] and not equals:
+            value = argument_of(flag, rest)
+        if flag in ("--config-dir", "-cd"):
+            words.config_dir = existing(value)
+        elif flag in ("--multirun", "-m"):
+            words.multirun = True
+        else:
+            words.flags += [flag, value] if value else [flag]
+    return words
+
+
+def argument_of(flag: str, rest: list[str]) -> str:
+    if rest and not rest[0].startswith("-") and (flag in ("--config-dir", "-cd") or "=" not in rest[0]):
+        return rest.pop(0)
+    usual = {"--cfg": "job", "-c": "job", "--info": "all", "-i": "all"}
+    if flag not in usual:
+        raise UsageError(f"{flag} needs a word after it")
+    return usual[flag]
+
+
+def existing(folder: str) -> Path:
+    if not Path(folder).is_dir():
+        raise UsageError(f"--config-dir: no folder {Path(folder).absolute()}")
+    return Path(folder).absolute()
+
+
+def config_folder() -> Path:
+    """The configs that a wheel put inside the package, or those beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def complete(words: Sequence[str]) -> int:
+    """Answers the shell for tasks and flags; every other word is Hydra's to complete."""
+    line = os.environ.get("COMP_LINE", "")
+    typed, open_word = line.split()[1:], not line.endswith(" ")
+    task = typed[0] if typed else "train"
+    if words[:1] and words[0].startswith("query="):
+        if len(typed) < 1 + open_word:
+            print(*TASKS)
+            return OK
+        if task not in TASKS or TASKS[task].kind == "plain" or (open_word and typed[-1].startswith("-")):
+            print(*(flag for flag in FLAGS if flag.startswith("--")))
+            return OK
+        os.environ["COMP_LINE"] = line.replace(f" {task}", "", 1)
+    from noderun.launch import call_hydra
+
+    call_hydra(task, [COMPLETION[0], *words], [str(config_folder())])
+    return OK
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else f"; there are: {', '.join(known)}"
+
+
+def refuse(sentence: str) -> int:
+    print(f"noderun: {sentence}", file=sys.stderr)
+    return WRONG
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""Starts a Hydra task: plans its jobs, gives each its folder, lets Hydra run them, says how it ended."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from noderun import runs, user_code
+from noderun.compose import Composer
+from noderun.jobs import Plan, make_job, plan, swept_keys
+from noderun.words import SettingError, tell
+
+OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, user: Path | None, multirun: bool) -> int:
+    """The exit status. ``own`` and ``user`` are config folders, of which the user's wins; flags go to Hydra."""
+    folders = [str(folder.resolve()) for folder in (user, own) if folder]
+    user_code.search_in([*folders[:-1], os.getcwd()])
+    composer = Composer(task, folders)
+    if user:
+        tell_overridden(composer, user, own)
+    if flags:
+        show(composer, words, flags, folders)
+        return OK
+    planned = plan(composer, words, multirun)
+    for reason in dict.fromkeys(job.refusal for job in planned.jobs if job.refusal):
+        tell(reason)
+    if all(job.refusal for job in planned.jobs):
+        return WRONG
+    folder = folder_of(composer, planned, multirun)
+    return carry_out(composer, planned, folder, folders, multirun)
+
+
+def carry_out(composer: Composer, planned: Plan, folder: Path, folders: Sequence[str], multirun: bool) -> int:
+    module = importlib.import_module(f"noderun.tasks.{composer.task}")
+    places = [folder / job.run_id if multirun else folder for job in planned.jobs]
+    try:
+        with terminated_as_interrupted(), closed_logs():
+            call_hydra(composer.task, arguments(planned, folder, multirun), folders)
+        states = [runs.read_status(place).get("status") for place in places]
+        module.finish(folder, planned.jobs, planned.swept)
+        return OK if all(state == "done" for state in states) else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        print(folder, flush=True)
+
+
+def folder_of(composer: Composer, planned: Plan, multirun: bool) -> Path:
+    """Where it will lie; SettingError where that is no place for it."""
+    key, default = ("sweep", planned.name) if multirun else ("run", planned.jobs[0].run_id)
+    folder = Path("outputs", composer.task, default)
+    if any(override.startswith(f"hydra.{key}.dir=") for override in planned.hydra_overrides):
+        folder = Path(composer.compose(planned.hydra_overrides).hydra[key].dir)
+    folder = folder.absolute()
+    exists = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not (exists.is_dir() and os.access(exists, os.W_OK | os.X_OK)):
+        raise SettingError(f"{exists} is not a folder that can be written to; give another with hydra.{key}.dir=FOLDER")
+    differing = [] if multirun else runs.differences(folder, planned.jobs[0].identity)
+    if differing:
+        raise SettingError(f"{folder} holds another run, which differs in {', '.join(differing)}")
+    return folder
+
+
+def arguments(planned: Plan, folder: Path, multirun: bool) -> list[str]:
+    """Hydra's command line. A grid's words do not go here: each of its jobs has its own."""
+    from noderun.tasks.grid import Grid
+
+    jobs = [job for job in planned.jobs if not job.refusal]
+    quiet = ["hydra.hydra_logging.root.level=WARNING", "++hydra.job_logging.handlers.terminal.level=WARNING"]
+    ours = [*planned.hydra_overrides, *(quiet if jobs[0].settings.log == "quiet" else [])]
+    if not multirun:
+        return [*jobs[0].overrides, *ours, f"hydra.run.dir={quoted(folder)}"]
+    Grid.planned = [[*job.overrides, f"hydra.sweep.subdir={quoted(job.run_id)}"] for job in jobs]
+    return [*ours, f"hydra.sweep.dir={quoted(folder)}"]
+
+
+def call_hydra(task: str, arguments: Sequence[str], folders: Sequence[str]) -> None:
+    import hydra
+    from hydra.core.plugins import Plugins
+
+    from noderun.tasks.grid import Grid
+
+    Plugins.instance().register(Grid)
+    function = getattr(importlib.import_module(f"noderun.tasks.{task}"), task)
+    # Hydra looks into --config-dir after config_path, so the user's folder takes the first place and ours the second
+    second = ["--config-dir", folders[1]] if folders[1:] else []
+    before = sys.argv
+    sys.argv = ["noderun", *arguments, *second]
+    try:
+        hydra.main(version_base="1.3", config_path=folders[0], config_name=task)(function)()
+    finally:
+        sys.argv = before
+
+
+def show(composer: Composer, words: Sequence[str], flags: Sequence[str], folders: Sequence[str]) -> None:
+    """--help, --cfg and --info: the words are checked, nothing is started."""
+    parsed = composer.parse(words)
+    swept = swept_keys(parsed)
+    if swept:
+        raise SettingError(f"{flags[0]} shows one configuration: give {swept[0]} one value")
+    make_job(composer, [str(o.input_line) for o in parsed if not o.is_hydra_override()])
+    try:
+        call_hydra(composer.task, [*words, *flags], folders)
+    except SystemExit as end:
+        if end.code:
+            raise
+
+
+def tell_overridden(composer: Composer, user: Path, own: Path) -> None:
+    for path in sorted(user.rglob("*.yaml")):
+        if (own / path.relative_to(user)).exists():
+            tell(f"{path} is used in place of ours of the same name")
+
+
+def quoted(value: Any) -> str:
+    """As a value in Hydra's grammar, whatever it contains."""
+    text = str(value).replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
+    return f"'{text}'"
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def closed_logs() -> Iterator[None]:
+    """Hydra opens a run.log a job and leaves the last one open."""
+    try:
+        yield
+    finally:
+        root = logging.getLogger()
+        for handler in [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]:
+            root.removeHandler(handler)
+            handler.close()

@@ -1,0 +1,141 @@
+"""Run folders: what a run is called, what state it is in, and the ledger of all runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from noderun.settings import GROUPS, Settings
+from noderun.user_code import source_hash
+from noderun.words import flat
+
+# what does not change a run, only how far it goes and what is seen of it; tolerance counts where a solve reads it
+OUTSIDE_DIGEST = {
+    "name",
+    "log",
+    "device",
+    "fresh",
+    "tolerance",
+    "data.root",
+    "data.download",
+    "trainer.epochs",
+    "trainer.max_steps",
+    "trainer.diagnostics_every",
+    "trainer.log_every",
+    "trainer.checkpoint_seconds",
+}
+KEPT_BY_FRESH = {".hydra", "run.log"}  # this start's own
+
+
+def identity(settings: Settings, defaults: Settings, always: Sequence[str] = ()) -> dict[str, Any]:
+    """What makes a run the run that it is: names, and the values that are not their options' defaults."""
+    values, usual = _values(settings), _values(defaults)
+    names = {f"{group}.name" for group in GROUPS}
+    differs = (key for key in values if key in names or key in always or values[key] != usual.get(key))
+    kept = {key: values[key] for key in sorted(set(differs) - OUTSIDE_DIGEST)}
+    sources = {key: f"{value} {source_hash(value)}" for key, value in kept.items() if key.endswith(".class")}
+    return kept | sources
+
+
+def digest(identity: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def run_id(settings: Settings, identity: Mapping[str, Any]) -> str:
+    """A name that says what the run is and 8 hex digits that say exactly which."""
+    words = [settings.model.name, settings.data.name]
+    if settings.solver:
+        step = f"tol{settings.solver.rtol:g}" if settings.solver.dt is None else f"dt{settings.solver.dt:g}"
+        words += [settings.solver.name, step]
+    if settings.gradient:
+        words.append(settings.gradient.name)
+    return "-".join([*words, digest(identity)])
+
+
+def _values(settings: Settings) -> dict[str, Any]:
+    nested = json.loads(json.dumps(asdict(settings)))  # tuples as lists, as they will be read back
+    return {key.replace(".options.", ".").replace(".user_class", ".class"): v for key, v in flat(nested).items()}
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """All or nothing: a reader or a kill never meets half a file."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(new, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Empty where there is no such file."""
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def write_status(folder: Path, status: str, identity: Mapping[str, Any], error: str | None = None) -> None:
+    """status: running, done, failed or interrupted."""
+    write_json(folder / "status.json", {"status": status, "error": error, "identity": dict(identity)})
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    return read_json(folder / "status.json")
+
+
+def is_done(folder: Path, settings: Settings) -> bool:
+    """Whether the folder holds a finished run at least as long as the settings ask for."""
+    result, trainer = read_json(folder / "result.json"), settings.trainer
+    if read_status(folder).get("status") != "done" or not result:
+        return False
+    stopped = trainer.max_steps is not None and result["steps"] >= trainer.max_steps
+    return stopped or result["epochs"] >= trainer.epochs
+
+
+def clear(folder: Path) -> None:
+    """Forget what an earlier start left."""
+    for path in folder.iterdir():
+        if path.is_dir() and path.name not in KEPT_BY_FRESH:
+            shutil.rmtree(path)
+        elif path.name not in KEPT_BY_FRESH:
+            path.unlink()
+
+
+def differences(folder: Path, wanted: Mapping[str, Any]) -> list[str]:
+    """Keys in which a folder's run is not the wanted one; none where the folder holds no run."""
+    status = read_status(folder)
+    found = status.get("identity", wanted)
+    return sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+
+
+def write_environment(folder: Path, settings: Settings) -> None:
+    import torch
+
+    versions = {name: metadata.version(name) for name in ("noderun", "torch", "torchvision", "hydra-core", "numpy")}
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    facts = {"python": platform.python_version(), "versions": versions, "platform": platform.platform(), "gpu": gpu}
+    threads = torch.get_num_threads()
+    chosen = {"device": settings.device, "threads": threads, "seed": settings.seed, "commit": commit()}
+    write_json(folder / "environment.json", facts | chosen)
+
+
+def commit() -> str | None:
+    """The checkout's commit, with + where files were changed since; None where noderun is not a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    inside = (Path(__file__).parent.parent / ".git").exists() and shutil.which("git")
+    found = subprocess.run(command, capture_output=True, text=True, check=False) if inside else None
+    return found.stdout.strip() or None if found else None
+
+
+def ledger(root: Path) -> Iterator[dict[str, Any]]:
+    """Every run under a folder: where it is, its state, and its result as far as there is one."""
+    for path in sorted(root.rglob("status.json")):
+        status = read_json(path)
+        words = {key.removesuffix(".name"): v for key, v in status["identity"].items() if key.endswith(".name")}
+        kept = {key: status["identity"].get(key) for key in ("seed",)}
+        result = read_json(path.parent / "result.json")
+        yield kept | words | result | {"status": status["status"], "error": status["error"], "folder": str(path.parent)}

@@ -1,0 +1,1 @@
+"""What each task does: a Hydra task has a function of its name and `finish`, any other task has `main`."""

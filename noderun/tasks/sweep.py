@@ -1,0 +1,37 @@
+"""`noderun sweep`: a grid of runs, then one table across it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from noderun import runs
+from noderun.jobs import Job, key_of
+from noderun.tasks.job import run_job
+
+
+def sweep(config: DictConfig) -> str:
+    return run_job(config)
+
+
+def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
+    """Writes results.csv and prints the table; a refused or failed job is a row with its reason."""
+    from noderun.report.table import print_comparison, write_csv
+
+    rows = [row(folder, job, swept) for job in jobs]
+    write_csv(rows, folder / "results.csv")
+    print_comparison(rows, folder, (*swept, "reason"))
+
+
+def row(folder: Path, job: Job, swept: Sequence[str]) -> dict[str, Any]:
+    from noderun.training.result import chosen
+
+    status = runs.read_status(folder / job.run_id)
+    state = {"status": "refused" if job.refusal else status.get("status", "not started")}
+    values = {key_of(word): word.partition("=")[2] for word in job.overrides if key_of(word) in swept}
+    result = runs.read_json(folder / job.run_id / "result.json")
+    reason = {"reason": job.refusal or status.get("error")}
+    return {"run": job.run_id} | values | chosen(job.settings) | result | state | reason
