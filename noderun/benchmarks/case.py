@@ -1,0 +1,33 @@
+"""What is timed together: contenders on one problem, the limit that the bare f sets, and a check that all agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+Contenders = dict[str, Callable[[], Any]]
+LIMIT = "limit"  # the bare cost of the same number of evaluations of f (and of its vjp)
+
+
+@dataclass(frozen=True)
+class Case:
+    suite: str
+    name: str
+    contenders: Contenders  # LIMIT first
+    errors: Callable[[], dict[str, float]]  # name -> relative error against a tight float64 solve
+    allowed: float  # the relative error that all must stay below
+
+
+def as_arrays(result: Any) -> list[np.ndarray]:
+    parts = result if isinstance(result, list) else [result]
+    return [x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x) for x in parts]
+
+
+def distance(values: list[np.ndarray], truth: list[np.ndarray]) -> float:
+    """Relative l2 distance of all arrays together."""
+    off = sum(float(np.square(v.astype(np.float64) - w).sum()) for v, w in zip(values, truth, strict=True))
+    return (off / sum(float(np.square(w).sum()) for w in truth)) ** 0.5

@@ -1,0 +1,101 @@
+"""The cases of the suites solve and gradient, and the table of all suites."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+
+import torch
+
+from noderun.benchmarks import peers, problems
+from noderun.benchmarks.case import LIMIT, Case, Contenders, as_arrays, distance
+from noderun.benchmarks.problems import Problem
+from noderun.benchmarks.training import training_cases
+from noderun.engine import solve
+
+
+def solve_cases(device: str, quick: bool) -> Iterator[Case]:
+    batches, tolerances = ((1, 128), (1e-3,)) if quick else ((1, 128, 1024, 16384), (1e-3, 1e-6))
+    for batch in batches:
+        for tol in tolerances:
+            yield solve_case(problems.mlp(batch, tol, device=device))
+    if not quick:
+        yield solve_case(problems.van_der_pol(256, 2.0, 1e-5, 200, device))
+        yield solve_case(problems.lotka_volterra(10_000, 1e-5, device))
+
+
+def solve_case(problem: Problem) -> Case:
+    contenders = peers.solvers(problem)
+    with torch.no_grad():
+        nfe = solve_statistics(problem)
+    t = torch.zeros((), device=problem.y0.device)
+
+    def bare() -> None:
+        with torch.no_grad():
+            for _ in range(nfe):
+                problem.f(t, problem.y0)
+
+    def errors() -> dict[str, float]:
+        return solve_errors(problem, contenders)
+
+    return Case("solve", problem.name, {LIMIT: bare, **contenders}, errors, 100 * problem.tol)
+
+
+def solve_statistics(problem: Problem) -> int:
+    options = {"per_sample": True} if problem.per_sample else {}
+    nfe = solve(problem.f, problem.y0, problem.ts, rtol=problem.tol, atol=problem.tol, **options).stats.nfe_forward
+    return int(nfe if isinstance(nfe, int) else nfe.max())
+
+
+def gradient_cases(device: str, quick: bool) -> Iterator[Case]:
+    methods = (
+        ("backprop", "checkpointed", "adjoint") if quick else ("backprop", "checkpointed", "symplectic", "adjoint")
+    )
+    batches, tolerances = ((128,), (1e-3,)) if quick else ((1, 128, 1024), (1e-3, 1e-6))
+    for batch in batches:
+        for tol in tolerances:
+            yield gradient_case(problems.mlp(batch, tol, device=device), methods)
+    if quick:
+        return
+    for outputs in (10, 100):
+        yield gradient_case(problems.mlp(128, 1e-3, outputs, device), methods)
+    yield gradient_case(problems.mlp(128, 1e-3, device=device, width=222), methods)  # 50,400 parameters
+
+
+def gradient_case(problem: Problem, methods: tuple[str, ...]) -> Case:
+    contenders = peers.gradients(problem, methods)
+    nfe = solve_statistics(problem)
+    y0, params, t = problem.y0.clone().requires_grad_(), list(problem.f.parameters()), torch.zeros(())
+    ones = torch.ones_like(y0)
+
+    def bare() -> None:  # f and its vjp for each evaluation of the forward solve: what backprop cannot do without
+        for _ in range(nfe):
+            torch.autograd.grad(problem.f(t, y0), [y0, *params], ones)
+
+    def errors() -> dict[str, float]:
+        return gradient_errors(problem, contenders)
+
+    return Case("gradient", problem.name, {LIMIT: bare, **contenders}, errors, 300 * problem.tol)
+
+
+def tight(problem: Problem) -> Problem:
+    f = copy.deepcopy(problem.f).double()
+    return Problem(problem.name, f, problem.y0.double(), problem.ts, 1e-10)
+
+
+def solve_errors(problem: Problem, contenders: Contenders) -> dict[str, float]:
+    truth = as_arrays(peers.noderun_solve(tight(problem)))
+    return {name: distance(as_arrays(run()), truth) for name, run in contenders.items()}
+
+
+def gradient_errors(problem: Problem, contenders: Contenders) -> dict[str, float]:
+    exact = peers.noderun_with("checkpointed")
+    truth = as_arrays(peers.torch_gradient(tight(problem), exact)())
+    return {name: distance(as_arrays(run()), truth) for name, run in contenders.items()}
+
+
+SUITES: dict[str, Callable[[str, bool], Iterator[Case]]] = {
+    "solve": solve_cases,
+    "gradient": gradient_cases,
+    "training": training_cases,
+}
