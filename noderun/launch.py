@@ -72,7 +72,7 @@ def folder_of(composer: Composer, planned: Plan, multirun: bool) -> Path:
 
 def arguments(planned: Plan, folder: Path, multirun: bool) -> list[str]:
     """Hydra's command line. A grid's words do not go here: each of its jobs has its own."""
-    from noderun.tasks.grid import Grid
+    from hydra_plugins.noderun_grid import Grid
 
     jobs = [job for job in planned.jobs if not job.refusal]
     quiet = ["hydra.hydra_logging.root.level=WARNING", "++hydra.job_logging.handlers.terminal.level=WARNING"]
@@ -85,11 +85,7 @@ def arguments(planned: Plan, folder: Path, multirun: bool) -> list[str]:
 
 def call_hydra(task: str, arguments: Sequence[str], folders: Sequence[str]) -> None:
     import hydra
-    from hydra.core.plugins import Plugins
 
-    from noderun.tasks.grid import Grid
-
-    Plugins.instance().register(Grid)
     function = getattr(importlib.import_module(f"noderun.tasks.{task}"), task)
     # Hydra looks into --config-dir after config_path, so the user's folder takes the first place and ours the second
     second = ["--config-dir", folders[1]] if folders[1:] else []

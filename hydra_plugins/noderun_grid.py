@@ -1,4 +1,4 @@
-"""Hydra's sweeper for grids that were planned, checked and named beforehand."""
+"""noderun's sweeper: grids that were planned, checked and named beforehand (Hydra finds plugins in this place only)."""
 
 from __future__ import annotations
 
