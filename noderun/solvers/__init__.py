@@ -1,7 +1,11 @@
 """Solvers of y' = f(t, y): methods, step control, dense output, statistics. ``SOLVERS`` names them all."""
 
 from noderun.solvers import (
+    adams,
+    adams_bashforth,
+    adams_moulton,
     adaptive_heun,
+    asynchronous_leapfrog,
     bosh3,
     dop853,
     dopri5,
@@ -11,11 +15,16 @@ from noderun.solvers import (
     fehlberg45,
     heun2,
     heun3,
+    leapfrog,
     midpoint,
     ralston2,
+    reversible_heun,
+    richardson,
     rk4,
     rk4_38,
+    semi_implicit_euler,
     tsit5,
+    yoshida4,
 )
 from noderun.solvers.control import CONTROLLERS, Control, Controller
 from noderun.solvers.errors import NewtonDivergence, NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
@@ -26,7 +35,13 @@ from noderun.solvers.statistics import Solution, Statistics
 EXPLICIT = (euler, midpoint, heun2, ralston2, heun3, rk4, rk4_38)
 EMBEDDED = (adaptive_heun, fehlberg2, bosh3, fehlberg45, dopri5, tsit5, dopri8, dop853)
 
-METHODS: dict[str, Method] = {module.METHOD.name: module.METHOD for module in (*EXPLICIT, *EMBEDDED)}
+MULTISTEP = (adams_bashforth, adams_moulton, adams)
+SYMPLECTIC = (semi_implicit_euler, leapfrog, yoshida4)
+REVERSIBLE = (asynchronous_leapfrog, reversible_heun)
+
+MODULES = (*EXPLICIT, *EMBEDDED, richardson, *MULTISTEP, *SYMPLECTIC, *REVERSIBLE)
+
+METHODS: dict[str, Method] = {module.METHOD.name: module.METHOD for module in MODULES}
 SOLVERS: dict[str, Info] = {name: method.info for name, method in METHODS.items()}
 
 __all__ = [

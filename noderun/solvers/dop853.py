@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from noderun.solvers.control import Control
-from noderun.solvers.field import Field
 from noderun.solvers.method import Step
 from noderun.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.solvers.stages import Stages
@@ -99,16 +97,11 @@ class DormandPrince853(ExplicitRungeKutta):
         super().__init__(name, tableau, source, description)
         self.third, self.error_order = third, 7
 
-    def step(self, field: Field, t: float, y: Tensor, h: float, work: Stages, estimate: bool) -> Step:
-        step = super().step(field, t, y, h, work, estimate)
-        if step.error is not None:
-            third = work.error(torch.tensor([h * e for e in self.third], dtype=y.dtype).to(y.device, non_blocking=True))
-            step.error = torch.stack([step.error, third])
-        return step
-
     def ratio(self, work: Stages, control: Control, step: Step) -> float:
         assert step.error is not None
-        fifth, third = control.ratios(step.error, step.y.detach(), step.y1.detach())
+        weights = torch.tensor([step.h * e for e in self.third], dtype=step.y.dtype)
+        errors = torch.stack([step.error, work.error(weights.to(step.y.device, non_blocking=True))])
+        fifth, third = control.ratios(errors, step.y.detach(), step.y1.detach())
         return fifth**2 / (fifth**2 + 0.01 * third**2) ** 0.5 if fifth else fifth
 
 

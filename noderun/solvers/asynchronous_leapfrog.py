@@ -1,0 +1,39 @@
+"""The asynchronous leapfrog integrator (MALI): a velocity v is carried beside y and reflected at f of the midpoint."""
+
+from torch import Tensor
+
+from noderun.solvers.field import Field
+from noderun.solvers.method import Step
+from noderun.solvers.reversible import Carry, Reversible, evaluate, parabola
+
+
+class AsynchronousLeapfrog(Reversible):
+    """m = y + h/2 v;  v1 = 2 f(t + h/2, m) - v;  y1 = m + h/2 v1.  aux is [v], f(t, y) at first."""
+
+    weighted = False
+
+    def initial(self, y: Tensor, slope: Tensor) -> list[Tensor]:
+        return [slope]
+
+    def step(self, field: Field, t: float, y: Tensor, h: float, work: Carry, estimate: bool) -> Step:
+        (v,) = self.auxiliary(field, t, y, work)
+        middle = y.add(v, alpha=h / 2)
+        u = evaluate(field, t + h / 2, middle)
+        v1 = 2 * u - v
+        work.next = [v1]
+        step = parabola(t, h, y, middle.add(v1, alpha=h / 2), v, u - v, estimate)
+        step.quadrature = [(h, field.integrand)] if field.integrand is not None else []
+        return step
+
+    def reverse(self, field: Field, t: float, h: float, y1: Tensor, aux1: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        (v1,) = aux1
+        middle = y1.sub(v1, alpha=h / 2)
+        v = 2 * evaluate(field, t + h / 2, middle) - v1
+        return middle.sub(v, alpha=h / 2), [v]
+
+
+METHOD = AsynchronousLeapfrog(
+    "asynchronous_leapfrog",
+    source="Mutze 2013, arXiv:1311.6602; Zhuang et al. 2021 (MALI)",
+    description="reversible, order 2, one evaluation a step",
+)
