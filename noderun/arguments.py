@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from noderun.gradients import SOLVES, refusal
 from noderun.solvers import CONTROLLERS, METHODS, Controller
-from noderun.solvers.control import Norm, largest, largest_rms, rms
+from noderun.solvers.control import Norm, largest, largest_rms, largest_state, rms
 from noderun.solvers.method import Method
 from noderun.solvers.state import Layout
 
@@ -61,8 +61,9 @@ def checked_grid(dt: FixedStep | None, ts: Sequence[float]) -> tuple[float | Non
 def checked_norm(norm: str | Norm, layout: Layout) -> Norm:
     """``rms``, ``max``, ``items`` (the largest rms among a nested state's tensors) or the caller's own."""
     if not isinstance(norm, str):
-        return norm
-    norms = {"rms": rms, "max": largest, "items": largest_rms(layout.sizes)}
+        return largest_state(norm, sum(layout.sizes))
+    items = largest_state(largest_rms(layout.sizes), sum(layout.sizes))
+    norms = {"rms": rms, "max": largest, "items": items}
     return norms[named("norm", norm, norms)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -31,6 +31,17 @@ def largest_rms(sizes: Sequence[int]) -> Norm:
         return torch.stack([rms(part) for part in v.split(tuple(sizes), dim=-1)]).amax(dim=0)
 
     return norm
+
+
+def largest_state(norm: Norm, size: int) -> Norm:
+    """``norm`` of a state [size], and the largest of several states in one vector, as the adjoint's is."""
+
+    def wrapped(v: Tensor) -> Tensor:
+        if v.shape[-1] == size:
+            return norm(v)
+        return torch.stack([norm(part) for part in v.split(size, dim=-1)]).amax(dim=0)
+
+    return wrapped
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,13 @@ class Control:
         """The same for every row of errors [m, N], still in one transfer."""
         scale = torch.maximum(y.abs(), y1.abs()).mul_(self.rtol).add_(self.atol)
         return torch.stack([self.norm(row) for row in (errors / scale).unbind()]).tolist()
+
+    def fitted(self, n: int) -> Control:
+        """For a vector of n components that is several states of one layout, as the adjoint's is."""
+        if not (isinstance(self.rtol, Tensor) or isinstance(self.atol, Tensor)):
+            return self
+        rtol, atol = (x.repeat(n // x.numel()) if isinstance(x, Tensor) else x for x in (self.rtol, self.atol))
+        return replace(self, rtol=rtol, atol=atol)
 
     @property
     def fixed(self) -> bool:

@@ -31,6 +31,7 @@ class Problem:
     control: Control
     stats: Statistics
     params: tuple[Tensor, ...] = ()  # what f depends on and may require gradients
+    adjoint_method: Method | None = None  # of a gradient that is itself a solve, where it is another
     events: Sequence[Event] = ()
     fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts
     readout: Readout = dataclasses.field(default_factory=Readout)  # which row of the result is what, once integrated

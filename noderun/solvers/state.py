@@ -59,9 +59,9 @@ class Layout:
         """Views of flat [..., N] with the leaves' shapes behind the leading dimensions."""
         lead = flat.shape[:-1]
         if self.single:
-            return [flat.view(*lead, *self.shapes[0])]
+            return [flat.view((*lead, *self.shapes[0]))]
         parts = flat.split(self.sizes, dim=-1)
-        return [part.reshape(*lead, *shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        return [part.reshape((*lead, *shape)) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def unflatten(self, flat: Tensor) -> Any:
         if self.single and flat.dim() == 1:
