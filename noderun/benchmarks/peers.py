@@ -12,6 +12,7 @@ from torch import Tensor
 from noderun.benchmarks.case import Contenders
 from noderun.benchmarks.problems import LotkaVolterra, MLPField, Problem, VanDerPol
 from noderun.engine import solve
+from noderun.solvers import Solution
 
 PEERS = {"torchdiffeq": ("torchdiffeq",), "torchode": ("torchode",), "diffrax": ("diffrax", "jax")}
 
@@ -47,16 +48,14 @@ def gradients(problem: Problem, methods: tuple[str, ...]) -> Contenders:
     return contenders
 
 
-def noderun_solve(problem: Problem) -> Tensor:
+def noderun_solution(problem: Problem) -> Solution:
+    tol, own = problem.tol, problem.per_sample
     with torch.no_grad():
-        return solve(
-            problem.f,
-            problem.y0,
-            problem.ts,
-            rtol=problem.tol,
-            atol=problem.tol,
-            **({"per_sample": True} if problem.per_sample else {}),
-        ).ys
+        return solve(problem.f, problem.y0, problem.ts, rtol=tol, atol=tol, per_sample=own)
+
+
+def noderun_solve(problem: Problem) -> Tensor:
+    return noderun_solution(problem).ys
 
 
 def noderun_with(gradient: str) -> Callable[[Problem, Tensor], Tensor]:
@@ -112,7 +111,7 @@ def jax_field(f: torch.nn.Module) -> tuple[Any, Callable[..., Any]]:
     import jax.numpy as jnp
 
     if isinstance(f, MLPField):
-        pairs = [(layer.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy()) for layer in f.layers]
+        pairs = [(layer.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy()) for layer in f.linears()]
         weights = [(jnp.asarray(weight), jnp.asarray(bias)) for weight, bias in pairs]
 
         def mlp(t: Any, y: Any, w: Any) -> Any:

@@ -16,11 +16,14 @@ class MLPField(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         sizes = [dim, *[width] * hidden, dim]
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(sizes, sizes[1:], strict=False))
-        for layer in self.layers:
+        for layer in self.linears():
             for p in layer.parameters():
                 bound = layer.in_features**-0.5
                 with torch.no_grad():
                     p.copy_(torch.empty_like(p).uniform_(-bound, bound, generator=generator))
+
+    def linears(self) -> list[nn.Linear]:
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
     def forward(self, t: Tensor, y: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
@@ -74,9 +77,8 @@ def mlp(batch: int, tol: float, outputs: int = 2, device: str = "cpu", width: in
 def van_der_pol(batch: int, mu: float, tol: float, outputs: int, device: str = "cpu") -> Problem:
     ts = torch.linspace(0, 7.63, outputs, dtype=torch.float64).tolist()  # about one cycle at mu = 2
     y0 = torch.rand(batch, 2, generator=torch.Generator().manual_seed(1)).mul(4).sub(2).to(device)
-    return Problem(
-        f"Van der Pol mu = {mu:g}, B = {batch}, tol = {tol:g}, {outputs} outputs", VanDerPol(mu), y0, ts, tol
-    )
+    name = f"Van der Pol mu = {mu:g}, B = {batch}, tol = {tol:g}, {outputs} outputs"
+    return Problem(name, VanDerPol(mu), y0, ts, tol)
 
 
 def lotka_volterra(batch: int, tol: float, device: str = "cpu") -> Problem:
