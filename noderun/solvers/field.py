@@ -35,6 +35,7 @@ class Field(Protocol):
 
     layout: Layout
     integrand: Integrand | None
+    weighs: bool  # whether calls with ``weighted`` set ``integrand``
     factorizations: int
 
     def __call__(self, t: Tensor, y: Tensor, weighted: bool = True) -> Tensor: ...
@@ -46,6 +47,8 @@ class Field(Protocol):
 
 class VectorField:
     """dy/dt = f(t, y, *args) on flat states [N]; ``nfe`` counts the calls of f but for those of ``linearize``."""
+
+    weighs = False
 
     def __init__(self, f: Callable[..., Any], layout: Layout, args: tuple[Any, ...], autocast: Autocast) -> None:
         self.f, self.layout, self.args, self.autocast = f, layout, args, autocast
