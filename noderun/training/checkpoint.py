@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,14 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Returns what was saved, on the CPU; None where nothing was."""
-    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+    """Returns what was saved, on the CPU; None where nothing was, ValueError where the file is damaged."""
+    if not path.exists():
+        return None
+    content = io.BytesIO(path.read_bytes())
+    try:
+        return torch.load(content, map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, EOFError, OSError, pickle.UnpicklingError) as error:  # as it was torn
+        raise ValueError(f"{path} is damaged and cannot be resumed from; fresh=true starts over") from error
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

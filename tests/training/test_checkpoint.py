@@ -23,6 +23,15 @@ def test_a_save_that_dies_half_way_leaves_the_old_checkpoint(tmp_path, monkeypat
     assert load_checkpoint(path) == {"step": 1}
 
 
+@pytest.mark.parametrize("size", [0, 100, -50])
+def test_damaged_checkpoint_is_said_in_one_sentence(size, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"model": torch.ones(1000)})
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ValueError, match="is damaged and cannot be resumed from; fresh=true starts over"):
+        load_checkpoint(path)
+
+
 def test_every_generator_comes_back(tmp_path):
     device = torch.device("cpu")
     np.random.randn()  # leaves a cached normal number behind
