@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import Tensor
 
 from noderun.gradients import SOLVES, refusal
 from noderun.solvers import CONTROLLERS, METHODS, Controller
@@ -93,17 +91,3 @@ def flattened(tolerance: Any, layout: Layout) -> Any:
     return layout.flatten(tolerance)
 
 
-def parameters(f: Callable[..., Any], params: Iterable[Tensor] | None, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
-    """What f depends on and requires gradients: declared or its Module's parameters, and the tensors in args."""
-    module = owner(f)
-    if params is None:
-        params = module.parameters() if isinstance(module, nn.Module) else ()
-    tensors = [x for x in (*params, *tree_leaves(args)) if isinstance(x, Tensor) and x.requires_grad]
-    return tuple({id(x): x for x in tensors}.values())
-
-
-def owner(f: Callable[..., Any]) -> Any:
-    """The object behind a callable: a Module, the Module of a bound method, what a partial wraps."""
-    while isinstance(f, functools.partial):
-        f = f.func
-    return getattr(f, "__self__", f)

@@ -95,7 +95,7 @@ def make_solve(settings: Settings) -> partial[Any] | None:
     }
     if gradient is not None:
         keywords |= {"gradient": gradient.name, "gradient_rtol": gradient.rtol, "gradient_atol": gradient.atol}
-        keywords |= gradient.options
+        keywords["gradient_options"] = gradient.options
     return partial(engine.solve, **{name: value for name, value in keywords.items() if value is not None})
 
 

@@ -19,10 +19,10 @@ from noderun.arguments import (
     checked_norm,
     checked_times,
     flattened,
-    owner,
-    parameters,
 )
-from noderun.gradients import SOLVES
+from noderun.gradients import SOLVES, configured
+from noderun.gradients.dependence import owner, parameters
+from noderun.gradients.info import Backward
 from noderun.solvers import Control, Controller, Event, Occurrences, Solution, SolveError, Statistics
 from noderun.solvers.control import Norm
 from noderun.solvers.dense import DenseOutput
@@ -47,6 +47,7 @@ def solve(
     gradient: str = "checkpointed",
     gradient_rtol: float | None = None,
     gradient_atol: float | None = None,
+    gradient_options: Mapping[str, Any] | None = None,
     args: tuple[Any, ...] = (),
     params: Iterable[Tensor] | None = None,
     controller: str | Controller = "I",
@@ -68,7 +69,8 @@ def solve(
     richardson and scipy). ``dt`` None steps adaptively within atol + rtol |y|, a number steps by it, a sequence of
     times is the grid to step along. Gradients reach y0, ts, tensors in ``args`` and f's parameters, which are found
     where f is a Module or a method of one; a closure declares its own with ``params``. ``gradient_rtol`` and
-    ``gradient_atol`` (default: the solve's) hold where the gradient is itself a solve.
+    ``gradient_atol`` (default: the solve's) hold where the gradient is itself a solve;
+    ``gradient_options`` are the gradient's own (``norm`` of adjoint, ``checkpoints`` of checkpointed and symplectic).
 
     ``norm`` of the error: rms, max, items (the largest rms among a nested state's tensors) or a function of [N].
     A step of ``min_step`` is accepted whatever its error. f may jump at ``jump_ts``: steps end there and f is evaluated
@@ -121,13 +123,14 @@ def solve(
         atol=control.atol if gradient_atol is None else gradient_atol,
         first_step=None,
     )
-    return solution(problem, gradient, backward, times, params is not None, steps, throw)
+    chosen = configured(gradient, backward, gradient_options or {})
+    return solution(problem, gradient, chosen, times, params is not None, steps, throw)
 
 
 def solution(
-    problem: Problem, gradient: str, backward: Control, times: Tensor, declared: bool, steps: bool, throw: bool
+    problem: Problem, gradient: str, backward: Backward, times: Tensor, declared: bool, steps: bool, throw: bool
 ) -> Solution:
-    """The problem solved; ``backward`` controls a gradient that is a solve, ``declared``: its params are all there."""
+    """The problem solved; ``backward`` are the gradient's choices, ``declared``: its params are all there."""
     try:
         with problem.field.autocast.outside():
             rows = differentiable(problem, gradient, backward, times, declared)
@@ -140,7 +143,7 @@ def solution(
         return error.solution
 
 
-def differentiable(problem: Problem, gradient: str, backward: Control, times: Tensor, declared: bool) -> Tensor:
+def differentiable(problem: Problem, gradient: str, backward: Backward, times: Tensor, declared: bool) -> Tensor:
     """ys [rows, N] with the chosen gradient method behind them; a time t_0 that requires gradients moves y_0."""
     if gradient == "backprop" and torch.is_grad_enabled():
         solved: Callable[[Problem], Tensor] = integrate

@@ -40,6 +40,7 @@ OPTION_KEYS: dict[str, dict[str, Any]] = {
         "hidden": Count,
     },
     "dynamics": {"hidden": Count, "layers": Count, "activation": Activation, "output": Activation, "time": bool},
+    "gradient": {"norm": Literal["state", "full"], "checkpoints": Count | None},
     "optimizer": {"momentum": Fraction, "nesterov": bool, "betas": tuple[Fraction, ...], "eps": Positive},
     "scheduler": {
         "milestones": tuple[Positive, ...],

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from noderun.gradients.info import GradientInfo
-from noderun.solvers.control import Control
+from noderun.gradients.info import Backward, GradientInfo
 from noderun.solvers.integrate import Problem, integrate
 
 INFO = GradientInfo(
@@ -16,6 +15,6 @@ INFO = GradientInfo(
 )
 
 
-def solve(control: Control, problem: Problem) -> Tensor:
+def solve(backward: Backward, problem: Problem) -> Tensor:
     """ys [len(ts), N] with the graph of the solve behind them; rejected steps leave nothing."""
     return integrate(problem)

@@ -1,86 +1,117 @@
-"""The discrete adjoint from checkpoints: each accepted step is replayed under autograd, last to first.
+"""The discrete adjoint from checkpoints: each accepted step is made again from its state, last to first.
 
-Exact for the discrete solve like backprop, but only the states y at the accepted steps are held between the forward
-and the backward pass, and one step's graph is alive at a time. Zhuang et al. 2020; Griewank, Walther 2008, ch. 12.
+Exact for the discrete solve like backprop, but between the forward and the backward pass only the states that steps
+start from are held (of multistep methods with their history), and one step's graph is alive at a time. Zhuang et al.
+2020; Griewank, Walther 2008, ch. 12.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from noderun.gradients.info import GradientInfo
-from noderun.solvers.control import Control
+from noderun.gradients.dependence import again, named_parameters, refuse_second
+from noderun.gradients.info import Backward, GradientInfo
+from noderun.gradients.reversal import MakeReversal, Move, Reversal, State
+from noderun.gradients.schedule import Checkpoint, Checkpoints, last_to_first
+from noderun.gradients.stagewise import StagewiseReversal, has_stages
+from noderun.solvers.field import VectorField
 from noderun.solvers.integrate import Problem, Taken, integrate
 
 INFO = GradientInfo(
     exact=True,
-    held="the state at every accepted step",
-    source="Zhuang et al. 2020; Griewank, Walther 2008",
+    held="the state at every accepted step, or at `checkpoints` of them",
+    source="Zhuang et al. 2020; Griewank, Walther 2008; Wang, Moin, Iaccarino 2009 (online schedule)",
     description="each accepted step replayed under autograd; exact at a fraction of backprop's memory",
+    options=("checkpoints",),
 )
 
 
-def solve(control: Control, problem: Problem) -> Tensor:
-    """ys [len(ts), N]."""
-    return Checkpointed.apply(problem, problem.y0, *problem.params)
+def solve(backward: Backward, problem: Problem) -> Tensor:
+    """ys [rows, N]."""
+    if backward.checkpoints is not None and problem.method.iterates and not problem.control.fixed:
+        raise ValueError(
+            f"the option checkpoints makes steps again, and solver '{problem.method.name}' finds adaptive ones by "
+            "iteration to a tolerance only: leave it out, or give dt="
+        )
+    make = StagewiseReversal if has_stages(problem.method) else Reversal
+    reversal = functools.partial(make, "checkpointed")
+    return Checkpointed.apply(problem, backward.checkpoints, reversal, problem.y0, *problem.params)
 
 
 class Checkpointed(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, problem: Problem, y0: Tensor, *params: Tensor) -> Tensor:
-        taken: list[tuple[float, float, list[tuple[int, float]]]] = []
-        states: list[Tensor] = []
+    """Parameters are inputs, so that their gradients leave through autograd (and reach DDP's reducer)."""
 
-        def observe(accepted: Taken) -> None:
-            taken.append((accepted.step.t, accepted.step.h, accepted.outputs))
-            states.append(accepted.step.y)
+    @staticmethod
+    def forward(
+        ctx: Any, problem: Problem, limit: int | None, reversal: MakeReversal, y0: Tensor, *params: Tensor
+    ) -> Tensor:
+        moves: list[Move] = []
+        checkpoints, fixed = Checkpoints(limit), problem.control.fixed
+
+        def observe(taken: Taken) -> None:
+            checkpoints.offer(len(moves), State.of(taken, first=not moves, fixed=fixed))
+            moves.append(Move.of(taken))
 
         ys = integrate(problem, observe)
-        ctx.problem, ctx.taken = problem, taken
-        ctx.save_for_backward(*states)
+        ctx.problem, ctx.moves, ctx.limit, ctx.reversal = problem, moves, limit, reversal
+        ctx.then = named_parameters(problem.field.f)
+        ctx.places, tensors = flattened(checkpoints)
+        ctx.save_for_backward(ys, *params, *tensors)
         return ys
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        if torch.is_grad_enabled():
-            raise RuntimeError("gradient='checkpointed' can be differentiated once; use gradient='backprop' for more")
-        (cotangents,) = grads
-        problem, stats = ctx.problem, ctx.problem.stats
-        before = problem.field.nfe
-        a = torch.zeros_like(cotangents[0])
-        thetas = [torch.zeros_like(p) for p in problem.params]
-        with problem.field.autocast.outside():
-            for (t, h, outputs), y in zip(reversed(ctx.taken), reversed(ctx.saved_tensors), strict=True):
-                a = pull_back(problem, t, h, y, a, [(cotangents[i], theta) for i, theta in outputs], thetas)
-        stats.nfe_backward = (stats.nfe_backward or 0) + problem.field.nfe - before
-        return None, a + cotangents[0], *thetas
+        refuse_second("checkpointed")
+        problem: Problem = ctx.problem
+        ys, *tensors = ctx.saved_tensors
+        checkpoints = Checkpoints(ctx.limit)
+        checkpoints.held = rebuilt(ctx.places, tensors[len(problem.params) :], ctx.moves)
+        with again(problem, ctx.then) as field:
+            reversal: Reversal = ctx.reversal(problem, field, ys, grads[0])
+
+            def advance(start: int, end: int, state: State) -> State:
+                return replayed(reversal, field, ctx.moves[start : end + 1], state)
+
+            for n, state in last_to_first(checkpoints, len(ctx.moves), advance):
+                reversal.pull(ctx.moves[n], state)
+        return None, None, None, reversal.a + grads[0][0], *reversal.thetas
 
 
-def pull_back(
-    problem: Problem,
-    t: float,
-    h: float,
-    y: Tensor,
-    a: Tensor,
-    outputs: list[tuple[Tensor, float]],
-    thetas: list[Tensor],
-) -> Tensor:
-    """dL/dy at a step's start from ``a`` = dL/dy at its end and the cotangents of the outputs inside it."""
-    method, y = problem.method, y.detach().requires_grad_()
-    inside = [(g, theta) for g, theta in outputs if theta < 1]
-    a = sum((g for g, theta in outputs if theta == 1), a)
-    with torch.enable_grad():
-        work = method.start(y)
-        step = method.step(problem.field, t, y, h, work, estimate=False)
-        ends, cotangents = [step.y1], [a]
-        if inside:
-            ends.append(step.interpolate([theta for _, theta in inside]))
-            cotangents.append(torch.stack([g for g, _ in inside]))
-    grads = torch.autograd.grad(ends, (y, *problem.params), cotangents, allow_unused=True)
-    used = [(total, g) for total, g in zip(thetas, grads[1:], strict=True) if g is not None]
-    if used:
-        torch._foreach_add_([total for total, _ in used], [g for _, g in used])
-    return grads[0]
+def replayed(reversal: Reversal, field: VectorField, moves: list[Move], state: State) -> State:
+    """The state at the start of the last of ``moves`` from that of the first, without a graph."""
+    method = reversal.method
+    for move, following in zip(moves, moves[1:], strict=False):
+        work = method.restore(state.y, state.past)
+        y1 = method.step(field, move.t, state.y, move.h, work, estimate=False).y1
+        method.accept(work)
+        past = method.snapshot(work)
+        state = State(y1, past and (past[0][: following.count], following.constants), [])
+    return state
+
+
+Place = tuple[int, int, int]  # index of the step, number of tensors of the past, number of those found by iteration
+
+
+def flattened(checkpoints: Checkpoints) -> tuple[list[Place], list[Tensor]]:
+    """The states held as tensors alone, which autograd takes into its keeping."""
+    places: list[Place] = []
+    tensors: list[Tensor] = []
+    for checkpoint in checkpoints.held:
+        state = checkpoint.state
+        past = state.past[0] if state.past else []
+        places.append((checkpoint.index, len(past), len(state.solved)))
+        tensors.extend((state.y, *past, *state.solved))
+    return places, tensors
+
+
+def rebuilt(places: list[Place], tensors: list[Tensor], moves: list[Move]) -> list[Checkpoint]:
+    held, left = [], iter(tensors)
+    for index, past, solved in places:
+        y, *rest = (next(left) for _ in range(1 + past + solved))
+        snapshot = (rest[:past], moves[index].constants) if index else None
+        held.append(Checkpoint(index, 0.0, State(y, snapshot, rest[past:])))
+    return held

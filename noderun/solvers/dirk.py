@@ -9,7 +9,7 @@ from torch import Tensor
 
 from noderun.solvers.field import Field
 from noderun.solvers.implicit import ImplicitMethod, Work, combine, integrated
-from noderun.solvers.method import Step
+from noderun.solvers.method import Snapshot, Step
 from noderun.solvers.stages import stage_times
 from noderun.solvers.tableau import ButcherTableau, Row, hermite
 
@@ -51,6 +51,15 @@ class DiagonallyImplicit(ImplicitMethod):
             return combine(y, [[h * w for w in tableau.dense_weights(theta)] for theta in thetas], ks)
 
         return integrated(field, Step(t, h, y, y1, error, interpolate))
+
+    def snapshot(self, work: Work) -> Snapshot:
+        """The last stage of the step before, which serves as f at the current state but for Newton's error."""
+        return [work.slope] if self.accurate and work.slope is not None else [], None
+
+    def restore(self, y: Tensor, snapshot: Snapshot) -> Work:
+        work = self.start(y)
+        work.slope = snapshot[0][0] if snapshot and snapshot[0] else None
+        return work
 
     def stage(
         self, field: Field, t: Tensor, y: Tensor, time: Tensor, base: Tensor, h: float, k: Tensor | None, work: Work

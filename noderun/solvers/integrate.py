@@ -13,7 +13,7 @@ from noderun.solvers.control import Control
 from noderun.solvers.errors import NonFiniteDynamics, SolveError
 from noderun.solvers.events import Event, Watch
 from noderun.solvers.field import VectorField
-from noderun.solvers.method import Method, Step
+from noderun.solvers.method import Method, Snapshot, Step
 from noderun.solvers.outputs import Outputs, Readout
 from noderun.solvers.stages import under_transform
 from noderun.solvers.statistics import Statistics
@@ -44,6 +44,8 @@ class Taken:
     step: Step
     t_end: float
     outputs: list[tuple[int, float]]
+    past: Snapshot  # what the step started from beside y
+    solved: list[Tensor]  # what it found by iteration
 
 
 def integrate(problem: Problem, observe: Callable[[Taken], None] | None = None) -> Tensor:
@@ -57,7 +59,7 @@ def integrate(problem: Problem, observe: Callable[[Taken], None] | None = None) 
         found, stepper.stopped = watch.inside(step, t_end) if watch is not None else ((), False)
         read = outputs.read(step, t_end, found, stepper.stopped)
         if observe is not None:
-            observe(Taken(step, t_end, read))
+            observe(Taken(step, t_end, read, stepper.past, stepper.method.solved(stepper.work)))
 
     before, jacobians, factorizations = field.nfe, field.jacobians, field.factorizations
     try:

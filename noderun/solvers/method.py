@@ -13,6 +13,9 @@ from noderun.solvers.control import Control
 from noderun.solvers.field import Field, Integrand
 
 
+Snapshot = tuple[list[Tensor], Any] | None
+
+
 @dataclass(frozen=True)
 class Info:
     """Facts about a solver as ``noderun list solver`` shows them; order None means variable."""
@@ -47,6 +50,7 @@ class Method(ABC):
     info: Info
     order: int
     error_order: int  # order of the embedded solution whose distance is the error estimate
+    iterates = False  # whether adaptive steps solve equations by iteration, to a tolerance
     memory = False  # whether a step depends on steps before it, so that after a jump it has to begin small again
 
     def configured(self, **options: Any) -> Method:
@@ -84,16 +88,27 @@ class Method(ABC):
     def step(self, field: Field, t: float, y: Tensor, h: float, work: Any, estimate: bool) -> Step:
         """Attempt a step by h (signed); with ``estimate`` also its error."""
 
-    def snapshot(self, work: Any) -> tuple[list[Tensor], Any] | None:
+    def snapshot(self, work: Any) -> Snapshot:
         """(tensors, constants) of earlier steps that the next step depends on; None for one-step methods.
 
-        A step is replayed from y and this alone, so what the tensors are functions of stays differentiable.
+        A step is replayed from y and this alone, so what the tensors are functions of stays differentiable: they are
+        never written to again, and a rejected attempt may change the constants but not the tensors.
         """
         return None
 
-    def restore(self, y: Tensor, snapshot: tuple[list[Tensor], Any] | None) -> Any:
+    def restore(self, y: Tensor, snapshot: Snapshot) -> Any:
         """The work space that ``snapshot`` was taken from, to go on from y."""
         return self.start(y)
+
+    def begin(self, work: Any) -> None:  # noqa: B027  (few methods iterate)
+        """A new attempt starts."""
+
+    def solved(self, work: Any) -> list[Tensor]:
+        """What the step in hand found by iteration; it is never written to again."""
+        return []
+
+    def give(self, work: Any, solved: list[Tensor]) -> None:  # noqa: B027
+        """Let the next step take ``solved`` instead of iterating, so that a replay is the same to round-off."""
 
     @abstractmethod
     def accept(self, work: Any) -> None:

@@ -25,6 +25,7 @@ class Statistics:
     rejected_backward: int | None = None
     jacobians: int = 0  # evaluations of df/dy, forward; their calls of f are not in nfe_forward
     factorizations: int = 0  # LU, forward; a batch counts once
+    reconstruction_error: float | None = None  # of y0 by gradient='reversible', relative
 
 
 @dataclass

@@ -25,6 +25,7 @@ class Stepper:
         self.method, self.field, self.control = method.bound(control), field, control
         self.t, self.y = t, y
         self.work = self.method.start(y)
+        self.past = self.method.snapshot(self.work)  # what the step in hand started from beside y
         self.h: float | None = None  # the step size to try next, signed
         self.errors = (1.0, 1.0, 1.0)  # error ratios of accepted steps, newest first
         self.accepted = self.rejected = 0
@@ -70,7 +71,7 @@ class Stepper:
             h = t_next - self.t
             self.tell(self.control.before, h)
             try:
-                step = self.method.step(self.field, self.t, self.y, h, self.work, estimate=False)
+                step = self.step(h, estimate=False)
             except NewtonDivergence:
                 self.require_finite()
                 raise self.failure(NewtonDivergence, f"Newton's iteration diverged: dt = {h:g} is too large") from None
@@ -152,9 +153,14 @@ class Stepper:
     def attempt(self, h: float) -> Step | None:
         """A step with its error; None where Newton's iteration did not converge."""
         try:
-            return self.method.step(self.field, self.t, self.y, h, self.work, estimate=True)
+            return self.step(h, estimate=True)
         except NewtonDivergence:
             return None
+
+    def step(self, h: float, estimate: bool) -> Step:
+        self.past = self.method.snapshot(self.work)
+        self.method.begin(self.work)
+        return self.method.step(self.field, self.t, self.y, h, self.work, estimate)
 
     def halve(self, h: float) -> float:
         """The step size to try after Newton's iteration failed at h."""

@@ -1,0 +1,89 @@
+"""What f depends on: its parameters, where they are found, and f as it was when the forward solve called it."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils._pytree import tree_leaves
+
+from noderun.solvers.field import VectorField
+from noderun.solvers.integrate import Problem
+
+
+def owner(f: Callable[..., Any]) -> Any:
+    """The object behind a callable: a Module, the Module of a bound method, what a partial wraps."""
+    while isinstance(f, functools.partial):
+        f = f.func
+    return getattr(f, "__self__", f)
+
+
+def parameters(f: Callable[..., Any], params: Iterable[Tensor] | None, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """What f depends on and requires gradients: declared or its Module's parameters, and the tensors in args."""
+    module = owner(f)
+    if params is None:
+        params = module.parameters() if isinstance(module, nn.Module) else ()
+    tensors = [x for x in (*params, *tree_leaves(args)) if isinstance(x, Tensor) and x.requires_grad]
+    return tuple({id(x): x for x in tensors}.values())
+
+
+class AsThen(nn.Module):
+    """f with the parameters that its Module had at the time of the solve (functional_call has taken them out again)."""
+
+    def __init__(self, f: Callable[..., Any], then: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.f, self.module = f, owner(f)
+        self.then = {f"module.{name}": tensor for name, tensor in then.items()}
+
+    def forward(self, *args: Any) -> Any:
+        return self.f(*args)
+
+    def call(self, *args: Any) -> Any:
+        return functional_call(self, self.then, args)
+
+
+def named_parameters(f: Callable[..., Any]) -> dict[str, Tensor]:
+    module = owner(f)
+    return dict(module.named_parameters()) if isinstance(module, nn.Module) else {}
+
+
+@contextmanager
+def again(problem: Problem, then: dict[str, Tensor]) -> Iterator[VectorField]:
+    """The field for a backward pass, counted in nfe_backward: the forward's autocast state, the parameters of ``then``.
+
+    Whatever surrounds backward() (an autocast region, a functional_call) takes no part in it.
+    """
+    field, stats = copy.copy(problem.field), problem.stats
+    field.nfe, field.closed = 0, False
+    now = named_parameters(field.f)
+    if any(now[name] is not tensor for name, tensor in then.items()):
+        field.f = AsThen(field.f, then).call
+    try:
+        with torch.autocast(field.autocast.device, enabled=False):
+            yield field
+    finally:
+        stats.nfe_backward = (stats.nfe_backward or 0) + field.nfe
+
+
+def refuse_noise(gradient: str, y: Tensor, then: Tensor, now: Tensor, field: VectorField) -> None:
+    """RuntimeError where the change from y, evaluated again, differs from what it was by more than round-off."""
+    eps = torch.finfo(field.autocast.dtype or y.dtype).eps
+    size = torch.linalg.vector_norm
+    allowed = eps**0.5 * size(then - y) + 100 * torch.finfo(y.dtype).eps * size(y)
+    if bool(size(now - then) > allowed):
+        raise RuntimeError(
+            f"f is stochastic: called again at the same (t, y) it gives another value, and gradient='{gradient}' "
+            "calls it again; draw its noise once before each solve and pass it in args=, or use gradient='backprop'"
+        )
+
+
+def refuse_second(gradient: str) -> None:
+    """RuntimeError where the backward pass itself is to be differentiated."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(f"gradient='{gradient}' can be differentiated once; use gradient='backprop' for more")

@@ -1,0 +1,81 @@
+"""Backprop through a solver that steps back exactly: nothing is held but the end of the solve and its step sizes.
+
+Zhuang et al. 2021 (MALI, asynchronous leapfrog); Kidger et al. 2021 (reversible Heun). Each step's start is computed
+from its end, then the step is made again under autograd. Rounding errors grow on the way back as differences of
+solutions do, like exp(L T) at worst: the distance from y0 at the end is in the statistics.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noderun.gradients.dependence import again, named_parameters, refuse_second
+from noderun.gradients.info import Backward, GradientInfo
+from noderun.gradients.reversal import Move, Reversal, State
+from noderun.solvers.integrate import Problem, Taken, integrate
+from noderun.solvers.reversible import Reversible as Stepwise
+
+INFO = GradientInfo(
+    exact=True,
+    held="the last step's start, and the step sizes on the host",
+    source="Zhuang et al. 2021; Kidger, Foster, Li, Lyons 2021",
+    description="steps back exactly with solvers that can; exact in constant memory while rounding errors stay small",
+)
+
+
+def solve(backward: Backward, problem: Problem) -> Tensor:
+    """ys [rows, N]."""
+    if problem.control.jumps:
+        raise ValueError("gradient='reversible' cannot step back over jump_ts: use gradient='checkpointed'")
+    return Reversible.apply(problem, problem.y0, *problem.params)
+
+
+class Reversible(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, problem: Problem, y0: Tensor, *params: Tensor) -> Tensor:
+        moves: list[Move] = []
+        last: list[State] = []
+
+        def observe(taken: Taken) -> None:
+            last[:] = [State.of(taken, first=not moves, fixed=True)]
+            moves.append(Move.of(taken))
+
+        ys = integrate(problem, observe)
+        ctx.problem, ctx.moves, ctx.then = problem, moves, named_parameters(problem.field.f)
+        end = last[0] if last else State(y0, None, [])
+        ctx.save_for_backward(ys, y0, *params, end.y, *(end.past[0] if end.past else ()))
+        return ys
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        refuse_second("reversible")
+        problem, moves = ctx.problem, ctx.moves
+        ys, y0, *tensors = ctx.saved_tensors
+        y, *aux = tensors[len(problem.params) :]
+        with again(problem, ctx.then) as field:
+            reversal = Reversal("reversible", problem, field, ys, grads[0])
+            assert isinstance(reversal.method, Stepwise)
+            for n in reversed(range(len(moves))):
+                reversal.pull(moves[n], State(y, (aux, moves[n].constants) if n else None, []))
+                if n:
+                    y, aux = reversal.method.reverse(field, moves[n - 1].t, moves[n - 1].h, y, aux)
+        record(problem, y0, y)
+        return None, reversal.a + grads[0][0], *reversal.thetas
+
+
+def record(problem: Problem, y0: Tensor, reached: Tensor) -> None:
+    """Log how far from y0 the way back ended, relative to it; warn where that spoils the gradient."""
+    size = torch.linalg.vector_norm
+    error = (size(reached - y0) / size(y0).clamp(min=torch.finfo(y0.dtype).tiny)).item()
+    problem.stats.reconstruction_error = error
+    if not error < torch.finfo(y0.dtype).eps ** 0.5:
+        warnings.warn(
+            f"gradient='reversible': the way back ended {error:.1e} (relative) from y0, so the gradient is no longer "
+            "exact; integrate over a shorter time, in float64, or use gradient='checkpointed'",
+            RuntimeWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,122 @@
+"""Explicit Runge-Kutta steps pulled back stage by stage with the transposed tableau.
+
+With a = dL/dy1 and J_i = df/dy at stage i,
+
+    kbar_i = h b_i a + h sum_(j>i) a_ji l_j,    l_i = J_i^T kbar_i,
+    dL/dy = a + sum_i l_i,    dL/dtheta += (df/dtheta)_i^T kbar_i
+
+which is the symplectic partner of the tableau (Sanz-Serna 2016, "Symplectic Runge-Kutta schemes for adjoint equations";
+Matsubara, Miyatake, Yaguchi 2021). The l_i, a and the cotangents of outputs inside the step are rows of one buffer, so
+that every kbar_i is one matrix-vector product, where autograd would make and add up a share for each pair of stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from noderun.gradients.reversal import Move, Reversal, State
+from noderun.solvers.field import VectorField
+from noderun.solvers.integrate import Problem
+from noderun.solvers.method import Method
+from noderun.solvers.runge_kutta import ExplicitRungeKutta
+from noderun.solvers.stages import stage_times
+from noderun.solvers.tableau import ButcherTableau
+
+
+def has_stages(method: Method) -> bool:
+    """Whether the method's step is that of an explicit tableau."""
+    return isinstance(method, ExplicitRungeKutta) and type(method).step is ExplicitRungeKutta.step
+
+
+class StagewiseReversal(Reversal):
+    """Holds the graphs of f at all stages of one step; with ``single`` one at a time, at one more f per stage."""
+
+    single = False
+
+    def __init__(self, gradient: str, problem: Problem, field: VectorField, ys: Tensor, cotangents: Tensor) -> None:
+        super().__init__(gradient, problem, field, ys, cotangents)
+        assert isinstance(self.method, ExplicitRungeKutta)
+        self.tableau: ButcherTableau = self.method.tableau
+
+    def pull(self, move: Move, state: State) -> None:
+        y, inside = state.y.detach(), move.inside
+        thetas = [theta for _, theta in inside]
+        a, c, ends = coefficients(self.tableau, thetas)
+        times = stage_times(move.t, move.h, c, y)
+        lower = matrix(a, len(c), move.h, y)
+        weights = matrix(ends, len(c), move.h, y)  # row 0 gives y1, row 1 + q the output at thetas[q]
+        rows = y.new_empty(len(c), len(y))
+        stages = [self.stage(i, times[i], y, rows, lower) for i in range(len(c))]
+        if self.ys is not None and not self.single:
+            self.compare_rows(move, y, rows, weights)
+        cotangents = [self.end_cotangent(move), *(self.cotangents[row] for row, _ in inside)]
+        buffer = torch.cat([rows, torch.stack(cotangents)])  # l_i take the places of k_i from the last on
+        transposed = torch.cat([lower, weights]).t().contiguous()
+        for i in reversed(range(len(c))):
+            x, k = stages[i]
+            stages[i] = (x, None)
+            if k is None:
+                k = self.evaluate(times[i], x)
+                if self.ys is not None and i == len(c) - 1:
+                    rows[i].copy_(k.detach())
+                    self.compare_rows(move, y, rows, weights)
+            kbar = torch.mv(buffer[i + 1 :].t(), transposed[i, i + 1 :])
+            self.transpose(x, k, kbar, buffer[i])
+        self.a = buffer.sum(0)
+
+    def stage(self, i: int, t: Tensor, y: Tensor, rows: Tensor, lower: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The stage's state, ready for a graph of f, and with it k_i unless its graph is to wait for its turn."""
+        x = torch.addmv(y, rows[:i].t(), lower[i, :i]) if i else y.detach()
+        x.requires_grad_()
+        if self.single:
+            if i < len(rows) - 1:
+                self.field.into(rows[i], t, x.detach())
+            return x, None
+        k = self.evaluate(t, x)
+        rows[i].copy_(k.detach())
+        return x, k
+
+    def evaluate(self, t: Tensor, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            return self.field(t, x)
+
+    def transpose(self, x: Tensor, k: Tensor, kbar: Tensor, out: Tensor) -> None:
+        """out = J^T kbar, and the parameters' share of the same stage."""
+        if not k.requires_grad:
+            out.zero_()
+            return
+        grads = torch.autograd.grad(k, (x, *self.params), kbar, allow_unused=True)
+        if grads[0] is None:
+            out.zero_()
+        else:
+            out.copy_(grads[0])
+        self.add(grads[1:])
+
+    def compare_rows(self, move: Move, y: Tensor, rows: Tensor, weights: Tensor) -> None:
+        ends = torch.addmm(y.unsqueeze(0), weights, rows)
+        self.compare(move, y, ends[0], ends[1:])
+
+
+class SingleStageReversal(StagewiseReversal):
+    single = True
+
+
+Rows = Sequence[Sequence[float]]
+
+
+def coefficients(tableau: ButcherTableau, thetas: Sequence[float]) -> tuple[Rows, Sequence[float], Rows]:
+    """a and c of the stages that the step's end and its outputs at ``thetas`` need, and the weights of those."""
+    if not thetas:
+        s = tableau.stages - 1 if tableau.fsal else tableau.stages
+        return tableau.a[:s], tableau.c[:s], [tableau.b[:s]]
+    ends = [tableau.b, *(tableau.dense_weights(theta) for theta in thetas)]
+    return (*tableau.a, *tableau.dense_a), (*tableau.c, *tableau.dense_c), ends
+
+
+def matrix(rows: Rows, width: int, h: float, like: Tensor) -> Tensor:
+    """h times the rows, filled up with zeros, [len(rows), width]."""
+    filled = [[h * w for w in row] + [0.0] * (width - len(row)) for row in rows]
+    return torch.tensor(filled, dtype=like.dtype).to(like.device, non_blocking=True)
