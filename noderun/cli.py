@@ -96,7 +96,7 @@ def usage() -> str:
         "  noderun train experiment=smoke\n"
         "  noderun compare model=resnet,rknet,odenet,mlp\n\n"
         f"tasks:\n{rows}\n\n"
-        "`noderun TASK --help` shows what a task can be told. Completion: eval \"$(noderun -sc install=bash)\""
+        '`noderun TASK --help` shows what a task can be told. Completion: eval "$(noderun -sc install=bash)"'
     )
 
 
@@ -116,16 +116,16 @@ def plain(task: str, words: Sequence[str]) -> int:
 def hydra(task: str, arguments: Sequence[str]) -> int:
     words = take_apart(task, arguments)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, not to Hydra's own printer
+    from noderun.shipped import config_folder
     from noderun.words import SettingError
 
-    own = config_folder()
     multirun = TASKS[task].kind == "multirun"
     if words.multirun and not multirun:
         task, multirun = "sweep", True
     try:
         # after the import of Hydra, which takes a third of a second
         launch = importlib.import_module("noderun.launch").launch
-        status: int = launch(task, words.overrides, words.flags, own, words.config_dir, multirun)
+        status: int = launch(task, words.overrides, words.flags, config_folder(), words.config_dir, multirun)
         return status
     except SettingError as error:
         return refuse(str(error))
@@ -167,13 +167,6 @@ def existing(folder: str) -> Path:
     return Path(folder).absolute()
 
 
-def config_folder() -> Path:
-    """The configs that a wheel put inside the package, or those beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
-
-
 def complete(words: Sequence[str]) -> int:
     """Answers the shell for tasks and flags; every other word is Hydra's to complete."""
     line = os.environ.get("COMP_LINE", "")
@@ -188,6 +181,7 @@ def complete(words: Sequence[str]) -> int:
             return OK
         os.environ["COMP_LINE"] = line.replace(f" {task}", "", 1)
     from noderun.launch import call_hydra
+    from noderun.shipped import config_folder
 
     call_hydra(task, [COMPLETION[0], *words], [str(config_folder())])
     return OK

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,10 @@ class Composer:
         except (HydraException, OmegaConfBaseException) as error:
             raise self._explained(error, overrides) from None
 
-    def defaults(self, config: DictConfig) -> DictConfig:
-        """The same options with nothing else said."""
-        choices = config.hydra.runtime.choices.items()
-        overrides = tuple(f"{group}={option}" for group, option in choices if option and _is_choice(group))
+    def defaults(self, choices: Mapping[str, Any]) -> DictConfig:
+        """The options chosen (group -> option), with nothing else said."""
+        chosen = choices.items()
+        overrides = tuple(f"{group}={option}" for group, option in chosen if option and _is_choice(group))
         if overrides not in self._defaults:
             self._defaults[overrides] = self.compose(overrides)
         return self._defaults[overrides]

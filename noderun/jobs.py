@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from noderun.settings import GROUPS, Settings, typed
 from noderun.words import Refused, SettingError, tell
 
 NOT_SWEPT = OUTSIDE_DIGEST - {"tolerance"}
-DECLARED = {"name", "kind", "objective", "takes", "uses", "fixed_steps", "class"}  # what an option is
+DECLARED = {"name", "kind", "takes", "uses", "fixed_steps", "class"}  # what an option is
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,12 @@ def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
 
 def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
     config = composer.compose(overrides)
-    defaults = composer.defaults(config)
+    return job_of(composer, config, config.hydra.runtime.choices, overrides)
+
+
+def job_of(composer: Composer, config: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]) -> Job:
+    """The job of a configuration that was composed already; raises SettingError."""
+    defaults = composer.defaults(choices)
     raw, usual = unresolved(config), unresolved(defaults)
     for key in sorted(raw.keys() - usual.keys()):
         raise UnknownKey(key, known_keys(defaults))
@@ -93,16 +98,18 @@ def typed_pair(config: DictConfig, defaults: DictConfig) -> tuple[Settings, Sett
 def make_grid(composer: Composer, grid: Sequence[Sequence[str]]) -> list[Job]:
     """One job a combination; a key that only some options have goes to those, one that none has is an error."""
     jobs: list[Job] = []
-    without: dict[str, list[UnknownKey]] = {}
+    without: dict[str, list[tuple[Job, UnknownKey]]] = {}
     for words in grid:
         job, unknown = make_job_without(composer, words)
         jobs.append(job)
         for error in unknown:
-            without.setdefault(error.key, []).append(error)
-            tell(f"{error.key} is no setting of {job.settings.model.name}, which runs without it")
-    for errors in without.values():
-        if len(errors) == len(jobs):
-            raise errors[0]
+            without.setdefault(error.key, []).append((job, error))
+    for lacking in without.values():
+        if len(lacking) == len(jobs):
+            raise lacking[0][1]
+    for key, lacking in without.items():
+        models = sorted({job.settings.model.name for job, _ in lacking})
+        tell(f"{key} is no setting of {' and '.join(models)}, which goes without it")
     return jobs
 
 

@@ -39,11 +39,13 @@ KEPT_BY_FRESH = {".hydra", "run.log"}  # this start's own
 def identity(settings: Settings, defaults: Settings, always: Sequence[str] = ()) -> dict[str, Any]:
     """What makes a run the run that it is: names, and the values that are not their options' defaults."""
     values, usual = _values(settings), _values(defaults)
-    names = {f"{group}.name" for group in GROUPS}
-    differs = (key for key in values if key in names or key in always or values[key] != usual.get(key))
-    kept = {key: values[key] for key in sorted(set(differs) - OUTSIDE_DIGEST)}
-    sources = {key: f"{value} {source_hash(value)}" for key, value in kept.items() if key.endswith(".class")}
-    return kept | sources
+    counted = set(values) - OUTSIDE_DIGEST
+    kept = {key for key in counted if key in always or values[key] != usual.get(key)}
+    # a group whose option is "none" is not there; so a group that is new later leaves the old runs their names
+    kept |= {key for group in GROUPS if (key := f"{group}.name") in counted and values[key] != "none"}
+    classes = {key: values[key] for key in counted if key.endswith(".class") and values[key]}
+    sources = {key: f"{reference} {source_hash(reference)}" for key, reference in classes.items()}
+    return dict(sorted(({key: values[key] for key in kept} | sources).items()))
 
 
 def digest(identity: Mapping[str, Any]) -> str:

@@ -38,8 +38,25 @@ OPTION_KEYS: dict[str, dict[str, Any]] = {
         "tied": bool,
         "t1": Positive,
         "hidden": Count,
+        "augment": Index,
+        "head": Literal["pool", "flatten", "none"],
+        "step": Positive | None,
+        "double_at": tuple[Count, ...],
+        "scheme": Literal["verlet", "leapfrog"],
     },
-    "dynamics": {"hidden": Count, "layers": Count, "activation": Activation, "output": Activation, "time": bool},
+    "dynamics": {
+        "hidden": Count,
+        "layers": Count,
+        "activation": Activation,
+        "output": Activation,
+        "time": bool,
+        "width": Count,
+        "levels": Index,
+        "heads": Count,
+        "patch": Count,
+        "positions": bool,
+    },
+    "regularizer": {"order": Count},
     "gradient": {"norm": Literal["state", "full"], "checkpoints": Count | None},
     "optimizer": {"momentum": Fraction, "nesterov": bool, "betas": tuple[Fraction, ...], "eps": Positive},
     "scheduler": {
@@ -73,9 +90,9 @@ class Model:
     """What is trained; ``uses`` names the config groups that it needs, ``takes`` the kinds of data."""
 
     name: str
-    objective: Literal["classify", "regress", "density", "series"] = "classify"
+    objective: Literal["classify", "regress", "sign", "density", "series"] = "classify"
     takes: tuple[str, ...] = ("image",)
-    uses: tuple[Literal["dynamics", "solver", "gradient"], ...] = ()
+    uses: tuple[Literal["dynamics", "solver", "gradient", "regularizer"], ...] = ()
     fixed_steps: bool = False  # the model is defined by its steps, so an adaptive solver would be another model
     options: dict[str, Any] = field(default_factory=dict)  # stem, width, blocks, t1, ...: the model's own
     user_class: str | None = None
@@ -110,6 +127,15 @@ class Gradient:
     rtol: Tolerance | None = 1e-3
     atol: Positive | None = 1e-3
     options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Regularizer:
+    """A penalty on the field, integrated along the solve and added to the loss with ``weight``."""
+
+    name: str
+    weight: NotNegative = 0.0
+    options: dict[str, Any] = field(default_factory=dict)  # order: the option's own
 
 
 @dataclass(frozen=True)
@@ -152,6 +178,7 @@ class Settings:
     dynamics: Dynamics | None = None  # None: the model does not use it
     solver: Solver | None = None
     gradient: Gradient | None = None
+    regularizer: Regularizer | None = None
     tolerance: Tolerance = 1e-3
     seed: Seed = 0
     device: Device = "auto"
@@ -161,16 +188,17 @@ class Settings:
 
 
 GROUPS: dict[str, Any] = {
+    "trainer": Trainer,
     "data": Data,
     "model": Model,
     "dynamics": Dynamics,
     "solver": Solver,
     "gradient": Gradient,
+    "regularizer": Regularizer,
     "optimizer": Optimizer,
     "scheduler": Scheduler,
-    "trainer": Trainer,
 }
-OPTIONAL = ("dynamics", "solver", "gradient")  # ignored, and None, where the model does not use them
+OPTIONAL = ("dynamics", "solver", "gradient", "regularizer")  # ignored, and None, where the model does not use them
 
 
 def typed(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Settings:
@@ -178,6 +206,9 @@ def typed(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Settings:
 
     Raises SettingError where a value has the wrong type or range.
     """
+    hints = get_type_hints(Settings, include_extras=True)
+    # what others refer to comes first, so that a wrong value is blamed on the key that was given
+    shared = {key: as_type(hints[key], config[key], key) for key in hints if key not in GROUPS and key in config}
     nodes: dict[str, Any] = {name: _group(name, config.get(name), defaults.get(name) or {}) for name in GROUPS}
     unused = {name for name in OPTIONAL if name not in nodes["model"].uses}
     for name, node in nodes.items():
@@ -186,8 +217,6 @@ def typed(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Settings:
     if nodes["solver"] and nodes["solver"].dt is not None:  # what nothing reads must not tell two runs apart
         for name in ("solver", "gradient"):
             nodes[name] = nodes[name] and replace(nodes[name], rtol=None, atol=None)
-    hints = get_type_hints(Settings, include_extras=True)
-    shared = {key: as_type(hints[key], config[key], key) for key in hints if key not in GROUPS and key in config}
     groups: dict[str, Any] = {name: None if name in unused else node for name, node in nodes.items()}
     return Settings(**shared, **groups)
 

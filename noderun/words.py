@@ -32,12 +32,13 @@ def tell(sentence: str) -> None:
     print(f"noderun: {sentence}", file=sys.stderr)
 
 
-def nearest(word: str, known: Iterable[str], stem: str = "") -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown word: the nearest right one, else all of them."""
     choices = sorted(known)
-    near = difflib.get_close_matches(word, choices, n=1)
+    near = sorted(difflib.get_close_matches(word, choices))
     if near:
-        return f"; did you mean '{stem}{near[0]}'?"
+        likest = max(near, key=lambda choice: difflib.SequenceMatcher(None, choice, word).ratio())
+        return f"; did you mean '{likest}'?"
     return f"; there are: {', '.join(choices)}" if choices else ""
 
 

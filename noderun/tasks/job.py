@@ -24,7 +24,8 @@ def run_job(config: DictConfig) -> str:
     folders = sources(hydra.runtime.config_sources)
     user_code.search_in([*folders, hydra.runtime.cwd])
     OmegaConf.save(config, folder / ".hydra" / "config.yaml", resolve=True)
-    job = jobs.make_job(Composer(str(hydra.job.config_name), folders), list(hydra.overrides.task))
+    composer = Composer(str(hydra.job.config_name), folders)
+    job = jobs.job_of(composer, config, hydra.runtime.choices, hydra.overrides.task)
     return run(job.settings, job.identity, folder)
 
 

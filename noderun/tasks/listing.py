@@ -7,15 +7,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-from noderun.cli import config_folder, existing
+from noderun.shipped import config_folder
 from noderun.words import SettingError, nearest
 
 
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser("noderun list", description="Shows what can be chosen.")
     parser.add_argument("what", nargs="*", metavar="GROUP[=OPTION]", help="a group, or an option whose file is shown")
-    parser.add_argument("--config-dir", type=existing, help="a folder with your own options")
+    parser.add_argument("--config-dir", type=Path, help="a folder with your own options")
     chosen = parser.parse_args(words)
+    if chosen.config_dir and not chosen.config_dir.is_dir():
+        raise SettingError(f"--config-dir: no folder {chosen.config_dir.absolute()}")
     folders = [folder for folder in (chosen.config_dir, config_folder()) if folder]
     print("\n\n".join(answer(what, folders) for what in chosen.what or groups(folders)))
     return 0

@@ -1,0 +1,283 @@
+"""The command line: what is wrong with it is one sentence and status 2, and nothing is left behind."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from noderun import build, cli, runs
+from noderun.solvers import StepLimit
+
+WRONG = {
+    "trian": ["no task 'trian'", "did you mean 'train'?"],
+    "train solver=dopri": ["no solver 'dopri'", "did you mean 'dopri5'?"],
+    "train model=odenett": ["no model 'odenett'", "did you mean 'odenet'?"],
+    "train experiment=chen2018/mnst": ["no experiment 'chen2018/mnst'", "did you mean 'chen2018/mnist'?"],
+    "train solvr=dopri5": ["no setting 'solvr'", "did you mean 'solver'?"],
+    "train +solvr=dopri5": ["no setting 'solvr'", "did you mean 'solver'?"],
+    "train ++solver.rtoll=1e-3": ["no setting 'solver.rtoll'", "did you mean 'solver.rtol'?"],
+    "train solver.rtoll=1e-3": ["no setting 'solver.rtoll'", "did you mean 'solver.rtol'?"],
+    "train +solver.options.rtol=1e-3": ["no setting 'solver.options.rtol'", "did you mean 'solver.rtol'?"],
+    "train trainer.epochs.most=3": ["no setting 'trainer.epochs.most'"],
+    "train epochs=3": ["did you mean 'trainer.epochs'?"],
+    "train model.blocks=3": ["no setting 'model.blocks'"],
+    "train ~solver.rtoll": ["solver.rtoll"],
+    "train +model=resnet": ["leave the + out"],
+    "train solver=null": ["no solver 'null'"],
+    "train trainer=5": ["no trainer '5'", "default"],
+    "train odenet": ["cannot read 'odenet'", "key=value"],
+    "train model=[": ["cannot read 'model=['"],
+    "train trainer.epochs=abc": ["trainer.epochs must be a whole number from 1, not 'abc'"],
+    "train trainer.epochs=1.5": ["trainer.epochs must be a whole number"],
+    "train trainer.epochs=0": ["trainer.epochs must be a whole number from 1, not 0"],
+    "train data.batch_size=0": ["data.batch_size must be a whole number from 1"],
+    "train data.augment=maybe": ["data.augment must be true or false"],
+    "train tolerance=-1e-3": ["tolerance must be", "not -0.001"],
+    "train tolerance=1e-9": ["float32"],
+    "train tolerance=nan": ["tolerance must be"],
+    "train gradient.rtol=1e-12": ["gradient.rtol must be", "float32"],
+    "train tolerance=${foo}": ["tolerance", "foo"],
+    "train seed=-1": ["seed must be"],
+    "train log=lively": ["log must be one of live, plain, quiet", "did you mean 'live'?"],
+    "train device=gpu": ["device must be auto, cpu, cuda"],
+    "train name=a/b": ["name must be"],
+    "train model.stem=cnov": ["model.stem must be one of", "did you mean 'conv'?"],
+    "train optimizer=sgd optimizer.momentum=1": ["optimizer.momentum must be"],
+    "train optimizer.betas=0.9": ["optimizer.betas must be a list"],
+    "train model.uses=[]": ["model.uses", "choose another model"],
+    "train solver.name=euler": ["solver.name", "choose another solver"],
+    "train solver=euler,rk4": ["several values", "noderun sweep"],
+    "train --cfg job tolerance=1,2": ["give tolerance one value"],
+    "train --cgf job": ["no flag '--cgf'", "did you mean '--cfg'?"],
+    "train --config-dir nowhere": ["no folder", "nowhere"],
+    "train device=cuda:99": ["cuda", "device=cpu"],
+    "train solver=rk4 solver.dt=null": ["solver=rk4 takes fixed steps only", "solver.dt=0.1"],
+    "train solver=rk4 solver.rtol=1e-3": ["solver.rtol was given", "have no tolerance"],
+    "train gradient=backprop gradient.rtol=1e-3": ["gradient.rtol was given", "forward solve's own steps"],
+    "train model=rknet solver=dopri5": ["model=rknet takes fixed steps only"],
+    "train model=resnet data=moons": ["model=resnet takes image data", "data=moons is vector"],
+    "sweep tolerance=1e-1,-1": ["tolerance must be", "not -1"],
+    "sweep solver=rk4,dopri": ["no solver 'dopri'"],
+    "sweep trainer.epochs=1,2": ["trainer.epochs cannot have several values"],
+    "sweep device=cpu,cuda": ["device cannot have several values"],
+    "sweep model=rknet solver=dopri5,tsit5": ["model=rknet takes fixed steps only"],
+    "train -m solver=rk4 seed=0,1 solver.rtol=1e-3": ["have no tolerance"],
+    "compare model=odenet,resnet model.blokcs=3": ["no setting 'model.blokcs'"],
+    "list solvr": ["no group 'solvr'", "did you mean 'solver'?"],
+    "list solver=dopri": ["no solver 'dopri'"],
+    "data check mnsit": ["did you mean 'mnist'?"],
+    "runs epochs": ["expected key=value"],
+}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current folder; what Hydra does to the process is undone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    yield tmp_path
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The settings of the runs that were trained; training itself is left out."""
+    seen = []
+
+    def train_run(settings, folder):
+        seen.append(settings)
+        if settings.seed == 7:
+            raise StepLimit("10 steps did not reach the end; try solver.max_steps=100", 0.5, 10)
+        if settings.seed == 8:
+            raise KeyError("a bug")
+        if settings.seed == 9:
+            raise KeyboardInterrupt
+        runs.write_json(folder / "result.json", {"epochs": settings.trainer.epochs, "steps": 5, "test_error": 0.5})
+
+    monkeypatch.setattr(build, "train_run", train_run)
+    return seen
+
+
+def noderun(line):
+    return cli.main(line.split())
+
+
+def status(folder):
+    return json.loads((Path(folder) / "status.json").read_text())
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_wrong_words_are_one_sentence_and_leave_nothing(line, here, capsys):
+    assert noderun(line) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1 and err.startswith("noderun: ")
+    for words in WRONG[line]:
+        assert words in err
+    assert not list(here.iterdir())
+
+
+def test_an_absent_data_folder_is_one_sentence(here, capsys):
+    assert noderun("data check mnist data.root=nowhere") == 2
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1 and "nowhere" in err and "noderun data fetch mnist" in err
+
+
+def test_outputs_that_cannot_be_written(here, capsys):
+    (here / "outputs").write_text("a file stands in the way")
+    assert noderun("train model=stem") == 2
+    assert "outputs is not a folder that can be written to" in capsys.readouterr().err
+
+
+def test_a_run_ends_with_its_folder_and_is_skipped_when_done(here, trained, capsys):
+    for times in range(2):
+        assert noderun("train -p data seed=1 --cfg job") == 0  # flags and words in any order
+        assert "outputs" not in capsys.readouterr().out
+        assert noderun("train seed=1 model=stem") == 0
+        out, err = capsys.readouterr()
+        folder = Path(out.splitlines()[-1])
+        assert folder.is_absolute() and folder.parent == here / "outputs/train"
+        assert status(folder)["status"] == "done"
+        assert ("is done already" in err) == (times == 1)
+    assert len(trained) == 1
+    assert "${" not in (folder / ".hydra/config.yaml").read_text()
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["seed"] == 1 and environment["versions"]["torch"]
+
+
+def test_more_epochs_go_on_fewer_are_skipped_fresh_starts_over(here, trained, capsys):
+    for words, times in {"trainer.epochs=4": 1, "trainer.epochs=2": 1, "trainer.epochs=6": 2, "fresh=true": 3}.items():
+        assert noderun(f"train model=stem scheduler=constant {words}") == 0
+        assert len(trained) == times
+    assert len(list((here / "outputs/train").iterdir())) == 1
+
+
+@pytest.mark.parametrize(("seed", "code", "state"), [(7, 1, "failed"), (8, 1, "failed"), (9, 130, "interrupted")])
+def test_how_a_run_can_end(seed, code, state, here, trained, capsys):
+    assert noderun(f"train model=stem seed={seed}") == code
+    out, err = capsys.readouterr()
+    (folder,) = out.splitlines()
+    assert status(folder)["status"] == state
+    if seed == 7:
+        assert "try solver.max_steps=100" in status(folder)["error"] and "Traceback" not in err
+        assert "try solver.max_steps=100" in " ".join(err.split())
+    if seed == 8:
+        assert "Traceback" in err and "Traceback" in (Path(folder) / "run.log").read_text()
+
+
+def test_a_given_folder_is_taken_and_never_shared(here, trained, capsys):
+    assert noderun("train model=stem 'hydra.run.dir=a b'".replace("'", "")) == 2  # "b" is no setting
+    assert cli.main(["train", "model=stem", "hydra.run.dir='a b,c'"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(here / "a b,c")
+    assert cli.main(["train", "model=stem", "model.width=32", "seed=3", "hydra.run.dir='a b,c'"]) == 2
+    assert "holds another run, which differs in model.width, seed" in capsys.readouterr().err
+
+
+def test_a_grid_runs_what_can_run(here, trained, capsys):
+    line = "sweep model=rknet solver=rk4,dopri5 seed=1,7"
+    assert noderun(line) == 1
+    folder = Path(capsys.readouterr().out.splitlines()[-1])
+    rows = (folder / "results.csv").read_text().splitlines()[1:]
+    assert len(rows) == 4 and len(trained) == 2
+    assert sum("refused" in row and "takes fixed steps only" in row for row in rows) == 2
+    assert sum("failed" in row and "solver.max_steps=100" in row for row in rows) == 1
+    assert len([path for path in folder.iterdir() if path.is_dir()]) == 2
+    assert noderun(line) == 1 and len(trained) == 3  # the done one is skipped, the failed one tried again
+    assert capsys.readouterr().out.splitlines()[-1] == str(folder)
+
+
+def test_jobs_that_come_out_equal_run_once(here, trained, capsys):
+    assert noderun("sweep model=stem solver=rk4,dopri5 tolerance=1e-2,1e-3") == 0
+    assert len(trained) == 1
+    assert "3 of 4 jobs come out equal" in capsys.readouterr().err
+
+
+def test_default_grids_apply_where_nothing_is_swept(here, trained, capsys):
+    assert noderun("sweep name=mine") == 0
+    assert [settings.tolerance for settings in trained] == [1e-1, 1e-2, 1e-3, 1e-4]
+    assert capsys.readouterr().out.splitlines()[-1] == str(here / "outputs/sweep/mine")
+    trained.clear()
+    assert noderun("train -m seed=1,2") == 0
+    assert [(settings.seed, settings.tolerance) for settings in trained] == [(1, 1e-3), (2, 1e-3)]
+
+
+def test_compare_gives_a_key_to_the_models_that_have_it(here, trained, capsys):
+    assert noderun("compare model=resnet,stem model.blocks=2") == 0
+    assert [settings.model.options.get("blocks") for settings in trained] == [2, None]
+    assert "model.blocks is no setting of stem" in capsys.readouterr().err
+
+
+def test_quiet_is_quiet(here, trained, capsys):
+    assert noderun("sweep model=stem seed=1,2 log=quiet") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_own_options_and_classes(here, trained, capsys):
+    own = here / "own"
+    (own / "dynamics").mkdir(parents=True)
+    (own / "solver").mkdir()
+    (own / "dynamics/swirl.yaml").write_text("name: swirl\nclass: fields_of_mine:Swirl\nspeed: 2.0\n")
+    (own / "solver/rk4.yaml").write_text("name: rk4\nrtol: 1e-3\natol: 1e-3\ndt: 0.5\nmax_steps: 99\n")
+    (own / "fields_of_mine.py").write_text("class Swirl:\n    pass\n")
+    line = "train dynamics=swirl dynamics.speed=3 solver=rk4 --config-dir own"
+    assert noderun(line) == 0
+    out, err = capsys.readouterr()
+    assert "rk4.yaml is used in place of ours" in err
+    (settings,) = trained
+    assert settings.dynamics.user_class == "fields_of_mine:Swirl" and settings.dynamics.options == {"speed": 3.0}
+    assert settings.solver.dt == 0.5
+    (own / "fields_of_mine.py").write_text("class Swirl:\n    better = True\n")
+    assert noderun(line) == 0
+    assert capsys.readouterr().out.splitlines()[-1] != out.splitlines()[-1]  # other source, other run
+    assert noderun(line + " dynamics.sped=3") == 2
+    assert "did you mean 'dynamics.speed'?" in capsys.readouterr().err
+    (own / "dynamics/swirl.yaml").write_text("name: swirl\nclass: fields_of_mine:Swril\n")
+    assert noderun("train dynamics=swirl --config-dir own") == 2
+    assert "did you mean 'Swirl'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"), [([], 0.2), (["--help"], 0.2), (["trian"], 0.2), (["train", "--help"], 2)]
+)
+def test_help_answers_at_once(words, seconds, here):
+    """The bound is generous, for machines that do much else; what really counts is that nothing heavy is imported."""
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "noderun.cli", *words], capture_output=True, text=True, check=False
+    )
+    assert time.perf_counter() - start < 5 * seconds + 1
+    heavy = {"torch"} if seconds > 1 else {"torch", "hydra", "omegaconf", "rich", "yaml"}
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert not imported & heavy
+    if words != ["trian"]:
+        assert done.returncode == 0 and done.stdout.startswith("usage: noderun TASK")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("noderun tr", {"train", "sweep"}),
+        ("noderun train solver=dop", {"solver=dopri5"}),
+        ("noderun train solver.rt", {"solver.rtol="}),
+        ("noderun train --c", {"--cfg", "--config-dir"}),
+    ],
+)
+def test_completion(line, expected):
+    environment = os.environ | {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+    command = [sys.executable, "-m", "noderun.cli", "-sc", "query=bash"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert expected <= set(done.stdout.split())
+
+
+def test_completion_can_be_installed(here, capsys):
+    assert noderun("-sc install=bash") == 0
+    assert "complete" in capsys.readouterr().out
