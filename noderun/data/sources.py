@@ -17,6 +17,7 @@ from noderun.data.digits import digits
 from noderun.data.files import DataError, DataMissing
 from noderun.data.idx import fashion_mnist, mnist
 from noderun.data.mnist5k import mnist5k
+from noderun.data.points import circles, crossing_1d, moons, sines, spheres
 
 
 class Choice(Protocol):
@@ -50,6 +51,11 @@ SETS: dict[str, Source] = {
     "mnist": Source(mnist, partial(vision.download, "mnist")),
     "fashion_mnist": Source(fashion_mnist, partial(vision.download, "fashion_mnist")),
     "cifar10": Source(vision.cifar10, partial(vision.download, "cifar10")),
+    "crossing_1d": Source(crossing_1d),
+    "spheres": Source(spheres),
+    "sines": Source(sines),
+    "moons": Source(moons),
+    "circles": Source(circles),
 }
 
 
