@@ -1,13 +1,24 @@
-"""The nets f(t, y; theta) of dy/dt = f; t comes as a 0-dim tensor, and the result has y's shape."""
+"""The nets f(t, y; theta) of dy/dt = f; t comes 0-dim or [B, 1, ..., 1], and the result has y's shape."""
 
 from collections.abc import Callable
 
 from torch import nn
 
 from noderun.dynamics.conv import Conv
+from noderun.dynamics.conv_anode import ConvAnode
+from noderun.dynamics.conv_squash import ConvSquash
 from noderun.dynamics.mlp import MLP
+from noderun.dynamics.transformer import Transformer
+from noderun.dynamics.unet import UNet
 
 # name -> factory(state_shape, **options), state_shape without the batch dimension
-DYNAMICS: dict[str, Callable[..., nn.Module]] = {"conv": Conv, "mlp": MLP}
+DYNAMICS: dict[str, Callable[..., nn.Module]] = {
+    "conv": Conv,
+    "conv_anode": ConvAnode,
+    "conv_squash": ConvSquash,
+    "mlp": MLP,
+    "transformer": Transformer,
+    "unet": UNet,
+}
 
 __all__ = ["DYNAMICS"]

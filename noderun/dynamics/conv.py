@@ -7,10 +7,15 @@ from torch import Tensor, nn
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    groups = min(32, channels)
-    if channels % groups:
-        raise ValueError(f"group norm splits channels into 32 groups: expected a multiple of 32, got {channels}")
-    return nn.GroupNorm(groups, channels)
+    """In 32 groups, or the most below that which divide the channels (an augmented state may have any number)."""
+    return nn.GroupNorm(next(n for n in range(32, 0, -1) if channels % n == 0), channels)
+
+
+def require_map(dynamics: str, state_shape: tuple[int, ...]) -> int:
+    """The channels of a state [C, H, W]; ValueError for any other state."""
+    if len(state_shape) != 3:
+        raise ValueError(f"dynamics {dynamics} needs a state [C, H, W], got {list(state_shape)}; choose dynamics=mlp")
+    return state_shape[0]
 
 
 class TimeConv2d(nn.Conv2d):
@@ -34,9 +39,7 @@ class Conv(nn.Module):
 
     def __init__(self, state_shape: tuple[int, ...]) -> None:
         super().__init__()
-        if len(state_shape) != 3:
-            raise ValueError(f"dynamics conv needs a state [C, H, W], got {list(state_shape)}; choose dynamics=mlp")
-        channels = state_shape[0]
+        channels = require_map("conv", state_shape)
         self.norm1 = group_norm(channels)
         self.conv1 = TimeConv2d(channels)
         self.norm2 = group_norm(channels)

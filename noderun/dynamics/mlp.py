@@ -7,15 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "elu": nn.ELU,
-    "identity": nn.Identity,
-    "relu": nn.ReLU,
-    "sigmoid": nn.Sigmoid,
-    "silu": nn.SiLU,
-    "softplus": nn.Softplus,
-    "tanh": nn.Tanh,
-}
+from noderun.dynamics.activations import activation as named
 
 
 class MLP(nn.Module):
@@ -39,17 +31,11 @@ class MLP(nn.Module):
         widths = [size + time, *[hidden] * (layers - 1), size]
         parts: list[nn.Module] = []
         for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
-            parts += [nn.Linear(inputs, outputs), _activation(activation)]
-        self.net = nn.Sequential(*parts[:-1], _activation(output))
+            parts += [nn.Linear(inputs, outputs), named(activation)]
+        self.net = nn.Sequential(*parts[:-1], named(output))
 
     def forward(self, t: Tensor, y: Tensor) -> Tensor:
         h = y.flatten(1)
         if self.time:
             h = torch.cat([t.reshape(-1, 1).expand(len(h), 1).to(h), h], dim=1)
         return self.net(h).reshape(y.shape)
-
-
-def _activation(name: str) -> nn.Module:
-    if name not in ACTIVATIONS:
-        raise ValueError(f"no activation {name!r}; there are {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]()

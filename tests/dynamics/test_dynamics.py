@@ -4,15 +4,29 @@ from torch import nn
 
 from noderun.dynamics import DYNAMICS
 from noderun.dynamics.conv import TimeConv2d
+from noderun.dynamics.conv_squash import SquashConv2d
 
-STATES = {"conv": [(64, 6, 6), (3, 5, 4)], "mlp": [(7,), (2, 3, 3)]}
+MAPS = [(64, 6, 6), (3, 5, 4)]
+STATES = {
+    "conv": MAPS,
+    "conv_anode": [(6, 8, 8)],
+    "conv_squash": MAPS,
+    "mlp": [(7,), (2, 3, 3)],
+    "transformer": [*MAPS, (5, 3)],
+    "unet": [*MAPS, (1, 3, 3)],
+}
+OPTIONS = {"conv_anode": dict(hidden=8, time=True), "conv_squash": dict(hidden=8)}
+
+
+def make(name, shape, **options):
+    return DYNAMICS[name](shape, **OPTIONS.get(name, {}) | options)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("name", "shape"), [(name, shape) for name in DYNAMICS for shape in STATES[name]])
 def test_every_dynamics_keeps_shape_and_dtype_and_passes_gradients(name, shape, dtype):
     torch.manual_seed(0)
-    f = DYNAMICS[name](shape).to(dtype)
+    f = make(name, shape).to(dtype)
     y = torch.randn(4, *shape, dtype=dtype, requires_grad=True)
     t = torch.tensor(0.3, dtype=dtype, requires_grad=True)
     dy = f(t, y)
@@ -25,7 +39,7 @@ def test_every_dynamics_keeps_shape_and_dtype_and_passes_gradients(name, shape, 
 @pytest.mark.parametrize(("name", "shape"), [(name, shape) for name in DYNAMICS for shape in STATES[name]])
 def test_a_time_per_sample_equals_each_sample_at_its_own_time(name, shape):
     torch.manual_seed(0)
-    f = DYNAMICS[name](shape).double()
+    f = make(name, shape).double()
     y = torch.randn(3, *shape, dtype=torch.float64)
     t = torch.rand(3, *[1] * len(shape), dtype=torch.float64)
     alone = torch.cat([f(t[i].reshape(()), y[i : i + 1]) for i in range(3)])
@@ -56,11 +70,40 @@ def test_mlp_without_time_ignores_it_and_may_bound_its_output():
     assert sum(p.numel() for p in f.parameters()) == 4 * 4 + 4
 
 
+def test_a_transformer_without_positions_is_equivariant_under_permutations_of_its_tokens():
+    torch.manual_seed(0)
+    y, order, t = torch.randn(2, 6, 4, dtype=torch.float64), torch.randperm(6), torch.tensor(0.3, dtype=torch.float64)
+    alike = DYNAMICS["transformer"]((6, 4), width=8, positions=False).double()
+    torch.testing.assert_close(alike(t, y[:, order]), alike(t, y)[:, order])
+    placed = DYNAMICS["transformer"]((6, 4), width=8).double()
+    assert not torch.allclose(placed(t, y[:, order]), placed(t, y)[:, order])
+
+
+def test_patches_are_the_tokens_of_the_map():
+    y = torch.arange(2 * 3 * 4 * 6.0).reshape(2, 3, 4, 6)
+    f = DYNAMICS["transformer"]((3, 4, 6), patch=2)
+    tokens = f.cut(y)
+    assert tokens.shape == (2, 6, 12)
+    torch.testing.assert_close(tokens[1, 5].reshape(3, 2, 2), y[1, :, 2:4, 4:6])
+    torch.testing.assert_close(f.joined(tokens, y.shape), y)
+
+
+def test_squash_convolution_is_the_gated_and_shifted_one():
+    torch.manual_seed(0)
+    layer, x, t = SquashConv2d(3, 4), torch.randn(2, 3, 5, 5), torch.tensor(0.4)
+    gate = torch.sigmoid(layer.gate.weight[:, 0] * t + layer.gate.bias)
+    expected = layer.conv(x) * gate.view(4, 1, 1) + (layer.shift.weight[:, 0] * t).view(4, 1, 1)
+    torch.testing.assert_close(layer(t, x), expected)
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
         (lambda: DYNAMICS["conv"]((10,)), "choose dynamics=mlp"),
-        (lambda: DYNAMICS["conv"]((48, 3, 3)), "multiple of 32, got 48"),
+        (lambda: DYNAMICS["unet"]((10,)), "choose dynamics=mlp"),
+        (lambda: DYNAMICS["transformer"]((10,)), "tokens"),
+        (lambda: DYNAMICS["transformer"]((4, 6, 6), patch=4), "patches of 4 do not tile 6x6"),
+        (lambda: DYNAMICS["transformer"]((4, 6, 6), heads=3), "expected a multiple"),
         (lambda: DYNAMICS["mlp"]((3,), activation="tnah"), "there are elu"),
     ],
 )
