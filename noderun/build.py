@@ -13,9 +13,10 @@ from noderun import engine
 from noderun.data import Dataset, batch_count, batches, load
 from noderun.dynamics import DYNAMICS
 from noderun.models import MODELS, ODEBlock
+from noderun.regularizers import REGULARIZERS
 from noderun.settings import Scheduler, Settings
 from noderun.training.isolation import isolated
-from noderun.training.objectives import OBJECTIVES
+from noderun.training.objectives import OBJECTIVES, regularized
 from noderun.training.optimisation import SCHEDULES, Schedule, make_optimizer
 from noderun.training.run import Run
 from noderun.training.setup import Setup
@@ -35,13 +36,19 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
     """Everything that a training run works with; the model's weights are drawn from torch's generator."""
     dataset = make_dataset(settings, device)
     model = make_model(settings, dataset).to(device)
-    optimizer = settings.optimizer
+    optimizer, regularizer = settings.optimizer, settings.regularizer
+    blocks = [module for module in model.modules() if isinstance(module, ODEBlock)]
+    objective = OBJECTIVES[settings.model.objective]
+    if regularizer is not None and regularizer.name != "none":
+        for block in blocks:
+            block.regularizer = REGULARIZERS[regularizer.name](**regularizer.options)
+        objective = regularized(objective, blocks, regularizer.weight)
     size, trainer = settings.data.batch_size, settings.trainer
     steps_per_epoch = batch_count(dataset, "train", size)
     return Setup(
         model=model,
-        blocks=[module for module in model.modules() if isinstance(module, ODEBlock)],
-        objective=OBJECTIVES[settings.model.objective],
+        blocks=blocks,
+        objective=objective,
         optimizer=make_optimizer(optimizer.name, model, optimizer.lr, optimizer.weight_decay, optimizer.options),
         rate=make_rate(settings.scheduler, optimizer.lr, steps_per_epoch),
         batches=lambda split, epoch, start: batches(dataset, split, size, settings.seed, epoch, start),
@@ -76,7 +83,8 @@ def make_model(settings: Settings, dataset: Dataset) -> nn.Module:
     if dynamics is not None:
         net = load_class(dynamics.user_class) if dynamics.user_class else DYNAMICS[dynamics.name]
         make_dynamics = partial(net, **dynamics.options)
-    return factory(dataset.shape, dataset.classes, make_dynamics, make_solve(settings), **choice.options)
+    outputs = 1 if choice.objective == "sign" else dataset.classes
+    return factory(dataset.shape, outputs, make_dynamics, make_solve(settings), **choice.options)
 
 
 def make_solve(settings: Settings) -> partial[Any] | None:

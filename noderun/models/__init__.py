@@ -9,6 +9,7 @@ from noderun.models.mlp import MLP
 from noderun.models.odenet import ODENet
 from noderun.models.plain import Plain
 from noderun.models.resnet import ResNet
+from noderun.models.revnet import Hamiltonian, RevNet
 from noderun.models.rknet import RKNet
 from noderun.models.stem import StemOnly
 
@@ -20,6 +21,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "mlp": MLP,
     "plain": Plain,
     "stem": StemOnly,
+    "revnet": RevNet,
+    "hamiltonian": Hamiltonian,
 }
 
 __all__ = ["MODELS", "ODEBlock", "statistics"]

@@ -8,12 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noderun.regularizers import Quadrature, Regularizer
+
 Solve = Callable[..., Any]  # (f, y0, ts) -> Solution with .ys [len(ts), *y0.shape] and .stats
 MakeDynamics = Callable[[tuple[int, ...]], nn.Module]
 
 
 class ODEBlock(nn.Module):
-    """y0 [B, ...] to y(t1) of the same shape; ``stats`` are the last solve's, None before the first."""
+    """y0 [B, ...] to y(t1) of the same shape; ``stats`` are the last solve's, None before the first.
+
+    With a ``regularizer`` a pass in training leaves ``penalty``, the batch's mean of its integral over the solve.
+    """
 
     def __init__(self, dynamics: nn.Module, solve: Solve, t1: float = 1.0) -> None:
         super().__init__()
@@ -21,13 +26,23 @@ class ODEBlock(nn.Module):
         self.solve = solve
         self.t1 = t1
         self.stats: Any = None
+        self.regularizer: Regularizer | None = None
+        self.penalty: Tensor | None = None
 
     def forward(self, y0: Tensor) -> Tensor:
         # Under autocast y0 may come in half precision; the steps' sums need more digits than f does.
         y0 = y0 if y0.dtype == torch.float64 else y0.float()
-        solution = self.solve(self.dynamics, y0, [0.0, self.t1])  # host numbers: a tensor would cost a device sync
+        times = [0.0, self.t1]  # host numbers: a tensor would cost a device sync
+        if self.regularizer is not None and self.training:
+            f = Quadrature(self.dynamics, self.regularizer(y0), y0)
+            solution = self.solve(f, (y0, y0.new_zeros(len(y0))), times, norm=f.norm)
+            ys, integrals = solution.ys
+            self.penalty = integrals[-1].mean()
+        else:
+            solution = self.solve(self.dynamics, y0, times)
+            ys, self.penalty = solution.ys, None
         self.stats = solution.stats
-        return solution.ys[-1]
+        return ys[-1]
 
 
 def statistics(model: nn.Module) -> list[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from noderun.dynamics.conv import group_norm
 from noderun.models.residual import ResidualBlock
@@ -22,13 +22,48 @@ def make_stem(name: str, shape: tuple[int, ...], width: int) -> tuple[nn.Module,
         return stem, tuple(stem(torch.zeros(1, *shape)).shape[1:])
 
 
-def make_head(state_shape: tuple[int, ...], classes: int) -> nn.Module:
-    """GN-ReLU-average-Linear for a map [C, H, W], Linear for a vector [D]; gives logits [B, classes]."""
+def make_head(
+    state_shape: tuple[int, ...], classes: int | None, name: str = "pool", channels: int | None = None
+) -> nn.Module:
+    """Reads logits [B, classes] off a state; head ``none`` is the state itself (its first ``channels``).
+
+    ``pool`` is GN-ReLU-average-Linear for a map [C, H, W] and Linear for a vector [D]; ``flatten`` Linear on all of it.
+    """
+    if name not in HEADS:
+        raise ValueError(f"no head {name!r}; there are: {', '.join(HEADS)}")
+    if name == "none":
+        return First(channels or state_shape[0])
+    if classes is None:
+        raise ValueError("there are no classes to read off the state; choose head=none")
     if len(state_shape) == 1:
         return nn.Linear(state_shape[0], classes)
-    channels = state_shape[0]
+    if name == "flatten":
+        return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(state_shape), classes))
+    width = state_shape[0]
     pool = nn.AdaptiveAvgPool2d(1)
-    return nn.Sequential(group_norm(channels), nn.ReLU(), pool, nn.Flatten(), nn.Linear(channels, classes))
+    return nn.Sequential(group_norm(width), nn.ReLU(), pool, nn.Flatten(), nn.Linear(width, classes))
+
+
+class Augment(nn.Module):
+    """Appends ``extra`` zero dimensions or channels to a state [B, C, ...] (Dupont et al. 2019)."""
+
+    def __init__(self, extra: int) -> None:
+        super().__init__()
+        self.extra = extra
+
+    def forward(self, y: Tensor) -> Tensor:
+        return torch.cat([y, y.new_zeros(len(y), self.extra, *y.shape[2:])], dim=1)
+
+
+class First(nn.Module):
+    """The first ``count`` dimensions or channels of a state [B, C, ...]: what is read where nothing is learned."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, y: Tensor) -> Tensor:
+        return y[:, : self.count]
 
 
 def _conv(shape: tuple[int, ...], width: int) -> nn.Module:
@@ -61,4 +96,5 @@ def _halvings(shape: tuple[int, ...]) -> int:
     return min(2, int(math.log2(after_first / SMALLEST)))
 
 
+HEADS = ("pool", "flatten", "none")
 STEMS = {"conv": _conv, "residual": _residual, "linear": _linear, "none": _none}

@@ -1,4 +1,7 @@
-"""ODE-Net (Chen et al. 2018, section 3): a stem, one ODE block in place of all residual blocks, a head."""
+"""ODE-Net (Chen et al. 2018, section 3): a stem, one ODE block in place of all residual blocks, a head.
+
+With ``augment`` it is the augmented neural ODE of Dupont et al. 2019: zero dimensions give the flow room to pass by.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,30 @@ from collections import OrderedDict
 from torch import nn
 
 from noderun.models.block import MakeDynamics, ODEBlock, Solve
-from noderun.models.ends import make_head, make_stem
+from noderun.models.ends import Augment, make_head, make_stem
 
 
 class ODENet(nn.Sequential):
-    """Examples [B, *shape] to logits [B, classes]."""
+    """Examples [B, *shape] to logits [B, classes]; with head ``none`` to y(t1), the augmented dimensions left out."""
 
     def __init__(
         self,
         shape: tuple[int, ...],
-        classes: int,
+        classes: int | None,
         make_dynamics: MakeDynamics,
         solve: Solve,
         *,
         stem: str = "conv",
         width: int = 64,
+        augment: int = 0,
         t1: float = 1.0,
+        head: str = "pool",
     ) -> None:
-        first, state_shape = make_stem(stem, shape, width)
-        block = ODEBlock(make_dynamics(state_shape), solve, t1)
-        super().__init__(OrderedDict(stem=first, block=block, head=make_head(state_shape, classes)))
+        first, (channels, *sizes) = make_stem(stem, shape, width)
+        parts: OrderedDict[str, nn.Module] = OrderedDict(stem=first)
+        if augment:
+            parts["augment"] = Augment(augment)
+        state_shape = (channels + augment, *sizes)
+        parts["block"] = ODEBlock(make_dynamics(state_shape), solve, t1)
+        parts["head"] = make_head(state_shape, classes, head, channels)
+        super().__init__(parts)

@@ -9,14 +9,14 @@ from noderun.dynamics.conv import group_norm
 
 
 class ResidualBlock(nn.Module):
-    """GN-ReLU-conv3x3-GN-ReLU-conv3x3, plus the input unless ``skip`` is false; stride 2 halves the map.
+    """x + step (GN-ReLU-conv3x3-GN-ReLU-conv3x3), without the x if ``skip`` is false; stride 2 halves the map.
 
     With a stride the shortcut is a 1x1 convolution of the first activation.
     """
 
-    def __init__(self, width: int, stride: int = 1, skip: bool = True) -> None:
+    def __init__(self, width: int, stride: int = 1, skip: bool = True, step: float = 1.0) -> None:
         super().__init__()
-        self.skip = skip
+        self.skip, self.step = skip, step
         self.norm1 = group_norm(width)
         self.shortcut = nn.Conv2d(width, width, 1, stride, bias=False) if stride > 1 else None
         self.conv1 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
@@ -27,4 +27,4 @@ class ResidualBlock(nn.Module):
         h = F.relu(self.norm1(x))
         shortcut = x if self.shortcut is None else self.shortcut(h)
         h = self.conv2(F.relu(self.norm2(self.conv1(h))))
-        return h + shortcut if self.skip else h
+        return shortcut + self.step * h if self.skip else h

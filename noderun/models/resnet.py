@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -13,21 +15,26 @@ from noderun.models.residual import ResidualBlock
 
 
 class EulerBlocks(nn.Module):
-    """y <- y + h f(ih, y) for i = 0 .. blocks - 1 and h = 1 / blocks: one residual block at every depth."""
+    """y <- y + h f(ih, y) for i = 0 .. blocks - 1, by default up to t = 1: one residual block at every depth."""
 
-    def __init__(self, dynamics: nn.Module, blocks: int) -> None:
+    def __init__(self, dynamics: nn.Module, blocks: int, step: float | None = None) -> None:
         super().__init__()
         self.dynamics = dynamics
         self.blocks = blocks
+        self.step = 1 / blocks if step is None else step
 
     def forward(self, y: Tensor) -> Tensor:
         for i in range(self.blocks):
-            y = y + self.dynamics(y.new_tensor(i / self.blocks), y) / self.blocks
+            y = y + self.step * self.dynamics(y.new_tensor(i * self.step), y)
         return y
 
 
 class ResNet(nn.Sequential):
-    """Examples [B, *shape] to logits [B, classes]; ``tied`` shares one block with time among all depths."""
+    """Examples [B, *shape] to logits [B, classes]; ``tied`` shares one block with time among all depths.
+
+    ``step`` is h in y + h F(y): by default 1, or 1 / blocks where tied. ``double_at`` are the numbers of epochs after
+    which training calls ``refine``.
+    """
 
     def __init__(
         self,
@@ -40,13 +47,40 @@ class ResNet(nn.Sequential):
         width: int = 64,
         blocks: int = 6,
         tied: bool = False,
+        step: float | None = None,
+        double_at: Sequence[int] = (),
     ) -> None:
         first, state_shape = make_stem(stem, shape, width)
-        body = EulerBlocks(Conv(state_shape), blocks) if tied else residual_blocks(state_shape, blocks)
+        body: nn.Module
+        if tied:
+            body = EulerBlocks(Conv(state_shape), blocks, step)
+        else:
+            body = residual_blocks(state_shape, blocks, step=1.0 if step is None else step)
         super().__init__(OrderedDict(stem=first, blocks=body, head=make_head(state_shape, classes)))
+        self.double_at = tuple(double_at)
+
+    def refine(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
+        """Doubles the depth at half the step, so that the net is about the same; returns (new, source) parameters.
+
+        Each block is followed by a copy of itself (Chang et al. 2018, multi-level training).
+        """
+        body: nn.Module = self.get_submodule("blocks")
+        if isinstance(body, EulerBlocks):
+            body.blocks, body.step = 2 * body.blocks, body.step / 2
+            return []
+        assert isinstance(body, nn.Sequential)
+        deeper, pairs = [], []
+        for block in body:
+            assert isinstance(block, ResidualBlock)
+            block.step = block.step / 2
+            twin = copy.deepcopy(block)
+            deeper += [block, twin]
+            pairs += list(zip(twin.parameters(), block.parameters(), strict=True))
+        self.blocks = nn.Sequential(*deeper)
+        return pairs
 
 
-def residual_blocks(state_shape: tuple[int, ...], blocks: int, skip: bool = True) -> nn.Sequential:
+def residual_blocks(state_shape: tuple[int, ...], blocks: int, skip: bool = True, step: float = 1.0) -> nn.Sequential:
     if len(state_shape) != 3:
         raise ValueError(f"residual blocks need a state [C, H, W], got {list(state_shape)}; choose stem=conv")
-    return nn.Sequential(*(ResidualBlock(state_shape[0], skip=skip) for _ in range(blocks)))
+    return nn.Sequential(*(ResidualBlock(state_shape[0], skip=skip, step=step) for _ in range(blocks)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from noderun.models.block import MakeDynamics, Solve
 from noderun.models.odenet import ODENet
@@ -14,13 +15,9 @@ class RKNet(ODENet):
     def __init__(
         self,
         shape: tuple[int, ...],
-        classes: int,
+        classes: int | None,
         make_dynamics: MakeDynamics,
         solve: Solve,
-        *,
-        stem: str = "conv",
-        width: int = 64,
-        t1: float = 1.0,
+        **options: Any,
     ) -> None:
-        exact = partial(solve, gradient="backprop")
-        super().__init__(shape, classes, make_dynamics, exact, stem=stem, width=width, t1=t1)
+        super().__init__(shape, classes, make_dynamics, partial(solve, gradient="backprop"), **options)

@@ -12,6 +12,7 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from noderun.training.meters import Means, Number, solve_numbers
+from noderun.training.multilevel import deepen_if_due
 from noderun.training.objectives import Batch
 from noderun.training.optimisation import set_rate
 from noderun.training.progress import Progress
@@ -34,6 +35,7 @@ class Surroundings(Protocol):
 def fit(setup: Setup, progress: Progress, last: int, log_every: int, run: Surroundings) -> None:
     """Trains from where ``progress`` stands to the step ``last``."""
     while progress.tested < last:
+        deepen_if_due(setup, progress)
         setup.model.train()
         progress.begin_epoch()
         left = min(setup.steps_per_epoch - progress.batch, last - progress.step)

@@ -14,6 +14,7 @@ class Progress:
     step: int = 0  # optimiser steps done
     epoch: int = 0  # epochs finished
     batch: int = 0  # batches done of the epoch under way
+    deepened: int = 0  # times that the model's depth was doubled
     tested: int = -1  # step of the last evaluation
     logged: int = -1  # step of the last row in metrics.jsonl
     examples: int = 0

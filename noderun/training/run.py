@@ -19,6 +19,7 @@ from noderun.training.interrupts import Interrupts
 from noderun.training.isolation import isolated
 from noderun.training.loop import evaluate, fit
 from noderun.training.memory import PeakMemory
+from noderun.training.multilevel import deepen
 from noderun.training.progress import Progress
 from noderun.training.result import make_result, write_result
 from noderun.training.setup import Setup
@@ -145,6 +146,7 @@ class Run:
         """Puts the checkpoint, if there is one, into model, optimiser, generators and progress."""
         state = load_checkpoint(self.folder / "checkpoint.pt")
         if state is not None:
+            deepen(self.setup, state["progress"]["deepened"])
             self.setup.model.load_state_dict(state["model"])
             self.setup.optimizer.load_state_dict(state["optimizer"])
             set_random_state(state["random"], self.setup.device)

@@ -1,0 +1,16 @@
+"""What makes a field cheap to solve, as a penalty integrated beside the state.
+
+A regularizer is called with a solve's y0 [B, ...] (to draw what stays fixed for that solve) and returns the integrand:
+(f, t, y) -> (dy/dt, dr/dt [B]), per dimension of the state, so that a weight means the same at every width.
+"""
+
+from collections.abc import Callable
+
+from noderun.regularizers.jacobian import Jacobian
+from noderun.regularizers.kinetic import Kinetic
+from noderun.regularizers.quadrature import Quadrature, Regularizer
+from noderun.regularizers.taynode import TayNODE
+
+REGULARIZERS: dict[str, Callable[..., Regularizer]] = {"jacobian": Jacobian, "kinetic": Kinetic, "taynode": TayNODE}
+
+__all__ = ["REGULARIZERS", "Quadrature", "Regularizer"]

@@ -1,0 +1,39 @@
+"""The state y and a quadrature r beside it as one vector field, which every gradient method can differentiate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Field = Callable[[Tensor, Tensor], Tensor]
+Integrand = Callable[[Field, Tensor, Tensor], tuple[Tensor, Tensor]]
+Regularizer = Callable[[Tensor], Integrand]
+
+
+class Quadrature(nn.Module):
+    """d(y, r)/dt = (f(t, y), integrand) for y [B, ...] and r [B]; a Module, so that f's parameters are found."""
+
+    def __init__(self, f: nn.Module, integrand: Integrand, y0: Tensor) -> None:
+        super().__init__()
+        self.f = f
+        self.integrand = integrand
+        self.size, self.batch = y0.numel(), len(y0)
+
+    def forward(self, t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        dy, dr = self.integrand(self.f, t, state[0])
+        return dy, dr.to(dy.dtype)
+
+    def norm(self, v: Tensor) -> Tensor:
+        """Root mean square over y alone: r acts on nothing, so its error shall not choose the steps.
+
+        v [..., k (size + batch)] holds k copies of the state side by side: an adjoint solve has two.
+        """
+        kept = v.unflatten(-1, (-1, self.size + self.batch))[..., : self.size].flatten(-2)
+        return torch.linalg.vector_norm(kept, dim=-1) / kept.shape[-1] ** 0.5
+
+
+def mean_square(v: Tensor) -> Tensor:
+    """[B] of [B, ...]."""
+    return v.flatten(1).square().mean(1)

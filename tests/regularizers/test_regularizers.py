@@ -1,0 +1,151 @@
+"""Integrals along the solve against closed forms, and the same number and gradient by every gradient method."""
+
+from functools import partial
+
+import pytest
+import torch
+from numpy.polynomial.legendre import leggauss
+from torch import nn
+
+import noderun
+from noderun import engine
+from noderun.gradients import refusal
+from noderun.models import ODEBlock
+from noderun.regularizers import REGULARIZERS, Quadrature
+from noderun.solvers import METHODS
+from noderun.training.objectives import regularized
+
+A = torch.tensor([[-0.5, 1.0, 0.0], [-1.0, -0.5, 0.3], [0.0, 0.2, -0.4]], dtype=torch.float64)
+T = 0.8
+tight = partial(engine.solve, solver="dopri5", rtol=1e-9, atol=1e-9, gradient="backprop")
+
+
+class Linear(nn.Module):
+    """f = A y."""
+
+    def __init__(self):
+        super().__init__()
+        self.matrix = nn.Parameter(A.clone())
+
+    def forward(self, t, y):
+        return y @ self.matrix.T
+
+
+class Polynomial(nn.Module):
+    """y = a + t^5 along every solution, so that y''' = 60 t^2."""
+
+    def __init__(self):
+        super().__init__()
+        self.rate = nn.Parameter(torch.tensor(5.0, dtype=torch.float64))
+
+    def forward(self, t, y):
+        return self.rate * t**4 * torch.ones_like(y)
+
+
+class Tanh(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 3)).double()
+
+    def forward(self, t, y):
+        return self.net(y) * (1 + t)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def penalty(field, regularizer, y0, solve=tight):
+    block = ODEBlock(field, solve, t1=T)
+    block.regularizer = regularizer
+    y1 = block(y0)
+    return y1, block.penalty
+
+
+def quadratic_integral(matrix, y0):
+    """Mean over batch and dimensions of int |matrix y|^2 dt for y' = A y, by fine Gauss-Legendre quadrature."""
+    nodes, weights = (torch.from_numpy(v) for v in leggauss(20))
+    times, weights = T * (nodes + 1) / 2, T * weights / 2
+    flows = torch.stack([torch.linalg.matrix_exp(t * A) for t in times])
+    values = torch.einsum("ij,tjk,bk->tbi", matrix, flows, y0).square().mean((1, 2))
+    return (weights * values).sum()
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_derivatives_of_a_linear_flow_are_powers_of_its_matrix(order):
+    y0 = torch.randn(4, 3, dtype=torch.float64)
+    expected = quadratic_integral(torch.linalg.matrix_power(A, order), y0)
+    same = [REGULARIZERS["taynode"](order=order), *([REGULARIZERS["kinetic"]()] if order == 1 else [])]
+    for regularizer in same:
+        torch.testing.assert_close(penalty(Linear(), regularizer, y0)[1], expected, rtol=1e-7, atol=0)
+
+
+def test_total_derivatives_count_the_explicit_time():
+    rk4 = partial(engine.solve, solver="rk4", dt=T / 40, gradient="backprop")
+    y0 = torch.zeros(2, 3, dtype=torch.float64)
+    _, found = penalty(Polynomial(), REGULARIZERS["taynode"](order=3), y0, rk4)
+    torch.testing.assert_close(found, torch.tensor(60**2 * T**5 / 5, dtype=torch.float64), rtol=1e-6, atol=0)
+
+
+def test_jacobian_of_a_linear_flow_is_its_matrix_times_one_noise(monkeypatch):
+    y0 = torch.randn(5, 3, dtype=torch.float64)
+    noise = torch.randn(5, 3, dtype=torch.float64)
+    monkeypatch.setattr(torch, "randn_like", lambda y: noise)
+    _, found = penalty(Linear(), REGULARIZERS["jacobian"](), y0)
+    torch.testing.assert_close(found, T * (noise @ A).square().mean(), rtol=1e-7, atol=0)
+
+
+def test_the_noise_estimates_the_frobenius_norm():
+    y0 = torch.randn(4000, 3, dtype=torch.float64)
+    _, found = penalty(Linear(), REGULARIZERS["jacobian"](), y0)
+    assert abs(found / (T * A.square().sum() / 3) - 1) < 0.05
+
+
+def solver_for(gradient):
+    """The first solver that this gradient can pass through; those that split a state (q, p) are not for our y."""
+    able = [name for name in ("dopri5", *METHODS) if refusal(name, METHODS[name].info, gradient) is None]
+    return next(name for name in able if not METHODS[name].info.symplectic)
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize("gradient", noderun.GRADIENTS)
+def test_value_and_gradient_are_the_same_by_every_gradient_method(name, gradient):
+    field, y0 = Tanh(), torch.randn(2, 3, dtype=torch.float64)
+    found = []
+    for method in ("backprop", gradient):
+        torch.manual_seed(1)  # the same noise
+        start = y0.clone().requires_grad_()
+        solve = partial(engine.solve, solver=solver_for(gradient), rtol=1e-4, atol=1e-4, gradient=method)
+        y1, integral = penalty(field, REGULARIZERS[name](), start, solve)
+        gradients = torch.autograd.grad((y1**2).mean() + integral, [start, *field.parameters()])
+        found.append([integral.detach(), *gradients])
+    exact = noderun.GRADIENTS[gradient].exact
+    torch.testing.assert_close(*found, rtol=1e-7 if exact else 2e-2, atol=1e-9 if exact else 2e-3)
+
+
+def test_the_quadrature_takes_no_part_in_the_choice_of_steps():
+    """Neither forward nor in the adjoint's solve back: a wild integrand leaves the steps as they are."""
+
+    def wild(f, t, y):
+        return f(t, y), 1e3 * torch.cos(300 * t) * y.new_ones(len(y))
+
+    field, y0 = Tanh(), torch.randn(4, 3, dtype=torch.float64)
+    solve = partial(engine.solve, rtol=1e-5, atol=1e-5, gradient="adjoint")
+    beside, alone = Quadrature(field, wild, y0), field
+    with_it = solve(beside, (y0.requires_grad_(), y0.new_zeros(4)), [0.0, 1.0], norm=beside.norm)
+    without = solve(alone, y0, [0.0, 1.0])
+    with_it.ys[0][-1].sum().backward()
+    without.ys[-1].sum().backward()
+    assert with_it.stats.nfe_forward == without.stats.nfe_forward
+    assert with_it.stats.nfe_backward == without.stats.nfe_backward
+
+
+def test_the_weighted_penalty_enters_the_loss_of_training_alone():
+    block = ODEBlock(Linear(), tight)
+    block.regularizer = REGULARIZERS["kinetic"]()
+    objective = regularized(lambda model, batch: {"loss": model(batch[0]).mean()}, [block], weight=0.5)
+    batch = (torch.randn(4, 3, dtype=torch.float64),)
+    trained, tested = objective(block.train(), batch), objective(block.eval(), batch)
+    assert set(tested) == {"loss"} and trained["regularizer"] > 0
+    torch.testing.assert_close(trained["loss"], tested["loss"] + 0.5 * trained["regularizer"])
