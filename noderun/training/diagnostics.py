@@ -21,10 +21,12 @@ from noderun.training.objectives import Batch
 from noderun.training.setup import Block, Setup
 
 TIGHTER, TIGHTEST = 1e-3, 1e-12
-REFERENCE = {"gradient": "checkpointed", "max_steps": 2_000}  # exact, and no more than the run can wait for
-FIXED_STEP_REFERENCE = {"solver": "dop853", "dt": None, "rtol": 1e-9, "atol": 1e-9} | REFERENCE
+# exact, and no more than the run can wait for
+REFERENCE = {"gradient": "checkpointed", "gradient_options": None, "max_steps": 2_000}
+FIXED_STEP = {"solver_options": None, "dt": None} | REFERENCE
+FIXED_STEP_REFERENCE = {"solver": "dop853", "rtol": 1e-9, "atol": 1e-9} | FIXED_STEP
 # At the kinks of a ReLU the order of dop853 is lost on it, and with a vjp to each evaluation it would take minutes.
-FIXED_STEP_GRADIENT_REFERENCE = {"solver": "dopri5", "dt": None, "rtol": 1e-7, "atol": 1e-7} | REFERENCE
+FIXED_STEP_GRADIENT_REFERENCE = {"solver": "dopri5", "rtol": 1e-7, "atol": 1e-7} | FIXED_STEP
 EXAMPLES = 8  # of the batch: a reference in float64 costs far more than a training step
 log = logging.getLogger(__name__)
 
