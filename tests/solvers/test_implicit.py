@@ -208,6 +208,16 @@ def test_second_derivatives_are_exact_or_refused():
         torch.autograd.grad(end("gauss4"), y0, create_graph=True)
 
 
+@pytest.mark.parametrize("name", ["radau5", "kvaerno5", "rodas4", "bdf", "auto", "gauss4"])
+def test_single_precision(name):
+    problem = NONAUTONOMOUS
+    kwargs = {"dt": 0.1} if name == "gauss4" else {"rtol": 1e-4, "atol": 1e-4}
+    with torch.no_grad():
+        sol = solve(lambda t, y: problem.f(t, y).float(), problem.y0.float(), [problem.t0, 2.1], solver=name, **kwargs)
+    assert sol.ys.dtype == torch.float32
+    assert (sol.ys[-1] - problem.at(problem.t1)).abs().max() < 2e-3
+
+
 def explosive(t, y):
     return y.pow(3) * 1e3 + 1
 
