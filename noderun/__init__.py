@@ -17,6 +17,9 @@ PUBLIC = {
     "SolveError": "noderun.solvers",
     "StepLimit": "noderun.solvers",
     "StepUnderflow": "noderun.solvers",
+    "odeint": "noderun.torchdiffeq",
+    "odeint_adjoint": "noderun.torchdiffeq",
+    "odeint_event": "noderun.torchdiffeq",
     "solve": "noderun.engine",
 }
 __all__ = ["__version__", *PUBLIC]

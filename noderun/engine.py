@@ -23,6 +23,7 @@ from noderun.arguments import (
 from noderun.gradients import SOLVES, configured
 from noderun.gradients.dependence import owner, parameters
 from noderun.gradients.info import Backward
+from noderun.samples import sample_layout, solve_samples
 from noderun.solvers import Control, Controller, Event, Occurrences, Solution, SolveError, Statistics
 from noderun.solvers.control import Norm
 from noderun.solvers.dense import DenseOutput
@@ -60,6 +61,8 @@ def solve(
     events: Event | Sequence[Event] = (),
     steps: bool = False,
     dense: bool = False,
+    per_sample: bool = False,
+    compact: bool = True,
     throw: bool = True,
 ) -> Solution:
     """Integrate dy/dt = f(t, y, *args) from y0 at ts[0] and return y at every time of ts.
@@ -78,6 +81,11 @@ def solve(
     terminal one ends the solve. With ``steps`` the solution's ts and ys hold the accepted steps too, with ``dense``
     its ``interpolate(t)`` knows y at every time in between.
 
+    With ``per_sample`` each sample of y0 [B, ...] has its own times (``ts`` [T] or [B, T], each row either way), steps,
+    statistics and status, and takes the steps that it takes alone. f receives t as [b, 1, ..., 1] and only the samples
+    still under way, for which tensors in ``args`` with a leading dimension of B are gathered; ``compact=False`` keeps
+    all of them in every call. A sample that fails is NaN from there on and does not stop the others.
+
     Raises SolveError subclasses with the partial ``solution``; with ``throw=False`` returns that one, NaN where the
     solve did not arrive. ValueError and TypeError for arguments that cannot work.
 
@@ -86,12 +94,12 @@ def solve(
     '0.3679 after 38 evaluations'
     """
     method = checked_method(solver, solver_options or {}, gradient, dt)
-    layout = Layout.of(y0)
-    flat = layout.flatten(y0)
+    layout = sample_layout(y0) if per_sample else Layout.of(y0)
+    flat = Layout.of(y0).flatten(y0)
     if not (flat.is_floating_point() or flat.is_complex()):
         raise TypeError(f"y0 is {flat.dtype}; a state is floating point or complex: y0.float() makes it so")
     times = ts if isinstance(ts, Tensor) else torch.as_tensor(ts, dtype=torch.float64)
-    host = checked_times(times)
+    host = checked_times(times[0] if per_sample and times.dim() == 2 else times)
     step, grid = checked_grid(dt, host)
     control = Control(
         rtol=flattened(rtol, layout),
@@ -106,6 +114,12 @@ def solve(
         norm=checked_norm(norm, layout),
         controller=checked_controller(controller),
     )
+    depends = parameters(f, params, args)
+    watched = (events,) if isinstance(events, Event) else tuple(events)
+    if per_sample:
+        if steps or dense:
+            raise ValueError("per_sample=True has no steps=True or dense=True: give each sample its own ts [B, T]")
+        return solve_samples(f, y0, times, method, control, gradient, args, depends, watched, compact, throw)
     problem = Problem(
         field=VectorField(f, layout, args, Autocast(flat.device.type)),
         y0=flat,
@@ -113,8 +127,8 @@ def solve(
         method=method,
         control=control,
         stats=Statistics(),
-        params=parameters(f, params, args),
-        events=(events,) if isinstance(events, Event) else tuple(events),
+        params=depends,
+        events=watched,
         fractions=NODES if dense else ENDS if steps else (),
     )
     backward = replace(
@@ -175,10 +189,9 @@ def assembled(problem: Problem, rows: Tensor, times: Tensor, steps: bool, status
     ys = rows if len(wanted) == len(rows) else rows[wanted]
     if times.requires_grad and torch.is_grad_enabled():
         with torch.no_grad():
-            slopes = [evaluate(problem, t, y) for t, y in zip(problem.ts[1:], ys[1:], strict=True)]
-            slopes = [torch.where(torch.isfinite(y), slope, 0.0) for slope, y in zip(slopes, ys[1:], strict=True)]
+            slopes = torch.stack([evaluate(problem, t, y) for t, y in zip(problem.ts, ys, strict=True)])
         problem.stats.nfe_forward += len(slopes)
-        ys = ys + torch.stack([torch.zeros_like(problem.y0), *slopes]) * moved(times, problem.y0)
+        ys = ys + torch.where(torch.isfinite(ys.detach()), slopes, 0.0) * moved(times, problem.y0)
     return Solution(
         ts=times if not steps else torch.tensor([readout.times[row] for row in wanted], dtype=times.dtype),
         ys=layout.unflatten(ys),

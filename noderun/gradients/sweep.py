@@ -9,7 +9,6 @@ the solve: the method's own weights times the vjp at its stages, or Gauss's form
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -81,7 +80,7 @@ class Sweep(ABC):
     def __init__(self, gradient: str, problem: Problem, control: Control, times: list[float], ys: Tensor) -> None:
         self.gradient, self.problem, self.times, self.ys = gradient, problem, times, ys
         self.thetas = [torch.zeros_like(p) for p in problem.params]
-        self.control = replace(control, before=None, accepted=None, rejected=None)
+        self.control = control
 
     @abstractmethod
     def state(self, row: int, a: Tensor) -> Tensor:

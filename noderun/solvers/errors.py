@@ -13,6 +13,7 @@ class SolveError(RuntimeError):
     def __init__(self, message: str, t: float, step: int) -> None:
         super().__init__(message)
         self.t, self.step = t, step
+        self.sample: int | None = None  # which one, with per_sample=True
         self.ys: Tensor | None = None  # flat outputs, set by the loop
         self.solution: object | None = None  # a Solution, set by solve()
 

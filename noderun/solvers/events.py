@@ -93,6 +93,15 @@ class Watch:
         return theta if theta < 1 - 1e-9 else 1.0
 
 
+def rates(value: Callable[[Tensor, Tensor], Tensor], t: Tensor, y: Tensor, slope: Tensor) -> Tensor:
+    """dg/dt + dg/dy f, the total derivative of g along the solution, at t [b] and y [b, N] (or [] and [N])."""
+    at, state = t.detach().clone().requires_grad_(), y.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        total = value(at, state).sum()
+        g_t, g_y = torch.autograd.grad(total, (at, state), materialize_grads=True, allow_unused=True)
+    return g_t + (g_y.conj() * slope).sum(-1).real
+
+
 def differentiable_event(
     event: Event, field: VectorField, t: float, y: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
@@ -105,12 +114,12 @@ def differentiable_event(
     result = torch.full((), t, dtype=dtype)
     if not torch.is_grad_enabled():
         return result, y
-    at, state = time.clone().requires_grad_(), y.detach().requires_grad_()
-    value = event.fn(at, field.layout.unflatten(state)).reshape(())
-    g_t, g_y = torch.autograd.grad(value, (at, state), materialize_grads=True, allow_unused=True)
+
+    def value(t: Tensor, y: Tensor) -> Tensor:
+        return event.fn(t, field.layout.unflatten(y)).reshape(())
+
     with torch.no_grad():
         slope = field(time, y.detach())
-        rate = g_t + (g_y.conj() * slope).sum().real
-    value = event.fn(time, field.layout.unflatten(y)).reshape(())
-    shift = -(value - value.detach()) / rate
+    now = value(time, y)
+    shift = -(now - now.detach()) / rates(value, time, y, slope)
     return result + shift.to(result), y + slope * shift

@@ -30,12 +30,15 @@ class Statistics:
 
 @dataclass
 class Solution:
-    """``ys`` [len(ts), *y0.shape], or y0's nesting with the time axis first in each tensor."""
+    """``ys`` [len(ts), *y0.shape], or y0's nesting with the time axis first in each tensor.
+
+    With ``per_sample=True`` the statistics are tensors [B], and so is the list of statuses.
+    """
 
     ts: Tensor
     ys: Any
-    stats: Statistics
-    status: str = "done"  # event: a terminal one ended the solve
+    stats: Any
+    status: Any = "done"  # event: a terminal one ended the solve
     events: tuple[Occurrences, ...] = ()
     dense: DenseOutput | None = None
     layout: Layout | None = None

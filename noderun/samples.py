@@ -1,0 +1,189 @@
+"""solve() with per_sample=True: a batch of initial value problems, each with its own times, steps and status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noderun.gradients.per_sample import SOLVES
+from noderun.solvers import Control, Event, Occurrences, Solution
+from noderun.solvers.events import rates
+from noderun.solvers.field import Autocast
+from noderun.solvers.method import Method
+from noderun.solvers.per_sample import (
+    FAILURES,
+    STATUS,
+    SampleProblem,
+    SampleStatistics,
+    integrate_samples,
+)
+from noderun.solvers.runge_kutta import ExplicitRungeKutta
+from noderun.solvers.sample_field import SampleField
+from noderun.solvers.state import Layout
+
+
+def sample_layout(y0: Any) -> Layout:
+    """The layout of one sample of y0; ValueError where the tensors' leading dimensions differ."""
+    whole = Layout.of(y0)
+    sizes = {shape[0] if shape else -1 for shape in whole.shapes}
+    size = sizes.pop()
+    if sizes or size < 0:
+        raise ValueError("with per_sample=True every tensor of y0 has the samples as its first dimension, [B, ...]")
+    shapes = tuple(shape[1:] for shape in whole.shapes)
+    counts = tuple(shape.numel() for shape in shapes)
+    return Layout(shapes, counts, whole.rebuild, whole.keys, whole.single)
+
+
+def sample_times(ts: Tensor, size: int) -> Tensor:
+    """[B, T] in double precision from [T] or [B, T]; ValueError where a row is not monotone."""
+    times = ts.expand(size, -1) if ts.dim() == 1 else ts
+    if times.dim() != 2 or times.shape[0] != size or times.shape[1] == 0:
+        raise ValueError(f"ts has shape {list(ts.shape)}; with {size} samples of their own it is [T] or [{size}, T]")
+    steps = times.detach().double().diff(dim=1)
+    if not ((steps >= 0).all(1) | (steps <= 0).all(1)).all():
+        raise ValueError("ts goes forth and back for a sample; times are monotone, either way for each")
+    return times
+
+
+def explicit(method: Method) -> ExplicitRungeKutta:
+    if not isinstance(method, ExplicitRungeKutta):
+        raise ValueError(f"per_sample=True takes explicit Runge-Kutta methods; '{method.name}' is none: try 'tsit5'")
+    return method
+
+
+def solve_samples(
+    f: Any,
+    y0: Any,
+    ts: Tensor,
+    method: Method,
+    control: Control,
+    gradient: str,
+    args: tuple[Any, ...],
+    params: tuple[Tensor, ...],
+    events: Sequence[Event],
+    compact: bool,
+    throw: bool,
+) -> Solution:
+    """``Solution.ys`` [T, B, ...]; statistics and status for each sample."""
+    if gradient not in SOLVES:
+        raise ValueError(f"gradient '{gradient}' has one time for all samples: with per_sample=True use 'checkpointed'")
+    if control.grid is not None or control.jumps:
+        raise ValueError("per_sample=True takes no grid as dt and no jump_ts; give dt as a number, or None")
+    layout, leaves = sample_layout(y0), Layout.of(y0).leaves(y0)
+    size = len(leaves[0])
+    times = sample_times(ts, size)
+    flat = torch.cat([leaf.reshape(size, -1) for leaf in leaves], dim=1)
+    field = SampleField(f, layout, args, Autocast(flat.device.type), size)
+    problem = SampleProblem(
+        field=field,
+        y0=flat,
+        ts=times.detach().to(flat.device, torch.float64),
+        method=explicit(method),
+        control=control,
+        stats=SampleStatistics.of(size, flat.device),
+        params=params,
+        events=events,
+        compact=compact,
+    )
+    with field.autocast.outside():
+        solution = assembled(problem, *with_times(problem, gradient, times), ts)
+    failures = [i for i, code in enumerate(problem.stats.status.tolist()) if code in FAILURES]
+    if throw and failures:
+        raise failure(problem, solution, failures)
+    return solution
+
+
+def with_times(problem: SampleProblem, gradient: str, times: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The rows with the chosen gradient behind them; zeros [T, B, 1] that carry the gradients of the times, if any."""
+    solve = SOLVES[gradient] if torch.is_grad_enabled() else integrate_samples
+    if not (times.requires_grad and torch.is_grad_enabled()):
+        return solve(problem), None
+    # To first order, moving a time t_i moves y(t_i) by f, and moving t_0 is moving y_0 by -f.
+    moved = (times - times.detach()).t().to(problem.y0).unsqueeze(2)
+    return solve(replace(problem, y0=problem.y0 - slopes(problem, 0, problem.y0) * moved[0])), moved
+
+
+def slopes(problem: SampleProblem, column: int, y: Tensor) -> Tensor:
+    """f [B, N] of the whole batch at one of its times, zero where the solve did not arrive."""
+    there = torch.isfinite(y.detach()).all(1, keepdim=True)
+    with torch.no_grad():
+        slope = problem.field.of(None)(problem.ts[:, column], torch.where(there, y, problem.y0).detach())
+    problem.stats.nfe_forward += 1
+    return torch.where(there, slope, 0.0)
+
+
+def assembled(problem: SampleProblem, rows: Tensor, moved: Tensor | None, ts: Tensor) -> Solution:
+    y0, layout, readout = problem.y0, problem.field.layout, problem.readout
+    passed = (problem.ts == problem.ts[:, :1]).nonzero(as_tuple=True)
+    first, sample, column = [passed[0]], [passed[0]], [passed[1]]
+    for start, samples, columns in readout.asked:
+        first.append(torch.arange(start, start + len(samples), device=y0.device))
+        sample.append(samples)
+        column.append(columns)
+    empty = y0.new_full((problem.ts.shape[1], *y0.shape), torch.nan)
+    ys = empty.index_put((torch.cat(column), torch.cat(sample)), rows[torch.cat(first)])
+    if moved is not None:
+        ys = ys + torch.stack([slopes(problem, i, y) for i, y in enumerate(ys)]) * moved
+    return Solution(
+        ts=ts,
+        ys=layout.rebuild(layout.split(ys)),
+        stats=problem.stats,
+        status=[STATUS[code] for code in problem.stats.status.tolist()],
+        events=tuple(occurrences(problem, rows, i, ts.dtype) for i in range(len(problem.events))),
+    )
+
+
+def occurrences(problem: SampleProblem, rows: Tensor, which: int, dtype: torch.dtype) -> Occurrences:
+    """When and where one event happened to each sample, [n, B] and [n, B, ...], with gradients."""
+    y0, size, layout = problem.y0, len(problem.y0), problem.field.layout
+    count = torch.zeros(size, dtype=torch.long, device=y0.device)
+    ts: list[Tensor] = []
+    ys: list[Tensor] = []
+    for first, sample, event, at in problem.readout.events:
+        if event != which or not len(sample):
+            continue
+        while len(ts) <= int(count[sample].max()):
+            ts.append(problem.ts.new_full((size,), torch.nan))
+            ys.append(torch.full_like(y0.detach(), torch.nan))
+        for slot in count[sample].unique().tolist():
+            chosen = (count[sample] == slot).nonzero(as_tuple=True)[0]
+            ts[slot] = ts[slot].index_copy(0, sample[chosen], at[chosen])
+            ys[slot] = ys[slot].index_copy(0, sample[chosen], rows[first + chosen])
+        count[sample] += 1
+    pairs = [differentiable(problem, problem.events[which], t, y) for t, y in zip(ts, ys, strict=True)]
+    times = torch.stack([t for t, _ in pairs]) if pairs else problem.ts.new_empty(0, size)
+    states = torch.stack([y for _, y in pairs]) if pairs else y0.new_empty(0, *y0.shape)
+    return Occurrences(times.to(dtype), layout.rebuild(layout.split(states)))
+
+
+def differentiable(problem: SampleProblem, event: Event, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Times [B] and states [B, N] of one occurrence with the gradients of the implicit function theorem.
+
+    f and the event see the whole batch; samples to which it did not happen stand at their start, and NaN in the result.
+    """
+    if not torch.is_grad_enabled():
+        return t, y
+    field, there = problem.field, torch.isfinite(t)
+    at, state = torch.where(there, t, problem.ts[:, 0]), torch.where(there.unsqueeze(1), y, problem.y0.detach())
+    with torch.no_grad():
+        slope = field.of(None)(at, state)
+    problem.stats.nfe_forward += there
+    rate = rates(lambda t, y: field.values(event.fn, t, y), at, state.detach(), slope)
+    value = field.values(event.fn, at, state)
+    shift = -(value - value.detach()) / torch.where(there, rate, 1.0)
+    return t + shift.double(), y + slope * shift.unsqueeze(1)
+
+
+def failure(problem: SampleProblem, solution: Solution, failures: list[int]) -> Exception:
+    """The error of the first sample that failed, with what all samples reached."""
+    stats, sample = problem.stats, failures[0]
+    kind, what = FAILURES[int(stats.status[sample])]
+    t, step = stats.t[sample].item(), int(stats.accepted[sample])
+    others = f"; {len(failures) - 1} more samples failed" if len(failures) > 1 else ""
+    error = kind(f"{what} (sample {sample}, t = {t:.6g}, after {step} steps{others})", t, step)
+    error.sample, error.solution = sample, solution
+    return error
