@@ -6,9 +6,8 @@ current h; another h means a linear map of them, and order and h change together
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,8 +15,8 @@ from torch import Tensor
 
 from noderun.solvers.control import Control
 from noderun.solvers.field import Field
-from noderun.solvers.implicit import Work, begin, integrated, solved, steady
-from noderun.solvers.method import Info, Method, Step
+from noderun.solvers.implicit import ImplicitMethod, Work, integrated, steady
+from noderun.solvers.method import Step
 from noderun.solvers.stages import stage_times
 
 LARGEST = 5
@@ -47,50 +46,26 @@ class History(Work):
         self.attempt: Attempt | None = None
 
 
-class BackwardDifferentiation(Method):
+class BackwardDifferentiation(ImplicitMethod):
     """y1 - sum_j gamma_j/alpha_k D_j terms = h/alpha_k f(t1, y1), predicted by the sum of the D_j."""
 
-    memory = iterates = True
-    control: Control | None = None
-    name, order, error_order = "bdf", LARGEST, 1
-    info = Info(
-        order=None,
-        adaptive=True,
-        fixed_step=False,
-        implicit=True,
-        reversible=False,
-        symplectic=False,
-        source="Shampine, Reichelt 1997; Hairer, Wanner, Solving ODEs II, V.1",
-        description="variable order 1 to 5 and step: one Newton system of the state's size a step",
-    )
+    memory = True
 
-    def bound(self, control: Control) -> Method:
-        method = copy.copy(self)
-        method.control = control
-        return method
+    def __init__(self) -> None:
+        super().__init__(
+            "bdf",
+            LARGEST,
+            1,
+            source="Shampine, Reichelt 1997; Hairer, Wanner, Solving ODEs II, V.1",
+            description="variable order 1 to 5 and step: one Newton system of the state's size a step",
+        )
+        self.info = replace(self.info, order=None, fixed_step=False)
 
     def start(self, y: Tensor) -> History:
         return History(y)
 
-    def begin(self, work: History) -> None:
-        begin(work)
-
-    def solved(self, work: History) -> list[Tensor]:
-        return solved(work)
-
-    def give(self, work: History, solved: list[Tensor]) -> None:
-        work.given = list(solved)
-
-    def derivative(self, field: Field, t: float, y: Tensor, work: History) -> Tensor:
-        return self.slope(field, t, y, work).detach()
-
-    def slope(self, field: Field, t: float, y: Tensor, work: History) -> Tensor:
-        if work.slope is None:
-            with torch.set_grad_enabled(work.recording):
-                work.slope = field(stage_times(t, 0.0, (0.0,), y)[0], y, False)
-        return work.slope
-
-    def step(self, field: Field, t: float, y: Tensor, h: float, work: History, estimate: bool) -> Step:
+    def step(self, field: Field, t: float, y: Tensor, h: float, work: Work, estimate: bool) -> Step:
+        assert isinstance(work, History)
         k, old = work.order, self.history(field, t, y, h, work)
         predicted = old[: k + 1].sum(0)
         known = torch.tensor(GAMMA[1 : k + 1], dtype=y.dtype, device=y.device) @ old[1 : k + 1] / ALPHA[k]
@@ -120,9 +95,9 @@ class BackwardDifferentiation(Method):
             rows = torch.cat((scaling @ rows[: k + 1], rows[k + 1 :]))
         return torch.cat((y.unsqueeze(0), rows[1:]))
 
-    def factor(self, work: History, control: Control, errors: tuple[float, float, float], retried: bool) -> float:
+    def factor(self, work: Work, control: Control, errors: tuple[float, float, float], retried: bool) -> float:
         """On h; after an accepted step also the next order, the one that allows the largest step; section 2.4."""
-        assert work.attempt is not None and work.solver is not None
+        assert isinstance(work, History) and work.attempt is not None and work.solver is not None
         k, limit = work.order, work.solver.limit
         safety = control.controller.safety * (2 * limit + 1) / (2 * limit + work.solver.iterations)
         low, high = control.controller.min_factor, control.controller.max_factor
@@ -155,18 +130,17 @@ class BackwardDifferentiation(Method):
             work.differences = torch.cat((y.unsqueeze(0), tensors[0])) if tensors else None
         return work
 
-    def accept(self, work: History) -> None:
-        assert work.attempt is not None and work.solver is not None
+    def accept(self, work: Work) -> None:
+        assert isinstance(work, History) and work.attempt is not None
+        super().accept(work)
         last = work.attempt
         work.h, work.order, work.equal, work.differences = last.h, last.order, last.equal, last.differences
-        work.slope = None
-        work.solver.moved()
 
-    def restart(self, work: History) -> None:
-        work.slope = work.differences = work.attempt = None
+    def restart(self, work: Work) -> None:
+        assert isinstance(work, History)
+        super().restart(work)
+        work.differences = work.attempt = None
         work.order, work.equal = 1, 0
-        if work.solver is not None:
-            work.solver.moved()
 
 
 def updated(rows: Tensor, change: Tensor, k: int) -> Tensor:

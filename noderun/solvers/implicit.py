@@ -82,10 +82,11 @@ class ImplicitMethod(Method):
         return work.slope
 
     def begin(self, work: Work) -> None:
-        begin(work)
+        if work.solver is not None:
+            work.solver.found = []
 
     def solved(self, work: Work) -> list[Tensor]:
-        return solved(work)
+        return work.solver.found if work.solver is not None else []
 
     def give(self, work: Work, solved: list[Tensor]) -> None:
         work.given = list(solved)
@@ -99,15 +100,6 @@ class ImplicitMethod(Method):
         work.slope = work.end = None
         if work.solver is not None:
             work.solver.moved()
-
-
-def begin(work: Work) -> None:
-    if work.solver is not None:
-        work.solver.found = []
-
-
-def solved(work: Work) -> list[Tensor]:
-    return work.solver.found if work.solver is not None else []
 
 
 def steady(factor: float) -> float:

@@ -16,7 +16,7 @@ from noderun.solvers.implicit import ImplicitMethod
 from noderun.solvers.jacobian import Blocks, Jacobian
 from noderun.solvers.state import Layout
 
-IMPLICIT = [name for name, method in METHODS.items() if isinstance(method, ImplicitMethod)]
+IMPLICIT = [name for name, method in METHODS.items() if isinstance(method, ImplicitMethod) and method.info.fixed_step]
 VARIABLE = ["bdf", "auto"]
 UNDAMPED = {"trapezoid", "implicit_midpoint", "gauss4", "gauss6"}  # |R(inf)| = 1
 S6, S15 = 6**0.5, 15**0.5
