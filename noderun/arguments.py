@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from noderun.solvers import CONTROLLERS, METHODS, Controller
 from noderun.solvers.control import Norm, largest, largest_rms, largest_state, rms
 from noderun.solvers.method import Method
 from noderun.solvers.state import Layout
+from noderun.words import nearest
 
 FixedStep = float | Sequence[float] | Tensor  # a step size, or a grid of times where steps end
 
@@ -22,7 +22,7 @@ def checked_method(solver: str, options: Mapping[str, Any], gradient: str, dt: F
     """The solver's method; ValueError where the words do not go together."""
     method = METHODS[named("solver", solver, METHODS)].configured(**options)
     reason = refusal(solver, method.info, named("gradient", gradient, SOLVES))
-    if reason:
+    if reason and torch.is_grad_enabled():
         raise ValueError(reason)
     if dt is None and not method.info.adaptive:
         raise ValueError(f"solver '{solver}' has no error estimate: give a fixed step, for instance dt=0.1")
@@ -76,8 +76,7 @@ def named(kind: str, word: str, known: Iterable[str]) -> str:
     options = list(known)
     if word in options:
         return word
-    near = difflib.get_close_matches(word, options, n=1)
-    raise ValueError(f"no {kind} '{word}'; " + (f"did you mean '{near[0]}'?" if near else f"there are {options}"))
+    raise ValueError(f"no {kind} '{word}'{nearest(word, options)}")
 
 
 def flattened(tolerance: Any, layout: Layout) -> Any:
@@ -89,5 +88,3 @@ def flattened(tolerance: Any, layout: Layout) -> Any:
     if isinstance(tolerance, Tensor) and tolerance.dim() == 0:
         return tolerance.item()
     return layout.flatten(tolerance)
-
-

@@ -98,13 +98,13 @@ def make_solve(settings: Settings) -> partial[Any] | None:
         "atol": solver.atol,
         "dt": solver.dt,
         "max_steps": solver.max_steps,
-        **solver.options,
+        "solver_options": solver.options,
         "gradient": "backprop",  # of a model that has no gradient group, as the RK-Net
     }
     if gradient is not None:
         keywords |= {"gradient": gradient.name, "gradient_rtol": gradient.rtol, "gradient_atol": gradient.atol}
         keywords["gradient_options"] = gradient.options
-    return partial(engine.solve, **{name: value for name, value in keywords.items() if value is not None})
+    return partial(engine.solve, **{name: value for name, value in keywords.items() if value not in (None, {})})
 
 
 def make_rate(scheduler: Scheduler, lr: float, steps_per_epoch: int) -> Schedule:

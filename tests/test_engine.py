@@ -9,7 +9,7 @@ from scipy.integrate import solve_ivp
 import noderun
 from noderun import solve
 
-ADAPTIVE = [name for name, info in noderun.SOLVERS.items() if info.adaptive and not info.implicit]
+ADAPTIVE = [name for name, info in noderun.SOLVERS.items() if info.adaptive and not info.implicit and name != "scipy"]
 
 
 def pendulum(t, y):

@@ -34,6 +34,7 @@ from noderun.solvers import (
     rk4_38,
     rodas4,
     rosenbrock23,
+    scipy,
     sdirk2,
     semi_implicit_euler,
     trapezoid,
@@ -56,7 +57,7 @@ MULTISTEP = (adams_bashforth, adams_moulton, adams)
 SYMPLECTIC = (semi_implicit_euler, leapfrog, yoshida4)
 REVERSIBLE = (asynchronous_leapfrog, reversible_heun)
 
-MODULES = (*EXPLICIT, *EMBEDDED, richardson, *MULTISTEP, *SYMPLECTIC, *REVERSIBLE, *IMPLICIT, *STIFF)
+MODULES = (*EXPLICIT, *EMBEDDED, richardson, *MULTISTEP, *SYMPLECTIC, *REVERSIBLE, *IMPLICIT, *STIFF, scipy)
 
 METHODS: dict[str, Method] = {module.METHOD.name: module.METHOD for module in MODULES}
 SOLVERS: dict[str, Info] = {name: method.info for name, method in METHODS.items()}

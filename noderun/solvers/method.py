@@ -12,7 +12,6 @@ from torch import Tensor
 from noderun.solvers.control import Control
 from noderun.solvers.field import Field, Integrand
 
-
 Snapshot = tuple[list[Tensor], Any] | None
 
 
@@ -50,8 +49,9 @@ class Method(ABC):
     info: Info
     order: int
     error_order: int  # order of the embedded solution whose distance is the error estimate
-    iterates = False  # whether adaptive steps solve equations by iteration, to a tolerance
     memory = False  # whether a step depends on steps before it, so that after a jump it has to begin small again
+    iterates = False  # whether adaptive steps solve equations by iteration, to a tolerance
+    own_steps = False  # whether it takes steps of its own choice within the one that it is given
 
     def configured(self, **options: Any) -> Method:
         """This method with its own options (an order, another method); ValueError for what it does not take."""
@@ -67,7 +67,7 @@ class Method(ABC):
         return self
 
     def ratio(self, work: Any, control: Control, step: Step) -> float:
-        """The step's error in units of the tolerance; where an estimate has several parts, from the rows of error."""
+        """The step's error in units of the tolerance, where an estimate has several parts from all of them."""
         assert step.error is not None
         return control.ratio(step.error, step.y.detach(), step.y1.detach())
 

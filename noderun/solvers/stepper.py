@@ -44,7 +44,7 @@ class Stepper:
             if self.stopped:
                 return
             self.t = after
-            self.method.restart(self.work)
+            self.restart()
         self.smooth(t_end, on_step)
 
     def smooth(self, t_end: float, on_step: OnStep | None) -> None:
@@ -59,9 +59,12 @@ class Stepper:
     def jump(self, y: Tensor) -> None:
         """Go on from another state at the same t; the step size is kept where it does not rest on past steps."""
         self.y = y
+        self.restart()
+
+    def restart(self) -> None:
+        self.method.restart(self.work)
         if self.method.memory:
             self.h = None
-        self.method.restart(self.work)
 
     def fixed(self, t_end: float, on_step: OnStep | None) -> None:
         """Steps of dt, or along the grid."""
@@ -83,7 +86,7 @@ class Stepper:
         """Steps as large as the tolerance allows; the last one is cut to end at t_end."""
         h = self.h if self.h is not None else self.first(t_end)
         while self.t != t_end and not self.stopped:
-            h = self.control.limited(h)
+            h = h if self.method.own_steps else self.control.limited(h)
             self.check(h)
             clipped = self.clip(h, t_end)
             self.tell(self.control.before, clipped)
@@ -97,13 +100,15 @@ class Stepper:
                 grown = clipped * self.factor(self.errors)
                 # A step that was cut short says little about the size that the tolerance allows.
                 h = max(h, grown, key=abs) if abs(clipped) < abs(h) else grown
-                self.take(step, t_end if clipped == t_end - self.t else self.t + clipped, on_step)
+                self.take(step, t_end if step.h == t_end - self.t else self.t + step.h, on_step)
             else:
                 h = self.reject(clipped, ratio)
         self.h = h
 
     def first(self, t_end: float) -> float:
         span = t_end - self.t
+        if self.method.own_steps:
+            return span
         if self.control.first_step is not None:
             return math.copysign(self.control.first_step, span)
         with torch.no_grad():

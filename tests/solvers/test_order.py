@@ -10,6 +10,7 @@ from rooted_trees import order_of
 
 import noderun
 from noderun.solvers import METHODS
+from noderun.solvers.splitting import Splitting
 from noderun.solvers.tableau import ButcherTableau
 
 MULTISTEP = [(name, {"order": k}) for name in ("adams_bashforth", "adams_moulton") for k in range(1, 6)]
@@ -20,7 +21,7 @@ IDS = ["-".join([name, *map(str, options.values())]) for name, options in CASES]
 
 
 def problem_for(name: str) -> Exact:
-    return SEPARABLE if noderun.SOLVERS[name].symplectic else NONAUTONOMOUS
+    return SEPARABLE if isinstance(METHODS[name], Splitting) else NONAUTONOMOUS
 
 
 def errors(name: str, options: dict, steps: int) -> tuple[float, float]:
