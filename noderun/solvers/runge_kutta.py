@@ -35,7 +35,8 @@ class ExplicitRungeKutta(Method):
 
     def start(self, y: Tensor) -> Stages:
         tableau = self.tableau
-        rows = (*tableau.a, tableau.b, tableau.error or (), *tableau.dense_a)
+        b = tableau.a[-1] if tableau.fsal else tableau.b  # b's last weight is 0 for a stage that need not be there
+        rows = (*tableau.a, b, tableau.error or (), *tableau.dense_a)
         return Stages(tableau.stages + len(tableau.dense_c), y, rows)
 
     def derivative(self, field: Field, t: float, y: Tensor, work: Stages) -> Tensor:

@@ -89,6 +89,30 @@ def numpy_problem():
     return f, NONAUTONOMOUS.y0.numpy()
 
 
+@pytest.mark.parametrize("name", EXPLICIT)
+def test_fixed_steps_run_under_vmap_and_jvp(name):
+    def end(y):
+        f = lambda t, z: -torch.sin(z + t) * z.flip(0)  # noqa: E731
+        return noderun.solve(f, y, [0.0, 0.33, 1.0], solver=name, dt=0.1, gradient="backprop").ys[1:]
+
+    y = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(3, 2)
+    assert torch.allclose(torch.func.vmap(end)(y), torch.stack([end(row) for row in y]), rtol=0, atol=1e-13)
+    tangent = torch.func.jvp(end, (y[0],), (y[2],))[1]
+    jacobian = torch.autograd.functional.jacobian(end, y[0])
+    assert torch.allclose(tangent, jacobian @ y[2], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", EXPLICIT)
+def test_fixed_steps_read_no_stage_that_was_not_evaluated(name, monkeypatch):
+    def poisoned(like, *shape):
+        return like.new_full(shape, torch.nan)
+
+    monkeypatch.setattr(torch.Tensor, "new_empty", poisoned)
+    with torch.no_grad():
+        end = noderun.solve(NONAUTONOMOUS.f, NONAUTONOMOUS.y0, [0.1, 0.4], solver=name, dt=0.1).ys[-1]
+    assert torch.isfinite(end).all()
+
+
 def lotka_volterra(t, y):
     return [1.5 * y[0] - y[0] * y[1], -3 * y[1] + y[0] * y[1]]
 
