@@ -71,7 +71,6 @@ class History:
         self.order = order
         self.next_order = order  # from the next accepted step on
         self.estimates: list[float] = []  # error ratios at the orders below, at and above
-        self.waited = 0  # accepted steps since the order last changed
 
     def push(self, t: float, slope: Tensor, integrand: Integrand | None) -> None:
         self.times.insert(0, t)
