@@ -26,6 +26,8 @@ def check(settings: Settings, given: Set[str]) -> None:
         check_steps(settings, given)
     if settings.gradient:
         check_gradient(settings, given)
+    if settings.regularizer and settings.solver:
+        check_regularizer(settings.regularizer.name, settings.solver.name)
 
 
 def check_code(settings: Settings) -> None:
@@ -44,6 +46,7 @@ def registries() -> dict[str, Set[str]]:
     from noderun.dynamics import DYNAMICS
     from noderun.gradients import GRADIENTS
     from noderun.models import MODELS
+    from noderun.regularizers import REGULARIZERS
     from noderun.solvers import SOLVERS
     from noderun.training.optimisation import OPTIMIZERS, SCHEDULES
 
@@ -53,6 +56,7 @@ def registries() -> dict[str, Set[str]]:
         "dynamics": DYNAMICS.keys(),
         "solver": SOLVERS.keys(),
         "gradient": GRADIENTS.keys(),
+        "regularizer": REGULARIZERS.keys() | {"none"},
         "optimizer": OPTIMIZERS.keys(),
         "scheduler": SCHEDULES.keys(),
     }
@@ -77,6 +81,18 @@ def check_steps(settings: Settings, given: Set[str]) -> None:
         METHODS[solver.name].configured(**solver.options)
     except (TypeError, ValueError) as error:
         raise Refused(f"solver={solver.name}: {error}") from None
+
+
+def check_regularizer(regularizer: str, solver: str) -> None:
+    from noderun.regularizers import REGULARIZERS, Local
+    from noderun.solvers import METHODS
+    from noderun.solvers.runge_kutta import ExplicitRungeKutta
+
+    kind: Any = REGULARIZERS.get(regularizer)
+    if isinstance(kind, type) and issubclass(kind, Local):
+        method = METHODS[solver]
+        if not isinstance(method, ExplicitRungeKutta) or not kind().fits(method.tableau):
+            raise Refused(f"regularizer={regularizer} asks the steps of solver={solver} for what they lack; try dopri5")
 
 
 def check_gradient(settings: Settings, given: Set[str]) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noderun.regularizers import Quadrature, Regularizer
+from noderun.regularizers import Local, Quadrature, Regularizer
+from noderun.solvers import METHODS
 
 Solve = Callable[..., Any]  # (f, y0, ts) -> Solution with .ys [len(ts), *y0.shape] and .stats
 MakeDynamics = Callable[[tuple[int, ...]], nn.Module]
@@ -26,23 +27,32 @@ class ODEBlock(nn.Module):
         self.solve = solve
         self.t1 = t1
         self.stats: Any = None
-        self.regularizer: Regularizer | None = None
+        self.regularizer: Regularizer | Local | None = None
         self.penalty: Tensor | None = None
 
     def forward(self, y0: Tensor) -> Tensor:
         # Under autocast y0 may come in half precision; the steps' sums need more digits than f does.
         y0 = y0 if y0.dtype == torch.float64 else y0.float()
-        times = [0.0, self.t1]  # host numbers: a tensor would cost a device sync
-        if self.regularizer is not None and self.training:
-            f = Quadrature(self.dynamics, self.regularizer(y0), y0)
-            solution = self.solve(f, (y0, y0.new_zeros(len(y0))), times, norm=f.norm)
-            ys, integrals = solution.ys
-            self.penalty = integrals[-1].mean()
-        else:
-            solution = self.solve(self.dynamics, y0, times)
-            ys, self.penalty = solution.ys, None
-        self.stats = solution.stats
+        if self.regularizer is None or not self.training:
+            solution = self.solve(self.dynamics, y0, [0.0, self.t1])  # host numbers: a tensor would cost a device sync
+            self.stats, self.penalty = solution.stats, None
+            return solution.ys[-1]
+        if isinstance(self.regularizer, Local):
+            return self.with_local(self.regularizer, y0)
+        f = Quadrature(self.dynamics, self.regularizer(y0), y0)
+        solution = self.solve(f, (y0, y0.new_zeros(len(y0))), [0.0, self.t1], norm=f.norm)
+        ys, integrals = solution.ys
+        self.stats, self.penalty = solution.stats, integrals[-1].mean()
         return ys[-1]
+
+    def with_local(self, regularizer: Local, y0: Tensor) -> Tensor:
+        t = torch.rand(()).item() * self.t1
+        solution = self.solve(self.dynamics, y0, [0.0, t, self.t1])
+        self.stats = solution.stats
+        step = self.t1 / float(torch.as_tensor(solution.stats.accepted, dtype=torch.float64).mean())
+        tableau = METHODS[self.solve.keywords["solver"]].tableau  # type: ignore[attr-defined]
+        self.penalty = self.t1 * regularizer(self.dynamics, tableau, t, solution.ys[1], step)
+        return solution.ys[-1]
 
 
 def statistics(model: nn.Module) -> list[Any]:

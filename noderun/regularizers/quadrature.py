@@ -26,12 +26,12 @@ class Quadrature(nn.Module):
         return dy, dr.to(dy.dtype)
 
     def norm(self, v: Tensor) -> Tensor:
-        """Root mean square over y alone: r acts on nothing, so its error shall not choose the steps.
+        """Root mean square over y alone, which comes first in v: r acts on nothing, so it shall not choose the steps.
 
-        v [..., k (size + batch)] holds k copies of the state side by side: an adjoint solve has two.
+        v [N] is the whole batch's state, or one sample's where each has its own steps.
         """
-        kept = v.unflatten(-1, (-1, self.size + self.batch))[..., : self.size].flatten(-2)
-        return torch.linalg.vector_norm(kept, dim=-1) / kept.shape[-1] ** 0.5
+        count = v.shape[-1] * self.size // (self.size + self.batch)
+        return torch.linalg.vector_norm(v[..., :count], dim=-1) / count**0.5
 
 
 def mean_square(v: Tensor) -> Tensor:

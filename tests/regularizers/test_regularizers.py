@@ -9,11 +9,13 @@ from torch import nn
 
 import noderun
 from noderun import engine
+from noderun.compatibility import check_regularizer
 from noderun.gradients import refusal
 from noderun.models import ODEBlock
-from noderun.regularizers import REGULARIZERS, Quadrature
+from noderun.regularizers import REGULARIZERS, Local, Quadrature
 from noderun.solvers import METHODS
 from noderun.training.objectives import regularized
+from noderun.words import Refused
 
 A = torch.tensor([[-0.5, 1.0, 0.0], [-1.0, -0.5, 0.3], [0.0, 0.2, -0.4]], dtype=torch.float64)
 T = 0.8
@@ -102,14 +104,39 @@ def test_the_noise_estimates_the_frobenius_norm():
     assert abs(found / (T * A.square().sum() / 3) - 1) < 0.05
 
 
+def test_the_error_of_heun_on_a_linear_flow_is_its_second_difference(monkeypatch):
+    """err = h / 2 (k_2 - k_1) = h^2 / 2 A^2 y at the random time."""
+    monkeypatch.setattr(torch, "rand", lambda shape: torch.tensor(0.5))
+    y0, h = torch.randn(4, 3, dtype=torch.float64), T / 4
+    solve = partial(engine.solve, solver="adaptive_heun", dt=h, gradient="backprop")
+    _, found = penalty(Linear(), REGULARIZERS["error"](), y0, solve)
+    one = torch.eye(3, dtype=torch.float64) + h * A + h**2 / 2 * A @ A
+    error = h**2 / 2 * y0 @ (A @ A @ one @ one).T  # after two of the four steps
+    torch.testing.assert_close(found, T * error.square().mean().sqrt())
+
+
+def test_stiffness_of_a_decay_is_its_rate():
+    field = Linear()
+    field.matrix.data = -7.0 * torch.eye(3, dtype=torch.float64)
+    _, found = penalty(field, REGULARIZERS["stiffness"](), torch.randn(4, 3, dtype=torch.float64))
+    torch.testing.assert_close(found.detach(), torch.tensor(7.0 * T, dtype=torch.float64), rtol=1e-6, atol=0)
+
+
 def solver_for(gradient):
     """The first solver that this gradient can pass through; those that split a state (q, p) are not for our y."""
     able = [name for name in ("dopri5", *METHODS) if refusal(name, METHODS[name].info, gradient) is None]
     return next(name for name in able if not METHODS[name].info.symplectic)
 
 
-@pytest.mark.parametrize("name", REGULARIZERS)
-@pytest.mark.parametrize("gradient", noderun.GRADIENTS)
+CASES = [
+    (gradient, name)
+    for gradient in noderun.GRADIENTS
+    for name, kind in REGULARIZERS.items()
+    if solver_for(gradient) == "dopri5" or not isinstance(kind(), Local)  # the others are refused, see below
+]
+
+
+@pytest.mark.parametrize(("gradient", "name"), CASES)
 def test_value_and_gradient_are_the_same_by_every_gradient_method(name, gradient):
     field, y0 = Tanh(), torch.randn(2, 3, dtype=torch.float64)
     found = []
@@ -149,3 +176,15 @@ def test_the_weighted_penalty_enters_the_loss_of_training_alone():
     trained, tested = objective(block.train(), batch), objective(block.eval(), batch)
     assert set(tested) == {"loss"} and trained["regularizer"] > 0
     torch.testing.assert_close(trained["loss"], tested["loss"] + 0.5 * trained["regularizer"])
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "solver", "works"),
+    [("error", "dopri5", True), ("stiffness", "tsit5", True), ("error", "rk4", False), ("stiffness", "bosh3", False)],
+)
+def test_what_a_solver_does_not_tell_cannot_be_penalised(regularizer, solver, works):
+    if works:
+        check_regularizer(regularizer, solver)
+    else:
+        with pytest.raises(Refused, match=f"regularizer={regularizer} asks .* solver={solver} .* try dopri5"):
+            check_regularizer(regularizer, solver)

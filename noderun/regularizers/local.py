@@ -1,0 +1,81 @@
+"""The solver's own measures of difficulty as penalties: its error estimate and its stiffness (Pal et al. 2021).
+
+Both are sums over steps, sum_j E_j |h_j|, in which every quantity would have to be kept differentiable. As an integral
+int E dt they need one step only, at a time drawn evenly (Pal et al. 2023): E(t) t1 is right on average, whatever the
+gradient method, which just differentiates y(t). The step's size is the solve's mean and not differentiated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from noderun.regularizers.quadrature import Field
+
+
+class Tableau(Protocol):
+    """Of an explicit Runge-Kutta pair; ``error`` is b minus the embedded weights."""
+
+    @property
+    def a(self) -> Sequence[Sequence[float]]: ...
+    @property
+    def b(self) -> Sequence[float]: ...
+    @property
+    def c(self) -> Sequence[float]: ...
+    @property
+    def error(self) -> Sequence[float] | None: ...
+
+
+class Local:
+    """A penalty on one step from (t, y [B, ...]) by h."""
+
+    def fits(self, tableau: Tableau) -> bool:
+        """Whether a method with this tableau gives what is needed."""
+        raise NotImplementedError
+
+    def __call__(self, f: Field, tableau: Tableau, t: float, y: Tensor, h: float) -> Tensor:
+        raise NotImplementedError
+
+
+class ErrorEstimate(Local):
+    """Root mean square of the embedded pair's error estimate."""
+
+    def fits(self, tableau: Tableau) -> bool:
+        return tableau.error is not None
+
+    def __call__(self, f: Field, tableau: Tableau, t: float, y: Tensor, h: float) -> Tensor:
+        _, ks = stages(f, tableau, t, y, h)
+        assert tableau.error is not None
+        return size(total(tableau.error, ks) * h)
+
+
+class Stiffness(Local):
+    """|k_s - k_(s-1)| / |y_s - y_(s-1)| of two stages at one time, a lower bound of |df/dy| (Shampine 1977)."""
+
+    def fits(self, tableau: Tableau) -> bool:
+        return len(tableau.c) > 2 and tableau.c[-1] == tableau.c[-2]
+
+    def __call__(self, f: Field, tableau: Tableau, t: float, y: Tensor, h: float) -> Tensor:
+        ys, ks = stages(f, tableau, t, y, h)
+        return size(ks[-1] - ks[-2]) / size(ys[-1] - ys[-2]).clamp(min=torch.finfo(y.dtype).tiny)
+
+
+def stages(f: Field, tableau: Tableau, t: float, y: Tensor, h: float) -> tuple[list[Tensor], list[Tensor]]:
+    """The stage states y_i and the derivatives k_i = f(t + c_i h, y_i)."""
+    ys: list[Tensor] = []
+    ks: list[Tensor] = []
+    for row, c in zip(tableau.a, tableau.c, strict=True):
+        ys.append(y + h * total(row, ks) if ks else y)
+        ks.append(f(torch.full((), t + c * h, dtype=y.dtype, device=y.device), ys[-1]))
+    return ys, ks
+
+
+def total(weights: Sequence[float], ks: Sequence[Tensor]) -> Tensor:
+    return sum((w * k for w, k in zip(weights, ks, strict=True) if w), torch.zeros_like(ks[0]))
+
+
+def size(v: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(v) / v.numel() ** 0.5

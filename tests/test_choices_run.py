@@ -1,0 +1,43 @@
+"""Models, dynamics, regularizers and points, chosen by their words, are built from their YAML and make a step."""
+
+import pytest
+import torch
+
+from noderun.build import make_setup
+from noderun.compose import Composer
+from noderun.dynamics import DYNAMICS
+from noderun.jobs import make_job
+from noderun.regularizers import REGULARIZERS
+from noderun.shipped import config_folder
+from noderun.training.isolation import isolated
+from noderun.training.loop import train_step
+
+CPU = torch.device("cpu")
+MODELS = ["hamiltonian", "mlp", "odenet", "plain", "resnet", "revnet", "rknet", "stem"]
+POINTS = ["spheres", "sines", "moons", "circles"]
+CHOICES = [
+    *([f"model={name}"] for name in MODELS),
+    *([f"dynamics={name}", "model.width=16"] for name in DYNAMICS if name != "mlp"),
+    *([f"regularizer={name}", "model.width=16"] for name in ["none", *REGULARIZERS]),
+    *(["experiment=anode/spheres", f"data={name}"] for name in POINTS),
+    ["model.augment=5"],
+    ["model.head=flatten"],
+    ["experiment=anode/crossing_1d"],
+    ["experiment=anode/crossing_1d", "model.augment=1"],
+]
+
+
+@pytest.mark.parametrize("words", CHOICES, ids=" ".join)
+def test_what_can_be_chosen_makes_a_step(words):
+    shown = [] if any("experiment" in word for word in words) else ["data=digits"]
+    job = make_job(Composer("train", [config_folder()]), [*shown, "data.limit=8", "data.batch_size=4", *words])
+    with isolated(CPU, 0):
+        setup = make_setup(job.settings, CPU)
+        before = [p.detach().clone() for p in setup.model.parameters()]
+        numbers = train_step(setup, next(setup.batches("train", 0, 0)), step=10)
+    assert torch.isfinite(numbers["loss/train"])
+    assert ("regularizer/train" in numbers) == (words[0].startswith("regularizer=") and words[0] != "regularizer=none")
+    assert any(not torch.equal(p, old) for p, old in zip(setup.model.parameters(), before, strict=True))
+    setup.model.eval()
+    with torch.no_grad():
+        assert "regularizer" not in setup.values(next(setup.batches("test", 0, 0)))
