@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 Result = Mapping[str, Any]  # what a result.json holds
+Cell = tuple[str, bool]  # its text, and whether it is bold
 
 # column -> (heading, format); in this order
 NUMBERS: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -54,10 +57,20 @@ MOST_IS_BEST = {"examples_per_second"}
 NEUTRAL = {"parameters", "epochs", "steps"}  # what was chosen is neither good nor bad
 
 
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation over seeds."""
+
+    mean: float
+    deviation: float
+
+
 def show(key: str, value: Any) -> str:
     """A cell: `-` where a value does not apply."""
     if value is None:
         return "-"
+    if isinstance(value, Spread):
+        return f"{show(key, value.mean)} ± {show(key, value.deviation)}"
     if key in NUMBERS:
         return NUMBERS[key][1](value)
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -81,26 +94,66 @@ def best(results: Sequence[Result], key: str) -> int | None:
     """Index of the result with the best number under ``key``; None where none or all are best."""
     if key not in NUMBERS or key in NEUTRAL:
         return None
-    numbers = {i: value for i, result in enumerate(results) if (value := result.get(key)) is not None}
+    if (
+        len({data for result in results if (data := result.get("data"))}) > 1
+    ):  # on another set of data nothing is better or worse
+        return None
+    numbers = {i: centre(value) for i, result in enumerate(results) if (value := result.get(key)) is not None}
     if len(set(numbers.values())) < 2:
         return None
     choose = max if key in MOST_IS_BEST else min
     return choose(numbers, key=numbers.__getitem__)
 
 
+def centre(value: float | Spread) -> float:
+    return value.mean if isinstance(value, Spread) else value
+
+
+def over_seeds(results: Sequence[Result], swept: Sequence[str]) -> list[Result]:
+    """Results that differ in nothing but the seed as one: numbers as their mean and spread, ``seeds`` how many."""
+    keys = [key for key in (*swept, *WORDS) if key != "seed"]
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for result in results:
+        groups.setdefault(tuple(repr(result.get(key)) for key in keys), []).append(result)
+    return [group[0] if len(group) == 1 else together(group) for group in groups.values()]
+
+
+def together(group: Sequence[Result]) -> Result:
+    merged = dict(group[0]) | {"seed": None, "seeds": len(group)}
+    for key in NUMBERS:
+        values = [result[key] for result in group if result.get(key) is not None]
+        if len(values) > 1 and len(set(values)) > 1:
+            merged[key] = Spread(statistics.fmean(values), statistics.stdev(values))
+    return merged
+
+
 def columns(results: Sequence[Result], swept: Sequence[str] = ()) -> list[str]:
-    """What a comparison shows: swept keys, words and headlines, each only where it varies."""
-    return varying(results, list(dict.fromkeys([*swept, *WORDS, *HEADLINES])))
+    """What a comparison shows: swept keys, words and headlines, each only where it varies and says something new."""
+    keys: dict[tuple[str, ...], str] = {}
+    for key in varying(results, list(dict.fromkeys([*swept, *WORDS, "seeds", *HEADLINES]))):
+        said = tuple(show(key, result.get(key)) for result in results)
+        keys.setdefault(said if key in (*swept, *WORDS) else (key,), key)
+    return list(keys.values())
 
 
 def comparison_table(results: Sequence[Result], swept: Sequence[str] = ()) -> Table:
     """One row a result, only columns that vary, the best number of each column bold."""
     keys = columns(results, swept)
-    table = Table(*map(heading, keys))
+    return filled_table([heading(key) for key in keys], comparison_cells(results, keys))
+
+
+def comparison_cells(results: Sequence[Result], keys: Sequence[str]) -> list[list[Cell]]:
+    """Cells with whether each is the best of its column."""
     winners = {key: best(results, key) for key in keys}
-    for i, result in enumerate(results):
-        cells = [show(key, result.get(key)) for key in keys]
-        table.add_row(*(f"[bold]{c}[/]" if winners[k] == i else c for k, c in zip(keys, cells, strict=True)))
+    return [[(show(key, result.get(key)), winners[key] == i) for key in keys] for i, result in enumerate(results)]
+
+
+def filled_table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
+    from rich.markup import escape
+
+    table = Table(*headings)
+    for row in rows:
+        table.add_row(*(f"[bold]{escape(text)}[/]" if bold else escape(text) for text, bold in row))
     return table
 
 
@@ -119,7 +172,7 @@ def print_run(result: Result, folder: Path) -> None:
 
 
 def print_comparison(results: Sequence[Result], folder: Path, swept: Sequence[str] = ()) -> None:
-    print_table(comparison_table(results, swept))
+    print_table(comparison_table(over_seeds(results, swept), swept))
     print(f"tensorboard --logdir {folder}")
 
 

@@ -18,20 +18,32 @@ def sweep(config: DictConfig) -> str:
 
 
 def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
-    """Writes results.csv and prints the table; a refused or failed job is a row with its reason."""
-    from noderun.report.table import print_comparison, write_csv
+    """Prints the table of what varies, after results.csv, figures and report.html were written."""
+    from noderun.report.table import print_comparison
+
+    print_comparison(write_grid(folder, jobs, swept), folder, (*swept, "reason"))
+
+
+def write_grid(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of results.csv; a refused or failed job is a row with its reason."""
+    from noderun.report.folders import read_run
+    from noderun.report.summary import report_grid
+    from noderun.report.table import write_csv
 
     rows = [row(folder, job, swept) for job in jobs]
     write_csv(rows, folder / "results.csv")
-    print_comparison(rows, folder, (*swept, "reason"))
+    begun = [folder / job.run_id for job in jobs if (folder / job.run_id / "status.json").is_file()]
+    report_grid([read_run(path) for path in begun], rows, swept, folder)
+    return rows
 
 
 def row(folder: Path, job: Job, swept: Sequence[str]) -> dict[str, Any]:
+    from noderun.report.folders import as_number
     from noderun.training.result import chosen
 
     status = runs.read_status(folder / job.run_id)
     state = {"status": "refused" if job.refusal else status.get("status", "not started")}
-    values = {key_of(word): word.partition("=")[2] for word in job.overrides if key_of(word) in swept}
+    values = {key_of(word): as_number(word.partition("=")[2]) for word in job.overrides if key_of(word) in swept}
     result = runs.read_json(folder / job.run_id / "result.json")
     reason = {"reason": job.refusal or status.get("error")}
     return {"run": job.run_id} | values | chosen(job.settings) | result | state | reason

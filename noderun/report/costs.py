@@ -1,0 +1,147 @@
+"""What a solve costs against how well it is solved and what is learned: figures across the runs of a grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noderun.report.curves import draw_nfe_panel, nfe_rows
+from noderun.report.folders import Run, labels, told_apart_by
+from noderun.report.style import COLOURS, MARKERS, figure, line_style, log_scale, outside_legend, save
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Row = Mapping[str, Any]
+ENDS = ("time/forward_ms", "solve/numerical_error", "solve/gradient_error")
+
+
+def solved(found: Sequence[Run]) -> list[dict[str, Any]]:
+    """One row for each finished run that solves an ODE; what is measured once in a run comes from its last row."""
+    rows = []
+    for label, run in zip(labels(found), found, strict=True):
+        if run.result.get("nfe_forward") is not None:
+            last = {tag: next((r[tag] for r in reversed(run.metrics) if r.get(tag) is not None), None) for tag in ENDS}
+            rows.append(run.row() | last | {"label": label})
+    return rows
+
+
+def vary(rows: Sequence[Row], *keys: str) -> bool:
+    return all(len({row[key] for row in rows if row.get(key) is not None}) > 1 for key in keys)
+
+
+def tolerance_rows(found: Sequence[Run]) -> list[dict[str, Any]]:
+    rows = solved(found)
+    if not (vary(rows, "rtol") or vary(rows, "solver.dt")):
+        return []
+    by_epoch = {row["run"]: [] for row in rows}  # type: dict[str, list[tuple[int, float]]]
+    for row in nfe_rows(found):
+        if row["run"] in by_epoch:
+            by_epoch[row["run"]].append((row["epoch"], row["nfe/forward"]))
+    return [row | {"nfe_by_epoch": " ".join(f"{e}:{n:g}" for e, n in by_epoch[row["run"]])} for row in rows]
+
+
+def draw_figure3(rows: Sequence[Row], path: Path) -> None:
+    """Chen et al. 2018, figure 3: error, time and backward NFE against forward NFE, and NFE by epoch."""
+    with figure(2, 2, width=4.6, height=3.4) as (drawn, axes):
+        (a, b), (c, d) = axes
+        scatter(a, rows, "nfe_forward", "numerical_error", "gradient")
+        scatter(b, rows, "nfe_forward", "time/forward_ms", "gradient")
+        scatter(c, rows, "nfe_forward", "nfe_backward", "gradient")
+        draw_equal(c)
+        draw_nfe_panel(d, unfolded(rows), backward=False)
+        a.set(title="a", xlabel="NFE forward", ylabel="numerical error (relative)")
+        b.set(title="b", xlabel="NFE forward", ylabel="time of a forward solve (ms a batch)")
+        c.set(title="c", xlabel="NFE forward", ylabel="NFE backward")
+        d.set(title="d", xlabel="epoch", ylabel="NFE forward")
+        log_scale(a, "y")
+        for panel in (a, c):
+            panel.legend()
+        outside_legend(d)
+        save(drawn, path, rows)
+
+
+def unfolded(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The epochs that ``tolerance_rows`` packed into one cell of the CSV."""
+    pairs = [(row, pair.split(":")) for row in rows for pair in row["nfe_by_epoch"].split()]
+    return [{"label": row["label"], "epoch": int(epoch), "nfe/forward": float(nfe)} for row, (epoch, nfe) in pairs]
+
+
+def draw_equal(axes: Axes) -> None:
+    """Where backward costs what forward does; the paper's half was a counter's error (its author in 2026)."""
+    low, high = axes.get_xlim()
+    axes.plot([low, high], [low, high], color="grey", linewidth=0.8, label="backward = forward")
+
+
+def memory_rows(found: Sequence[Run]) -> list[dict[str, Any]]:
+    rows = [row for row in solved(found) if row.get("memory_saved_mib") is not None]
+    return rows if vary(rows, "gradient") or vary(rows, "nfe_forward") else []
+
+
+def draw_memory(rows: Sequence[Row], path: Path) -> None:
+    draw_scatter(rows, path, "nfe_forward", "memory_saved_mib", "gradient", "NFE forward", "saved for backward (MiB)")
+
+
+def loss_rows(found: Sequence[Run]) -> list[dict[str, Any]]:
+    rows = [row for row in solved(found) if row.get("test_loss") is not None]
+    return rows if vary(rows, "nfe_forward", "test_loss") else []
+
+
+def draw_loss(rows: Sequence[Row], path: Path) -> None:
+    draw_scatter(rows, path, "nfe_forward", "test_loss", "label", "NFE forward", "test loss")
+
+
+def regularizer_rows(found: Sequence[Run]) -> list[dict[str, Any]]:
+    """The weight of a run whose option's default holds is not in its identity, but in its words if it was swept."""
+    if "regularizer.weight" not in told_apart_by(found):
+        return []
+    return [row for row in solved(found) if row.get("regularizer.weight") is not None]
+
+
+def draw_regularizer(rows: Sequence[Row], path: Path) -> None:
+    by = "regularizer" if any(row.get("regularizer") for row in rows) else "model"
+    last = "test_error" if any(row.get("test_error") is not None for row in rows) else "test_loss"
+    with figure(1, 2, width=4.4, height=3.6) as (drawn, axes):
+        for panel, key, name in zip(axes[0], ("nfe_forward", last), ("NFE forward", None), strict=True):
+            scatter(panel, rows, "regularizer.weight", key, by)
+            name = name or ("test error (%)" if last == "test_error" else "test loss")
+            panel.set(xlabel="weight of the regularizer", ylabel=name)
+            panel.set_xscale("symlog", linthresh=smallest(rows))
+            panel.legend()
+        save(drawn, path, rows)
+
+
+def smallest(rows: Sequence[Row]) -> float:
+    """Where the axis turns linear, so that a weight of 0 has its place."""
+    return min((float(r["regularizer.weight"]) for r in rows if r["regularizer.weight"] > 0), default=1.0)
+
+
+def draw_scatter(rows: Sequence[Row], path: Path, x: str, y: str, by: str, x_name: str, y_name: str) -> None:
+    with figure(height=3.6) as (drawn, axes):
+        scatter(axes[0, 0], rows, x, y, by)
+        axes[0, 0].set(xlabel=x_name, ylabel=y_name)
+        outside_legend(axes[0, 0])
+        save(drawn, path, rows)
+
+
+def scatter(axes: Axes, rows: Sequence[Row], x: str, y: str, by: str) -> None:
+    """One mark a run; a line joins the means of runs that have the same x (seeds)."""
+    scale = 100 if y.endswith("_error") and y.startswith("test") else 1
+    for i, name in enumerate(dict.fromkeys(row.get(by) for row in rows)):
+        own = [row for row in rows if row.get(by) == name and finite(row.get(x)) and finite(row.get(y))]
+        if not own:
+            continue
+        points = sorted((row[x], scale * row[y]) for row in own)
+        label = "backprop" if by == "gradient" and name is None else str(name)
+        axes.plot(*zip(*points, strict=True), linestyle="", marker=MARKERS[i % 8], color=COLOURS[i % 7], label=label)
+        places = sorted({a for a, _ in points})
+        means = [sum(b for a, b in points if a == p) / sum(a == p for a, _ in points) for p in places]
+        axes.plot(places, means, **(line_style(i) | {"marker": ""}))
+    if not axes.lines:
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="grey")
+
+
+def finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,0 +1,131 @@
+"""Run folders, read back: one run, or the runs of a sweep or comparison."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from noderun import runs
+from noderun.record.metrics import read_metrics
+from noderun.words import SettingError
+
+Read = TypeVar("Read")
+STATES = ("running", "done", "failed", "interrupted")
+UNTOLD = runs.OUTSIDE_DIGEST - {"tolerance"}  # words that do not tell one run from another
+
+
+@dataclass(frozen=True)
+class Run:
+    """``words`` are the overrides of its command line; ``result`` is empty until the run is done."""
+
+    folder: Path
+    status: str
+    error: str | None
+    identity: Mapping[str, Any]
+    result: Mapping[str, Any]
+    words: Mapping[str, Any]
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        path = self.folder / "metrics.jsonl"
+        return checked(path, lambda file: list(read_metrics(file)))
+
+    @property
+    def data(self) -> str | None:
+        """The set with its limits: numbers of runs on different data are not comparable."""
+        return self.identity.get("data.name")
+
+    def row(self) -> dict[str, Any]:
+        """One line of results.csv: its words, its choices and what it found."""
+        names = {key.removesuffix(".name"): v for key, v in self.identity.items() if key.endswith(".name")}
+        said = {key: value for key, value in self.words.items() if key not in UNTOLD and key not in names}
+        kept = {key: value for key, value in self.identity.items() if not key.endswith(".name")}
+        state = {"status": self.status, "reason": self.error}
+        return {"run": self.folder.name} | said | names | kept | dict(self.result) | state
+
+
+def read_run(folder: Path) -> Run:
+    """SettingError where there is no run, or one that is damaged or was written by another version."""
+    if not folder.is_dir():
+        raise SettingError(f"no folder {folder.absolute()}")
+    if not (folder / "status.json").is_file():
+        raise SettingError(f"{folder.absolute()} holds no run: it has no status.json")
+    status = checked(folder / "status.json", runs.read_json)
+    if status.get("status") not in STATES or not isinstance(status.get("identity"), dict):
+        raise SettingError(f"{folder / 'status.json'} is no status of this version{written_by(folder)}")
+    result = checked(folder / "result.json", runs.read_json)
+    if status["status"] == "done" and result.get("status") != "done":
+        raise SettingError(f"{folder.absolute()} is incomplete: it is done, but its result.json is missing or partial")
+    words = checked(folder / ".hydra" / "overrides.yaml", read_words)
+    return Run(folder, status["status"], status.get("error"), status["identity"], result, words)
+
+
+def runs_of(folder: Path) -> list[Run]:
+    """The one run of a folder, or those of a sweep or comparison in it."""
+    if (folder / "status.json").exists() or not folder.is_dir():
+        return [read_run(folder)]
+    inner = sorted(path.parent for path in folder.glob("*/status.json"))
+    if not inner:
+        raise SettingError(f"{folder.absolute()} holds no run: neither it nor a folder in it has a status.json")
+    return [read_run(path) for path in inner]
+
+
+def checked(path: Path, read: Callable[[Path], Read]) -> Read:
+    """SettingError where a file is there and cannot be read."""
+    import yaml
+
+    try:
+        return read(path)
+    except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SettingError(f"{path.absolute()} is damaged{written_by(path.parent)}: {reason}") from None
+
+
+def read_words(path: Path) -> dict[str, Any]:
+    """Hydra's overrides.yaml as key -> value; numbers as numbers."""
+    import yaml
+
+    lines = yaml.safe_load(path.read_text()) if path.is_file() else []
+    pairs = [str(line).lstrip("+~").partition("=") for line in lines or []]
+    return {key: as_number(value) for key, _, value in pairs}
+
+
+def as_number(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def written_by(folder: Path) -> str:
+    """The end of a sentence: which version wrote a folder, as far as that can be told."""
+    try:
+        version = runs.read_json(folder / "environment.json")["versions"]["noderun"]
+    except (KeyError, TypeError, ValueError):
+        return ""
+    return f" (noderun {version} wrote it)"
+
+
+def told_apart_by(found: Sequence[Run]) -> list[str]:
+    """The words of command lines in which runs differ."""
+    keys = dict.fromkeys(key for run in found for key in run.words if key not in UNTOLD)
+    return [key for key in keys if len({repr(run.words.get(key)) for run in found}) > 1]
+
+
+def labels(found: Sequence[Run]) -> list[str]:
+    """What a legend calls each run: the words in which it differs, its seed apart."""
+    rows = [run.row() for run in found]
+    keys = [key for key in told_apart_by(found) if key != "seed"]
+    if not keys:
+        return [str(row.get("model", run.folder.name)) for row, run in zip(rows, found, strict=True)]
+    return [", ".join(word(key, row[key]) for key in keys if row.get(key) is not None) for row in rows]
+
+
+def word(key: str, value: Any) -> str:
+    return value if isinstance(value, str) else f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"

@@ -1,0 +1,107 @@
+"""report.html of a run, or of the runs of a grid: its tables and its figures."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from noderun import runs
+from noderun.report.claims import PAPERS, chen_table
+from noderun.report.figures import FIGURES, draw_figures
+from noderun.report.folders import Run, as_number, checked
+from noderun.report.page import Page
+from noderun.report.table import columns, comparison_cells, heading, over_seeds, run_rows, varying
+
+Row = dict[str, Any]
+
+
+def report_run(run: Run, names: Sequence[str] = ()) -> Page:
+    """Draws the run's figures beside it and returns its page, written."""
+    drawn = draw_figures([run], run.folder / "figures", names)
+    page = Page(run.folder.name, f"{run.status}{f': {run.error}' if run.error else ''}")
+    page.add_table(("", ""), [[(name, False), (value, False)] for name, value in run_rows(run.result)])
+    add_figures(page, [*drawn, *evaluated(run.folder)])
+    page.add_heading("What it is")
+    page.add_table(("setting", "value"), [[(key, False), (str(v), False)] for key, v in run.identity.items()])
+    add_environment(page, run.folder)
+    page.write(run.folder / "report.html")
+    return page
+
+
+def report_grid(
+    found: Sequence[Run], rows: Sequence[Row], swept: Sequence[str], folder: Path, names: Sequence[str] = ()
+) -> Page:
+    """``rows`` are those of results.csv, refused jobs too; figures and page lie in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = draw_figures(found, folder / "figures", names)
+    page = Page(
+        folder.name, f"{len(found)} runs; of every column the best is bold; mean ± standard deviation over seeds"
+    )
+    merged = over_seeds(rows, swept)
+    keys = columns(merged, (*swept, "reason"))
+    page.add_table([heading(key) for key in keys], comparison_cells(merged, keys))
+    experiment = experiment_of(found)
+    if experiment in PAPERS or varying(rows, ("model", "gradient")):
+        page.add_heading("Costs beside what is claimed of them")
+        if experiment in PAPERS:
+            page.add_note(paper_note(experiment, rows))
+        page.add_table(*chen_table(rows, swept, experiment))
+    add_figures(page, [*drawn, *evaluated(folder)])
+    if found:
+        add_environment(page, found[0].folder)
+    page.write(folder / "report.html")
+    return page
+
+
+def paper_note(experiment: str, rows: Sequence[Row]) -> str:
+    paper = PAPERS[experiment]
+    most = max((row.get("epochs") or 0 for row in rows), default=0)
+    data = ", ".join(sorted({str(row["data"]) for row in rows if row.get("data")}))
+    theirs = f"Columns named paper: {paper.source} ({paper.conditions})"
+    return f"{theirs}. Ours: {data or 'no data'}, {most} epochs; a model that was not run has no number of ours."
+
+
+def experiment_of(found: Sequence[Run]) -> str:
+    """The experiment that all of them were told to be; empty where there is none."""
+    said = {str(run.words.get("experiment", "")) for run in found}
+    return said.pop() if len(said) == 1 else ""
+
+
+def rows_of(folder: Path, found: Sequence[Run]) -> list[Row]:
+    """A row a run, in the order of results.csv, whose refused jobs have no folder and stay rows."""
+    written = checked(folder / "results.csv", read_csv)
+    rows = {run.folder.name: run.row() for run in found}
+    before = {row["run"]: row for row in written if row.get("status") == "refused" or row.get("run") in rows}
+    return [rows.get(name, row) for name, row in before.items()] + [r for name, r in rows.items() if name not in before]
+
+
+def read_csv(path: Path) -> list[Row]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [
+            {key: as_number(value) if value else None for key, value in row.items()} for row in csv.DictReader(file)
+        ]
+
+
+def evaluated(folder: Path) -> list[Path]:
+    """Figures that evaluations of a run or a grid have left."""
+    return [*sorted((folder / "evaluate" / "figures").glob("*.png")), *sorted(folder.glob("evaluate/*/figures/*.png"))]
+
+
+def add_figures(page: Page, paths: Sequence[Path]) -> None:
+    if paths:
+        page.add_heading("Figures")
+    for path in paths:
+        page.add_figure(path, FIGURES[path.stem].title if path.stem in FIGURES else path.stem.replace("_", " "))
+
+
+def add_environment(page: Page, folder: Path) -> None:
+    facts = checked(folder / "environment.json", runs.read_json)
+    versions = ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items())
+    device = facts.get("gpu") or "no GPU"
+    page.add_note(
+        f"{versions}; {facts.get('platform')}, {device}, {facts.get('threads')} threads; commit {facts.get('commit')}"
+    )
