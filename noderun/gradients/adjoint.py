@@ -128,8 +128,8 @@ class FullSweep(Sweep):
                 return tolerance
             return torch.cat([tolerance, tolerance, tolerance.min().expand(sum(self.sizes))])
 
-        control = replace(control, rtol=filled(control.rtol), atol=filled(control.atol), norm=norm)
-        super().__init__(gradient, problem, control, times, ys)
+        whole = replace(control, rtol=filled(control.rtol), atol=filled(control.atol), norm=norm)
+        super().__init__(gradient, problem, whole, times, ys)
         self.rest = ys.new_zeros(sum(self.sizes))
 
     def field(self, field: VectorField) -> AdjointField:

@@ -38,11 +38,12 @@ class AsThen(nn.Module):
 
     def __init__(self, f: Callable[..., Any], then: dict[str, Tensor]) -> None:
         super().__init__()
-        self.f, self.module = f, owner(f)
+        self.module = owner(f)
+        self.unregistered = (f,)  # f may be the module: under a second name functional_call would not put all back
         self.then = {f"module.{name}": tensor for name, tensor in then.items()}
 
     def forward(self, *args: Any) -> Any:
-        return self.f(*args)
+        return self.unregistered[0](*args)
 
     def call(self, *args: Any) -> Any:
         return functional_call(self, self.then, args)

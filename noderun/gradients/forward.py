@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 from noderun.gradients.dependence import refuse_noise, refuse_second
 from noderun.gradients.info import Backward, GradientInfo
@@ -42,7 +43,7 @@ class Tangents:
         y0, self.sizes = problem.y0, [p.numel() for p in problem.params]
         self.first = y0.numel() if of_y0 else 0  # rows before those of the parameters
         self.y = y0.new_zeros(self.first + sum(self.sizes), y0.numel())
-        self.y[: self.first] = torch.eye(self.first, dtype=y0.dtype, device=y0.device)
+        self.y.fill_diagonal_(1 if of_y0 else 0)
         self.past: list[Tensor] = []
         self.outputs: dict[int, Tensor] = {0: self.y}  # row of ys -> [D, N]
         self.started = False
@@ -53,7 +54,8 @@ class Tangents:
         inside = [(row, theta) for row, theta in taken.outputs if theta < 1]
         y = step.y.detach().clone().requires_grad_()
         leaves = [] if past is None else [x.detach().clone().requires_grad_() for x in past[0]]
-        with torch.enable_grad():
+        # Hooks around the whole solve (torch.utils.checkpoint) are not for the graphs that live for one step.
+        with torch.enable_grad(), saved_tensors_hooks(lambda x: x, lambda x: x):
             ends = self.ends(taken, y, None if past is None else (leaves, past[1]), [theta for _, theta in inside])
             moved = self.product(ends, [y, *leaves])
         self.started = True
