@@ -86,6 +86,8 @@ def _none(shape: tuple[int, ...], width: int) -> nn.Module:
 
 
 def _first(shape: tuple[int, ...], width: int) -> nn.Conv2d:
+    if len(shape) == 1:
+        raise ValueError(f"a convolutional stem needs images, got points of {shape[0]}; try stem=none dynamics=mlp")
     if len(shape) != 3 or min(shape[1:]) < SMALLEST + 2:
         raise ValueError(f"a convolutional stem needs images [C, H, W] from 5x5, got {list(shape)}; try stem=linear")
     return nn.Conv2d(shape[0], width, 3)
