@@ -36,6 +36,7 @@ ADAPTIVE_OPTIONS = CONTROL_OPTIONS | {"max_num_steps", "dtype", "eps"}
 FIXED_OPTIONS = {"norm", "step_size", "grid_constructor", "interp", "perturb", "max_order", "max_iters", "eps"}
 SCIPY_OPTIONS = {"norm", "min_step", "max_step", "solver", "grid_points", "eps"}
 CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
+HIGHEST_ORDER = 5  # of Adams methods; theirs go on to 12 as the history grows
 EVENT_STEPS = 20_000  # of a fixed size that look for an event
 
 Options = dict[str, Any] | None
@@ -187,8 +188,8 @@ class Call:
         chosen = {}
         if self.method == "scipy_solver":
             chosen = {"method": self.options.get("solver", "LSODA")}
-        elif "max_order" in self.options:
-            chosen = {"order": min(5, int(self.options["max_order"]))}
+        elif "adams" in self.method:
+            chosen = {"order": min(HIGHEST_ORDER, int(self.options.get("max_order", HIGHEST_ORDER)))}
         return METHODS[NAMES[self.method]].configured(**chosen)
 
     def control(self, func: Any, params: tuple[Tensor, ...]) -> Control:

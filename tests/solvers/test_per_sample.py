@@ -9,7 +9,7 @@ from torch.autograd import gradcheck
 import noderun
 from noderun import Event, NonFiniteDynamics, StepLimit, StepUnderflow, solve
 
-ADAPTIVE = ("dopri5", "tsit5", "bosh3", "dopri8", "fehlberg45")
+ADAPTIVE = ("dopri5", "tsit5", "bosh3", "dopri8", "fehlberg45", "dop853")
 GRADIENTS = ("backprop", "checkpointed")
 
 
