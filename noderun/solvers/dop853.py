@@ -10,7 +10,7 @@ from noderun.solvers.control import Control
 from noderun.solvers.method import Step
 from noderun.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.solvers.stages import Stages
-from noderun.solvers.tableau import ButcherTableau, Row
+from noderun.solvers.tableau import ButcherTableau, Row, combined
 
 # fmt: off
 C = (0.0, 0.05260015195876773, 0.0789002279381516, 0.1183503419072274, 0.2816496580927726, 0.3333333333333333,
@@ -91,18 +91,17 @@ def nested(b: Sequence[float], d: Sequence[Sequence[float]]) -> tuple[Row, ...]:
 
 
 class DormandPrince853(ExplicitRungeKutta):
-    """The estimates of orders 5 and 3 together behave as one of order 7: |e5|^2 / sqrt(|e5|^2 + 0.01 |e3|^2)."""
+    """The estimates of orders 5 and 3 together behave as one of order 7."""
 
-    def __init__(self, name: str, tableau: ButcherTableau, third: Row, source: str, description: str) -> None:
+    def __init__(self, name: str, tableau: ButcherTableau, source: str, description: str) -> None:
         super().__init__(name, tableau, source, description)
-        self.third, self.error_order = third, 7
+        self.error_order = 7
 
     def ratio(self, work: Stages, control: Control, step: Step) -> float:
-        assert step.error is not None
-        weights = torch.tensor([step.h * e for e in self.third], dtype=step.y.dtype)
+        assert step.error is not None and self.tableau.low_error is not None
+        weights = torch.tensor([step.h * e for e in self.tableau.low_error], dtype=step.y.dtype)
         errors = torch.stack([step.error, work.error(weights.to(step.y.device, non_blocking=True))])
-        fifth, third = control.ratios(errors, step.y.detach(), step.y1.detach())
-        return fifth**2 / (fifth**2 + 0.01 * third**2) ** 0.5 if fifth else fifth
+        return combined(*control.ratios(errors, step.y.detach(), step.y1.detach()))
 
 
 METHOD = DormandPrince853(
@@ -114,11 +113,11 @@ METHOD = DormandPrince853(
         b=(*B, 0.0),
         error=E5,
         error_order=5,
+        low_error=E3,
         dense=nested(B, D),
         dense_a=DENSE_A,
         dense_c=DENSE_C,
     ),
-    third=E3,
     source="Hairer, Norsett, Wanner, Solving ODEs I, II.5 and II.6 (the code DOP853)",
     description="adaptive, order 8(5,3), twelve evaluations a step: for tight tolerances",
 )

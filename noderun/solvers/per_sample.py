@@ -22,6 +22,7 @@ from noderun.solvers.roots import roots
 from noderun.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.solvers.sample_field import SampleField
 from noderun.solvers.sample_step import Formula, SampleStep
+from noderun.solvers.tableau import combined
 
 RUNNING, DONE, EVENT, NONFINITE, UNDERFLOW, LIMIT = range(6)
 STATUS = ("running", "done", "event", "nonfinite", "underflow", "step_limit")
@@ -150,7 +151,7 @@ class Walk:
         step = SampleStep(
             self.formula, self.evaluate, batch.t, batch.y, h, batch.slope if self.known else None, self.estimate
         )
-        ratio = ratios(control, step.error(), batch.y, step.y1) if self.estimate else torch.zeros_like(h)
+        ratio = self.ratio(step) if self.estimate else torch.zeros_like(h)
         small = (ratio <= 1) | ((h.abs() <= control.min_step) & torch.isfinite(ratio))
         accepted = going & small & (torch.isfinite(step.y1).all(1) if not self.estimate else True)
         lost = going & ~accepted & ~torch.isfinite(step.slopes[0] if self.estimate else step.y1).all(1)
@@ -163,6 +164,12 @@ class Walk:
         self.advance(step, going, accepted, tried, ratio, t1)
         self.problem.stats.nfe_forward.index_add_(0, batch.sample, step.calls * going)
         self.settle(torch.where(stop <= 1, EVENT, code), torch.where(stop <= 1, step.t + stop * h, batch.t), finished)
+
+    def ratio(self, step: SampleStep) -> Tensor:
+        """The error of every sample in units of the tolerance [b]."""
+        parts = [step.error(weights) for weights in (self.formula.error, self.formula.low_error) if len(weights)]
+        found = [ratios(self.control, part, step.y, step.y1) for part in parts]
+        return combined(*found) if len(found) == 2 else found[0]
 
     def refused(self, tried: Tensor) -> Tensor:
         """Why another attempt makes no sense [b], RUNNING where it does."""

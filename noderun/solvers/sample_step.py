@@ -18,7 +18,7 @@ class Formula:
 
         self.tableau = tableau
         self.a, self.dense_a = [row(r) for r in tableau.a], [row(r) for r in tableau.dense_a]
-        self.b, self.error = row(tableau.b), row(tableau.error or ())
+        self.b, self.error, self.low_error = row(tableau.b), row(tableau.error or ()), row(tableau.low_error or ())
         self.dense = torch.tensor(tableau.dense, dtype=torch.float64, device=like.device)  # [stages, powers of theta]
 
 
@@ -62,12 +62,14 @@ class SampleStep:
     def weighted(self, weights: Tensor) -> Tensor:
         return torch.tensordot(weights[: len(self.slopes)], torch.stack(self.slopes[: len(weights)]), 1)
 
-    def error(self) -> Tensor:
-        return self.weighted(self.formula.error).mul_(self.scale)
+    def error(self, weights: Tensor) -> Tensor:
+        return self.weighted(weights).mul_(self.scale)
 
     def last_slope(self) -> Tensor | None:
         """f at the end, where a stage is that."""
-        return self.slopes[-1] if self.formula.tableau.fsal and self.calls else None
+        tableau = self.formula.tableau
+        there = tableau.fsal and self.calls and len(self.slopes) >= tableau.stages
+        return self.slopes[tableau.stages - 1] if there else None
 
     def between(self, place: Tensor, theta: Tensor) -> Tensor:
         """y(t + theta h) [n, N] of the samples at ``place`` [n], y1 itself at theta = 1."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 Row = tuple[float, ...]
 
@@ -28,6 +29,7 @@ class ButcherTableau:
     dense_c: Row = ()
     error: Row | None = None
     error_order: int = 0
+    low_error: Row | None = None  # a second estimate, which ``combined`` joins with the first
 
     @property
     def stages(self) -> int:
@@ -47,6 +49,11 @@ class ButcherTableau:
                 value = (value + coefficient) * theta
             weights.append(value)
         return weights
+
+
+def combined(error: Any, low: Any) -> Any:
+    """One error ratio [...] from those of two estimates of orders 5 and 3, as if it were of order 7; HNW I, II.5."""
+    return error * (error / (error * error + 0.01 * low * low + 1e-30) ** 0.5)
 
 
 def hermite(b: Sequence[float]) -> tuple[Row, ...]:

@@ -44,10 +44,10 @@ def test_tableau_has_the_order_it_states_and_no_more(name):
         assert order_of(a, padded(a, np.subtract(tableau.b, tableau.error))) == tableau.error_order
 
 
-def test_third_error_estimate_of_dop853_has_order_3():
+def test_second_error_estimate_of_dop853_has_order_3():
     method = METHODS["dop853"]
     a = matrix(method.tableau)
-    assert order_of(a, padded(a, method.tableau.b[:12] - np.array(method.third))) == 3
+    assert order_of(a, padded(a, method.tableau.b[:12] - np.array(method.tableau.low_error))) == 3
 
 
 @pytest.mark.parametrize("name", EXPLICIT)
