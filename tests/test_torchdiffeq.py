@@ -10,7 +10,7 @@ import torchdiffeq as theirs
 from torch.autograd import gradcheck
 
 import noderun as ours
-from noderun.torchdiffeq import ADAPTIVE, FIXED, NAMES
+from noderun.translation import ADAPTIVE, FIXED, NAMES
 
 SHARED = sorted(set(importlib.import_module("torchdiffeq._impl.odeint").SOLVERS) & {*ADAPTIVE, *FIXED})
 # (arguments, how near): what both step alike agrees to round-off. Adaptive steps are chosen but not read off alike
