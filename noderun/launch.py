@@ -30,13 +30,18 @@ def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, use
     if flags:
         show(composer, words, flags, folders)
         return OK
-    planned = plan(composer, words, multirun)
+    planned = own_or("plan", task, plan)(composer, words, multirun)
     for reason in dict.fromkeys(job.refusal for job in planned.jobs if job.refusal):
         tell(reason)
     if all(job.refusal for job in planned.jobs):
         return WRONG
     folder = folder_of(composer, planned, multirun)
     return carry_out(composer, planned, folder, folders, multirun)
+
+
+def own_or(name: str, task: str, usual: Any) -> Any:
+    """A task's own way to plan, where its settings are not those of training."""
+    return getattr(importlib.import_module(f"noderun.tasks.{task}"), name, usual)
 
 
 def carry_out(composer: Composer, planned: Plan, folder: Path, folders: Sequence[str], multirun: bool) -> int:
@@ -57,7 +62,7 @@ def carry_out(composer: Composer, planned: Plan, folder: Path, folders: Sequence
 def folder_of(composer: Composer, planned: Plan, multirun: bool) -> Path:
     """Where it will lie; SettingError where that is no place for it."""
     key, default = ("sweep", planned.name) if multirun else ("run", planned.jobs[0].run_id)
-    folder = Path("outputs", composer.task, default)
+    folder = getattr(planned, "folder", Path("outputs", composer.task, default))
     if any(override.startswith(f"hydra.{key}.dir=") for override in planned.hydra_overrides):
         folder = Path(composer.compose(planned.hydra_overrides).hydra[key].dir)
     folder = folder.absolute()
@@ -103,7 +108,9 @@ def show(composer: Composer, words: Sequence[str], flags: Sequence[str], folders
     swept = swept_keys(parsed)
     if swept:
         raise SettingError(f"{flags[0]} shows one configuration: give {swept[0]} one value")
-    make_job(composer, [str(o.input_line) for o in parsed if not o.is_hydra_override()])
+    own_or("make_job", composer.task, make_job)(
+        composer, [str(o.input_line) for o in parsed if not o.is_hydra_override()]
+    )
     try:
         call_hydra(composer.task, [*words, *flags], folders)
     except SystemExit as end:

@@ -1,0 +1,1 @@
+"""The lab: classical problems, and what can be measured of a solver on them."""

@@ -1,0 +1,56 @@
+"""What a lab works with, and what it hands back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from noderun.lab.measure import family, unsuitable
+from noderun.lab.problems import PROBLEMS, Problem
+from noderun.lab.settings import Settings
+from noderun.solvers import SOLVERS, Info
+
+log = logging.getLogger(__name__)
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """``figures`` is where a lab's figures go."""
+
+    settings: Settings
+    figures: Path
+
+    @cached_property
+    def problem(self) -> Problem:
+        return make_problem(self.settings)
+
+    def solvers(self, names: Sequence[str] | None, suits: Callable[[Info], bool], why: str) -> list[str]:
+        """The named solvers, or all that suit; the others are left out, which the log says of named ones."""
+        chosen = []
+        for name in names or sorted(SOLVERS, key=lambda name: (family(name), SOLVERS[name].order or 99, name)):
+            reason = unsuitable(self.problem, SOLVERS[name]) or (None if suits(SOLVERS[name]) else why)
+            if reason is None:
+                chosen.append(name)
+            elif names:
+                log.warning("%s is left out: it %s", name, reason)
+        return chosen
+
+
+@dataclass(frozen=True)
+class Findings:
+    """``rows`` become the table and results.csv; ``values`` go to result.json."""
+
+    rows: Rows
+    values: dict[str, Any]
+
+
+def make_problem(settings: Settings) -> Problem:
+    """The chosen problem; ValueError where an option is not the problem's."""
+    choice = settings.problem
+    problem = PROBLEMS[choice.name](**choice.options)
+    return problem if choice.t1 is None else replace(problem, span=(problem.span[0], choice.t1))

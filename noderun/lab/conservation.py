@@ -1,0 +1,85 @@
+"""lab=conservation: how a conserved quantity drifts over many periods, at equal cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from noderun.lab.bench import Bench, Findings, Rows
+from noderun.lab.measure import run_solver
+from noderun.report import style
+from noderun.solvers import SOLVERS
+
+PERIOD = 2 * math.pi  # of Kepler's problem, and of a harmonic oscillator of frequency 1
+SAMPLES = 5  # a period, off its symmetric points
+
+
+def run(bench: Bench) -> Findings:
+    problem, options = bench.problem, bench.settings.lab
+    if not problem.invariants:
+        raise ValueError(f"lab=conservation needs a conserved quantity; {problem.name} has none (try problem=kepler)")
+    quantity, invariant = next(iter(problem.invariants.items()))
+    beside = set(options.beside) & set(SOLVERS) | {bench.settings.solver.name}
+    names = bench.solvers(
+        options.solvers,
+        lambda info: info.fixed_step and (bool(options.solvers) or info.symplectic or info.reversible),
+        "takes no fixed steps",
+    )
+    fixed = {name for name in beside if SOLVERS[name].fixed_step}
+    names += [] if options.solvers else sorted(fixed - set(names))
+    points: Rows = []
+    rows: Rows = []
+    for name in names:
+        drift, summary = follow(bench, name, invariant)
+        points += drift
+        rows.append({"solver": name, "symplectic": SOLVERS[name].symplectic} | summary)
+    draw(bench, quantity, points)
+    return Findings(rows, {"nfe_forward": sum(row["NFE"] for row in rows)})
+
+
+def follow(bench: Bench, solver: str, invariant: Callable[[Tensor], Tensor]) -> tuple[Rows, dict[str, float | int]]:
+    """The relative error of the invariant along the way, and its growth from the first to the last tenth."""
+    options = bench.settings.lab
+    dt = step_size(bench, solver)
+    end = options.periods * PERIOD
+    ts = torch.linspace(0, end, options.periods * SAMPLES + 1, dtype=torch.float64).tolist()
+    solution, seconds = run_solver(bench.problem, solver, dt=dt, ts=ts, max_steps=10 * math.ceil(end / dt))
+    values = invariant(solution.ys)
+    errors = ((values - values[0]) / values[0]).abs().tolist()
+    tenth = max(1, len(errors) // 10)
+    first, last = max(errors[1 : tenth + 1]), max(errors[-tenth:])
+    summary = {
+        "h": dt,
+        "NFE": solution.stats.nfe_forward,
+        "largest error": max(errors),
+        "last tenth / first tenth": last / first if first else 1.0,
+        "seconds": seconds,
+    }
+    rows = [{"solver": solver, "period": t / PERIOD, "error": e} for t, e in zip(ts[1:], errors[1:], strict=True)]
+    return rows, summary
+
+
+def step_size(bench: Bench, solver: str) -> float:
+    """The step at which a period costs the same for every solver: NFE a step from two trial runs."""
+    short, long = (
+        run_solver(bench.problem, solver, dt=0.01, ts=(0.0, 0.01 * n))[0].stats.nfe_forward for n in (10, 20)
+    )
+    return PERIOD * (long - short) / 10 / bench.settings.lab.nfe_per_period
+
+
+def draw(bench: Bench, quantity: str, points: Rows) -> None:
+    with style.figure(width=8.0, height=4.6) as (drawn, axes):
+        panel = axes[0, 0]
+        for i, name in enumerate(dict.fromkeys(row["solver"] for row in points)):
+            ours = [row for row in points if row["solver"] == name and math.isfinite(row["error"])]
+            look = style.line_style(i) | {"marker": "none", "linewidth": "1"}
+            panel.plot([row["period"] for row in ours], [max(row["error"], 1e-17) for row in ours], label=name, **look)
+        style.log_scale(panel, "y")
+        nfe = bench.settings.lab.nfe_per_period
+        panel.set(title=f"{bench.problem.name}: {quantity}, {nfe} evaluations of f a period", xlabel="periods")
+        panel.set_ylabel(f"relative error of the {quantity}")
+        style.outside_legend(panel)
+        style.save(drawn, bench.figures / "conservation.png", points)

@@ -1,0 +1,104 @@
+"""lab=gradient: what each way through a solve costs, and how far its gradient is from the true one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from noderun.gradients import GRADIENTS, refusal
+from noderun.lab.bench import Bench, Findings, Rows
+from noderun.lab.gradient_cases import CASES, Case
+from noderun.lab.measure import relative_distance
+from noderun.report import style
+from noderun.solvers import SOLVERS, SolveError
+from noderun.training.isolation import isolated
+from noderun.training.memory import MIB, StorageLedger
+
+log = logging.getLogger(__name__)
+MOST_TANGENTS = 4_000  # parameters for which forward mode is still worth its wait
+
+
+def run(bench: Bench) -> Findings:
+    options = bench.settings.lab
+    rows: Rows = []
+    for name in options.cases:
+        with isolated(torch.device("cpu"), bench.settings.seed):
+            case = CASES[name]()
+        truth = case.truth()
+        for gradient, solver in pairs(bench, case):
+            for tolerance in sorted(options.tolerances, reverse=True):
+                label = gradient if solver == bench.settings.solver.name else f"{gradient} ({solver})"
+                row = {"case": case.title, "gradient": label, "solver": solver, "tolerance": tolerance}
+                rows.append(row | measured(bench, case, truth, gradient, solver, tolerance))
+    for name, x, y, words in FIGURES:
+        draw(bench, rows, name, x, y, words)
+    return Findings(rows, {"nfe_forward": sum(row["NFE forward"] or 0 for row in rows)})
+
+
+def pairs(bench: Bench, case: Case) -> Iterator[tuple[str, str]]:
+    """Each gradient with the chosen solver, or with the first adaptive one that can take it."""
+    chosen = bench.settings.solver.name
+    for gradient in bench.settings.lab.gradients or GRADIENTS:
+        if gradient == "forward" and sum(p.numel() for p in case.parameters) > MOST_TANGENTS:
+            log.warning("%s: forward is left out, which carries a tangent for each parameter", case.title)
+            continue
+        able = [name for name in SOLVERS if SOLVERS[name].adaptive and refusal(name, SOLVERS[name], gradient) is None]
+        if chosen in able:
+            yield gradient, chosen
+        elif able:
+            yield gradient, able[0]
+
+
+def measured(
+    bench: Bench, case: Case, truth: torch.Tensor, gradient: str, solver: str, tolerance: float
+) -> dict[str, Any]:
+    """One gradient, its error and costs; what a failed solve does not have is None."""
+    limit = bench.settings.lab.max_steps
+    settings = {"solver": solver, "gradient": gradient, "rtol": tolerance, "atol": tolerance, "max_steps": limit}
+    row: dict[str, Any] = dict.fromkeys(("gradient error", "NFE forward", "NFE backward", "held (MiB)", "milliseconds"))
+    try:
+        with StorageLedger() as ledger:
+            loss, stats = case.forward(**settings)
+        held = ledger.held_bytes(case.y0, loss, *case.parameters)
+        start = time.perf_counter()
+        loss, stats = case.forward(**settings)
+        found = case.gradient(loss)
+        seconds = time.perf_counter() - start
+    except SolveError as failure:
+        return row | {"status": failure.status}
+    nfe = {"NFE forward": stats.nfe_forward, "NFE backward": stats.nfe_backward}
+    costs = nfe | {"held (MiB)": held / MIB, "milliseconds": 1e3 * seconds}
+    return {"gradient error": relative_distance(found, truth)} | costs | {"status": "done"}
+
+
+FIGURES = (
+    ("gradient_error", "tolerance", "gradient error", ("tolerance (rtol = atol)", "relative error of dL/dtheta")),
+    ("memory", "NFE forward", "held (MiB)", ("NFE forward", "held for the backward pass (MiB)")),
+    ("time", "NFE forward", "milliseconds", ("NFE forward", "forward and backward (ms)")),
+    ("nfe", "NFE forward", "NFE backward", ("NFE forward", "NFE backward")),
+)
+
+
+def draw(bench: Bench, rows: Rows, name: str, x: str, y: str, words: tuple[str, str]) -> None:
+    """One panel a case; a method keeps its colour in all of them."""
+    titles = list(dict.fromkeys(row["case"] for row in rows))
+    labels = list(dict.fromkeys(row["gradient"] for row in rows))
+    # exact methods lie on one line: hollow marks that shrink show them all
+    looks: dict[str, dict[str, Any]] = {
+        label: style.line_style(i) | {"markersize": 12 - i, "fillstyle": "none"} for i, label in enumerate(labels)
+    }
+    with style.figure(1, len(titles), width=4.6, height=3.8) as (drawn, axes):
+        for panel, title in zip(axes[0], titles, strict=True):
+            for label, look in looks.items():
+                points = [(row[x], row[y]) for row in rows if row["case"] == title and row["gradient"] == label]
+                points = [(a, b) for a, b in points if a and b]
+                panel.plot(*(zip(*points, strict=True) if points else ((), ())), label=label, **look)
+            style.log_scale(panel, "xy")
+            panel.set(title=title, xlabel=words[0], ylabel=words[1])
+        style.outside_legend(axes[0, -1])
+        drawn.suptitle(f"solver {bench.settings.solver.name} where not said otherwise, float64")
+        style.save(drawn, bench.figures / f"{name}.png", rows)

@@ -1,0 +1,88 @@
+"""lab=order: the order that a solver shows, from its errors at halved steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from noderun.lab.bench import Bench, Findings, Rows
+from noderun.lab.measure import family, measure
+from noderun.lab.problems import Problem
+from noderun.report import style
+from noderun.solvers import SOLVERS
+
+SMALLEST, LARGEST = 3e-13, 0.3  # below: round-off; above: not yet asymptotic
+FITTED = 3  # of the smallest steps that are neither
+
+
+def run(bench: Bench) -> Findings:
+    options, problem = bench.settings.lab, bench.problem
+    names = bench.solvers(options.solvers, lambda info: info.fixed_step, "takes no fixed steps")
+    points: Rows = [row for name in names for row in errors(problem, name, options.steps)]
+    rows = [
+        {
+            "solver": name,
+            "order": SOLVERS[name].order,
+            "observed order": observed_order(of(points, name)),
+            "smallest error": min((row["error"] for row in of(points, name) if row["error"]), default=None),
+        }
+        for name in names
+    ]
+    draw(bench, points, rows)
+    return Findings(rows, {"nfe_forward": sum(row["NFE"] for row in points)})
+
+
+def of(points: Rows, solver: str) -> Rows:
+    return [row for row in points if row["solver"] == solver]
+
+
+def errors(problem: Problem, solver: str, steps: Sequence[int]) -> Rows:
+    """One row a number of steps."""
+    span = problem.span[1] - problem.span[0]
+    rows = []
+    for n in sorted(steps):
+        found = measure(problem, solver, dt=span / n, max_steps=2 * n)
+        row: dict[str, Any] = {"solver": solver, "family": family(solver), "h": span / n, "steps": n}
+        rows.append(row | {"error": found.error, "NFE": found.nfe, "status": found.status})
+        if found.error is not None and found.error < SMALLEST:
+            break  # smaller steps would show round-off
+    return rows
+
+
+def observed_order(rows: Rows) -> float | None:
+    """Slope of log error over log h, fitted to the smallest steps; None where too few are usable.
+
+    Errors that no longer fall with h are those of Newton's iteration and of rounding, not of the method.
+    """
+    found = sorted(((row["h"], row["error"]) for row in rows if row["error"]), reverse=True)
+    falling = [new for old, new in zip([(0.0, math.inf), *found], found, strict=False) if new[1] < old[1] / 1.5]
+    usable = [point for point in falling if SMALLEST < point[1] < LARGEST][-FITTED:]
+    if len(usable) < 2:
+        return None
+    h, error = np.log(np.array(usable)).T
+    return float(np.polyfit(h, error, 1)[0])
+
+
+def draw(bench: Bench, points: Rows, rows: Rows) -> None:
+    families = list(dict.fromkeys(row["family"] for row in points))
+    slopes = {row["solver"]: row["observed order"] for row in rows}
+    labelled = [row | {"label": label(row["solver"], slopes[row["solver"]])} for row in points]
+    columns = min(2, len(families))
+    with style.figure(math.ceil(len(families) / columns), columns, width=6.0, height=3.8) as (drawn, axes):
+        for panel in axes.flat[len(families) :]:
+            panel.axis("off")
+        for panel, kind in zip(axes.flat, families, strict=False):
+            style.draw_lines(panel, [row for row in labelled if row["family"] == kind], "h", "error", "label")
+            panel.set(title=kind, xlabel="step size h", ylabel=f"relative error at t = {bench.problem.span[1]:.4g}")
+            style.log_scale(panel, "xy")
+            panel.set_ylim(1e-15, 10)
+            style.outside_legend(panel, title="solver (slope)")
+        drawn.suptitle(f"Observed order on {bench.problem.name}")
+        style.save(drawn, bench.figures / "order.png", points)
+
+
+def label(solver: str, slope: float | None) -> str:
+    return f"{solver} ({'-' if slope is None else f'{slope:.2f}'})"

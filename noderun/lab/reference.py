@@ -1,0 +1,56 @@
+"""The truth that a solve is measured against: the exact solution, else scipy's at tolerances near round-off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.integrate import solve_ivp
+from torch import Tensor
+
+from noderun.lab.problems import Problem
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+# Radau's steps grow as tolerance^-1/4 and a tighter one than this costs minutes
+RTOL = {"DOP853": 1e-13, "Radau": 1e-10}
+ATOL = {"DOP853": 1e-15, "Radau": 1e-16}  # the second component of ROBER is below 1e-4 and falls to 1e-7
+
+_solved: dict[tuple[object, ...], Array] = {}  # scipy's, for the rest of the process
+
+
+def reference(problem: Problem, ts: Sequence[float]) -> Tensor:
+    """y at each of ``ts`` [len(ts), N] in float64."""
+    if problem.exact is not None:
+        return torch.tensor([problem.exact(t) for t in ts], dtype=torch.float64)
+    probe = problem.f(torch.tensor(problem.span[0]), problem.start() + 0.1)  # tells fields of other constants apart
+    key = (problem.name, problem.y0, problem.span, tuple(probe.tolist()), tuple(ts))
+    if key not in _solved:
+        _solved[key] = _scipy(problem, ts)
+    return torch.from_numpy(_solved[key])
+
+
+def origin(problem: Problem) -> str:
+    """Where the reference comes from, in words."""
+    method = "Radau" if problem.stiff else "DOP853"
+    return "exact solution" if problem.exact is not None else f"scipy {method}, rtol {RTOL[method]:g}"
+
+
+def _scipy(problem: Problem, ts: Sequence[float]) -> Array:
+    method = "Radau" if problem.stiff else "DOP853"
+
+    def f(t: Any, y: Tensor) -> Tensor:
+        return problem.f(torch.as_tensor(t, dtype=torch.float64), y)
+
+    jacobian = torch.func.jacrev(f, argnums=1)
+    options: dict[str, Any] = {"rtol": RTOL[method], "atol": ATOL[method]}
+    if problem.stiff:
+        options["jac"] = lambda t, y: jacobian(t, torch.from_numpy(y)).numpy()
+    found = solve_ivp(
+        lambda t, y: f(t, torch.from_numpy(y)).numpy(), problem.span, problem.y0, method, t_eval=list(ts), **options
+    )
+    if not found.success:
+        raise RuntimeError(f"scipy's {method} found no reference for {problem.name}: {found.message}")
+    return np.ascontiguousarray(found.y.T)

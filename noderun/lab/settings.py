@@ -1,0 +1,165 @@
+"""The typed settings of `noderun integrate`; one dataclass a lab, whose fields are the keys of its YAML file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal, get_type_hints
+
+from noderun.settings import Count, Device, FolderName, Fraction, Positive, Seed
+from noderun.words import SettingError, Where, as_type, nearest, show
+
+Tolerance = Annotated[float, Where(lambda x: x >= 1e-14, "a number from 1e-14 (float64, the dtype, resolves 2.2e-16)")]
+Angle = Annotated[float, Where(lambda x: 0 < x < math.pi, "a number between 0 and pi")]
+Names = tuple[str, ...] | None
+Row = tuple[float, ...]
+
+PROBLEM_KEYS: dict[str, Any] = {
+    "rate": float,
+    "frequency": Positive,
+    "angle": Angle,
+    "eccentricity": Fraction,
+    "mu": Positive,
+    "points": Count,
+}
+
+
+@dataclass(frozen=True)
+class ProblemChoice:
+    """What is integrated; ``t1`` None is the problem's own end."""
+
+    name: str
+    t1: float | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SolverChoice:
+    name: str
+    rtol: Tolerance | None = 1e-6
+    atol: Positive | None = 1e-6
+    dt: Positive | None = None
+    max_steps: Count = 10_000
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One solve."""
+
+
+@dataclass(frozen=True)
+class Order:
+    solvers: Names = None
+    steps: tuple[Count, ...] = (4, 8, 16, 32, 64, 128)
+
+
+@dataclass(frozen=True)
+class WorkPrecision:
+    solvers: Names = None
+    tolerances: tuple[Tolerance, ...] = (1e-4, 1e-6, 1e-8)
+    steps: tuple[Count, ...] = (50, 100, 200)
+    repeats: Count = 3
+    max_steps: Count = 2_000
+
+
+@dataclass(frozen=True)
+class Stability:
+    """``a``, ``b``: a Butcher tableau of the user's; ``alpha``, ``beta``: a multistep method's, highest power first."""
+
+    solvers: Names = None
+    a: tuple[Row, ...] | None = None
+    b: Row | None = None
+    alpha: Row | None = None
+    beta: Row | None = None
+
+
+@dataclass(frozen=True)
+class Steps:
+    fixed: str = "euler"
+    dt: Positive = 1.0
+
+
+@dataclass(frozen=True)
+class Conservation:
+    solvers: Names = None
+    beside: tuple[str, ...] = ("rk4", "dopri5")
+    periods: Count = 100
+    nfe_per_period: Count = 400
+
+
+@dataclass(frozen=True)
+class Gradient:
+    tolerances: tuple[Tolerance, ...] = (1e-2, 1e-4, 1e-6)
+    cases: tuple[Literal["linear", "trained", "digits"], ...] = ("linear", "trained", "digits")
+    gradients: Names = None
+    max_steps: Count = 2_000
+
+
+LABS: dict[str, type] = {
+    "trajectory": Trajectory,
+    "order": Order,
+    "work_precision": WorkPrecision,
+    "stability": Stability,
+    "steps": Steps,
+    "conservation": Conservation,
+    "gradient": Gradient,
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that `noderun integrate` was told."""
+
+    lab: Any
+    problem: ProblemChoice
+    solver: SolverChoice
+    tolerance: Tolerance = 1e-6
+    seed: Seed = 0
+    device: Device = "cpu"
+    log: Literal["live", "plain", "quiet"] = "live"
+    name: FolderName | None = None
+    fresh: bool = False
+
+    @property
+    def lab_name(self) -> str:
+        return next(name for name, cls in LABS.items() if type(self.lab) is cls)
+
+
+def typed(config: Mapping[str, Any]) -> Settings:
+    """Types a resolved configuration; raises SettingError where a value has the wrong type or range."""
+    lab = group(config, "lab")
+    name = lab.pop("name", None)
+    if name not in LABS:
+        raise SettingError(f"no lab {show(name)}{nearest(str(name), LABS)}")
+    hints = get_type_hints(Settings, include_extras=True)
+    shared = {f.name for f in fields(Settings)} - {"lab", "problem", "solver"}
+    return Settings(
+        lab=dataclass_of(LABS[name], lab, "lab"),
+        problem=dataclass_of(ProblemChoice, group(config, "problem"), "problem", PROBLEM_KEYS),
+        solver=dataclass_of(SolverChoice, group(config, "solver"), "solver", {}),
+        **{key: as_type(hints[key], config[key], key) for key in shared if key in config},
+    )
+
+
+def group(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    node = config.get(name)
+    if not isinstance(node, Mapping):
+        raise SettingError(f"{name} must be one of its options, not {show(node)}")
+    return dict(node)
+
+
+def dataclass_of(cls: Any, node: Mapping[str, Any], prefix: str, others: Mapping[str, Any] | None = None) -> Any:
+    """``cls`` from the keys of a node; keys that are no fields go to ``options`` where the group has any."""
+    hints = get_type_hints(cls, include_extras=True)
+    values, options = {}, {}
+    for key, value in node.items():
+        if key in hints and key != "options":
+            values[key] = as_type(hints[key], value, f"{prefix}.{key}")
+        elif others is None:
+            known = [f"{prefix}.{name}" for name in hints]
+            raise SettingError(f"no setting '{prefix}.{key}'{nearest(f'{prefix}.{key}', known)}")
+        else:
+            options[key] = as_type(others.get(key, type(value)), value, f"{prefix}.{key}")
+    return cls(**values, **({"options": options} if options else {}))

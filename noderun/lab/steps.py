@@ -1,0 +1,103 @@
+"""lab=steps: exact solution, fixed steps and adaptive steps on one direction field, every step marked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from noderun.lab.bench import Bench, Findings, Rows
+from noderun.lab.measure import relative_distance, run_solver
+from noderun.lab.reference import reference
+from noderun.report import style
+from noderun.solvers import Solution
+
+Line = dict[str, list[float]]  # t and y
+CURVE = 400  # points of a smooth line
+
+
+def run(bench: Bench) -> Findings:
+    problem, choice, options = bench.problem, bench.settings.solver, bench.settings.lab
+    if len(problem.y0) != 1:
+        raise ValueError(f"lab=steps draws the direction field of one equation; {problem.name} has {len(problem.y0)}")
+    grid = np.linspace(*problem.span, CURVE).tolist()
+    tolerances: dict[str, Any] = {"rtol": choice.rtol, "atol": choice.atol, "dt": choice.dt, "options": choice.options}
+    fixed, _ = run_solver(problem, options.fixed, dt=options.dt, steps=True)
+    adaptive, _ = run_solver(problem, choice.name, steps=True, **tolerances)
+    between, _ = run_solver(problem, choice.name, ts=grid, **tolerances)
+    names = (f"{options.fixed}, h = {options.dt:g}", adaptive_name(bench))
+    curves = {
+        "exact": {"t": grid, "y": reference(problem, grid)[:, 0].tolist()},
+        names[0]: points(fixed),
+        names[1]: points(between),
+    }
+    marks = {names[0]: points(fixed), names[1]: points(adaptive)}
+    truth = reference(problem, problem.span)[-1]
+    rows = [
+        {
+            "solver": name,
+            "steps": solution.stats.accepted,
+            "rejected": solution.stats.rejected,
+            "NFE": solution.stats.nfe_forward,
+            "error": relative_distance(solution.ys[-1], truth),
+        }
+        for name, solution in zip(names, (fixed, adaptive), strict=True)
+    ]
+    draw(
+        bench,
+        curves,
+        marks,
+        {name: f"{row['steps']} steps, {row['NFE']} NFE" for name, row in zip(names, rows, strict=True)},
+    )
+    values = {"nfe_forward": adaptive.stats.nfe_forward, "steps_accepted": adaptive.stats.accepted}
+    return Findings(rows, values | {"steps_rejected": adaptive.stats.rejected, "numerical_error": rows[1]["error"]})
+
+
+def adaptive_name(bench: Bench) -> str:
+    choice = bench.settings.solver
+    return f"{choice.name}, " + (f"rtol = {choice.rtol:g}" if choice.dt is None else f"h = {choice.dt:g}")
+
+
+def points(solution: Solution) -> Line:
+    return {"t": solution.ts.tolist(), "y": solution.ys[:, 0].tolist()}
+
+
+def draw(bench: Bench, curves: dict[str, Line], marks: dict[str, Line], cost: dict[str, str]) -> None:
+    """Three panels as in Duvenaud's talk: exact; with fixed steps; with adaptive steps too."""
+    values = [y for line in curves.values() for y in line["y"] if np.isfinite(y)]
+    margin = 0.1 * (max(values) - min(values))
+    box = (*bench.problem.span, min(values) - margin, max(values) + margin)
+    with style.figure(1, 3, width=4.6, height=4.0) as (drawn, axes):
+        for shown, panel in enumerate(axes[0]):
+            direction_field(bench, panel, box)
+            for i, (name, line) in enumerate(list(curves.items())[: shown + 1]):
+                look = style.line_style(i)
+                panel.plot(line["t"], line["y"], color=look["color"], label="exact" if i == 0 else None)
+                if name in marks:
+                    steps, label = marks[name], f"{name}: {cost[name]}"
+                    panel.plot(steps["t"], steps["y"], color=look["color"], marker=look["marker"], ls="", label=label)
+            panel.set(xlabel="t", ylabel="y", xlim=box[:2], ylim=box[2:])
+            panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15))
+        drawn.suptitle(f"{bench.problem.name}: a mark is a step, the line between is the solver's own")
+        style.save(drawn, bench.figures / "steps.png", rows_of(curves, "line") + rows_of(marks, "step"))
+
+
+def rows_of(lines: dict[str, Line], kind: str) -> Rows:
+    return [
+        {"solver": name, "kind": kind, "t": t, "y": y}
+        for name, line in lines.items()
+        for t, y in zip(line["t"], line["y"], strict=True)
+    ]
+
+
+def direction_field(bench: Bench, panel: Any, box: tuple[float, ...]) -> None:
+    """Short lines of slope f(t, y), all of one length on paper."""
+    ts, ys = np.meshgrid(np.linspace(box[0], box[1], 22), np.linspace(box[2], box[3], 18))
+    pairs = zip(ts.flat, ys.flat, strict=True)
+    slopes = [float(bench.problem.f(torch.tensor(t), torch.tensor([y], dtype=torch.float64))) for t, y in pairs]
+    across, up = box[1] - box[0], box[3] - box[2]
+    dy = np.array(slopes).reshape(ts.shape) * across / up
+    length = np.hypot(1.0, dy)
+    look = {"headwidth": 1, "headlength": 0, "headaxislength": 0, "pivot": "mid", "color": "#bbbbbb", "width": 0.003}
+    panel.quiver(ts, ys, 1 / length, dy / length, angles="uv", scale=30, **look)

@@ -1,0 +1,117 @@
+"""lab=trajectory: one solve, step by step, beside the reference."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from noderun.lab.bench import Bench, Findings, Rows
+from noderun.lab.measure import relative_distance, run_solver
+from noderun.lab.reference import origin, reference
+from noderun.report import style
+from noderun.solvers import SOLVERS, Solution, SolveError
+
+SHOWN = 6  # components that a panel can tell apart
+
+
+def run(bench: Bench) -> Findings:
+    settings, problem = bench.settings, bench.problem
+    choice = settings.solver
+    solution, seconds = run_solver(
+        problem,
+        choice.name,
+        rtol=choice.rtol,
+        atol=choice.atol,
+        dt=choice.dt,
+        max_steps=choice.max_steps,
+        options=choice.options,
+        device=settings.device,
+        steps=True,
+    )
+    if solution.status != "done":
+        raise failure(bench, solution)
+    ts, ys = solution.ts.tolist(), solution.ys.cpu()
+    truth = reference(problem, ts)
+    rows = step_rows(ts, ys, truth)
+    draw(bench, rows, len(problem.y0))
+    stats = solution.stats
+    error = relative_distance(ys[-1], truth[-1])
+    row = {
+        "problem": problem.name,
+        "solver": choice.name,
+        "steps": stats.accepted,
+        "rejected": stats.rejected,
+        "NFE": stats.nfe_forward,
+        "Jacobians": stats.jacobians if SOLVERS[choice.name].implicit else None,
+        "LU": stats.factorizations if SOLVERS[choice.name].implicit else None,
+        "error": error,
+        "reference": origin(problem),
+        "seconds": seconds,
+    }
+    values = {
+        "nfe_forward": stats.nfe_forward,
+        "steps_accepted": stats.accepted,
+        "steps_rejected": stats.rejected,
+        "jacobians": row["Jacobians"],
+        "factorizations": row["LU"],
+        "numerical_error": error,
+    }
+    return Findings([row], values)
+
+
+def failure(bench: Bench, solution: Solution) -> SolveError:
+    """What to tell of a solve that did not arrive."""
+    stats, problem = solution.stats, bench.problem
+    steps = stats.accepted + stats.rejected
+    reached = solution.ts[torch.isfinite(solution.ys).all(dim=1)][-1].item()
+    what = f"{bench.settings.solver.name} on {problem.name}: {solution.status} at t = {reached:g} after {steps} steps"
+    stiff = [name for name, info in SOLVERS.items() if info.implicit and info.adaptive]
+    hint = f"; the problem is stiff, try solver={stiff[-1]}" if problem.stiff and stiff else ""
+    return SolveError(what + hint, reached, steps)
+
+
+def step_rows(ts: list[float], ys: Tensor, truth: Tensor) -> Rows:
+    """One row an accepted step; its error is relative to the solution's largest norm so far."""
+    scale = truth.norm(dim=1).cummax(0).values
+    errors = ((ys - truth).norm(dim=1) / scale).tolist()
+    sizes = [None, *(b - a for a, b in zip(ts, ts[1:], strict=False))]
+    states = ({f"y{i + 1}": value for i, value in enumerate(y)} for y in ys.tolist())
+    return [
+        {"t": t, "h": h, "error": error} | state for t, h, error, state in zip(ts, sizes, errors, states, strict=True)
+    ]
+
+
+def draw(bench: Bench, rows: Rows, n: int) -> None:
+    problem, solver = bench.problem, bench.settings.solver.name
+    ts = [row["t"] for row in rows]
+    shown = [f"y{i + 1}" for i in range(min(n, SHOWN))]
+    with style.figure(2, 2, width=5.2, height=3.4) as (drawn, axes):
+        (states, plane), (errors, sizes) = axes
+        for i, name in enumerate(shown):
+            states.plot(ts, [row[name] for row in rows], label=name, **style.line_style(i), markersize=2)
+        more = f" (the first {SHOWN} of {n} components)" if n > SHOWN else ""
+        states.set(title=f"{problem.name} by {solver}{more}", ylabel="y")
+        style.outside_legend(states)
+        if n > 1:
+            plane.plot([row["y1"] for row in rows], [row["y2"] for row in rows], marker=".", color=style.COLOURS[0])
+            plane.set(title="phase plane, a dot an accepted step", xlabel="y1", ylabel="y2")
+        else:
+            plane.axis("off")
+        errors.semilogy(ts, [row["error"] or math.nan for row in rows], color=style.COLOURS[1])
+        errors.set(
+            title=f"distance from the reference ({origin(problem)})", xlabel="t", ylabel="error / largest |y| so far"
+        )
+        sizes.semilogy(ts[1:], [row["h"] for row in rows[1:]], marker=".", color=style.COLOURS[2])
+        sizes.set(title=f"{len(rows) - 1} accepted steps", xlabel="t", ylabel="step size h")
+        if logarithmic(ts):
+            for panel in (states, errors, sizes):
+                panel.set_xscale("log")
+        style.save(drawn, bench.figures / "trajectory.png", rows)
+
+
+def logarithmic(ts: list[float]) -> bool:
+    """Whether most of what happens happens in the first hundredth of the time, as in ROBER."""
+    early = ts[0] + 0.01 * (ts[-1] - ts[0])
+    return sum(t < early for t in ts) > len(ts) / 2

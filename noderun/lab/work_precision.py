@@ -1,0 +1,70 @@
+"""lab=work_precision: what an error costs, in evaluations of f and in time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from noderun.lab.bench import Bench, Findings, Rows
+from noderun.lab.measure import Measurement, family, measure
+from noderun.report import style
+from noderun.solvers import SOLVERS
+
+SLOW = 0.2
+
+
+def run(bench: Bench) -> Findings:
+    options, stiff = bench.settings.lab, bench.problem.stiff
+    names = bench.solvers(
+        options.solvers, lambda info: not stiff or (info.implicit and info.adaptive), "cannot afford a stiff problem"
+    )
+    rows = [row for name in names for row in curve(bench, name)]
+    draw(bench, rows)
+    return Findings(rows, {"nfe_forward": sum(row["NFE"] for row in rows)})
+
+
+def curve(bench: Bench, solver: str) -> Rows:
+    """One row a tolerance; where a solver has none, one a number of fixed steps."""
+    problem, options = bench.problem, bench.settings.lab
+    span = problem.span[1] - problem.span[0]
+    if SOLVERS[solver].adaptive:
+        ways: list[dict[str, Any]] = [{"rtol": tol, "atol": tol} for tol in sorted(options.tolerances, reverse=True)]
+    else:
+        ways = [{"dt": span / n} for n in sorted(options.steps)]
+    rows = []
+    for way in ways:
+        found = fastest(bench, solver, way)
+        row = {"solver": solver, "family": family(solver), "tolerance": way.get("rtol"), "dt": way.get("dt")}
+        rows.append(row | {
+            "error": found.error,
+            "NFE": found.nfe,
+            "Jacobians": found.jacobians if SOLVERS[solver].implicit else None,
+            "steps": found.accepted,
+            "rejected": found.rejected,
+            "milliseconds": 1e3 * found.seconds,
+            "status": found.status,
+        })  # fmt: skip
+    return rows
+
+
+def fastest(bench: Bench, solver: str, way: dict[str, Any]) -> Measurement:
+    """Of repeats, as other programs only ever make a solve slower; a solve of SLOW seconds is not repeated."""
+    options = bench.settings.lab
+    found = [measure(bench.problem, solver, max_steps=options.max_steps, **way)]
+    while len(found) < options.repeats and found[0].seconds < SLOW:
+        found.append(measure(bench.problem, solver, max_steps=options.max_steps, **way))
+    return min(found, key=lambda measurement: measurement.seconds)
+
+
+def draw(bench: Bench, rows: Rows) -> None:
+    families = list(dict.fromkeys(row["family"] for row in rows))
+    with style.figure(len(families), 2, width=5.6, height=3.4) as (drawn, axes):
+        for panels, kind in zip(axes, families, strict=True):
+            ours = [row for row in rows if row["family"] == kind and row["error"]]
+            for panel, x, unit in zip(panels, ("NFE", "milliseconds"), ("", " (ms)"), strict=True):
+                style.draw_lines(panel, ours, x, "error", "solver")
+                panel.set(title=kind, xlabel=f"{'NFE' if x == 'NFE' else 'time'}{unit}")
+                style.log_scale(panel, "xy")
+            panels[0].set_ylabel(f"relative error at t = {bench.problem.span[1]:.4g}")
+            style.outside_legend(panels[1])
+        drawn.suptitle(f"Work and precision on {bench.problem.name} (float64, one solve of batch 1)")
+        style.save(drawn, bench.figures / "work_precision.png", rows)

@@ -1,0 +1,101 @@
+"""How every figure looks, and the one way to write it: a PNG beside the CSV that it was drawn from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noderun.report.table import Result, write_csv
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart by colour-blind readers (jfly.uni-koeln.de/color); yellow is lost on white
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES = ("-", "--", ":", "-.")
+WIDTH = 6.4  # inches of one panel that fills a column
+STYLE: Any = {
+    "figure.dpi": 100,
+    "savefig.dpi": 150,
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "axes.grid": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+}
+
+
+@contextmanager
+def figure(rows: int = 1, columns: int = 1, width: float = WIDTH, height: float = 4.2) -> Iterator[tuple[Figure, Any]]:
+    """A figure of rows x columns panels, each ``width`` x ``height`` inches, and its axes [rows, columns].
+
+    It never touches pyplot's global state, so it works without a display and in threads.
+    """
+    import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        drawn = Figure(figsize=(width * columns, height * rows))
+        FigureCanvasAgg(drawn)
+        yield drawn, drawn.subplots(rows, columns, squeeze=False)
+
+
+def line_style(i: int) -> dict[str, Any]:
+    """Colour, marker and dashes of the i-th line of a panel: no two alike among the first 28."""
+    return {
+        "color": COLOURS[i % len(COLOURS)],
+        "marker": MARKERS[i % len(MARKERS)],
+        "linestyle": LINES[(i // len(COLOURS)) % len(LINES)],
+    }
+
+
+def draw_lines(
+    axes: Axes, rows: Sequence[Result], x: str, y: str, by: str, keep: Callable[[float], bool] = math.isfinite
+) -> None:
+    """One labelled line for each value of ``by``, of the rows that have finite x and y."""
+    for i, label in enumerate(dict.fromkeys(row[by] for row in rows)):
+        points = [(row[x], row[y]) for row in rows if row[by] == label and row[x] is not None and row[y] is not None]
+        kept = [(a, b) for a, b in points if keep(a) and keep(b)]
+        if kept:
+            axes.plot(*zip(*kept, strict=True), label=str(label), **line_style(i))
+
+
+def log_scale(axes: Axes, which: str) -> None:
+    """Logarithmic x, y or both, once the lines are drawn; 1, 2 and 5 are labelled where there are few powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    for name in which:
+        axes.set(**{f"{name}scale": "log"})
+        low, high = axes.get_xlim() if name == "x" else axes.get_ylim()
+        axis = axes.xaxis if name == "x" else axes.yaxis
+        axis.set_minor_formatter(NullFormatter())
+        if high / low < 150:
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def outside_legend(axes: Axes, **options: Any) -> None:
+    """The legend to the right of a panel, where many lines would leave no room inside."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), **options)
+
+
+def save(drawn: Figure, path: Path, rows: Sequence[Result]) -> None:
+    """``path`` (.png) and, beside it, the rows that were drawn as .csv."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn.savefig(path)
+    write_csv(rows, path.with_suffix(".csv"))

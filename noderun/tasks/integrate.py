@@ -1,0 +1,191 @@
+"""`noderun integrate`: a classical problem through one solver, or one of the labs."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib
+import json
+import logging
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from noderun import runs
+from noderun.compose import Composer, UnknownKey, known_keys, resolved, sources, unresolved
+from noderun.lab.settings import Conservation, Settings, typed
+from noderun.words import Refused, SettingError, flat
+
+log = logging.getLogger(__name__)
+READS = {  # lab -> the groups that it reads; the solvers of the others are in lab.solvers
+    "trajectory": ("problem", "solver"),
+    "order": ("problem",),
+    "work_precision": ("problem",),
+    "stability": (),
+    "steps": ("problem", "solver"),
+    "conservation": ("problem", "solver"),
+    "gradient": ("solver",),
+}
+OUTSIDE_DIGEST = {"name", "log", "device", "fresh", "tolerance"}
+KEYS = (
+    "task model dynamics data solver gradient rtol atol seed parameters epochs steps train_loss test_loss test_error "
+    "nll bits_per_dim rmse nfe_forward nfe_backward nfe_test steps_accepted steps_rejected numerical_error "
+    "reconstruction_error memory_saved_mib memory_peak_mib seconds examples_per_second device status"
+).split()
+
+
+@dataclass(frozen=True)
+class Job:
+    overrides: tuple[str, ...]
+    settings: Settings
+    identity: dict[str, Any]
+    refusal: str | None = None
+
+    @property
+    def run_id(self) -> str:
+        settings, solver, lab = self.settings, self.settings.solver, self.settings.lab_name
+        step = f"tol{solver.rtol:g}" if solver.dt is None else f"dt{solver.dt:g}"
+        words = [] if lab == "trajectory" else [lab]
+        words += [settings.problem.name] if "problem" in READS[lab] else []
+        words += [solver.name, step] if "solver" in READS[lab] else getattr(settings.lab, "solvers", None) or ()
+        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:8]
+        return "-".join([*words[:4], digest])
+
+
+@dataclass(frozen=True)
+class Plan:
+    jobs: list[Job]
+    hydra_overrides: list[str]
+    swept: tuple[str, ...] = ()
+    name: str = ""
+
+
+def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
+    """Raises SettingError where the words are wrong; a job whose words cannot work together carries its refusal."""
+    parsed = composer.parse(words)
+    for override in parsed:
+        if override.is_sweep_override():
+            raise SettingError(
+                f"{override.input_line} has several values, integrate takes one; lab=work_precision compares solvers"
+            )
+    ours = [str(o.input_line) for o in parsed if not o.is_hydra_override()]
+    job = make_job(composer, ours)
+    try:
+        from noderun.build import make_device
+        from noderun.lab.checks import check
+
+        make_device(job.settings.device)
+        check(job.settings)
+    except Refused as refused:
+        job = replace(job, refusal=str(refused))
+    return Plan([job], [str(o.input_line) for o in parsed if o.is_hydra_override()])
+
+
+def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
+    config = composer.compose(overrides)
+    defaults = composer.defaults(config.hydra.runtime.choices)
+    raw, usual_raw = unresolved(config), unresolved(defaults)
+    for key in sorted(raw.keys() - usual_raw.keys()):
+        raise UnknownKey(key, known_keys(defaults))
+    for group in ("problem", "solver", "lab"):
+        if raw.get(f"{group}.name") != usual_raw.get(f"{group}.name"):
+            raise SettingError(f"{group}.name says what that option is and cannot be set; choose another {group}")
+    settings, usual = typed(resolved(config)), typed(resolved(defaults))
+    chosen = {override.key_or_group for override in composer.parse(overrides)}
+    if "solver" in chosen and getattr(settings.lab, "solvers", ()) is None and type(settings.lab) is not Conservation:
+        settings = replace(settings, lab=replace(settings.lab, solvers=(settings.solver.name,)))
+    return Job(tuple(overrides), settings, identity(settings, usual))
+
+
+def identity(settings: Settings, usual: Settings) -> dict[str, Any]:
+    """What makes a run the run that it is: names, and the values that are not their options' defaults."""
+    values, defaults = (flat(json.loads(json.dumps(asdict(each)))) for each in (settings, usual))
+    names = {"problem.name", "solver.name"}
+    ignored = {"problem", "solver"} - set(READS[settings.lab_name])
+    kept = {key for key in values if key in names or values[key] != defaults.get(key)} - OUTSIDE_DIGEST
+    kept = {key for key in kept if key.partition(".")[0] not in ignored}
+    return {"lab.name": settings.lab_name} | {key: values[key] for key in sorted(kept)}
+
+
+def integrate(config: DictConfig) -> str:
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    OmegaConf.save(config, folder / ".hydra" / "config.yaml", resolve=True)
+    job = make_job(
+        Composer(str(hydra.job.config_name), sources(hydra.runtime.config_sources)), list(hydra.overrides.task)
+    )
+    if job.settings.fresh:
+        runs.clear(folder)
+    if runs.read_status(folder).get("status") == "done":
+        log.info("%s is done already (fresh=true starts over)", folder.name)
+        return "done"
+    runs.write_status(folder, "running", job.identity)
+    runs.write_environment(folder, cast(Any, job.settings))
+    try:
+        status, error = work(job.settings, folder)
+    except KeyboardInterrupt:
+        runs.write_status(folder, "interrupted", job.identity)
+        raise
+    runs.write_status(folder, status, job.identity, error)
+    return status
+
+
+def work(settings: Settings, folder: Path) -> tuple[str, str | None]:
+    from noderun.tasks.job import is_told
+
+    try:
+        measure(settings, folder)
+        return "done", None
+    except Exception as error:
+        sentence = str(error).strip() or type(error).__name__
+        if is_told(error):
+            log.error("%s", sentence)
+            with (folder / "run.log").open("a") as file:
+                file.write(traceback.format_exc())
+        else:
+            log.exception("this should not have happened: %s", sentence)
+        return "failed", sentence
+
+
+def measure(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Runs the lab; writes figures/, results.csv and result.json, whose content it returns."""
+    from noderun.lab.bench import Bench
+    from noderun.report.table import write_csv
+
+    start = time.perf_counter()
+    findings = importlib.import_module(f"noderun.lab.{settings.lab_name}").run(Bench(settings, folder / "figures"))
+    solver, reads = settings.solver, READS[settings.lab_name]
+    facts = {
+        "task": "integrate",
+        "lab": settings.lab_name,
+        "problem": settings.problem.name if "problem" in reads else None,
+        "solver": solver.name if "solver" in reads else None,
+        "rtol": solver.rtol if "solver" in reads and solver.dt is None else None,
+        "atol": solver.atol if "solver" in reads and solver.dt is None else None,
+        "seed": settings.seed,
+        "seconds": time.perf_counter() - start,
+        "device": settings.device,
+        "status": "done",
+    }
+    result = dict.fromkeys(KEYS) | facts | findings.values
+    write_csv(findings.rows, folder / "results.csv")
+    runs.write_json(folder / "result.json", result)
+    return result
+
+
+def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
+    """The table, and where the figures are."""
+    from noderun.report.rows import rows_table
+    from noderun.report.table import print_table
+
+    if runs.read_status(folder).get("status") == "done":
+        with (folder / "results.csv").open(newline="") as file:
+            print_table(rows_table(list(csv.DictReader(file))))
+        for figure in sorted((folder / "figures").glob("*.png")):
+            print(figure)

@@ -1,0 +1,138 @@
+"""Each lab on a small setting: its figure and CSV exist, and the CSV holds what the lab is for."""
+
+import csv
+import math
+from importlib import import_module
+
+import pytest
+
+from noderun.lab.bench import Bench
+from noderun.lab.settings import LABS, ProblemChoice, Settings, SolverChoice
+from noderun.lab.stability import stability_function
+
+PNG = b"\x89PNG"
+
+
+def run(folder, lab, problem="lotka_volterra", solver="dopri5", rtol=1e-6, dt=None, t1=None, **options):
+    settings = Settings(
+        lab=LABS[lab](**options),
+        problem=ProblemChoice(problem, t1),
+        solver=SolverChoice(solver, rtol=rtol, atol=rtol, dt=dt),
+    )
+    return import_module(f"noderun.lab.{lab}").run(Bench(settings, folder))
+
+
+def drawn(folder, name):
+    """The rows of a figure's CSV, numbers as numbers."""
+    assert (folder / f"{name}.png").read_bytes().startswith(PNG)
+    with (folder / f"{name}.csv").open(newline="") as file:
+        return [{key: number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+@pytest.mark.parametrize(
+    "problem, solver, dt",
+    [("lotka_volterra", "tsit5", None), ("pendulum", "bosh3", None), ("kepler", "leapfrog", 0.02)],
+)
+def test_trajectory(tmp_path, problem, solver, dt):
+    findings = run(tmp_path, "trajectory", problem, solver, dt=dt)
+    (row,) = findings.rows
+    steps = drawn(tmp_path, "trajectory")
+    assert len(steps) == row["steps"] + 1
+    assert sum(step["h"] for step in steps[1:]) == pytest.approx(steps[-1]["t"])
+    assert row["error"] < 0.5 if dt else row["error"] < 1e-4
+    assert row["Jacobians"] is None
+
+
+def test_trajectory_of_a_solve_that_fails_says_where_and_what_to_try(tmp_path):
+    settings = Settings(LABS["trajectory"](), ProblemChoice("rober"), SolverChoice("dopri5", max_steps=100))
+    with pytest.raises(RuntimeError, match="dopri5 on rober: step_limit at t = .* after 100 steps; .*solver="):
+        import_module("noderun.lab.trajectory").run(Bench(settings, tmp_path))
+
+
+def test_order(tmp_path):
+    findings = run(tmp_path, "order", "nonautonomous_linear", solvers=("rk4", "heun2"), steps=(8, 16, 32, 64))
+    observed = {row["solver"]: row["observed order"] for row in findings.rows}
+    assert 3.7 < observed["rk4"] < 4.5 and 1.7 < observed["heun2"] < 2.3
+    errors = [row["error"] for row in drawn(tmp_path, "order") if row["solver"] == "rk4"]
+    assert len(errors) == 4 and errors[2] / errors[3] == pytest.approx(16, rel=0.2)
+
+
+def test_order_leaves_out_what_cannot_take_the_problem(tmp_path, caplog):
+    findings = run(tmp_path, "order", "lotka_volterra", solvers=("leapfrog", "rk4"), steps=(64, 128))
+    assert [row["solver"] for row in findings.rows] == ["rk4"]
+    assert "leapfrog is left out: it needs a state (q, p)" in caplog.text
+
+
+def test_work_precision(tmp_path):
+    run(tmp_path, "work_precision", solvers=("dopri5", "rk4"), tolerances=(1e-4, 1e-7), steps=(50, 100), repeats=1)
+    rows = drawn(tmp_path, "work_precision")
+    for solver in ("dopri5", "rk4"):
+        loose, tight = [row for row in rows if row["solver"] == solver]
+        assert tight["error"] < loose["error"] / 5 and tight["NFE"] > loose["NFE"]
+        assert tight["milliseconds"] > 0
+
+
+def test_work_precision_marks_what_did_not_arrive(tmp_path):
+    findings = run(tmp_path, "work_precision", solvers=("bosh3",), tolerances=(1e-8,), repeats=1, max_steps=50)
+    assert findings.rows[0]["status"] == "step_limit" and findings.rows[0]["error"] is None
+
+
+def test_stability(tmp_path):
+    findings = run(tmp_path, "stability", solvers=("rk4", "implicit_euler"))
+    assert {row["method"]: row["L-stable"] for row in findings.rows} == {"rk4": False, "implicit_euler": True}
+    for row in drawn(tmp_path, "regions"):
+        r = stability_function(row["method"])(complex(row["re"], row["im"]))
+        assert abs(r) == pytest.approx(1, abs=0.01)
+
+
+def test_stability_of_coefficients_that_a_user_gives(tmp_path):
+    findings = run(tmp_path, "stability", a=((), (1.0,)), b=(0.5, 0.5), alpha=(1.0, -1.0, 0.0), beta=(0.0, 1.5, -0.5))
+    onestep, multistep = findings.rows
+    assert (onestep["order"], onestep["real interval"]) == (2, pytest.approx(2.0, abs=1e-3))
+    assert (multistep["order"], multistep["zero-stable"]) == (2, True)
+    assert drawn(tmp_path, "regions") and drawn(tmp_path, "loci")
+
+
+def test_steps(tmp_path):
+    run(tmp_path, "steps", "detest_a3", rtol=1e-3, t1=8.0, dt=None)
+    rows = [row for row in drawn(tmp_path, "steps") if row["kind"] == "step"]
+    euler = [row for row in rows if row["solver"].startswith("euler")]
+    assert [row["t"] for row in euler] == list(range(9))
+    assert euler[1]["y"] == 2.0 and euler[2]["y"] == pytest.approx(2 + 2 * math.cos(1))
+    adaptive = [row for row in rows if row["solver"].startswith("dopri5")]
+    assert adaptive[-1]["y"] == pytest.approx(math.exp(math.sin(8)), rel=0.01)
+
+
+def test_conservation(tmp_path):
+    findings = run(tmp_path, "conservation", "kepler", solvers=("leapfrog", "rk4"), periods=12, nfe_per_period=300)
+    growth = {row["solver"]: row["last tenth / first tenth"] for row in findings.rows}
+    assert growth["leapfrog"] < 1.5 and growth["rk4"] > 4
+    costs = [row["NFE"] for row in findings.rows]
+    assert max(costs) < 1.05 * min(costs)
+    assert len(drawn(tmp_path, "conservation")) == 2 * 12 * 5
+
+
+def test_gradient_of_the_linear_case(tmp_path):
+    findings = run(tmp_path, "gradient", tolerances=(1e-1, 1e-3), cases=("linear",))
+    assert {"backprop", "adjoint", "checkpointed"} <= {row["gradient"] for row in findings.rows}
+    for name in {row["gradient"] for row in findings.rows}:
+        loose, tight = [row["gradient error"] for row in findings.rows if row["gradient"] == name]
+        assert tight < loose / 5 and tight < 0.1
+    held = {row["gradient"]: row["held (MiB)"] for row in findings.rows}
+    assert held["adjoint"] < held["checkpointed"] < held["backprop"]
+    for figure in ("gradient_error", "memory", "time", "nfe"):
+        assert drawn(tmp_path, figure)
+
+
+def test_gradient_of_a_trained_field_goes_wrong_where_its_solution_is_integrated_backwards(tmp_path):
+    names = ("adjoint", "checkpointed")
+    findings = run(tmp_path, "gradient", tolerances=(1e-4,), cases=("trained",), gradients=names)
+    adjoint, checkpointed = (row["gradient error"] for row in findings.rows)
+    assert checkpointed < 0.05 and adjoint > 10 * checkpointed
