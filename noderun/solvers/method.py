@@ -62,7 +62,7 @@ class Method(ABC):
     def bound(self, control: Control) -> Method:
         """This method with a solve's tolerances, where its steps depend on them (Newton's iteration, choice of order).
 
-        Replays of a step use the unbound method: it gives the same y1 within the tolerance.
+        A replay is given what the step found by iteration, so that it makes the same y1 to round-off.
         """
         return self
 
