@@ -14,15 +14,10 @@ from noderun.solvers import Control, Event, Occurrences, Solution
 from noderun.solvers.events import rates
 from noderun.solvers.field import Autocast
 from noderun.solvers.method import Method
-from noderun.solvers.per_sample import (
-    FAILURES,
-    STATUS,
-    SampleProblem,
-    SampleStatistics,
-    integrate_samples,
-)
+from noderun.solvers.per_sample import integrate_samples
 from noderun.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.solvers.sample_field import SampleField
+from noderun.solvers.sample_problem import FAILURES, STATUS, SampleProblem, SampleStatistics
 from noderun.solvers.state import Layout
 
 

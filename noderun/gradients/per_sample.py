@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.solvers.per_sample import Replay, SampleProblem, integrate_samples
+from noderun.solvers.per_sample import integrate_samples
+from noderun.solvers.sample_problem import Replay, SampleProblem
 from noderun.solvers.sample_step import Formula, SampleStep
 
 

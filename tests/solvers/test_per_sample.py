@@ -32,17 +32,18 @@ def starts(count, seed=0):
     return radii * directions / directions.norm(dim=1, keepdim=True)
 
 
-@pytest.mark.parametrize("solver", ADAPTIVE)
-@pytest.mark.parametrize("controller", ["I", "PI", "PID"])
+@pytest.mark.parametrize(
+    ("solver", "controller"), [*((name, "I") for name in ADAPTIVE), ("dopri5", "PI"), ("dopri5", "PID")]
+)
 def test_each_sample_takes_the_steps_that_it_takes_alone(solver, controller):
-    y0, options = starts(5), dict(solver=solver, rtol=1e-5, atol=1e-5, controller=controller)
-    ts = [0.0, 1.0, 7.5]
+    y0, options = starts(3), dict(solver=solver, rtol=1e-5, atol=1e-5, controller=controller)
+    ts = [0.0, 1.0, 3.0]
     batch = solve(van_der_pol, y0, ts, per_sample=True, **options)
     for i, start in enumerate(y0):
         alone = solve(van_der_pol, start, ts, **options)
         assert abs(batch.stats.accepted[i] - alone.stats.accepted) <= 0.02 * alone.stats.accepted
         torch.testing.assert_close(batch.ys[:, i], alone.ys, rtol=1e-3, atol=1e-3)
-    assert batch.status == ["done"] * 5
+    assert batch.status == ["done"] * 3
     assert batch.stats.nfe_forward.min() < batch.stats.nfe_forward.max()
 
 

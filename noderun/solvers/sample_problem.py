@@ -1,0 +1,94 @@
+"""What a solve with a time for each sample is given, and what it leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noderun.solvers.control import Control
+from noderun.solvers.errors import NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
+from noderun.solvers.events import Event
+from noderun.solvers.runge_kutta import ExplicitRungeKutta
+from noderun.solvers.sample_field import SampleField
+from noderun.solvers.sample_step import SampleStep
+
+RUNNING, DONE, EVENT, NONFINITE, UNDERFLOW, LIMIT = range(6)
+STATUS = ("running", "done", "event", "nonfinite", "underflow", "step_limit")
+FAILURES: dict[int, tuple[type[SolveError], str]] = {
+    NONFINITE: (NonFiniteDynamics, "f returned NaN or infinity"),
+    UNDERFLOW: (StepUnderflow, "the step size fell below the resolution of t: the tolerance cannot be met"),
+    LIMIT: (StepLimit, "max_steps attempts did not reach the end"),
+}
+
+
+@dataclass(frozen=True)
+class Read:
+    """Rows of the result from ``first``, read off the samples at ``place`` [n] of a step at theta [n], 1 its end."""
+
+    first: int
+    place: Tensor
+    theta: Tensor
+    inside: bool  # whether any theta is below 1
+
+    def of(self, step: SampleStep) -> Tensor:
+        return step.between(self.place, self.theta) if self.inside else step.y1[self.place]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Accepted steps of one round, enough to make them again, and what was read off them."""
+
+    samples: Tensor | None  # [m]; None: the whole batch, with h = 0 where no step was accepted
+    t: Tensor
+    h: Tensor
+    y: Tensor
+    reads: tuple[Read, ...]
+
+
+@dataclass
+class SampleReadout:
+    """What the rows of the result are; the first B are y0."""
+
+    asked: list[tuple[int, Tensor, Tensor]] = dataclasses.field(default_factory=list)  # first row, samples, columns
+    events: list[tuple[int, Tensor, int, Tensor]] = dataclasses.field(default_factory=list)  # first, samples, which, t
+
+    def clear(self) -> None:
+        self.asked.clear()
+        self.events.clear()
+
+
+@dataclass
+class SampleStatistics:
+    """What each sample cost [B], and how and where it ended; ``nfe_backward`` is filled by ``backward()``."""
+
+    nfe_forward: Tensor
+    accepted: Tensor
+    rejected: Tensor
+    status: Tensor  # index into STATUS
+    t: Tensor
+    nfe_backward: Tensor | None = None
+
+    @staticmethod
+    def of(size: int, device: torch.device) -> SampleStatistics:
+        zeros = torch.zeros(size, dtype=torch.long, device=device)
+        return SampleStatistics(zeros, zeros.clone(), zeros.clone(), zeros + DONE, zeros.double())
+
+
+@dataclass(frozen=True)
+class SampleProblem:
+    """An initial value problem for each sample, with times of its own."""
+
+    field: SampleField
+    y0: Tensor  # [B, N]
+    ts: Tensor  # [B, T] in double precision, each row monotone
+    method: ExplicitRungeKutta
+    control: Control
+    stats: SampleStatistics
+    params: tuple[Tensor, ...] = ()
+    events: Sequence[Event] = ()
+    compact: bool = True
+    readout: SampleReadout = dataclasses.field(default_factory=SampleReadout)
