@@ -40,12 +40,15 @@ class SampleStep:
         self.slopes: list[Tensor] = []
         self.calls = 0
         tableau = formula.tableau
+        # Rows of one buffer make a weighted sum one matrix-vector product; autograd needs tensors of their own.
+        stages = 0 if torch.is_grad_enabled() else tableau.stages + len(tableau.dense_c)
+        self.buffer = y.new_empty(stages, y.numel())
         # Without an estimate nothing in this step needs an FSAL method's last stage.
         evaluated = tableau.stages if estimate or not tableau.fsal else tableau.stages - 1
         state = y
         for i in range(evaluated):
             if i == 0 and slope is not None:
-                self.slopes.append(slope)
+                self.keep(slope)
                 continue
             state = self.sum(formula.a[i]) if i else y
             self.add(tableau.c[i], state)
@@ -53,14 +56,22 @@ class SampleStep:
 
     def add(self, c: float, state: Tensor) -> None:
         self.calls += 1
-        self.slopes.append(self.evaluate(self.t + c * self.h, state))
+        self.keep(self.evaluate(self.t + c * self.h, state))
+
+    def keep(self, slope: Tensor) -> None:
+        if len(self.buffer):
+            slope = self.buffer[len(self.slopes)].view_as(slope).copy_(slope)
+        self.slopes.append(slope)
 
     def sum(self, weights: Tensor) -> Tensor:
         """y + h sum_j weights_j k_j."""
         return torch.addcmul(self.y, self.weighted(weights), self.scale)
 
     def weighted(self, weights: Tensor) -> Tensor:
-        return torch.tensordot(weights[: len(self.slopes)], torch.stack(self.slopes[: len(weights)]), 1)
+        n = min(len(weights), len(self.slopes))
+        if len(self.buffer):
+            return torch.mv(self.buffer[:n].t(), weights[:n]).view_as(self.y)
+        return torch.tensordot(weights[:n], torch.stack(self.slopes[:n]), 1)
 
     def error(self, weights: Tensor) -> Tensor:
         return self.weighted(weights).mul_(self.scale)
