@@ -25,6 +25,7 @@ TASKS = {
     "sweep": Task("multirun", "train over a grid, then one table: noderun sweep tolerance=1e-1,1e-3 seed=0,1"),
     "compare": Task("multirun", "several models on one budget, side by side: noderun compare model=resnet,odenet"),
     "integrate": Task("hydra", "a classical problem or a lab: noderun integrate problem=kepler solver=dop853"),
+    "evaluate": Task("multirun", "a finished run under other solvers: noderun evaluate run=FOLDER solver=euler,dopri5"),
     "list": Task("plain", "what can be chosen: noderun list model, noderun list model=odenet", "listing"),
     "runs": Task("plain", "the ledger of all runs: noderun runs model=odenet --sort test_error", "ledger"),
     "report": Task("plain", "figures and one page of a run, a sweep or a comparison: noderun report FOLDER...", "report"),

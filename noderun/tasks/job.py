@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,15 @@ def run(settings: Settings, identity: dict[str, Any], folder: Path) -> str:
     if runs.is_done(folder, settings):
         log.info("%s is done already (fresh=true starts over)", folder.name)
         return "done"
+    return guarded(lambda: train(settings, folder), settings, identity, folder)
+
+
+def guarded(work: Callable[[], object], settings: Settings, identity: dict[str, Any], folder: Path) -> str:
+    """Does the work of a run and returns its state, which status.json tells all the while."""
     runs.write_status(folder, "running", identity)
     runs.write_environment(folder, settings)
     try:
-        status, error = train(settings, folder)
+        status, error = attempted(work, folder)
     except KeyboardInterrupt:
         runs.write_status(folder, "interrupted", identity)
         log.warning("interrupted; the same command goes on from where it stopped")
@@ -47,11 +53,15 @@ def run(settings: Settings, identity: dict[str, Any], folder: Path) -> str:
     return status
 
 
-def train(settings: Settings, folder: Path) -> tuple[str, str | None]:
+def train(settings: Settings, folder: Path) -> None:
     from noderun.build import train_run
 
+    train_run(settings, folder)
+
+
+def attempted(work: Callable[[], object], folder: Path) -> tuple[str, str | None]:
     try:
-        train_run(settings, folder)
+        work()
         return "done", None
     except Exception as error:
         sentence = str(error).strip() or type(error).__name__

@@ -1,0 +1,127 @@
+"""Words of `noderun evaluate` -> cells, each one trained run under one solver."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from noderun import runs
+from noderun.compatibility import check
+from noderun.compose import Composer, UnknownKey, known_keys, resolved, unresolved
+from noderun.evaluation.trained import finished, read_config, settings_of, without_gradient
+from noderun.report.folders import Run
+from noderun.settings import Settings, typed
+from noderun.words import Refused, SettingError, flat, nearest
+
+FIGURES = ("trajectories", "steps", "nfe_per_input", "flow", "decision", "norms")
+OF_A_SOLVE = ("trajectories", "steps", "nfe_per_input", "flow")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """``settings`` are the trained run's with what the test changes; ``trained`` those it was trained with."""
+
+    overrides: tuple[str, ...]
+    run: Run
+    trained: Settings
+    settings: Settings
+    identity: dict[str, Any]
+    lesion: str | None = None
+    figures: tuple[str, ...] = ()
+    refusal: str | None = None
+
+    @property
+    def run_id(self) -> str:
+        return f"{solver_words(self.settings)}-{runs.digest(self.identity)}"
+
+
+def solver_words(settings: Settings) -> str:
+    """A solver as part of a folder's name or a label; the model where it has none."""
+    solver = settings.solver
+    if solver is None:
+        return settings.model.name
+    return f"{solver.name}-tol{solver.rtol:g}" if solver.dt is None else f"{solver.name}-dt{solver.dt:g}"
+
+
+def make_cell(composer: Composer, words: Sequence[str]) -> Cell:
+    """Raises SettingError where the words or the run's folder are wrong; right ones that do not fit are a refusal."""
+    said = {override.key_or_group for override in composer.parse(words)}
+    of_solver = sorted(key for key in said if key.partition(".")[0] == "solver")
+    asked = resolved(composer.compose([word for word in words if key_of(word) not in of_solver]))
+    run = finished(Path(asked["run"]))
+    trained = settings_of(run.folder)
+    settings, reason = trained, None
+    if trained.solver is not None:
+        settings = under_solver(composer, run, words, said)
+    elif of_solver:
+        reason = f"model={trained.model.name} solves no ODE, so {of_solver[0]} means nothing to it"
+    settings = replace(without_gradient(settings), device=asked["device"], log=asked["log"], fresh=asked["fresh"])
+    figures = figures_of(asked["figures"], settings)
+    cell = Cell(tuple(words), run, trained, settings, {}, lesion_of(asked["lesion"]), figures, reason)
+    return checked(replace(cell, identity=identity(cell)), explicit=asked["figures"] != "all")
+
+
+def under_solver(composer: Composer, run: Run, words: Sequence[str], said: set[str]) -> Settings:
+    """The run's settings with the solver that the words say; what they do not say is as in training."""
+    before = read_config(run.folder / ".hydra" / "config.yaml")
+    own = [] if "tolerance" in said else [f"tolerance={before['tolerance']}"]
+    if "solver" not in said:
+        kept = {key: value for key, value in flat(before["solver"]).items() if f"solver.{key}" not in said}
+        tolerances = {"rtol", "atol"} if "tolerance" in said else set()
+        own += [f"solver={kept['name']}"]
+        own += [f"solver.{key}={word(value)}" for key, value in kept.items() if key not in {"name", *tolerances}]
+    config = composer.compose([*own, *words])
+    defaults = composer.defaults(config.hydra.runtime.choices)
+    for key in sorted(unresolved(config).keys() - unresolved(defaults).keys()):
+        raise UnknownKey(key, known_keys(defaults))
+    merged = before | {"solver": resolved(config)["solver"]}
+    return typed(merged, merged)
+
+
+def identity(cell: Cell) -> dict[str, Any]:
+    """What makes a measurement the one that it is: the run as far as it was trained, and the test's own choices."""
+    solver, asked = cell.settings.solver, {"lesion": cell.lesion, "figures": list(cell.figures) or None}
+    values = flat({"solver": vars(solver)}) if solver else {}
+    known = {"run": cell.run.folder.name, "steps": cell.run.result.get("steps"), **values, **asked}
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def checked(cell: Cell, explicit: bool) -> Cell:
+    """With its refusal, where its words cannot work together. Figures of "all" that cannot be are left out later."""
+    try:
+        check(cell.settings, frozenset())
+        impossible = [name for name in cell.figures if name in OF_A_SOLVE and cell.settings.solver is None]
+        if explicit and impossible:
+            raise Refused(f"figures={impossible[0]} shows a solve, and model={cell.settings.model.name} solves no ODE")
+    except Refused as refused:
+        return replace(cell, refusal=cell.refusal or str(refused))
+    return cell
+
+
+def figures_of(value: Any, settings: Settings) -> tuple[str, ...]:
+    if value is None or value is False:
+        return ()
+    if value == "all":
+        return tuple(name for name in FIGURES if settings.solver is not None or name not in OF_A_SOLVE)
+    names = [value] if isinstance(value, str) else value
+    for name in names if isinstance(names, list) else [str(names)]:
+        if name not in FIGURES:
+            raise SettingError(f"no figure '{name}'{nearest(str(name), (*FIGURES, 'all'))}")
+    return tuple(names)
+
+
+def lesion_of(value: Any) -> str | None:
+    if value is None or value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return None if value is None else str(value)
+    raise SettingError(f"lesion must be all or the number of a block, not '{value}'")
+
+
+def word(value: Any) -> str:
+    """A value as Hydra's grammar takes it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def key_of(text: str) -> str:
+    return text.lstrip("+~").partition("=")[0]

@@ -1,0 +1,83 @@
+"""A finished run's folder -> the settings and the model that it ended with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from noderun.report.folders import Run, checked, read_run, written_by
+from noderun.settings import Gradient, Settings, typed
+from noderun.words import SettingError
+
+
+def finished(folder: Path) -> Run:
+    """SettingError where there is no run that was trained to its end."""
+    run = read_run(folder)
+    if run.status != "done":
+        raise SettingError(
+            f"{folder.absolute()} is not finished: it is {run.status}; the command that began it goes on"
+        )
+    for name in ("checkpoint.pt", ".hydra/config.yaml"):
+        if not (folder / name).is_file():
+            raise SettingError(f"{folder.absolute()} is incomplete: it has no {name}")
+    return run
+
+
+def settings_of(folder: Path) -> Settings:
+    """What the run was told; SettingError where this version cannot read it."""
+    config = checked(folder / ".hydra" / "config.yaml", read_config)
+    try:
+        return typed(config, config)
+    except (SettingError, KeyError, TypeError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise SettingError(f"this version cannot read {folder.absolute()}{written_by(folder)}: {reason}") from None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    import yaml
+
+    config = yaml.safe_load(path.read_text())
+    if not isinstance(config, dict):
+        raise TypeError("it is no mapping")
+    return with_floats(config)
+
+
+def with_floats(node: Any) -> Any:
+    """YAML 1.1 reads 1e-05 as a word."""
+    if isinstance(node, dict):
+        return {key: with_floats(value) for key, value in node.items()}
+    if isinstance(node, str) and node[:1].isdigit() and "e" in node:
+        try:
+            return float(node)
+        except ValueError:
+            return node
+    return node
+
+
+def without_gradient(settings: Settings) -> Settings:
+    """Nothing is differentiated in a test: any solver will do, whatever the gradient and model of the training."""
+    gradient = settings.gradient and Gradient("backprop", rtol=None, atol=None)
+    return replace(settings, gradient=gradient, regularizer=None, model=replace(settings.model, fixed_steps=False))
+
+
+def load_setup(folder: Path, settings: Settings) -> Any:
+    """The training's Setup with the weights that the run ended with; ValueError where the checkpoint is damaged."""
+    from noderun.build import make_device, make_setup
+    from noderun.training.checkpoint import load_checkpoint
+    from noderun.training.isolation import isolated
+    from noderun.training.multilevel import deepen
+
+    state = load_checkpoint(folder / "checkpoint.pt")
+    if state is None:
+        raise ValueError(f"{folder} has no checkpoint.pt")
+    device = make_device(settings.device)
+    with isolated(device, settings.seed):
+        setup = make_setup(settings, device)
+    try:
+        deepen(setup, state["progress"]["deepened"])
+        setup.model.load_state_dict(state["model"])
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f"{folder}/checkpoint.pt does not fit its settings: {str(error).splitlines()[0]}") from None
+    setup.model.eval()
+    return setup

@@ -1,0 +1,77 @@
+"""Precision against speed in testing, and training solvers against test solvers."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from noderun.report.costs import finite, scatter, vary
+from noderun.report.style import figure, log_scale, outside_legend, save
+
+Row = Mapping[str, Any]
+
+
+def draw_test_figures(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """precision.png where the NFE of finished cells vary, matrix.png where training and test solvers do."""
+    done = [row for row in rows if row["status"] == "done"]
+    drawn = []
+    if vary(done, "nfe_test"):
+        draw_precision(done, folder / "precision.png")
+        drawn.append(folder / "precision.png")
+    if vary(done, "trained with", "tested with"):
+        draw_matrix(done, folder / "matrix.png")
+        drawn.append(folder / "matrix.png")
+    return drawn
+
+
+def achieved(rows: Sequence[Row]) -> tuple[str, str]:
+    """The key of what a test is about, and its name on an axis."""
+    names = {"test_error": "test error (%)", "rmse": "test RMSE", "test_loss": "test loss"}
+    return next(
+        (key, name) for key, name in names.items() if any(finite(row.get(key)) for row in rows) or key == "test_loss"
+    )
+
+
+def draw_precision(rows: Sequence[Row], path: Path) -> None:
+    """Numerical error against NFE, and what it does to the test, against time."""
+    key, name = achieved(rows)
+    with figure(1, 2, width=4.8, height=3.6) as (drawn, axes):
+        scatter(axes[0, 0], rows, "nfe_test", "numerical_error", "solver")
+        scatter(axes[0, 1], rows, "seconds", key, "solver")
+        axes[0, 0].set(xlabel="NFE a batch", ylabel="numerical error (relative)")
+        axes[0, 1].set(xlabel="time for the test set (s)", ylabel=name)
+        log_scale(axes[0, 0], "y")
+        outside_legend(axes[0, 1])
+        save(drawn, path, rows)
+
+
+def draw_matrix(rows: Sequence[Row], path: Path) -> None:
+    """The test's outcome by training solver (rows) and test solver (columns); means over seeds."""
+    key, name = achieved(rows)
+    scale = 100 if key == "test_error" else 1
+    trained, tested = (sorted({row[k] for row in rows}) for k in ("trained with", "tested with"))
+    table = [[mean_of(rows, a, b, key, scale) for b in tested] for a in trained]
+    width, height = 2.4 + 0.9 * len(tested), 1.8 + 0.5 * len(trained)
+    with figure(width=width, height=height) as (drawn, axes):
+        panel = axes[0, 0]
+        shown = panel.imshow(table, cmap="cividis", aspect="auto")
+        for i, j in [(i, j) for i in range(len(trained)) for j in range(len(tested)) if finite(table[i][j])]:
+            dark = shown.norm(table[i][j]) < 0.5
+            panel.text(j, i, f"{table[i][j]:.3g}", ha="center", va="center", color="white" if dark else "black")
+        panel.set_xticks(range(len(tested)), tested, rotation=45, ha="right")
+        panel.set_yticks(range(len(trained)), trained)
+        panel.set(xlabel="tested with", ylabel="trained with")
+        panel.grid(False)
+        drawn.colorbar(shown, label=name)
+        save(drawn, path, rows)
+
+
+def mean_of(rows: Sequence[Row], trained: str, tested: str, key: str, scale: float) -> float:
+    found = [
+        row[key]
+        for row in rows
+        if (row["trained with"], row["tested with"]) == (trained, tested) and finite(row.get(key))
+    ]
+    return scale * statistics.fmean(found) if found else float("nan")

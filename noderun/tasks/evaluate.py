@@ -1,0 +1,147 @@
+"""`noderun evaluate`: a finished run, or a sweep's, under other solvers and tolerances, without training."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from noderun import runs, user_code
+from noderun.compose import Composer, sources
+from noderun.evaluation.cells import Cell, key_of, make_cell, solver_words, word
+from noderun.evaluation.trained import finished, settings_of
+from noderun.jobs import swept_keys
+from noderun.report.folders import Run, as_number, runs_of
+from noderun.report.summary import read_csv
+from noderun.tasks.job import guarded
+from noderun.words import SettingError, flat, tell
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    jobs: list[Cell]
+    hydra_overrides: list[str]
+    swept: list[str] = field(default_factory=list)
+    name: str = "evaluate"
+    folder: Path = Path()
+
+
+def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
+    """Each run of the folder under each combination of the words; raises SettingError."""
+    parsed = composer.parse(words)
+    hydras = [str(o.input_line) for o in parsed if o.is_hydra_override()]
+    ours = [o for o in parsed if not o.is_hydra_override()]
+    said = {o.key_or_group: o for o in ours}
+    swept = swept_keys(ours)
+    if "run" not in said or "run" in swept:
+        raise SettingError("evaluate needs one run=FOLDER: that of a finished run, or of a sweep for all runs in it")
+    folder = Path(str(said["run"].value())).absolute()
+    found = finished_runs(folder)
+    grid = BasicSweeper.split_arguments([o for o in ours if o.key_or_group not in ("run", "matrix")], None)[0]
+    if "matrix" in said and said["matrix"].value() and "solver" not in said:
+        grid = [[*own, *cell] for own, cell in product(training_solvers(found), grid)]
+        swept = ["solver", *swept]
+    cells = [make_cell(composer, [f"run={quoted(run.folder)}", *cell]) for run in found for cell in grid]
+    unique = {runs.digest(cell.identity) + str(cell.refusal): cell for cell in cells}
+    if len(unique) < len(cells):
+        tell(f"{len(cells) - len(unique)} of {len(cells)} jobs come out equal to another and run once")
+    return Plan(list(unique.values()), hydras, swept, folder=folder / "evaluate")
+
+
+def make_job(composer: Composer, words: Sequence[str]) -> None:
+    """For --help and --cfg: whether the words are right, as far as that can be told without a run."""
+    composer.compose(words)
+
+
+def finished_runs(folder: Path) -> list[Run]:
+    found = [run for run in runs_of(folder) if run.folder == folder or run.status == "done"]
+    if not found:
+        raise SettingError(f"{folder} holds no finished run")
+    return [finished(run.folder) for run in found]
+
+
+def training_solvers(found: Sequence[Run]) -> list[list[str]]:
+    """The words of every solver that one of the runs was trained with."""
+    solvers = [solver for run in found if (solver := settings_of(run.folder).solver)]
+    values = [flat({key: value for key, value in vars(s).items() if key != "name"}, "solver.") for s in solvers]
+    words = [
+        [
+            f"solver={solver.name}",
+            *(f"{key.replace('.options', '')}={word(v)}" for key, v in own.items() if v is not None),
+        ]
+        for solver, own in zip(solvers, values, strict=True)
+    ]
+    return list({" ".join(sorted(own)): own for own in words}.values())
+
+
+def quoted(folder: Path) -> str:
+    return "'{}'".format(str(folder).replace("\\", "\\\\").replace("'", "\\'"))
+
+
+def evaluate(config: DictConfig) -> str:
+    hydra = HydraConfig.get()
+    folder, folders = Path(hydra.runtime.output_dir), sources(hydra.runtime.config_sources)
+    user_code.search_in([*folders, hydra.runtime.cwd])
+    OmegaConf.save(config, folder / ".hydra" / "config.yaml", resolve=True)
+    cell = make_cell(Composer(str(hydra.job.config_name), folders), list(hydra.overrides.task))
+    if cell.settings.fresh:
+        runs.clear(folder)
+    if runs.read_status(folder).get("status") == "done":
+        log.info("%s is done already (fresh=true starts over)", folder.name)
+        return "done"
+    return guarded(lambda: measure_cell(cell, folder), cell.settings, cell.identity, folder)
+
+
+def measure_cell(cell: Cell, folder: Path) -> None:
+    """Writes result.json and the figures that need the model."""
+    from noderun.evaluation.drawing import draw_lesions, draw_named
+    from noderun.evaluation.measure import lesion_rows, measure
+    from noderun.evaluation.trained import load_setup
+
+    setup = load_setup(cell.run.folder, cell.settings)
+    if cell.lesion is not None:
+        draw_lesions(lesion_rows(setup, cell.lesion), folder / "figures")
+    draw_named(cell.figures, setup, folder / "figures")
+    runs.write_json(folder / "result.json", measure(setup, cell.settings, cell.run.result))
+
+
+def finish(folder: Path, jobs: Sequence[Cell], swept: Sequence[str]) -> None:
+    """One table of all cells, results.csv, and the figures across them; the paths of all figures."""
+    from noderun.report.precision import draw_test_figures
+    from noderun.report.table import comparison_cells, filled_table, heading, print_table, varying, write_csv
+
+    rows = [line for cell in jobs for line in with_lesions(row(folder, cell, swept), folder / cell.run_id)]
+    write_csv(rows, folder / "results.csv")
+    others = [key for key in swept if key != "tolerance" and key.partition(".")[0] != "solver"]
+    words = varying(rows, ["run", "removed block", "trained with", "tested with", *others, "status", "reason"])
+    numbers = ("test_error", "test_loss", "rmse", "nfe_test", "numerical_error", "reconstruction_error", "seconds")
+    keys = [*(words or ["tested with"]), *(k for k in numbers if any(row.get(k) is not None for row in rows))]
+    print_table(filled_table([heading(key) for key in keys], comparison_cells(rows, keys)))
+    made = draw_test_figures(rows, folder / "figures")
+    for path in [*made, *(p for cell in jobs for p in sorted((folder / cell.run_id / "figures").glob("*.png")))]:
+        print(path)
+
+
+def with_lesions(row: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """The row, or one for each removed block in its place."""
+    found = read_csv(folder / "figures" / "lesions.csv")
+    return [row | {"removed block": line.pop("block")} | line for line in found] or [row]
+
+
+def row(folder: Path, cell: Cell, swept: Sequence[str]) -> dict[str, Any]:
+    status = runs.read_status(folder / cell.run_id)
+    state = {"status": "refused" if cell.refusal else status.get("status", "not started")}
+    said = {key_of(text): as_number(text.partition("=")[2]) for text in cell.overrides if key_of(text) in swept}
+    solvers = {"trained with": solver_words(cell.trained), "tested with": solver_words(cell.settings)}
+    result = runs.read_json(folder / cell.run_id / "result.json")
+    reason = {"reason": cell.refusal or status.get("error")}
+    return {"run": cell.run.folder.name, "cell": cell.run_id} | said | solvers | result | state | reason
