@@ -9,7 +9,7 @@ from noderun.shipped import config_folder
 from noderun.words import flat
 
 ONE = {
-    "nothing said": ["", "solver=dopri5", "tolerance=1e-3", "tolerance=0.001", "optimizer.lr=3e-3", "trainer.epochs=4"],
+    "nothing said": ["", "solver=dopri5", "tolerance=1e-3", "tolerance=0.001", "optimizer.lr=3e-3", "trainer.epochs=8"],
     "how it is carried out": ["", "log=plain device=cpu name=x fresh=true", "data.root=elsewhere data.download=false"],
     "how often it is looked at": ["", "trainer.diagnostics_every=1 trainer.log_every=3 trainer.checkpoint_seconds=5"],
     "how far it goes": [
