@@ -1,19 +1,26 @@
-"""Figures that need the trained model."""
+"""Figures that need the trained model: rows out of the model, then drawn without it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from noderun.evaluation.depth import ROWS
+from noderun.report.depth import DRAW
 from noderun.training.setup import Setup
 
-
-def draw_lesions(rows: Sequence[dict[str, Any]], folder: Path) -> None:
-    from noderun.report.depth import draw_lesions as draw
-
-    draw(rows, folder / "lesions.png")
+log = logging.getLogger(__name__)
 
 
 def draw_named(names: Sequence[str], setup: Setup, folder: Path) -> None:
-    pass
+    """ValueError where the one figure asked for cannot be; of several those that can be are drawn, the others told."""
+    for name in names:
+        try:
+            rows = ROWS[name](setup)
+        except ValueError as error:
+            if len(names) == 1:
+                raise
+            log.warning("no figure %s: %s", name, error)
+            continue
+        DRAW[name](rows, folder / f"{name}.png")

@@ -1,14 +1,18 @@
-"""Figures of what happens along the depth of a trained model."""
+"""Figures of what happens along the depth of a trained model; drawn from rows, without the model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from noderun.report.style import COLOURS, figure, save
+from noderun.report.style import COLOURS, MARKERS, figure, log_scale, outside_legend, save
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Row = Mapping[str, Any]
+SHADES = "cividis"  # told apart by colour-blind readers, and in grey
 
 
 def draw_lesions(rows: Sequence[Row], path: Path) -> None:
@@ -24,5 +28,138 @@ def draw_lesions(rows: Sequence[Row], path: Path) -> None:
         )
         panel.axhline(scale * rows[0][key], color=COLOURS[1], linestyle="--", label="no block removed")
         panel.set(xlabel="removed block", ylabel="test error (%)" if scale == 100 else "test loss")
+        outside_legend(panel)
+        save(drawn, path, rows)
+
+
+def class_style(row: Row) -> dict[str, Any]:
+    """Ten classes and more are told apart by colour and marker together."""
+    i = int(row["class"] or 0)
+    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+
+
+def paths(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each example, in their order."""
+    found: dict[Any, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["example"], []).append(row)
+    return list(found.values())
+
+
+def draw_paths(axes: Axes, rows: Sequence[Row], x: str, y: str, **style: Any) -> None:
+    """One line an example with a mark at its end; a legend entry a class."""
+    named = set()
+    for path in sorted(paths(rows), key=lambda path: path[0]["class"] or 0):
+        chosen = class_style(path[0])
+        label = None if path[0]["class"] in named else str(path[0]["class"])
+        named.add(path[0]["class"])
+        line = {"color": chosen["color"], "linewidth": 0.9, "alpha": 0.7} | style
+        axes.plot([row[x] for row in path], [row[y] for row in path], **line)
+        axes.plot(path[-1][x], path[-1][y], linestyle="", **chosen, label=label if label != "None" else None)
+
+
+def draw_trajectories(rows: Sequence[Row], path: Path) -> None:
+    with figure(height=4.6) as (drawn, axes):
+        draw_paths(axes[0, 0], rows, "pc1", "pc2")
+        share = rows[0]["variance share"]
+        axes[0, 0].set(
+            title=f"Hidden state over depth, marked at its end ({share:.0%} of the variance)",
+            xlabel="principal component 1",
+            ylabel="principal component 2",
+        )
+        outside_legend(axes[0, 0], title="class")
+        save(drawn, path, rows)
+
+
+def draw_steps(rows: Sequence[Row], path: Path) -> None:
+    with figure(height=3.4) as (drawn, axes):
+        panel = axes[0, 0]
+        edges = [*(row["t"] for row in rows), rows[-1]["t"] + rows[-1]["step"]]
+        panel.stairs([row["step"] for row in rows], edges, color=COLOURS[0], linewidth=1.5, baseline=None)
+        panel.plot(
+            [row["t"] for row in rows], [row["step"] for row in rows], "o", color=COLOURS[0], label="step begins"
+        )
+        panel.set(xlabel="t", ylabel="accepted step size", title=f"{len(rows)} accepted steps")
+        outside_legend(panel)
+        log_scale(panel, "y")
+        save(drawn, path, rows)
+
+
+def draw_nfe_per_input(rows: Sequence[Row], path: Path) -> None:
+    """Each test example by its class; the bar is the class's mean. Which inputs are hard?"""
+    with figure(height=3.8) as (drawn, axes):
+        panel = axes[0, 0]
+        classes = sorted({row["class"] or 0 for row in rows})
+        for right, label, colour, mark in ((True, "right", COLOURS[0], "o"), (False, "wrong", COLOURS[1], "X")):
+            own = [row for row in rows if row["right"] in ((right, None) if right else (right,))]
+            spread = [(row["class"] or 0) + (row["example"] * 0.618 % 1 - 0.5) * 0.6 for row in own]
+            panel.plot(
+                spread, [row["nfe"] for row in own], linestyle="", marker=mark, color=colour, alpha=0.6, label=label
+            )
+        for c in classes:
+            own_nfe = [row["nfe"] for row in rows if (row["class"] or 0) == c]
+            panel.hlines(
+                sum(own_nfe) / len(own_nfe), c - 0.4, c + 0.4, color="black", label="mean" if c == classes[0] else None
+            )
+        panel.set(xlabel="class", ylabel="NFE of the example's own solve", xticks=classes)
+        outside_legend(panel)
+        save(drawn, path, rows)
+
+
+def draw_flow(rows: Sequence[Row], path: Path) -> None:
+    """The ODE's curves beside a residual net's steps, over the vector field (Chen et al. 2018, figure 1)."""
+    plane = any(row.get("y") is not None for row in rows)
+    x, y = ("x", "y") if plane else ("t", "x")
+    titles = {"ode": "ODE", "euler": "residual net: Euler's steps in the same field"}
+    field = [row for row in rows if row["kind"] == "field"]
+    with figure(1, 2, width=4.6, height=4.0) as (drawn, axes):
+        for panel, (kind, title) in zip(axes[0], titles.items(), strict=True):
+            columns = [[row[name] for row in field] for name in (x, y, "u", "v")]
+            panel.quiver(*columns, color="#bbbbbb", angles="xy", width=0.003)
+            marks = {} if kind == "ode" else {"marker": ".", "markersize": 4}
+            draw_paths(panel, [row for row in rows if row["kind"] == kind], x, y, **marks)
+            panel.set(title=title, xlabel="$y_1$" if plane else "t", ylabel="$y_2$" if plane else "y(t)")
+        outside_legend(axes[0, 1], title="class")
+        save(drawn, path, [{"kind": None, "example": None, "class": None} | dict(row) for row in rows])
+
+
+def draw_decision(rows: Sequence[Row], path: Path) -> None:
+    grid = [row for row in rows if row["kind"] == "map"]
+    with figure(width=5.4, height=4.2) as (drawn, axes):
+        panel = axes[0, 0]
+        xs, ys = (sorted({row[name] for row in grid}) for name in ("x", "y"))
+        scores = [[row["score"] for row in grid[i :: len(ys)]] for i in range(len(ys))]  # x varies slowest
+        shown = panel.pcolormesh(xs, ys, scores, cmap=SHADES, vmin=0, vmax=1, shading="nearest")
+        panel.contour(xs, ys, scores, levels=[0.5], colors="white")
+        for label, colour, mark in ((0, COLOURS[1], "o"), (1, COLOURS[4], "^")):
+            own = [row for row in rows if row["kind"] == "test" and row["class"] == label]
+            style = {"color": colour, "marker": mark, "markeredgecolor": "black", "markeredgewidth": 0.4}
+            panel.plot([r["x"] for r in own], [r["y"] for r in own], linestyle="", label=f"class {label}", **style)
+        panel.set(xlabel="$x_1$", ylabel="$x_2$")
+        panel.grid(False)
+        panel.legend(loc="upper right", frameon=True)
+        drawn.colorbar(shown, label="probability of class 1")
+        save(drawn, path, rows)
+
+
+def draw_norms(rows: Sequence[Row], path: Path) -> None:
+    with figure(height=3.4) as (drawn, axes):
+        panel = axes[0, 0]
+        depths = [row["depth"] for row in rows]
+        panel.plot(depths, [row["state"] for row in rows], color=COLOURS[0], marker="o", label="state")
+        added = [row for row in rows if row["residual"] is not None]
+        style = {"color": COLOURS[1], "marker": "s", "linestyle": "--"}
+        panel.plot([r["depth"] for r in added], [r["residual"] for r in added], label=rows[0]["kind"], **style)
+        panel.set(xlabel="block" if rows[0]["kind"].startswith("residual") else "t", ylabel="norm (mean over examples)")
         panel.legend()
         save(drawn, path, rows)
+
+
+DRAW: dict[str, Callable[[Sequence[Row], Path], None]] = {
+    "trajectories": draw_trajectories,
+    "steps": draw_steps,
+    "nfe_per_input": draw_nfe_per_input,
+    "flow": draw_flow,
+    "decision": draw_decision,
+    "norms": draw_norms,
+}

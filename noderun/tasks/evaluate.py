@@ -103,13 +103,14 @@ def evaluate(config: DictConfig) -> str:
 
 def measure_cell(cell: Cell, folder: Path) -> None:
     """Writes result.json and the figures that need the model."""
-    from noderun.evaluation.drawing import draw_lesions, draw_named
+    from noderun.evaluation.drawing import draw_named
     from noderun.evaluation.measure import lesion_rows, measure
     from noderun.evaluation.trained import load_setup
+    from noderun.report.depth import draw_lesions
 
     setup = load_setup(cell.run.folder, cell.settings)
     if cell.lesion is not None:
-        draw_lesions(lesion_rows(setup, cell.lesion), folder / "figures")
+        draw_lesions(lesion_rows(setup, cell.lesion), folder / "figures" / "lesions.png")
     draw_named(cell.figures, setup, folder / "figures")
     runs.write_json(folder / "result.json", measure(setup, cell.settings, cell.run.result))
 

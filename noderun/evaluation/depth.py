@@ -1,0 +1,200 @@
+"""What happens to test examples along the depth of a trained model, as rows for figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noderun.models.lesion import block_count
+from noderun.training.setup import Block, Setup
+
+Rows = list[dict[str, Any]]
+EXAMPLES, TIMES, GRID = 60, 41, 81
+EULER_STEPS = 6  # as many as Chen et al.'s residual net has blocks
+
+
+def test_examples(setup: Setup, count: int = EXAMPLES) -> tuple[Tensor, Tensor]:
+    """Inputs and targets of so many test examples, spread over the split, which may be sorted by class."""
+    inputs, targets = (torch.cat(parts) for parts in zip(*setup.batches("test", 0, 0), strict=True))
+    chosen = torch.linspace(0, len(inputs) - 1, min(count, len(inputs)), device=inputs.device).long()
+    return inputs[chosen], targets[chosen]
+
+
+@contextmanager
+def inputs_of(modules: list[nn.Module]) -> Iterator[dict[int, Tensor]]:
+    """Notes what each module (by its place in the list) is given."""
+    seen: dict[int, Tensor] = {}
+
+    def noting(i: int) -> Callable[..., None]:
+        return lambda module, given: seen.__setitem__(i, given[0].detach())
+
+    handles = [module.register_forward_pre_hook(noting(i)) for i, module in enumerate(modules)]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def start_of(setup: Setup, inputs: Tensor) -> tuple[Block, Tensor]:
+    """The first block that is a solve, and the state that it is given; ValueError where there is none."""
+    if not setup.blocks:
+        raise ValueError(f"{type(setup.model).__name__} solves no ODE, so there is no such figure of it")
+    block: Any = setup.blocks[0]
+    with inputs_of([block]) as seen:
+        setup.model(inputs)
+    return block, seen[0].float()
+
+
+@torch.no_grad()
+def along_depth(setup: Setup) -> tuple[list[float], list[Tensor], Tensor]:
+    """Depths, the state [B, ...] at each, and targets [B]: times of a solve, or the places between a chain's blocks."""
+    inputs, targets = test_examples(setup)
+    if setup.blocks:
+        block, y0 = start_of(setup, inputs)
+        times = torch.linspace(0, block.t1, TIMES).tolist()
+        return times, list(block.solve(block.dynamics, y0, times).ys), targets
+    if not block_count(setup.model):
+        raise ValueError(f"{type(setup.model).__name__} has neither a solve nor a chain of blocks, so no depth to show")
+    chain: Any = setup.model.blocks
+    states: list[Tensor] = []
+    handle = chain.register_forward_hook(lambda module, given, output: states.append(output.detach()))
+    with inputs_of(list(chain)) as seen:
+        setup.model(inputs)
+    handle.remove()
+    states = [*(seen[i] for i in range(len(chain))), *states]
+    return [float(i) for i in range(len(states))], states, targets
+
+
+def labels(targets: Tensor) -> list[Any]:
+    """The class of each example, of targets -1 and 1 too; None where targets are no classes."""
+    if targets.is_floating_point():
+        two = targets.numel() == len(targets) and bool((targets.abs() == 1).all())
+        return (targets.flatten() > 0).int().tolist() if two else [None] * len(targets)
+    return targets.tolist()
+
+
+def trajectory_rows(setup: Setup) -> Rows:
+    """The states' first two principal components over depth (of all depths and examples together)."""
+    times, states, targets = along_depth(setup)
+    flat = torch.stack([state.flatten(1) for state in states])
+    centred = flat.flatten(0, 1) - flat.flatten(0, 1).mean(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # of the randomised SVD
+        _, sizes, axes = torch.pca_lowrank(centred, q=min(6, *centred.shape), center=False)
+    shares = sizes.square() / centred.square().sum()
+    plane = centred @ axes[:, :2]
+    plane = torch.cat([plane, plane.new_zeros(len(plane), 2 - plane.shape[1])], 1).unflatten(0, flat.shape[:2])
+    share = float(shares[:2].sum())
+    return [
+        {"example": i, "class": label, "depth": t, "pc1": x, "pc2": y, "variance share": share}
+        for t, points in zip(times, plane.tolist(), strict=True)
+        for i, (label, (x, y)) in enumerate(zip(labels(targets), points, strict=True))
+    ]
+
+
+@torch.no_grad()
+def step_rows(setup: Setup) -> Rows:
+    """Where the accepted steps of one batch's solve begin, and how long they are."""
+    block, y0 = start_of(setup, test_examples(setup)[0])
+    ts = block.solve(block.dynamics, y0, [0.0, block.t1], steps=True).ts.tolist()
+    return [{"t": a, "step": b - a} for a, b in zip(ts, ts[1:], strict=False)]
+
+
+@torch.no_grad()
+def nfe_rows(setup: Setup) -> Rows:
+    """NFE of each test example of one batch, solved with steps of its own, and whether the batch's answer is right."""
+    inputs, targets = test_examples(setup, 256)
+    block, y0 = start_of(setup, inputs)
+    counts = block.solve(block.dynamics, y0, [0.0, block.t1], per_sample=True).stats.nfe_forward.tolist()
+    outputs = setup.model(inputs).flatten(1)
+    guesses = outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0).int()
+    rows = zip(counts, labels(targets), guesses.tolist(), strict=True)
+    return [
+        {"example": i, "class": c, "nfe": n, "right": None if c is None else c == g} for i, (n, c, g) in enumerate(rows)
+    ]
+
+
+@torch.no_grad()
+def flow_rows(setup: Setup) -> Rows:
+    """Curves of the ODE, the polygons of a residual net of the same field (Euler), and the field; 1 or 2 dimensions."""
+    inputs, targets = test_examples(setup, 24)
+    block, y0 = start_of(setup, inputs)
+    size = y0[0].numel()
+    if size > 2:
+        raise ValueError(f"a flow can be drawn in 1 or 2 dimensions; this state has {size}")
+    curve = torch.linspace(0, block.t1, TIMES).tolist()
+    polygon = torch.linspace(0, block.t1, EULER_STEPS + 1).tolist()
+    euler = {"solver": "euler", "dt": block.t1 / EULER_STEPS, "solver_options": None}
+    rows: Rows = []
+    for kind, times, options in (("ode", curve, {}), ("euler", polygon, euler)):
+        ys = block.solve(block.dynamics, y0, times, **options).ys.flatten(2).tolist()
+        rows += [
+            {"kind": kind, "example": i, "class": label, "t": t, "x": y[0], "y": y[1] if size == 2 else None}
+            for t, states in zip(times, ys, strict=True)
+            for i, (y, label) in enumerate(zip(states, labels(targets), strict=True))
+        ]
+    return rows + field_rows(block, y0, rows)
+
+
+def field_rows(block: Block, y0: Tensor, rows: Rows) -> Rows:
+    """The field on a grid over what the curves span: (t, x) of one dimension, (x, y) at half time of two."""
+    names = ("t", "x") if y0[0].numel() == 1 else ("x", "y")
+    spans = [torch.linspace(min(r[n] for r in rows), max(r[n] for r in rows), 15).tolist() for n in names]
+    found: Rows = []
+    for a in spans[0]:
+        at = y0.new_tensor(a if len(y0[0].flatten()) == 1 else block.t1 / 2)
+        states = y0.new_tensor([[b] if names[0] == "t" else [a, b] for b in spans[1]])
+        slopes = block.dynamics(at, states.reshape(len(states), *y0.shape[1:])).flatten(1).tolist()
+        for b, slope in zip(spans[1], slopes, strict=True):
+            along = [1.0, *slope] if names[0] == "t" else slope
+            found.append({"kind": "field", names[0]: a, names[1]: b, "u": along[0], "v": along[1]})
+    return found
+
+
+@torch.no_grad()
+def decision_rows(setup: Setup) -> Rows:
+    """The model's class on a grid over the plane, and test examples; ValueError where inputs are no plane's points."""
+    inputs, targets = test_examples(setup, 256)
+    if inputs.shape[1:] != (2,) or labels(targets)[0] is None:
+        raise ValueError(f"a decision map needs classes of points in a plane; an input is {list(inputs.shape[1:])}")
+    low, high = inputs.min(0).values, inputs.max(0).values
+    margin = 0.15 * (high - low)
+    xs, ys = (torch.linspace(float(a), float(b), GRID) for a, b in zip(low - margin, high + margin, strict=True))
+    points = torch.cartesian_prod(xs, ys).to(inputs)
+    outputs = setup.model(points).float()
+    # the side of the boundary and how surely: of one output its sign, of two classes the probability of the second
+    score = torch.sigmoid(2 * outputs[:, 0]) if outputs.shape[1] == 1 else outputs.softmax(1)[:, 1]
+    grid = [
+        {"kind": "map", "x": x, "y": y, "score": s} for (x, y), s in zip(points.tolist(), score.tolist(), strict=True)
+    ]
+    tested = zip(inputs.tolist(), targets.tolist(), strict=True)
+    return grid + [{"kind": "test", "x": x, "y": y, "class": int(label > 0)} for (x, y), label in tested]
+
+
+def norm_rows(setup: Setup) -> Rows:
+    """The mean norm of the state at each depth, and of what is added to it until the next."""
+    depths, states, _ = along_depth(setup)
+    per = 1.0 if not setup.blocks else depths[1] - depths[0]
+    norms = [float(state.flatten(1).norm(dim=1).mean()) for state in states]
+    added = [float((b - a).flatten(1).norm(dim=1).mean()) / per for a, b in zip(states, states[1:], strict=False)]
+    kind = "residual of the block" if not setup.blocks else "field f(t, y)"
+    return [
+        {"depth": d, "state": n, "residual": r, "kind": kind}
+        for d, n, r in zip(depths, norms, [*added, None], strict=True)
+    ]
+
+
+ROWS: dict[str, Callable[[Setup], Rows]] = {
+    "trajectories": trajectory_rows,
+    "steps": step_rows,
+    "nfe_per_input": nfe_rows,
+    "flow": flow_rows,
+    "decision": decision_rows,
+    "norms": norm_rows,
+}
