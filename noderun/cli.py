@@ -26,9 +26,10 @@ TASKS = {
     "compare": Task("multirun", "several models on one budget, side by side: noderun compare model=resnet,odenet"),
     "integrate": Task("hydra", "a classical problem or a lab: noderun integrate problem=kepler solver=dop853"),
     "evaluate": Task("multirun", "a finished run under other solvers: noderun evaluate run=FOLDER solver=euler,dopri5"),
+    "bench": Task("hydra", "this engine beside its peers on the same work: noderun bench suite=solve"),
     "list": Task("plain", "what can be chosen: noderun list model, noderun list model=odenet", "listing"),
     "runs": Task("plain", "the ledger of all runs: noderun runs model=odenet --sort test_error", "ledger"),
-    "report": Task("plain", "figures and one page of a run, a sweep or a comparison: noderun report FOLDER...", "report"),
+    "report": Task("plain", "figures and one page of runs, sweeps, comparisons: noderun report FOLDER...", "report"),
     "data": Task("plain", "fetch or verify data: noderun data fetch mnist", "data"),
     "doctor": Task("plain", "what this machine offers and what is missing", "doctor"),
 }

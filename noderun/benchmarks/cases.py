@@ -10,6 +10,7 @@ import torch
 from noderun.benchmarks import peers, problems
 from noderun.benchmarks.case import LIMIT, Case, Contenders, as_arrays, distance
 from noderun.benchmarks.problems import Problem
+from noderun.benchmarks.startup import startup_cases
 from noderun.benchmarks.training import training_cases
 from noderun.gradients import GRADIENTS, refusal
 from noderun.solvers import SOLVERS
@@ -100,4 +101,5 @@ SUITES: dict[str, Callable[[str, bool], Iterator[Case]]] = {
     "solve": solve_cases,
     "gradient": gradient_cases,
     "training": training_cases,
+    "startup": startup_cases,
 }

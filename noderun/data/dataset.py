@@ -58,9 +58,7 @@ def batch_count(dataset: Dataset, split: str, size: int) -> int:
     return -(-len(_rows(dataset, split)[0]) // size)
 
 
-def batches(
-    dataset: Dataset, split: str, size: int, seed: int = 0, epoch: int = 0, start: int = 0
-) -> Iterator[Batch]:
+def batches(dataset: Dataset, split: str, size: int, seed: int = 0, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
     """Prepared batches ``start, start + 1, ...`` of one epoch: shuffled for "train", in order for "test"."""
     rows = _rows(dataset, split)
     device = rows[0].device

@@ -26,8 +26,10 @@ PER_CLASS = {"train": 400, "test": 100}
 def mnist5k(root: Path, augment: bool = False) -> Dataset:
     """Needs nothing under root: the file is part of the package."""
     arrays = np.load(io.BytesIO(read_verified(FILE, MD5)))
-    train, test = ((torch.from_numpy(arrays[f"{split}_images"]), torch.from_numpy(arrays[f"{split}_labels"]).long())
-                   for split in PER_CLASS)
+    train, test = (
+        (torch.from_numpy(arrays[f"{split}_images"]), torch.from_numpy(arrays[f"{split}_labels"]).long())
+        for split in PER_CLASS
+    )
     return labelled_images("mnist5k", train, test, Pixels(padding=4 if augment else 0))
 
 

@@ -61,6 +61,7 @@ def _splits(source: Any, root: Path) -> tuple[Batch, Batch]:
         for file, md5 in [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]:
             read_verified(root / source.base_folder / file, md5)
         raise
-    train, test = ((torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
-                   for part in parts)
+    train, test = (
+        (torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)) for part in parts
+    )
     return train, test

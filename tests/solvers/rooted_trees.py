@@ -13,8 +13,12 @@ def trees(order: int) -> tuple[Tree, ...]:
     """All rooted trees with ``order`` vertices: 1, 1, 2, 4, 9, 20, 48, 115, ..."""
     if order == 1:
         return ((),)
-    found = {tuple(sorted((*tree, branch))) for size in range(1, order) for branch in trees(size)
-             for tree in trees(order - size)}
+    found = {
+        tuple(sorted((*tree, branch)))
+        for size in range(1, order)
+        for branch in trees(size)
+        for tree in trees(order - size)
+    }
     return tuple(sorted(found))
 
 
