@@ -19,7 +19,7 @@ from noderun.training.isolation import isolated
 from noderun.training.memory import MIB, StorageLedger
 
 log = logging.getLogger(__name__)
-MOST_TANGENTS = 4_000  # parameters for which forward mode is still worth its wait
+MOST_TANGENTS = 100  # parameters for which forward mode is still worth its wait
 
 
 def run(bench: Bench) -> Findings:
@@ -43,8 +43,9 @@ def pairs(bench: Bench, case: Case) -> Iterator[tuple[str, str]]:
     """Each gradient with the chosen solver, or with the first adaptive one that can take it."""
     chosen = bench.settings.solver.name
     for gradient in bench.settings.lab.gradients or GRADIENTS:
-        if gradient == "forward" and sum(p.numel() for p in case.parameters) > MOST_TANGENTS:
-            log.warning("%s: forward is left out, which carries a tangent for each parameter", case.title)
+        tangents = sum(p.numel() for p in case.parameters)
+        if gradient == "forward" and tangents > MOST_TANGENTS:
+            log.warning("%s: forward is left out, it would carry %d tangents", case.title, tangents)
             continue
         able = [name for name in SOLVERS if SOLVERS[name].adaptive and refusal(name, SOLVERS[name], gradient) is None]
         if chosen in able:

@@ -106,7 +106,7 @@ class Multistep:
         """Dahlquist's root condition: all roots of rho in the unit disc, those on its border simple."""
         return root_condition(np.roots(self.alpha))
 
-    def locus(self, points: int = 2001) -> Array:
+    def locus(self, points: int = 401) -> Array:
         """z where a root of rho - z sigma lies on the unit circle: the border of the stability region."""
         zeta = np.exp(1j * np.linspace(0, 2 * np.pi, points))
         with np.errstate(all="ignore"):

@@ -16,7 +16,7 @@ from noderun.solvers import METHODS, SOLVERS
 from noderun.solvers.rosenbrock import Rosenbrock
 from noderun.solvers.tableau import ButcherTableau
 
-GRID = 241  # points a side
+GRID = 181  # points a side
 WINDOW = 100.0  # a locus that goes beyond is cut to the size of its family's others
 
 

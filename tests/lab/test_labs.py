@@ -116,7 +116,7 @@ def test_conservation(tmp_path):
     assert growth["leapfrog"] < 1.5 and growth["rk4"] > 4
     costs = [row["NFE"] for row in findings.rows]
     assert max(costs) < 1.05 * min(costs)
-    assert len(drawn(tmp_path, "conservation")) == 2 * 12 * 5
+    assert len(drawn(tmp_path, "conservation")) == 2 * 12
 
 
 def test_gradient_of_the_linear_case(tmp_path):
