@@ -136,8 +136,17 @@ def commit() -> str | None:
 def ledger(root: Path) -> Iterator[dict[str, Any]]:
     """Every run under a folder: where it is, its state, and its result as far as there is one."""
     for path in sorted(root.rglob("status.json")):
-        status = read_json(path)
-        words = {key.removesuffix(".name"): v for key, v in status["identity"].items() if key.endswith(".name")}
-        kept = {key: status["identity"].get(key) for key in ("seed",)}
-        result = read_json(path.parent / "result.json")
-        yield kept | words | result | {"status": status["status"], "error": status["error"], "folder": str(path.parent)}
+        if path.parent.parent.name == "evaluate":  # a measurement of a run, not a run
+            continue
+        try:
+            yield ledger_row(path.parent)
+        except (ValueError, KeyError, AttributeError, TypeError):
+            yield {"status": "damaged", "error": "its files cannot be read", "folder": str(path.parent)}
+
+
+def ledger_row(folder: Path) -> dict[str, Any]:
+    status = read_json(folder / "status.json")
+    words = {key.removesuffix(".name"): v for key, v in status["identity"].items() if key.endswith(".name")}
+    kept = {key: status["identity"].get(key) for key in ("seed",)}
+    result = read_json(folder / "result.json")
+    return kept | words | result | {"status": status["status"], "error": status["error"], "folder": str(folder)}

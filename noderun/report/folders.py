@@ -58,8 +58,8 @@ def read_run(folder: Path) -> Run:
     if status.get("status") not in STATES or not isinstance(status.get("identity"), dict):
         raise SettingError(f"{folder / 'status.json'} is no status of this version{written_by(folder)}")
     result = checked(folder / "result.json", runs.read_json)
-    if status["status"] == "done" and result.get("status") != "done":
-        raise SettingError(f"{folder.absolute()} is incomplete: it is done, but its result.json is missing or partial")
+    if status["status"] == "done" and not result:
+        raise SettingError(f"{folder.absolute()} is incomplete: it is done, but it has no result.json")
     words = checked(folder / ".hydra" / "overrides.yaml", read_words)
     return Run(folder, status["status"], status.get("error"), status["identity"], result, words)
 

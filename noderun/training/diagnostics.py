@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +98,18 @@ def reconstruction_error(passage: Passage) -> float:
     return relative_distance(end_state(block, block.dynamics, y1, backward=True), y0)
 
 
+@torch.no_grad()
+def forward_ms(seen: Sequence[Passage]) -> float:
+    """Milliseconds of a forward solve of the whole batch, all blocks together; the least of three."""
+    found = []
+    for _ in range(3):
+        start = time.perf_counter()
+        for passage in seen:
+            float(end_state(passage.block, passage.block.dynamics, passage.y0).flatten()[0])  # waits for the device
+        found.append(time.perf_counter() - start)
+    return 1000 * min(found)
+
+
 def gradient_error(passage: Passage) -> float:
     """Relative distance of dL/dtheta of the block's own solve and gradient from the float64 reference."""
     block = passage.block
@@ -131,7 +144,7 @@ def diagnose(setup: Setup, batch: Batch) -> dict[str, float]:
     if not setup.blocks:
         return {}
     seen = passages(setup, batch)
-    row = {"memory/saved_mib": sum(saved_bytes(p.block, p.y0) for p in seen) / MIB}
+    row = {"memory/saved_mib": sum(saved_bytes(p.block, p.y0) for p in seen) / MIB, "time/forward_ms": forward_ms(seen)}
     for tag, measure in MEASURES.items():
         try:
             row[tag] = max(measure(passage.first(EXAMPLES)) for passage in seen)

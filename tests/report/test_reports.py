@@ -1,0 +1,146 @@
+"""Reports out of fabricated run folders: what is drawn, from which numbers, and what is refused."""
+
+import csv
+import json
+import re
+
+import pytest
+from fabricated import RESULT, fabricate, tolerance_grid
+
+from noderun import cli
+from noderun.report.claims import chen_table
+from noderun.report.figures import FIGURES, draw_figures
+from noderun.report.folders import labels, runs_of, told_apart_by
+from noderun.report.table import Spread, best, columns, over_seeds, show
+
+
+def noderun(*words):
+    return cli.main(list(map(str, words)))
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_grid_has_its_figures_each_with_its_numbers(tmp_path):
+    found = runs_of(tolerance_grid(tmp_path / "grid"))
+    drawn = draw_figures(found, tmp_path / "figures")
+    assert {path.stem for path in drawn} == {"learning", "nfe", "figure3", "memory", "nfe_loss"}
+    for path in drawn:
+        assert path.read_bytes().startswith(b"\x89PNG") and path.with_suffix(".csv").is_file()
+    rows = read(tmp_path / "figures" / "figure3.csv")
+    assert len(rows) == 8 and {float(row["nfe_forward"]) for row in rows} == {14.0, 38.0}
+    assert {row["time/forward_ms"] for row in rows} == {"3.0"} and rows[0]["nfe_by_epoch"].startswith("1:")
+    learning = read(tmp_path / "figures" / "learning.csv")
+    assert {(row["epoch"], float(row["loss/test"])) for row in learning} == {("1", 1.1), ("2", 0.55)}
+
+
+def test_runs_are_called_by_what_tells_them_apart(tmp_path):
+    found = runs_of(tolerance_grid(tmp_path))
+    assert told_apart_by(found) == ["tolerance", "gradient", "seed"]
+    assert set(labels(found)) == {f"tolerance {t:g}, {g}" for t in (0.1, 0.001) for g in ("adjoint", "backprop")}
+
+
+def test_a_sweep_over_the_weight_of_a_regularizer_is_drawn(tmp_path):
+    for weight, nfe in ((0, 38.0), (0.01, 20.0)):
+        fabricate(tmp_path / f"w{weight}", [f"regularizer.weight={weight}", "regularizer=kinetic"], nfe_forward=nfe)
+    draw_figures(runs_of(tmp_path), tmp_path / "figures", ["regularizer"])
+    rows = read(tmp_path / "figures" / "regularizer.csv")
+    assert {(row["regularizer.weight"], row["nfe_forward"]) for row in rows} == {("0", "38.0"), ("0.01", "20.0")}
+
+
+@pytest.mark.parametrize("name", sorted(FIGURES.keys() - {"learning"}))
+def test_a_figure_that_a_model_cannot_have_is_one_sentence(name, tmp_path, capsys):
+    none = {"solver": None, "gradient": None, "nfe_forward": None, "nfe_backward": None, "rtol": None}
+    fabricate(tmp_path / "run", model="resnet", **none)
+    assert noderun("report", tmp_path / "run", "--figure", name) == 2
+    err = capsys.readouterr().err
+    assert f"there can be no figure '{name}' here" in err and FIGURES[name].needs in err
+    assert not (tmp_path / "run" / "figures").exists() and not (tmp_path / "run" / "report.html").exists()
+
+
+def test_the_page_needs_nothing_but_itself(tmp_path, capsys):
+    folder = tolerance_grid(tmp_path / "grid")
+    fabricate(folder / "bad", ["seed=9"], status="failed", error="step <limit> & more", seed=9)
+    assert noderun("report", folder) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(folder)
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 5
+    assert not re.search(r"<script|<link|src=\"(?!data:)|https?://", page)
+    assert "step &lt;limit&gt; &amp; more" in page and "5.50% ± 0.71%" in page
+
+
+def test_runs_side_by_side_leave_the_sweep_as_it_was(tmp_path, capsys):
+    folder = tolerance_grid(tmp_path / "grid")
+    assert noderun("report", folder / "adjoint-0.1-0", folder / "backprop-0.1-0") == 0
+    place = capsys.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(rf"{folder}/report-[0-9a-f]{{8}}", place)
+    assert not (folder / "report.html").exists()
+
+
+DAMAGE = {
+    "no such folder": (lambda run: None, "no folder"),
+    "no status": (lambda run: (run / "status.json").unlink(), "holds no run"),
+    "half a status": (lambda run: (run / "status.json").write_text('{"status": "do'), "status.json is damaged"),
+    "another version": (lambda run: (run / "status.json").write_text('{"state": 1}'), "no status of this version"),
+    "no result": (lambda run: (run / "result.json").unlink(), "has no result.json"),
+    "half a result": (lambda run: (run / "result.json").write_text("{"), "result.json is damaged"),
+    "metrics": (lambda run: (run / "metrics.jsonl").write_text("{\n"), "metrics.jsonl is damaged"),
+    "words": (lambda run: (run / ".hydra" / "overrides.yaml").write_text("- [\n"), "overrides.yaml is damaged"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_damaged_run_is_one_sentence_and_stays_as_it_was(case, tmp_path, capsys):
+    damage, words = DAMAGE[case]
+    run = fabricate(tmp_path / "run")
+    damage(run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert noderun("report", run if case != "no such folder" else tmp_path / "none") == 2
+    out, err = capsys.readouterr()
+    assert out == "" and words in err and len(err.splitlines()) == 1
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_runs_of_different_data_are_not_compared(tmp_path, capsys):
+    a, b = fabricate(tmp_path / "a"), fabricate(tmp_path / "b", data="mnist")
+    assert noderun("report", a, b) == 2
+    assert "different data (digits, mnist)" in capsys.readouterr().err
+
+
+def test_seeds_become_mean_and_spread_and_twins_of_columns_go(tmp_path):
+    rows = [run.row() for run in runs_of(tolerance_grid(tmp_path))]
+    merged = over_seeds(rows, ["tolerance", "gradient", "seed"])
+    assert len(merged) == 4 and {row["seeds"] for row in merged} == {2}
+    assert merged[0]["test_error"] == Spread(pytest.approx(0.055), pytest.approx(0.00707107, rel=1e-4))
+    assert show("test_error", merged[0]["test_error"]) == "5.50% ± 0.71%"
+    shown = columns(merged, ["tolerance", "gradient", "seed"])
+    assert shown[:2] == ["tolerance", "gradient"] and not {"rtol", "atol", "seed"} & set(shown)
+
+
+def test_nothing_is_best_across_data():
+    assert best([RESULT, RESULT | {"test_error": 0.01}], "test_error") == 1
+    assert best([RESULT, RESULT | {"test_error": 0.01, "data": "mnist"}], "test_error") is None
+
+
+def test_what_was_not_run_has_no_number_and_papers_stay_beside():
+    failed = {"model": "mlp", "status": "failed", "data": "digits", "reason": "it broke"}
+    names, rows = chen_table([RESULT, failed], ["model"], "chen2018/table1")
+    lines = {row[0][0]: dict(zip(names, (text for text, _ in row), strict=True)) for row in rows}
+    assert lines.keys() == {"odenet", "mlp", "resnet", "rknet"}
+    assert lines["odenet"]["test error"] == "6.00%" and lines["odenet"]["saved (MiB)"] == "1.00"
+    assert lines["mlp"]["test error"] == "failed" and lines["mlp"]["reason"] == "it broke"
+    measured = ("test error", "parameters", "saved (MiB)", "peak (MiB)", "time (s)", "NFE forward", "NFE backward")
+    stated = {row[0][0]: [text for (text, _), name in zip(row, names, strict=True) if name == "paper"] for row in rows}
+    for model in ("resnet", "rknet"):
+        assert {lines[model].get(name, "not run") for name in measured} == {"not run"}
+    assert stated["resnet"] == ["0.41%", "0.60 M"] and stated["odenet"] == ["0.42%", "0.22 M"]
+
+
+def test_the_ledger_survives_a_damaged_run(tmp_path, capsys):
+    fabricate(tmp_path / "a")
+    (fabricate(tmp_path / "b") / "status.json").write_text("{")
+    fabricate(tmp_path / "a" / "evaluate" / "cell")
+    assert noderun("runs", "--root", tmp_path, "--json") == 0
+    assert [row["status"] for row in json.loads(capsys.readouterr().out)] == ["done", "damaged"]
