@@ -10,10 +10,12 @@ from noderun.compatibility import registries
 from noderun.compose import Composer
 from noderun.jobs import make_job
 from noderun.shipped import config_folder
+from noderun.tasks.integrate import make_job as integrate_job
 from noderun.tasks.listing import groups, options
 
 ROOT = config_folder()
 OPTIONS = [(group, option) for group in groups([ROOT]) for option in options(group, [ROOT])]
+OF_INTEGRATE = ("lab", "problem")  # the groups that training does not have
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +23,21 @@ def train():
     return Composer("train", [ROOT])
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_every_option_composes_and_says_what_it_is(group, option, train):
-    settings = make_job(train, [f"{group}={option}"]).settings
-    chosen = asdict(settings).get(group) or {}
+@pytest.fixture(scope="module")
+def integrate():
+    return Composer("integrate", [ROOT])
+
+
+OF_TRAIN = [(group, option) for group, option in OPTIONS if group not in ("problem", "lab")]  # tests/lab has those
+
+
+@pytest.mark.parametrize(("group", "option"), OF_TRAIN)
+def test_every_option_composes_and_says_what_it_is(group, option, train, integrate):
+    if group in OF_INTEGRATE:
+        settings = integrate_job(integrate, [f"{group}={option}"]).settings
+        chosen = {"name": settings.lab_name} if group == "lab" else asdict(settings.problem)
+    else:
+        chosen = asdict(make_job(train, [f"{group}={option}"]).settings).get(group) or {}
     assert chosen.get("name", option) == option or group == "trainer"
     rows = (ROOT / group / f"{option}.yaml").read_text().splitlines()
     assert any(row.startswith("#") and "@package" not in row for row in rows) or all("#" in row for row in rows)
