@@ -28,10 +28,7 @@ def integrate():
     return Composer("integrate", [ROOT])
 
 
-OF_TRAIN = [(group, option) for group, option in OPTIONS if group not in ("problem", "lab")]  # tests/lab has those
-
-
-@pytest.mark.parametrize(("group", "option"), OF_TRAIN)
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes_and_says_what_it_is(group, option, train, integrate):
     if group in OF_INTEGRATE:
         settings = integrate_job(integrate, [f"{group}={option}"]).settings

@@ -20,9 +20,12 @@ def composer():
     return Composer("integrate", [str(CONFIGS)])
 
 
-def test_every_problem_and_lab_has_its_file():
+def test_every_problem_and_lab_has_its_file_and_says_what_it_is():
     assert {path.stem for path in (CONFIGS / "problem").glob("*.yaml")} == set(PROBLEMS)
     assert {path.stem for path in (CONFIGS / "lab").glob("*.yaml")} == set(LABS)
+    for path in [*(CONFIGS / "problem").glob("*.yaml"), *(CONFIGS / "lab").glob("*.yaml")]:
+        rows = path.read_text().splitlines()
+        assert any(row.startswith("# ") and "@package" not in row for row in rows), path
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
