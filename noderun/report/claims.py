@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from noderun.report.table import Cell, Result, best, heading, over_seeds, show
+from noderun.report.table import Cell, Result, best, heading, over_seeds, show, troubles, varying
 
 # Chen et al. 2018, table 1: memory in the number of layers L of a residual net, or of a solver's steps L~
 HELD = {
@@ -77,7 +77,7 @@ def chen_table(
         absent = [{"model": model, "status": "not run"} for model in paper.lines if model not in ran]
         results = [*results, *absent]
     extra = [key for key in swept if key not in ("model", "seed")]
-    keys = [key for key in (*extra, "seeds", "gradient", "reason") if len({repr(r.get(key)) for r in results}) > 1]
+    keys = [*varying(results, (*extra, "seeds", "gradient")), *troubles(results)[1:]]
     names = ["model", *(heading(key) for key in keys), "status", "test error", *(["paper"] if paper else [])]
     names += ["parameters", *(["paper"] if paper else []), "saved (MiB)", "claim", "peak (MiB)", "time (s)", "claim"]
     names += ["NFE forward", "NFE backward"]

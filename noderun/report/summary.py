@@ -40,7 +40,7 @@ def report_grid(
         folder.name, f"{len(found)} runs; of every column the best is bold; mean ± standard deviation over seeds"
     )
     merged = over_seeds(rows, swept)
-    keys = columns(merged, (*swept, "reason"))
+    keys = columns(merged, swept)
     page.add_table([heading(key) for key in keys], comparison_cells(merged, keys))
     experiment = experiment_of(found)
     if experiment in PAPERS or varying(rows, ("model", "gradient")):

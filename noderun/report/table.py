@@ -105,6 +105,11 @@ def best(results: Sequence[Result], key: str) -> int | None:
     return choose(numbers, key=numbers.__getitem__)
 
 
+def troubles(results: Sequence[Result]) -> list[str]:
+    """The columns that say what was not done, and why."""
+    return ["status", "reason"] if any(result.get("reason") for result in results) else []
+
+
 def centre(value: float | Spread) -> float:
     return value.mean if isinstance(value, Spread) else value
 
@@ -130,7 +135,9 @@ def together(group: Sequence[Result]) -> Result:
 def columns(results: Sequence[Result], swept: Sequence[str] = ()) -> list[str]:
     """What a comparison shows: swept keys, words and headlines, each only where it varies and says something new."""
     keys: dict[tuple[str, ...], str] = {}
-    for key in varying(results, list(dict.fromkeys([*swept, *WORDS, "seeds", *HEADLINES]))):
+    wanted = dict.fromkeys([*swept, *WORDS, "seeds", *HEADLINES])
+    told = {*varying(results, list(wanted)), *troubles(results)}
+    for key in [key for key in (*wanted, "reason") if key in told]:
         said = tuple(show(key, result.get(key)) for result in results)
         keys.setdefault(said if key in (*swept, *WORDS) else (key,), key)
     return list(keys.values())

@@ -118,12 +118,12 @@ def measure_cell(cell: Cell, folder: Path) -> None:
 def finish(folder: Path, jobs: Sequence[Cell], swept: Sequence[str]) -> None:
     """One table of all cells, results.csv, and the figures across them; the paths of all figures."""
     from noderun.report.precision import draw_test_figures
-    from noderun.report.table import comparison_cells, filled_table, heading, print_table, varying, write_csv
+    from noderun.report.table import comparison_cells, filled_table, heading, print_table, troubles, varying, write_csv
 
     rows = [line for cell in jobs for line in with_lesions(row(folder, cell, swept), folder / cell.run_id)]
     write_csv(rows, folder / "results.csv")
     others = [key for key in swept if key != "tolerance" and key.partition(".")[0] != "solver"]
-    words = varying(rows, ["run", "removed block", "trained with", "tested with", *others, "status", "reason"])
+    words = varying(rows, ["run", "removed block", "trained with", "tested with", *others]) + troubles(rows)
     numbers = ("test_error", "test_loss", "rmse", "nfe_test", "numerical_error", "reconstruction_error", "seconds")
     keys = [*(words or ["tested with"]), *(k for k in numbers if any(row.get(k) is not None for row in rows))]
     print_table(filled_table([heading(key) for key in keys], comparison_cells(rows, keys)))

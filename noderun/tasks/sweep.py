@@ -21,7 +21,7 @@ def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
     """Prints the table of what varies, after results.csv, figures and report.html were written."""
     from noderun.report.table import print_comparison
 
-    print_comparison(write_grid(folder, jobs, swept), folder, (*swept, "reason"))
+    print_comparison(write_grid(folder, jobs, swept), folder, swept)
 
 
 def write_grid(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> list[dict[str, Any]]:

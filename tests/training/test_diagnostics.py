@@ -63,5 +63,5 @@ def test_errors_fall_with_the_tolerance():
 def test_what_cannot_be_measured_is_left_out_and_said(monkeypatch, caplog):
     monkeypatch.setitem(diagnostics.REFERENCE, "max_steps", 1)
     row = measured(solver="dopri5", rtol=1e-3, atol=1e-3, gradient="adjoint")
-    assert set(row) == {"memory/saved_mib", "solve/reconstruction_error"}
+    assert set(row) == {"memory/saved_mib", "time/forward_ms", "solve/reconstruction_error"}
     assert "solve/numerical_error was not measured" in caplog.text
