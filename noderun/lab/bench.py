@@ -29,6 +29,13 @@ class Bench:
     def problem(self) -> Problem:
         return make_problem(self.settings)
 
+    @property
+    def steps(self) -> dict[str, Any]:
+        """The chosen solver's tolerances or step, as ``run_solver`` takes them."""
+        choice = self.settings.solver
+        words = {"rtol": choice.rtol, "atol": choice.atol, "dt": choice.dt, "options": choice.options}
+        return words | {"max_steps": choice.max_steps, "device": self.settings.device}
+
     def solvers(self, names: Sequence[str] | None, suits: Callable[[Info], bool], why: str) -> list[str]:
         """The named solvers, or all that suit; the others are left out, which the log says of named ones."""
         chosen = []

@@ -18,40 +18,26 @@ CURVE = 400  # points of a smooth line
 
 
 def run(bench: Bench) -> Findings:
-    problem, choice, options = bench.problem, bench.settings.solver, bench.settings.lab
-    if len(problem.y0) != 1:
-        raise ValueError(f"lab=steps draws the direction field of one equation; {problem.name} has {len(problem.y0)}")
+    problem, options, solver = bench.problem, bench.settings.lab, bench.settings.solver.name
     grid = np.linspace(*problem.span, CURVE).tolist()
-    tolerances: dict[str, Any] = {"rtol": choice.rtol, "atol": choice.atol, "dt": choice.dt, "options": choice.options}
     fixed, _ = run_solver(problem, options.fixed, dt=options.dt, steps=True)
-    adaptive, _ = run_solver(problem, choice.name, steps=True, **tolerances)
-    between, _ = run_solver(problem, choice.name, ts=grid, **tolerances)
+    adaptive, _ = run_solver(problem, solver, steps=True, **bench.steps)
+    between, _ = run_solver(problem, solver, ts=grid, **bench.steps)
     names = (f"{options.fixed}, h = {options.dt:g}", adaptive_name(bench))
-    curves = {
-        "exact": {"t": grid, "y": reference(problem, grid)[:, 0].tolist()},
-        names[0]: points(fixed),
-        names[1]: points(between),
-    }
+    exact = {"t": grid, "y": reference(problem, grid)[:, 0].tolist()}
+    curves = {"exact": exact, names[0]: points(fixed), names[1]: points(between)}
     marks = {names[0]: points(fixed), names[1]: points(adaptive)}
-    truth = reference(problem, problem.span)[-1]
-    rows = [
-        {
-            "solver": name,
-            "steps": solution.stats.accepted,
-            "rejected": solution.stats.rejected,
-            "NFE": solution.stats.nfe_forward,
-            "error": relative_distance(solution.ys[-1], truth),
-        }
-        for name, solution in zip(names, (fixed, adaptive), strict=True)
-    ]
-    draw(
-        bench,
-        curves,
-        marks,
-        {name: f"{row['steps']} steps, {row['NFE']} NFE" for name, row in zip(names, rows, strict=True)},
-    )
-    values = {"nfe_forward": adaptive.stats.nfe_forward, "steps_accepted": adaptive.stats.accepted}
-    return Findings(rows, values | {"steps_rejected": adaptive.stats.rejected, "numerical_error": rows[1]["error"]})
+    rows = [cost_row(bench, name, solution) for name, solution in zip(names, (fixed, adaptive), strict=True)]
+    draw(bench, curves, marks, {row["solver"]: f"{row['steps']} steps, {row['NFE']} NFE" for row in rows})
+    stats, error = adaptive.stats, rows[1]["error"]
+    counts = {"nfe_forward": stats.nfe_forward, "steps_accepted": stats.accepted, "steps_rejected": stats.rejected}
+    return Findings(rows, counts | {"numerical_error": error})
+
+
+def cost_row(bench: Bench, name: str, solution: Solution) -> dict[str, Any]:
+    stats, truth = solution.stats, reference(bench.problem, bench.problem.span)[-1]
+    counts = {"steps": stats.accepted, "rejected": stats.rejected, "NFE": stats.nfe_forward}
+    return {"solver": name} | counts | {"error": relative_distance(solution.ys[-1].cpu(), truth)}
 
 
 def adaptive_name(bench: Bench) -> str:

@@ -17,48 +17,25 @@ SHOWN = 6  # components that a panel can tell apart
 
 
 def run(bench: Bench) -> Findings:
-    settings, problem = bench.settings, bench.problem
-    choice = settings.solver
-    solution, seconds = run_solver(
-        problem,
-        choice.name,
-        rtol=choice.rtol,
-        atol=choice.atol,
-        dt=choice.dt,
-        max_steps=choice.max_steps,
-        options=choice.options,
-        device=settings.device,
-        steps=True,
-    )
+    problem, solver = bench.problem, bench.settings.solver.name
+    solution, seconds = run_solver(problem, solver, steps=True, **bench.steps)
     if solution.status != "done":
         raise failure(bench, solution)
     ts, ys = solution.ts.tolist(), solution.ys.cpu()
     truth = reference(problem, ts)
-    rows = step_rows(ts, ys, truth)
-    draw(bench, rows, len(problem.y0))
-    stats = solution.stats
-    error = relative_distance(ys[-1], truth[-1])
-    row = {
-        "problem": problem.name,
-        "solver": choice.name,
-        "steps": stats.accepted,
-        "rejected": stats.rejected,
-        "NFE": stats.nfe_forward,
-        "Jacobians": stats.jacobians if SOLVERS[choice.name].implicit else None,
-        "LU": stats.factorizations if SOLVERS[choice.name].implicit else None,
-        "error": error,
-        "reference": origin(problem),
-        "seconds": seconds,
-    }
+    draw(bench, step_rows(ts, ys, truth), len(problem.y0))
+    stats, implicit = solution.stats, SOLVERS[solver].implicit
     values = {
-        "nfe_forward": stats.nfe_forward,
         "steps_accepted": stats.accepted,
         "steps_rejected": stats.rejected,
-        "jacobians": row["Jacobians"],
-        "factorizations": row["LU"],
-        "numerical_error": error,
+        "nfe_forward": stats.nfe_forward,
+        "jacobians": stats.jacobians if implicit else None,
+        "factorizations": stats.factorizations if implicit else None,
+        "numerical_error": relative_distance(ys[-1], truth[-1]),
     }
-    return Findings([row], values)
+    row = dict(zip(("steps", "rejected", "NFE", "Jacobians", "LU", "error"), values.values(), strict=True))
+    names = {"problem": problem.name, "solver": solver}
+    return Findings([names | row | {"reference": origin(problem), "seconds": seconds}], values)
 
 
 def failure(bench: Bench, solution: Solution) -> SolveError:
