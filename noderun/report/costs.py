@@ -97,19 +97,25 @@ def regularizer_rows(found: Sequence[Run]) -> list[dict[str, Any]]:
     """The weight of a run whose option's default holds is not in its identity, but in its words if it was swept."""
     if "regularizer.weight" not in told_apart_by(found):
         return []
-    return [row for row in solved(found) if row.get("regularizer.weight") is not None]
+    rows = [row for row in solved(found) if row.get("regularizer.weight") is not None]
+    return [row | {"line": without_weight(row)} for row in rows]
+
+
+def without_weight(row: Row) -> str:
+    """What else tells the run apart, so that one line is one study of the weight."""
+    words = [part for part in row["label"].split(", ") if not part.startswith("regularizer.weight")]
+    return ", ".join(words) or str(row.get("regularizer") or row["model"])
 
 
 def draw_regularizer(rows: Sequence[Row], path: Path) -> None:
-    by = "regularizer" if any(row.get("regularizer") for row in rows) else "model"
     last = "test_error" if any(row.get("test_error") is not None for row in rows) else "test_loss"
     with figure(1, 2, width=4.4, height=3.6) as (drawn, axes):
         for panel, key, name in zip(axes[0], ("nfe_forward", last), ("NFE forward", None), strict=True):
-            scatter(panel, rows, "regularizer.weight", key, by)
+            scatter(panel, rows, "regularizer.weight", key, "line")
             name = name or ("test error (%)" if last == "test_error" else "test loss")
             panel.set(xlabel="weight of the regularizer", ylabel=name)
             panel.set_xscale("symlog", linthresh=smallest(rows))
-            panel.legend()
+        outside_legend(axes[0, 1])
         save(drawn, path, rows)
 
 
@@ -126,7 +132,7 @@ def draw_scatter(rows: Sequence[Row], path: Path, x: str, y: str, by: str, x_nam
         save(drawn, path, rows)
 
 
-def scatter(axes: Axes, rows: Sequence[Row], x: str, y: str, by: str) -> None:
+def scatter(axes: Axes, rows: Sequence[Row], x: str, y: str, by: str, joined: bool = True) -> None:
     """One mark a run; a line joins the means of runs that have the same x (seeds)."""
     scale = 100 if y.endswith("_error") and y.startswith("test") else 1
     for i, name in enumerate(dict.fromkeys(row.get(by) for row in rows)):
@@ -136,6 +142,8 @@ def scatter(axes: Axes, rows: Sequence[Row], x: str, y: str, by: str) -> None:
         points = sorted((row[x], scale * row[y]) for row in own)
         label = "backprop" if by == "gradient" and name is None else str(name)
         axes.plot(*zip(*points, strict=True), linestyle="", marker=MARKERS[i % 8], color=COLOURS[i % 7], label=label)
+        if not joined:
+            continue
         places = sorted({a for a, _ in points})
         means = [sum(b for a, b in points if a == p) / sum(a == p for a, _ in points) for p in places]
         axes.plot(places, means, **(line_style(i) | {"marker": ""}))

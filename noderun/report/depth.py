@@ -150,7 +150,10 @@ def draw_norms(rows: Sequence[Row], path: Path) -> None:
         added = [row for row in rows if row["residual"] is not None]
         style = {"color": COLOURS[1], "marker": "s", "linestyle": "--"}
         panel.plot([r["depth"] for r in added], [r["residual"] for r in added], label=rows[0]["kind"], **style)
-        panel.set(xlabel="block" if rows[0]["kind"].startswith("residual") else "t", ylabel="norm (mean over examples)")
+        by_block = rows[0]["kind"].startswith("residual")
+        panel.set(xlabel="block" if by_block else "t", ylabel="norm (mean over examples)")
+        if by_block:
+            panel.set_xticks(depths)
         panel.legend()
         save(drawn, path, rows)
 
