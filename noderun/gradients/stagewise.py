@@ -22,7 +22,7 @@ from noderun.solvers.field import VectorField
 from noderun.solvers.integrate import Problem
 from noderun.solvers.method import Method
 from noderun.solvers.runge_kutta import ExplicitRungeKutta
-from noderun.solvers.stages import stage_times
+from noderun.solvers.stages import plus, stage_times
 from noderun.solvers.tableau import ButcherTableau
 
 
@@ -69,7 +69,7 @@ class StagewiseReversal(Reversal):
 
     def stage(self, i: int, t: Tensor, y: Tensor, rows: Tensor, lower: Tensor) -> tuple[Tensor, Tensor | None]:
         """The stage's state, ready for a graph of f, and with it k_i unless its graph is to wait for its turn."""
-        x = torch.addmv(y, rows[:i].t(), lower[i, :i]) if i else y.detach()
+        x = plus(y, rows[:i].t(), lower[i, :i]) if i else y.detach()
         x.requires_grad_()
         if self.single:
             if i < len(rows) - 1:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from noderun.solvers.field import Field, Integrand
 from noderun.solvers.method import Info, Method, Step
-from noderun.solvers.stages import WeightedSum, stage_times, under_transform
+from noderun.solvers.stages import WeightedSum, plus, stage_times, under_transform
 
 # Gauss and Legendre's nodes and weights on (0, 1): exact to degree 13, that of the longest formula here.
 GAUSS = (
@@ -94,7 +94,7 @@ def combine(y: Tensor, slopes: Sequence[Tensor], factors: Sequence[float]) -> Te
     columns = torch.stack([slope.detach() for slope in slopes]).t()
     if torch.is_grad_enabled():
         return WeightedSum.apply(y, columns, w, *slopes)
-    return torch.addmv(y, columns, w)
+    return plus(y, columns, w)
 
 
 class Multistep(Method):

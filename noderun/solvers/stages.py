@@ -63,7 +63,7 @@ class Stages:
             return y + torch.einsum("s,s...->...", weights, torch.stack([k for k in self.graph[:n] if k is not None]))
         if self.recording:
             return WeightedSum.apply(y, self.columns[n], weights, *self.graph[:n])
-        return torch.addmv(y, self.columns[n], weights)
+        return plus(y, self.columns[n], weights)
 
     def sums(self, y: Tensor, weights: Tensor) -> Tensor:
         """The same for every row of weights [n, s]: [n, N]."""
@@ -93,13 +93,18 @@ class Stages:
         self.last = 0
 
 
+def plus(y: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
+    """y + columns weights, rounded once at y's magnitude; addmv would round there once a column."""
+    return torch.mv(columns, weights).add_(y)
+
+
 class WeightedSum(torch.autograd.Function):
     """y + sum_j w_j k_j; columns hold the values of the k_j, which are passed too so that gradients reach them."""
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, columns: Tensor, weights: Tensor, *ks: Tensor) -> Tensor:
         ctx.weights = weights
-        return torch.addmv(y, columns, weights)
+        return plus(y, columns, weights)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:

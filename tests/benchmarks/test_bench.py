@@ -68,4 +68,4 @@ def test_a_step_costs_one_sync_and_few_operations_beside_f():
     per_step = {name: (ops_many[name] - ops_few[name]) / steps for name in ops_many}
     assert per_step["_local_scalar_dense"] == 1
     assert per_step["tanh"] == 6
-    assert sum(n for name, n in per_step.items() if name not in VIEWS) - per_step["tanh"] <= 26
+    assert sum(n for name, n in per_step.items() if name not in VIEWS) - per_step["tanh"] <= 32

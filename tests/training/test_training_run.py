@@ -24,7 +24,7 @@ test_error nll bits_per_dim rmse nfe_forward nfe_backward nfe_test steps_accepte
 reconstruction_error memory_saved_mib memory_peak_mib seconds examples_per_second device status""".split()
 TAGS = """loss/train loss/test error/train error/test nfe/forward nfe/backward nfe/test steps/accepted steps/rejected
 memory/saved_mib memory/peak_mib solve/numerical_error solve/reconstruction_error solve/gradient_error time/step_ms
-time/examples_per_s optim/lr optim/grad_norm""".split()
+time/forward_ms time/examples_per_s optim/lr optim/grad_norm""".split()
 
 
 class Killed(BaseException):
@@ -56,7 +56,7 @@ def state(folder):
 
 def rows(folder):
     """metrics.jsonl without what a clock or another process's memory decides."""
-    timed = ("time/step_ms", "time/examples_per_s", "memory/peak_mib")
+    timed = ("time/step_ms", "time/forward_ms", "time/examples_per_s", "memory/peak_mib")
     return [{k: v for k, v in row.items() if k not in timed} for row in read_metrics(folder / "metrics.jsonl")]
 
 
