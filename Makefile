@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help run test test-long lint type format clean
+.PHONY: help run test test-long bench lint type format clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -29,6 +29,10 @@ test: $(VENV)/installed-dev lint type  ## lint, types and the fast proofs
 
 test-long: $(VENV)/installed-dev  ## the slow proofs
 	$(PYTEST) -m long
+
+bench: $(VENV)/installed-dev  ## this engine beside its peers (about 7 minutes; the peers are installed first)
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/noderun bench
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -96,18 +96,21 @@ def write(rows: Sequence[Row], absent: Sequence[str], device: str, folder: Path)
 
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Each case's contenders as points on a log axis of time over the limit's; the CSV is results.csv."""
-    cases = list(dict.fromkeys(row.case for row in rows))
-    names = list(dict.fromkeys(row.contender.split()[0] for row in rows if row.contender != LIMIT))
+    shown = [row for row in rows if any(r.contender == LIMIT and r.case == row.case for r in rows)]
+    if not shown:
+        return
+    cases = list(dict.fromkeys(f"{row.suite}: {row.case}" for row in shown))
+    names = list(dict.fromkeys(row.contender.split()[0] for row in shown if row.contender != LIMIT))
     path.parent.mkdir(exist_ok=True)
-    with figure(width=9.0, height=1.0 + 0.32 * len(cases)) as (drawn, panels):
+    with figure(width=11.0, height=1.2 + 0.3 * len(cases)) as (drawn, panels):
         axes = panels[0, 0]
         for i, name in enumerate(names):
-            mine = [row for row in rows if row.contender.split()[0] == name]
-            places = [len(cases) - cases.index(row.case) for row in mine]
+            mine = [row for row in shown if row.contender.split()[0] == name]
+            places = [len(cases) - cases.index(f"{row.suite}: {row.case}") for row in mine]
             axes.plot([row.times_first for row in mine], places, "o", color=COLOURS[i % len(COLOURS)], label=name)
         axes.axvline(1.0, color="black", linewidth=1)
         axes.set_xscale("log")
         axes.set_yticks(range(1, len(cases) + 1), labels=list(reversed(cases)), fontsize=7)
-        axes.set_xlabel("time over the limit's (the bare cost of the same evaluations of f; 1 = the line)")
-        axes.legend(loc="lower right")
+        axes.set_xlabel("time over the limit's")
+        axes.legend(loc="upper right")
         drawn.savefig(path)

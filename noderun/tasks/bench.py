@@ -124,4 +124,5 @@ def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
     if runs.read_status(folder).get("status") == "done":
         with (folder / "results.csv").open(newline="") as file:
             print_table(rows_table(list(csv.DictReader(file))))
-        print(folder / "figures" / "ratios.png")
+        for path in sorted((folder / "figures").glob("*.png")):
+            print(path)
