@@ -77,7 +77,7 @@ def chen_table(
         absent = [{"model": model, "status": "not run"} for model in paper.lines if model not in ran]
         results = [*results, *absent]
     extra = [key for key in swept if key not in ("model", "seed")]
-    keys = [*varying(results, (*extra, "seeds", "gradient")), *troubles(results)[1:]]
+    keys = [*varying(results, list(dict.fromkeys((*extra, "seeds", "gradient")))), *troubles(results)[1:]]
     names = ["model", *(heading(key) for key in keys), "status", "test error", *(["paper"] if paper else [])]
     names += ["parameters", *(["paper"] if paper else []), "saved (MiB)", "claim", "peak (MiB)", "time (s)", "claim"]
     names += ["NFE forward", "NFE backward"]

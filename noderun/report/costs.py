@@ -40,16 +40,24 @@ def tolerance_rows(found: Sequence[Run]) -> list[dict[str, Any]]:
     for row in nfe_rows(found):
         if row["run"] in by_epoch:
             by_epoch[row["run"]].append((row["epoch"], row["nfe/forward"]))
-    return [row | {"nfe_by_epoch": " ".join(f"{e}:{n:g}" for e, n in by_epoch[row["run"]])} for row in rows]
+    lines = [key for key in ("model", "solver", "gradient") if vary(rows, key)] or ["gradient"]
+    return [
+        row
+        | {
+            "line": ", ".join(str(row[key]) for key in lines),
+            "nfe_by_epoch": " ".join(f"{e}:{n:g}" for e, n in by_epoch[row["run"]]),
+        }
+        for row in rows
+    ]
 
 
 def draw_figure3(rows: Sequence[Row], path: Path) -> None:
     """Chen et al. 2018, figure 3: error, time and backward NFE against forward NFE, and NFE by epoch."""
     with figure(2, 2, width=4.6, height=3.4) as (drawn, axes):
         (a, b), (c, d) = axes
-        scatter(a, rows, "nfe_forward", "numerical_error", "gradient")
-        scatter(b, rows, "nfe_forward", "time/forward_ms", "gradient")
-        scatter(c, rows, "nfe_forward", "nfe_backward", "gradient")
+        scatter(a, rows, "nfe_forward", "numerical_error", "line")
+        scatter(b, rows, "nfe_forward", "time/forward_ms", "line")
+        scatter(c, rows, "nfe_forward", "nfe_backward", "line")
         draw_equal(c)
         draw_nfe_panel(d, unfolded(rows), backward=False)
         a.set(title="a", xlabel="NFE forward", ylabel="numerical error (relative)")
