@@ -8,7 +8,6 @@ import importlib
 import json
 import logging
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from noderun import runs
 from noderun.compose import Composer, UnknownKey, known_keys, resolved, sources, unresolved
 from noderun.lab.settings import Conservation, Settings, typed
+from noderun.tasks.job import guarded
 from noderun.words import Refused, SettingError, flat
 
 log = logging.getLogger(__name__)
@@ -125,32 +125,8 @@ def integrate(config: DictConfig) -> str:
     if runs.read_status(folder).get("status") == "done":
         log.info("%s is done already (fresh=true starts over)", folder.name)
         return "done"
-    runs.write_status(folder, "running", job.identity)
-    runs.write_environment(folder, cast(Any, job.settings))
-    try:
-        status, error = work(job.settings, folder)
-    except KeyboardInterrupt:
-        runs.write_status(folder, "interrupted", job.identity)
-        raise
-    runs.write_status(folder, status, job.identity, error)
-    return status
-
-
-def work(settings: Settings, folder: Path) -> tuple[str, str | None]:
-    from noderun.tasks.job import is_told
-
-    try:
-        measure(settings, folder)
-        return "done", None
-    except Exception as error:
-        sentence = str(error).strip() or type(error).__name__
-        if is_told(error):
-            log.error("%s", sentence)
-            with (folder / "run.log").open("a") as file:
-                file.write(traceback.format_exc())
-        else:
-            log.exception("this should not have happened: %s", sentence)
-        return "failed", sentence
+    settings = job.settings
+    return guarded(lambda: measure(settings, folder), cast(Any, settings), job.identity, folder)
 
 
 def measure(settings: Settings, folder: Path) -> dict[str, Any]:
