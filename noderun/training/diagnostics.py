@@ -50,7 +50,9 @@ def passages(setup: Setup, batch: Batch) -> list[Passage]:
     seen: list[tuple[Block, Tensor, Tensor]] = []
 
     def note(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.append((module, inputs[0].detach(), output))
+        y0 = inputs[0].detach()
+        # as the block does: under autocast the stem may give half precision, and the measurements run without it
+        seen.append((module, y0 if y0.dtype == torch.float64 else y0.float(), output))
 
     handles = [block.register_forward_hook(note) for block in setup.blocks]
     try:
