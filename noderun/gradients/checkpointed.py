@@ -77,7 +77,7 @@ class Checkpointed(torch.autograd.Function):
                 return replayed(reversal, field, ctx.moves[start : end + 1], state)
 
             for n, state in last_to_first(checkpoints, len(ctx.moves), advance):
-                reversal.pull(ctx.moves[n], state)
+                reversal.pull(ctx.moves[n], state, ctx.moves[n - 1] if n else None)
         return None, None, None, reversal.a + grads[0][0], *reversal.thetas
 
 

@@ -41,6 +41,7 @@ class Move:
 
     t: float
     h: float
+    end: float
     outputs: list[tuple[int, float]]
     count: int  # of the snapshot's tensors that the step used
     constants: Any  # of the snapshot: orders and step sizes were chosen when the solve went forward
@@ -48,7 +49,7 @@ class Move:
     @staticmethod
     def of(taken: Taken) -> Move:
         tensors, constants = taken.past or ([], None)
-        return Move(taken.step.t, taken.step.h, taken.outputs, len(tensors), constants)
+        return Move(taken.step.t, taken.step.h, taken.t_end, taken.outputs, len(tensors), constants)
 
     @property
     def inside(self) -> list[tuple[int, float]]:
@@ -67,8 +68,11 @@ class Reversal:
         self.past: list[Tensor | None] = []  # dL/d(snapshot)
         self.thetas = [torch.zeros_like(p) for p in problem.params]
 
-    def pull(self, move: Move, state: State) -> None:
-        """From the end of a step to its start, under autograd through the step as the method makes it."""
+    def pull(self, move: Move, state: State, before: Move | None) -> None:
+        """From the end of a step to its start, under autograd through the step as the method makes it.
+
+        ``before`` is the step whose turn is next.
+        """
         y, past = state.y.detach().requires_grad_(), None
         if state.past is not None:
             past = ([x.detach().requires_grad_() for x in state.past[0]], state.past[1])

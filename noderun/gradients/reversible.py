@@ -60,9 +60,10 @@ class Reversible(torch.autograd.Function):
             reversal = Reversal("reversible", problem, field, ys, grads[0])
             assert isinstance(reversal.method, Stepwise)
             for n in reversed(range(len(moves))):
-                reversal.pull(moves[n], State(y, (aux, moves[n].constants) if n else None, []))
-                if n:
-                    y, aux = reversal.method.reverse(field, moves[n - 1].t, moves[n - 1].h, y, aux)
+                before = moves[n - 1] if n else None
+                reversal.pull(moves[n], State(y, (aux, moves[n].constants) if n else None, []), before)
+                if before:
+                    y, aux = reversal.method.reverse(field, before.t, before.h, y, aux)
         record(problem, y0, y)
         return None, reversal.a + grads[0][0], *reversal.thetas
 

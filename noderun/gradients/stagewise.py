@@ -8,6 +8,9 @@ With a = dL/dy1 and J_i = df/dy at stage i,
 which is the symplectic partner of the tableau (Sanz-Serna 2016, "Symplectic Runge-Kutta schemes for adjoint equations";
 Matsubara, Miyatake, Yaguchi 2021). The l_i, a and the cotangents of outputs inside the step are rows of one buffer, so
 that every kbar_i is one matrix-vector product, where autograd would make and add up a share for each pair of stages.
+
+Outputs inside a step may need f at the step's end, which is the first stage of the step after it: their share of its
+cotangent is handed to that step, whose turn comes first, so that many outputs cost no more calls of f than few.
 """
 
 from __future__ import annotations
@@ -40,11 +43,12 @@ class StagewiseReversal(Reversal):
         super().__init__(gradient, problem, field, ys, cotangents)
         assert isinstance(self.method, ExplicitRungeKutta)
         self.tableau: ButcherTableau = self.method.tableau
+        self.handed = False  # whether the step after this one took the share of f at its start
 
-    def pull(self, move: Move, state: State) -> None:
+    def pull(self, move: Move, state: State, before: Move | None) -> None:
         y, inside = state.y.detach(), move.inside
         thetas = [theta for _, theta in inside]
-        a, c, ends = coefficients(self.tableau, thetas)
+        a, c, ends = coefficients(self.tableau, thetas, self.handed)
         times = stage_times(move.t, move.h, c, y)
         lower = matrix(a, len(c), move.h, y)
         weights = matrix(ends, len(c), move.h, y)  # row 0 gives y1, row 1 + q the output at thetas[q]
@@ -54,6 +58,8 @@ class StagewiseReversal(Reversal):
             self.compare_rows(move, y, rows, weights)
         cotangents = [self.end_cotangent(move), *(self.cotangents[row] for row, _ in inside)]
         buffer = torch.cat([rows, torch.stack(cotangents)])  # l_i take the places of k_i from the last on
+        share = self.share(move, before)
+        self.handed = share is not None
         transposed = torch.cat([lower, weights]).t().contiguous()
         for i in reversed(range(len(c))):
             x, k = stages[i]
@@ -64,8 +70,19 @@ class StagewiseReversal(Reversal):
                     rows[i].copy_(k.detach())
                     self.compare_rows(move, y, rows, weights)
             kbar = torch.mv(buffer[i + 1 :].t(), transposed[i, i + 1 :])
+            if i == 0 and share is not None:
+                kbar.add_(share)
             self.transpose(x, k, kbar, buffer[i])
         self.a = buffer.sum(0)
+
+    def share(self, move: Move, before: Move | None) -> Tensor | None:
+        """The cotangent [N] of f where ``before`` ended, from the outputs inside it; None where that is not here."""
+        end = end_stage(self.tableau)
+        if before is None or end is None or before.end != move.t or not before.inside:
+            return None
+        weights = [before.h * self.tableau.dense_weights(theta)[end] for _, theta in before.inside]
+        cotangents = torch.stack([self.cotangents[row] for row, _ in before.inside])
+        return torch.mv(cotangents.t(), torch.tensor(weights, dtype=cotangents.dtype).to(cotangents.device))
 
     def stage(self, i: int, t: Tensor, y: Tensor, rows: Tensor, lower: Tensor) -> tuple[Tensor, Tensor | None]:
         """The stage's state, ready for a graph of f, and with it k_i unless its graph is to wait for its turn."""
@@ -107,13 +124,24 @@ class SingleStageReversal(StagewiseReversal):
 Rows = Sequence[Sequence[float]]
 
 
-def coefficients(tableau: ButcherTableau, thetas: Sequence[float]) -> tuple[Rows, Sequence[float], Rows]:
-    """a and c of the stages that the step's end and its outputs at ``thetas`` need, and the weights of those."""
+def end_stage(tableau: ButcherTableau) -> int | None:
+    """The stage that is f at the step's end, where only outputs inside the step depend on it."""
+    if tableau.fsal and not tableau.dense_a:
+        return tableau.stages - 1
+    return tableau.stages if tableau.dense_a == (tableau.b,) and tableau.dense_c == (1,) else None
+
+
+def coefficients(tableau: ButcherTableau, thetas: Sequence[float], handed: bool) -> tuple[Rows, Sequence[float], Rows]:
+    """a and c of the stages that the step's end and its outputs at ``thetas`` need, and the weights of those.
+
+    Without f at the step's end if that was ``handed`` to the step after it.
+    """
     if not thetas:
         s = tableau.stages - 1 if tableau.fsal else tableau.stages
         return tableau.a[:s], tableau.c[:s], [tableau.b[:s]]
+    s = end_stage(tableau) if handed else None
     ends = [tableau.b, *(tableau.dense_weights(theta) for theta in thetas)]
-    return (*tableau.a, *tableau.dense_a), (*tableau.c, *tableau.dense_c), ends
+    return (*tableau.a, *tableau.dense_a)[:s], (*tableau.c, *tableau.dense_c)[:s], [row[:s] for row in ends]
 
 
 def matrix(rows: Rows, width: int, h: float, like: Tensor) -> Tensor:

@@ -80,24 +80,23 @@ def test_one_field_in_two_solves_of_one_graph_with_a_shared_parameter(gradient):
 
 @pytest.mark.parametrize("gradient", [g for g in ALL if g != "forward"])
 def test_nested_solves(gradient):
+    solver = {"solver": "reversible_heun" if gradient == "reversible" else "rk4", "dt": 0.05}
+
     class Outer(nn.Module):
         def __init__(self, how):
             super().__init__()
             self.inner, self.how = Field(), how
 
         def forward(self, t, y):
-            options = settings(self.how)
-            return noderun.solve(self.inner, y, [0.0, 0.1], **options | {"rtol": 1e-5, "atol": 1e-5}).ys[-1] - y
+            return noderun.solve(self.inner, y, [0.0, 0.1], gradient=self.how, **solver).ys[-1] - y
 
     def grad(how):
         outer = Outer(how)
-        options = {"solver": "reversible_heun" if gradient == "reversible" else "rk4", "dt": 0.05}
-        ys = noderun.solve(outer, Y0, SPAN, gradient=how, **options).ys
+        ys = noderun.solve(outer, Y0, SPAN, gradient=how, **solver).ys
         return torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss(ys), list(outer.parameters()))])
 
-    if gradient == "reversible":
-        return  # the inner solve of backprop would be another
-    assert relative(grad(gradient), grad("backprop")) < 1e-2
+    # the adjoints are solves of their own, by rk4 at this dt
+    assert relative(grad(gradient), grad("backprop")) < (1e-10 if noderun.GRADIENTS[gradient].exact else 1e-6)
 
 
 class Counted(torch.autograd.Function):

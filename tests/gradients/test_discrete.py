@@ -42,7 +42,7 @@ def check(solver, gradient, ts):
         sol = noderun.solve(f, y, ts, solver=solver, gradient=gradient, dt=0.1, params=(weight, bias))
         return loss(sol.ys)
 
-    assert torch.autograd.gradcheck(scalar, (*params, *states), fast_mode=True, check_undefined_grad=False)
+    assert torch.autograd.gradcheck(scalar, (*params, *states), check_undefined_grad=False)
 
 
 @pytest.mark.parametrize(("solver", "gradient"), [p for p in pairs() if exact(p) and p[1] != "backprop"])
@@ -102,13 +102,18 @@ def test_the_schedule_reaches_every_state_with_few_recomputed(limit, count):
     assert advanced <= 1.15 * best
 
 
-def test_nfe_of_discrete_methods_does_not_depend_on_the_number_of_outputs():
-    for gradient in ("checkpointed", "symplectic"):
-        counts = {
-            gradients("bosh3", gradient, torch.linspace(0, 2, n, dtype=F64), rtol=1e-4, atol=1e-4)[1].stats.nfe_backward
-            for n in (3, 12, 101)
-        }
-        assert max(counts) - min(counts) <= 40  # bosh3's interpolant needs f at the end of a step that has outputs
+@pytest.mark.parametrize("gradient", ["checkpointed", "symplectic", "reversible"])
+@pytest.mark.parametrize("solver", [name for name, info in SOLVERS.items() if info.adaptive])
+def test_nfe_backward_does_not_depend_on_the_number_of_outputs(solver, gradient):
+    if (solver, gradient) not in pairs():
+        return
+    counts = []
+    for n in (2, 12, 101):
+        stats = gradients(solver, gradient, torch.linspace(0, 2, n, dtype=F64), rtol=1e-4, atol=1e-4)[1].stats
+        counts.append(stats.nfe_backward)
+    # f at the very end is in no step's stages; the continuous extensions of these have stages of their own.
+    more = {"dopri8": 3, "dop853": 4, "richardson": 3, "auto": 1}.get(solver, 0) * stats.accepted + 1
+    assert max(counts) - min(counts) <= more * (2 if gradient == "symplectic" else 1)
 
 
 def test_reversible_reports_what_it_could_not_reconstruct():
