@@ -137,7 +137,7 @@ def coefficients(tableau: ButcherTableau, thetas: Sequence[float], handed: bool)
     Without f at the step's end if that was ``handed`` to the step after it.
     """
     if not thetas:
-        s = tableau.stages - 1 if tableau.fsal else tableau.stages
+        s: int | None = tableau.stages - 1 if tableau.fsal else tableau.stages
         return tableau.a[:s], tableau.c[:s], [tableau.b[:s]]
     s = end_stage(tableau) if handed else None
     ends = [tableau.b, *(tableau.dense_weights(theta) for theta in thetas)]
