@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from noderun.gradients import SOLVES, refusal
 from noderun.solvers import CONTROLLERS, METHODS, Controller
@@ -87,4 +88,6 @@ def flattened(tolerance: Any, layout: Layout) -> Any:
         return float(tolerance)
     if isinstance(tolerance, Tensor) and tolerance.dim() == 0:
         return tolerance.item()
+    if layout.pairs:  # the same for both parts of a complex number
+        tolerance = tree_map_only(Tensor, lambda x: torch.complex(x, x), tolerance)
     return layout.flatten(tolerance)

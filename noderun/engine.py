@@ -76,6 +76,7 @@ def solve(
     ``gradient_options`` are the gradient's own (``norm`` of adjoint, ``checkpoints`` of checkpointed and symplectic).
 
     ``norm`` of the error: rms, max, items (the largest rms among a nested state's tensors) or a function of [N].
+    Implicit solvers take a complex state as pairs of real numbers, also in the norm.
     A step of ``min_step`` is accepted whatever its error. f may jump at ``jump_ts``: steps end there and f is evaluated
     on each side for itself. ``events`` are located on the continuous extension; with a last time of infinity only a
     terminal one ends the solve. With ``steps`` the solution's ts and ys hold the accepted steps too, with ``dense``
@@ -98,6 +99,9 @@ def solve(
     flat = Layout.of(y0).flatten(y0)
     if not (flat.is_floating_point() or flat.is_complex()):
         raise TypeError(f"y0 is {flat.dtype}; a state is floating point or complex: y0.float() makes it so")
+    if flat.is_complex() and method.info.implicit and not per_sample:  # Newton's matrix is that of real equations
+        layout = layout.as_pairs()
+        flat = layout.flatten(y0)
     times = ts if isinstance(ts, Tensor) else torch.as_tensor(ts, dtype=torch.float64)
     host = checked_times(times[0] if per_sample and times.dim() == 2 else times)
     step, grid = checked_grid(dt, host)

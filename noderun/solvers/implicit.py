@@ -25,8 +25,6 @@ class Work:
     def __init__(self, y: Tensor) -> None:
         if under_transform():
             raise TypeError("implicit solvers need numbers on the host, which torch.func transforms hide: use another")
-        if y.is_complex():
-            raise TypeError("implicit solvers take real states: pass torch.view_as_real(y0)")
         self.recording = torch.is_grad_enabled()
         self.slope: Tensor | None = None
         self.end: Tensor | None = None

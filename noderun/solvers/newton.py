@@ -71,7 +71,7 @@ class Newton:
     def scale(self, y: Tensor) -> Tensor:
         """The size [N] that an error of Newton's iteration may have, up to kappa."""
         if self.control is None:
-            return (1 + y.abs()) * torch.finfo(y.dtype).eps ** 0.75
+            return (1 + y.abs()) * torch.finfo(y.dtype).eps * 8
         return self.control.atol + self.control.rtol * y.abs()
 
     def evaluate(self, field: Field, t: Tensor, y: Tensor) -> None:

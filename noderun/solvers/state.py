@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Layout:
     rebuild: Callable[[list[Tensor]], Any]
     keys: tuple[str, ...] | None  # of a dict
     single: bool
+    pairs: bool = False  # complex tensors lie in a real vector, as pairs of a real and an imaginary part
 
     @staticmethod
     def of(state: Any) -> Layout:
@@ -32,8 +34,18 @@ class Layout:
             return _nested(list(state), tuple, None)
         raise TypeError(f"a state is a tensor, or a tuple or dict of tensors, not {type(state).__name__}")
 
+    def as_pairs(self) -> Layout:
+        """For a complex state and a solver of real equations."""
+        shapes, rebuild = tuple(torch.Size((*shape, 2)) for shape in self.shapes), self.rebuild
+        sizes = tuple(2 * size for size in self.sizes)
+        return Layout(
+            shapes, sizes, lambda parts: rebuild([torch.view_as_complex(x) for x in parts]), self.keys, self.single, True
+        )
+
     def leaves(self, state: Any) -> list[Tensor]:
         """The tensors of a state in this layout's order; ValueError where shapes differ from it."""
+        if self.pairs:
+            state = tree_map_only(Tensor, paired, state)
         if self.single:
             if isinstance(state, Tensor) and state.shape == self.shapes[0]:
                 return [state]
@@ -64,9 +76,14 @@ class Layout:
         return [part.reshape((*lead, *shape)) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def unflatten(self, flat: Tensor) -> Any:
-        if self.single and flat.dim() == 1:
+        if self.single and flat.dim() == 1 and not self.pairs:
             return flat.view(self.shapes[0])
         return self.rebuild(self.split(flat))
+
+
+def paired(x: Tensor) -> Tensor:
+    """[..., 2]: the real and the imaginary part."""
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else torch.stack((x, torch.zeros_like(x)), dim=-1)
 
 
 def _nested(leaves: list[Any], rebuild: Callable[[list[Tensor]], Any], keys: tuple[str, ...] | None) -> Layout:
