@@ -36,11 +36,13 @@ class Layout:
 
     def as_pairs(self) -> Layout:
         """For a complex state and a solver of real equations."""
-        shapes, rebuild = tuple(torch.Size((*shape, 2)) for shape in self.shapes), self.rebuild
+        shapes = tuple(torch.Size((*shape, 2)) for shape in self.shapes)
         sizes = tuple(2 * size for size in self.sizes)
-        return Layout(
-            shapes, sizes, lambda parts: rebuild([torch.view_as_complex(x) for x in parts]), self.keys, self.single, True
-        )
+
+        def rebuild(parts: list[Tensor]) -> Any:
+            return self.rebuild([torch.view_as_complex(part) for part in parts])
+
+        return Layout(shapes, sizes, rebuild, self.keys, self.single, True)
 
     def leaves(self, state: Any) -> list[Tensor]:
         """The tensors of a state in this layout's order; ValueError where shapes differ from it."""
