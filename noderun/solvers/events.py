@@ -1,4 +1,7 @@
-"""Events g(t, y) = 0: seen as a change of sign over a step, located on its continuous extension."""
+"""Events g(t, y) = 0: seen as a change of sign over a step, located on its continuous extension.
+
+Two crossings within one step leave no change of sign: ``max_step`` bounds how close together they may lie.
+"""
 
 from __future__ import annotations
 

@@ -16,10 +16,30 @@ from torch import Tensor
 from noderun.solvers.control import Control, rms
 from noderun.solvers.errors import NewtonDivergence
 from noderun.solvers.field import Field
-from noderun.solvers.jacobian import Jacobian
+from noderun.solvers.jacobian import Blocks, Jacobian
 
 Weights = tuple[tuple[float, ...], ...]  # h a_ij
 Factors = tuple[Tensor, Tensor]  # LU and pivots of [B, s d, s d]
+
+
+class Decoupled:
+    """I - w x J as systems of size d, one for each eigenvalue of w or pair of complex ones; HW II, (IV.8.6)."""
+
+    def __init__(self, weights: Tensor, jacobian: Tensor) -> None:
+        values, vectors = torch.linalg.eig(weights)
+        kept = values.imag >= 0
+        self.into = torch.linalg.inv(vectors)[kept]
+        self.back = vectors[:, kept] * torch.where(values[kept].imag > 0, 2.0, 1.0)
+        systems = values[kept].neg().view(-1, 1, 1, 1) * jacobian
+        systems.diagonal(dim1=-2, dim2=-1).add_(1)
+        lu, pivots, _ = torch.linalg.lu_factor_ex(systems)  # [m, B, d, d]
+        self.factors = lu, pivots
+
+    def solve(self, blocks: Blocks, residual: Tensor) -> Tensor:
+        """(I - w x J)^-1 residual [s, N]."""
+        right = blocks.split(self.into @ residual.to(self.into.dtype)).unsqueeze(-1)
+        solved = blocks.join(torch.linalg.lu_solve(*self.factors, right).squeeze(-1))
+        return (self.back @ solved).real
 
 
 class Newton:
@@ -36,7 +56,7 @@ class Newton:
         self.matrix: Tensor | None = None  # J [B, d, d]
         self.fresh = False  # J was evaluated at the current state
         self.slow = False  # the last iteration converged, but a new J would help
-        self.factors: dict[Weights, Factors] = {}
+        self.factors: dict[Weights, Factors | Decoupled] = {}
         self.eta = 1.0  # estimate of |Z - Z*| / |dZ|; HW II, (IV.8.10)
         self.iterations = 0
         self.found: list[Tensor] = []  # the stages of the step in hand
@@ -116,9 +136,12 @@ class Newton:
             if len(self.factors) > 1:  # those of another h
                 self.factors.clear()
             a = torch.tensor(weights, dtype=residual.dtype, device=residual.device)
-            self.factors[key] = factor(a, [self.matrix] * len(weights))
+            self.factors[key] = Decoupled(a, self.matrix) if len(weights) > 1 else factor(a, [self.matrix])
             field.factorizations += 1
-        return self.substitute(self.factors[key], residual)
+        factors = self.factors[key]
+        if isinstance(factors, Decoupled):
+            return factors.solve(self.jacobian.blocks, residual)
+        return self.substitute(factors, residual)
 
     def substitute(self, factors: Factors, residual: Tensor, transposed: bool = False) -> Tensor:
         blocks, s = self.jacobian.blocks, len(residual)
