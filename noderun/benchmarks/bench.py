@@ -1,10 +1,10 @@
-"""Runs suites: agreement first, then times; JSON with the machine, CSV, and the figure."""
+"""Runs suites: agreement first, then costs; JSON with the machine, CSV, tables and figures."""
 
 from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -12,48 +12,52 @@ from typing import Any
 
 import torch
 
-from noderun.benchmarks.case import LIMIT, Case
-from noderun.benchmarks.cases import SUITES
+from noderun.benchmarks.case import Case, Row, require_agreement
+from noderun.benchmarks.cases import gradient_cases, solve_cases
+from noderun.benchmarks.figures import draw_memory, draw_times
+from noderun.benchmarks.memory import MemoryRow, memory_rows
+from noderun.benchmarks.startup import startup_cases
+from noderun.benchmarks.tables import page
 from noderun.benchmarks.timing import Timing, interleaved
-from noderun.report.style import COLOURS, figure
+from noderun.benchmarks.training import training_cases
 from noderun.report.table import write_csv
+
+TIMED: dict[str, Callable[[str, bool], Iterator[Case]]] = {
+    "solve": solve_cases,
+    "gradient": gradient_cases,
+    "training": training_cases,
+    "startup": startup_cases,
+}
+SUITES = (*TIMED, "memory")
+PACKAGES = ("noderun", "torch", "torchdiffeq", "torchode", "diffrax", "jax")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One contender on one case; times in milliseconds a call, ``times_first`` over the case's first contender."""
+class Found:
+    """What was measured."""
 
-    suite: str
-    case: str
-    contender: str
-    milliseconds: float
-    low: float
-    high: float
-    times_first: float
-    error: float | None  # relative, against a tight float64 solve
+    times: list[Row]
+    memory: list[MemoryRow]
 
 
-class Disagreement(ValueError):
-    """A contender does not reach the accuracy that the others do: its time would mean nothing."""
-
-
-def run_suites(
-    suite: str, device: str, rounds: int, seconds: float, quick: bool, tell: Callable[[str], None]
-) -> list[Row]:
-    rows = []
-    for name in SUITES if suite == "all" else [suite]:
-        for case in SUITES[name](device, quick):
-            timed = run_case(case, rounds, seconds)
-            tell(f"{case.name}: " + ", ".join(f"{row.contender} {row.milliseconds:.2f} ms" for row in timed))
-            rows += timed
-    return rows
+def run_suites(suite: str, device: str, rounds: int, seconds: float, quick: bool, tell: Callable[[str], None]) -> Found:
+    found = Found([], [])
+    names = SUITES if suite == "all" else [suite]
+    for name in [name for name in TIMED if name in names]:
+        for case in TIMED[name](device, quick):
+            rows = run_case(case, rounds, seconds)
+            tell(f"{case.name}: " + ", ".join(f"{row.contender} {row.milliseconds:.2f} ms" for row in rows))
+            found.times.extend(rows)
+    if "memory" in names:
+        for held in memory_rows(device, quick):
+            tell(f"{held[-1].contender}, NFE {held[-1].nfe}: holds {held[-1].held_mib:.2f} MiB")
+            found.memory.extend(held)
+    return found
 
 
 def run_case(case: Case, rounds: int, seconds: float) -> list[Row]:
     errors = case.errors()
-    for name, error in errors.items():
-        if not error <= case.allowed:
-            raise Disagreement(f"{name} on {case.name}: relative error {error:.1e}, more than {case.allowed:.0e}")
+    require_agreement(case.name, errors, case.allowed)
     timings = interleaved(case.contenders, rounds, seconds)
     first = next(iter(timings.values()))
     return [row(case, name, timing, first, errors.get(name)) for name, timing in timings.items()]
@@ -66,17 +70,25 @@ def row(case: Case, name: str, timing: Timing, first: Timing, error: float | Non
 
 def machine(absent: Sequence[str], device: str) -> dict[str, Any]:
     """Where and with what this was measured."""
-    packages = ("noderun", "torch", "torchdiffeq", "torchode", "diffrax", "jax")
-    versions = {name: version for name in packages if (version := version_of(name)) is not None}
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine()
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor()
     return {
         "device": device,
         "processor": name,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": {name: version for name in PACKAGES if (version := version_of(name)) is not None},
         "absent": list(absent),
     }
+
+
+def processor() -> str:
+    """The processor's name where Linux tells it, else its kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.machine()
 
 
 def version_of(package: str) -> str | None:
@@ -86,31 +98,15 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def write(rows: Sequence[Row], absent: Sequence[str], device: str, folder: Path) -> None:
-    """bench.json, results.csv, figures/ratios.png."""
-    records = [asdict(row) for row in rows]
-    (folder / "bench.json").write_text(json.dumps({"machine": machine(absent, device), "rows": records}, indent=2))
-    write_csv(records, folder / "results.csv")
-    draw(rows, folder / "figures" / "ratios.png")
-
-
-def draw(rows: Sequence[Row], path: Path) -> None:
-    """Each case's contenders as points on a log axis of time over the limit's; the CSV is results.csv."""
-    shown = [row for row in rows if any(r.contender == LIMIT and r.case == row.case for r in rows)]
-    if not shown:
-        return
-    cases = list(dict.fromkeys(f"{row.suite}: {row.case}" for row in shown))
-    names = list(dict.fromkeys(row.contender.split()[0] for row in shown if row.contender != LIMIT))
-    path.parent.mkdir(exist_ok=True)
-    with figure(width=11.0, height=1.2 + 0.3 * len(cases)) as (drawn, panels):
-        axes = panels[0, 0]
-        for i, name in enumerate(names):
-            mine = [row for row in shown if row.contender.split()[0] == name]
-            places = [len(cases) - cases.index(f"{row.suite}: {row.case}") for row in mine]
-            axes.plot([row.times_first for row in mine], places, "o", color=COLOURS[i % len(COLOURS)], label=name)
-        axes.axvline(1.0, color="black", linewidth=1)
-        axes.set_xscale("log")
-        axes.set_yticks(range(1, len(cases) + 1), labels=list(reversed(cases)), fontsize=7)
-        axes.set_xlabel("time over the limit's")
-        axes.legend(loc="upper right")
-        drawn.savefig(path)
+def write(found: Found, absent: Sequence[str], device: str, command: str, folder: Path) -> None:
+    """bench.json, results.csv, tables.md, and in figures/ one figure a suite beside its CSV."""
+    times, memory = ([asdict(row) for row in rows] for rows in (found.times, found.memory))
+    facts = machine(absent, device)
+    text = json.dumps({"machine": facts, "command": command, "times": times, "memory": memory}, indent=2)
+    (folder / "bench.json").write_text(text)
+    write_csv(times + memory, folder / "results.csv")
+    (folder / "tables.md").write_text(page(found.times, found.memory, facts, command))
+    for suite in dict.fromkeys(row.suite for row in found.times):
+        draw_times([row for row in found.times if row.suite == suite], folder / "figures" / f"{suite}.png")
+    if found.memory:
+        draw_memory(found.memory, folder / "figures" / "memory.png")

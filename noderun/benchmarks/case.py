@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,10 @@ from torch import Tensor
 
 Contenders = dict[str, Callable[[], Any]]
 LIMIT = "limit"  # the bare cost of the same number of evaluations of f (and of its vjp)
+
+
+class Disagreement(ValueError):
+    """A contender does not reach the accuracy that the others do: what it costs would mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,20 @@ class Case:
     allowed: float  # the relative error that all must stay below
 
 
+@dataclass(frozen=True)
+class Row:
+    """One contender on one case; times in milliseconds a call, ``times_first`` over the case's first contender."""
+
+    suite: str
+    case: str
+    contender: str
+    milliseconds: float  # the median
+    low: float
+    high: float
+    times_first: float
+    error: float | None  # relative, against a tight float64 solve
+
+
 def as_arrays(result: Any) -> list[np.ndarray]:
     parts = result if isinstance(result, list) else [result]
     return [x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x) for x in parts]
@@ -31,3 +49,9 @@ def distance(values: list[np.ndarray], truth: list[np.ndarray]) -> float:
     """Relative l2 distance of all arrays together."""
     off = sum(float(np.square(v.astype(np.float64) - w).sum()) for v, w in zip(values, truth, strict=True))
     return (off / sum(float(np.square(w).sum()) for w in truth)) ** 0.5
+
+
+def require_agreement(case: str, errors: Mapping[str, float], allowed: float) -> None:
+    for name, error in errors.items():
+        if not error <= allowed:
+            raise Disagreement(f"{name} on {case}: relative error {error:.1e}, more than {allowed:.0e}")

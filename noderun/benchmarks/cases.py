@@ -1,17 +1,14 @@
-"""The cases of the suites solve and gradient, and the table of all suites."""
+"""The cases of the suites solve and gradient."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 
 from noderun.benchmarks import peers, problems
 from noderun.benchmarks.case import LIMIT, Case, Contenders, as_arrays, distance
 from noderun.benchmarks.problems import Problem
-from noderun.benchmarks.startup import startup_cases
-from noderun.benchmarks.training import training_cases
 from noderun.gradients import GRADIENTS, refusal
 from noderun.solvers import SOLVERS
 
@@ -83,25 +80,12 @@ def gradient_case(problem: Problem, methods: tuple[str, ...]) -> Case:
     return Case("gradient", problem.name, {LIMIT: bare, **contenders}, errors, 300 * problem.tol)
 
 
-def tight(problem: Problem) -> Problem:
-    f = copy.deepcopy(problem.f).double()
-    return Problem(problem.name, f, problem.y0.double(), problem.ts, 1e-10)
-
-
 def solve_errors(problem: Problem, contenders: Contenders) -> dict[str, float]:
-    truth = as_arrays(peers.noderun_solve(tight(problem)))
+    truth = as_arrays(peers.noderun_solve(problems.tight(problem)))
     return {name: distance(as_arrays(run()), truth) for name, run in contenders.items()}
 
 
 def gradient_errors(problem: Problem, contenders: Contenders) -> dict[str, float]:
     exact = peers.noderun_with("checkpointed")
-    truth = as_arrays(peers.torch_gradient(tight(problem), exact)())
+    truth = as_arrays(peers.torch_gradient(problems.tight(problem), exact)())
     return {name: distance(as_arrays(run()), truth) for name, run in contenders.items()}
-
-
-SUITES: dict[str, Callable[[str, bool], Iterator[Case]]] = {
-    "solve": solve_cases,
-    "gradient": gradient_cases,
-    "training": training_cases,
-    "startup": startup_cases,
-}

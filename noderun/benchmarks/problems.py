@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import copy
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,6 @@ class Problem:
     ts: list[float]
     tol: float
     per_sample: bool = False
-    tags: dict[str, object] = field(default_factory=dict)
 
     @property
     def times(self) -> Tensor:
@@ -85,3 +85,8 @@ def lotka_volterra(batch: int, tol: float, device: str = "cpu") -> Problem:
     y0 = torch.rand(batch, 2, generator=torch.Generator().manual_seed(1)).add(0.5).to(device)
     name = f"Lotka-Volterra, {batch} orbits with steps of their own, tol = {tol:g}"
     return Problem(name, LotkaVolterra(), y0, [0.0, 10.0], tol, per_sample=True)
+
+
+def tight(problem: Problem) -> Problem:
+    """The same in float64 at a tolerance that makes it the truth."""
+    return replace(problem, f=copy.deepcopy(problem.f).double(), y0=problem.y0.double(), tol=1e-10)

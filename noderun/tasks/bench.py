@@ -21,7 +21,7 @@ from noderun.tasks.job import guarded
 from noderun.words import SettingError, Where, as_type
 
 log = logging.getLogger(__name__)
-Suite = Literal["all", "solve", "gradient", "training", "startup"]
+Suite = Literal["all", "solve", "gradient", "training", "startup", "memory"]
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,12 @@ def bench(config: DictConfig) -> str:
         log.info("%s is done already (fresh=true starts over)", folder.name)
         return "done"
     settings = job.settings
-    return guarded(lambda: measure(settings, folder), cast(Any, settings), job.identity, folder)
+    command = " ".join(["noderun bench", *job.overrides])
+    return guarded(lambda: measure(settings, command, folder), cast(Any, settings), job.identity, folder)
 
 
-def measure(settings: Settings, folder: Path) -> None:
-    """Writes bench.json, results.csv and figures/ratios.png, a line to the log for each case."""
+def measure(settings: Settings, command: str, folder: Path) -> None:
+    """Writes bench.json, results.csv, tables.md and figures/, a line to the log for each case."""
     import torch
 
     from noderun.benchmarks.bench import run_suites, write
@@ -111,8 +112,8 @@ def measure(settings: Settings, folder: Path) -> None:
         log.warning("absent: %s (pip install 'noderun[bench]')", ", ".join(absent))
     try:
         device = str(make_device(settings.device))
-        rows = run_suites(settings.suite, device, settings.rounds, settings.seconds, settings.quick, log.info)
-        write(rows, absent, device, folder)
+        found = run_suites(settings.suite, device, settings.rounds, settings.seconds, settings.quick, log.info)
+        write(found, absent, device, command, folder)
     finally:
         torch.set_num_threads(threads)
 
@@ -123,6 +124,8 @@ def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
 
     if runs.read_status(folder).get("status") == "done":
         with (folder / "results.csv").open(newline="") as file:
-            print_table(rows_table(list(csv.DictReader(file))))
+            rows = list(csv.DictReader(file))
+        for suite in dict.fromkeys(row["suite"] for row in rows):
+            print_table(rows_table([row for row in rows if row["suite"] == suite]))
         for path in sorted((folder / "figures").glob("*.png")):
             print(path)

@@ -8,8 +8,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from noderun.benchmarks import problems
-from noderun.benchmarks.bench import Disagreement, run_case
-from noderun.benchmarks.case import LIMIT
+from noderun.benchmarks.bench import run_case
+from noderun.benchmarks.case import LIMIT, Disagreement
 from noderun.benchmarks.cases import gradient_case, solve_case
 from noderun.benchmarks.training import block_case
 from noderun.engine import solve

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from noderun.training.memory import PeakMemory, saved_bytes
+from noderun.training.memory import PeakLedger, PeakMemory, saved_bytes
 
 N = 1000  # floats in the state: 4,000 bytes
 
@@ -54,6 +54,26 @@ def test_saved_by_autograd(steps):
 def test_nothing_held_without_a_graph():
     solve = lambda f, y0, ts: solution((y0.detach() * 2 + 1).exp())  # noqa: E731
     assert saved_bytes(block(solve), torch.ones(N)) == 0
+
+
+def test_peak_of_live_storages_is_exact():
+    y0 = torch.ones(N)
+    with PeakLedger(y0) as ledger:
+        y = y0.view(2, -1) * 2  # one beside y0, whose views are its own
+        z = torch.cat([y, y])  # three
+        del y, z
+        y = y0 * 3 + 1  # two, of which one goes at once
+        held = y.exp() + y  # three: y, exp(y) and the sum
+    assert ledger.peak == 3 * 4 * N
+    assert ledger.held_bytes(y0) == 2 * 4 * N and held.numel() == N
+
+
+def test_peak_counts_a_backward_pass():
+    y0 = torch.ones(N, requires_grad=True)
+    with PeakLedger(y0) as ledger:
+        y1 = y0.exp()
+        torch.autograd.grad(y1, y0, torch.ones(N))  # y1, the cotangent, their product
+    assert ledger.peak == 3 * 4 * N
 
 
 def test_peak_on_a_cpu_counts_from_its_start():

@@ -1,0 +1,85 @@
+"""What the benchmark found, as Markdown: targets beside what was measured, then one section a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from noderun.benchmarks.case import LIMIT, Row
+from noderun.benchmarks.memory import MemoryRow
+from noderun.benchmarks.targets import TARGETS, Target
+
+TITLES = {
+    "solve": "Solves without gradients",
+    "gradient": "Gradients of a small f",
+    "training": "Training",
+    "startup": "Starting",
+    "epoch": "A whole epoch",
+}
+
+
+def page(times: Sequence[Row], memory: Sequence[MemoryRow], machine: Mapping[str, Any], command: str) -> str:
+    sections = [where(machine, command)]
+    if times:
+        sections += ["### Targets", table(["what", "wanted", "measured", "met"], [verdict(t, times) for t in TARGETS])]
+    for suite in dict.fromkeys(row.suite for row in times):
+        rows = [row for row in times if row.suite == suite]
+        against_limit = all(row.contender == LIMIT for row in rows if row.times_first == 1 and row.case)
+        sections += [f"### {TITLES[suite]}", ratios(rows) if against_limit else milliseconds(rows)]
+    if memory:
+        sections += ["### Memory", f"{memory[0].case}; held / peak in MiB.", mebibytes(memory)]
+    return "\n\n".join(sections) + "\n"
+
+
+def where(machine: Mapping[str, Any], command: str) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    absent = f" Absent: {', '.join(machine['absent'])}." if machine["absent"] else ""
+    device = machine["processor"] + (", no GPU" if machine["device"] == "cpu" else "")
+    return f"`{command}` on {device}, {machine['threads']} threads; Python {machine['python']}, {versions}.{absent}"
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def verdict(target: Target, rows: Sequence[Row]) -> list[str]:
+    values = sorted(target.values(rows))
+    if not values:
+        return [target.what, target.wanted, "not run", "-"]
+    low, high = f"{values[0]:.3g}", f"{values[-1]:.3g}"
+    met = sum(map(target.met, values))
+    verdicts = {0: "no", len(values): "yes"}
+    measured = low if low == high else f"{low} to {high}"
+    return [target.what, target.wanted, measured, verdicts.get(met, f"{met} of {len(values)}")]
+
+
+def ratios(rows: Sequence[Row]) -> str:
+    """A line a case: the limit in milliseconds, the others over it, and the widest of the spreads."""
+    names = list(dict.fromkeys(row.contender for row in rows if row.contender != LIMIT))
+    lines = []
+    for case in dict.fromkeys(row.case for row in rows):
+        of = {row.contender: row for row in rows if row.case == case}
+        cells = [f"{of[name].times_first:.2f}" if name in of else "-" for name in names]
+        spread = max((row.high - row.low) / row.milliseconds for row in of.values())
+        lines.append([case, f"{of[LIMIT].milliseconds:.2f}", *cells, f"{spread:.0%}"])
+    return table(["case", f"{LIMIT} (ms)", *names, "widest spread"], lines)
+
+
+def milliseconds(rows: Sequence[Row]) -> str:
+    """A line a contender: its median and spread, and its time over that of the case's first."""
+    lines, case = [], None
+    for row in rows:
+        time = f"{row.milliseconds:.4g} ({row.low:.4g} to {row.high:.4g})"
+        lines.append([row.case if row.case != case else "", row.contender, time, f"{row.times_first:.2f}"])
+        case = row.case
+    return table(["case", "contender", "ms (lowest to highest)", "over the first"], lines)
+
+
+def mebibytes(rows: Sequence[MemoryRow]) -> str:
+    """A line a contender, a column an NFE: the first contender's, of which another may have one more to start with."""
+    by_name: dict[str, list[MemoryRow]] = {}
+    for row in rows:
+        by_name.setdefault(row.contender, []).append(row)
+    lines = [[name, *(f"{row.held_mib:.2f} / {row.peak_mib:.2f}" for row in mine)] for name, mine in by_name.items()]
+    return table(["gradient", *(f"NFE {row.nfe}" for row in next(iter(by_name.values())))], lines)
