@@ -209,7 +209,7 @@ def typed(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Settings:
     hints = get_type_hints(Settings, include_extras=True)
     # what others refer to comes first, so that a wrong value is blamed on the key that was given
     shared = {key: as_type(hints[key], config[key], key) for key in hints if key not in GROUPS and key in config}
-    nodes: dict[str, Any] = {name: _group(name, config.get(name), defaults.get(name) or {}) for name in GROUPS}
+    nodes: dict[str, Any] = {name: typed_group(name, config.get(name), defaults.get(name) or {}) for name in GROUPS}
     unused = {name for name in OPTIONAL if name not in nodes["model"].uses}
     for name, node in nodes.items():
         if node is None and name not in unused:
@@ -221,7 +221,7 @@ def typed(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Settings:
     return Settings(**shared, **groups)
 
 
-def _group(name: str, node: Any, default: Mapping[str, Any]) -> Any:
+def typed_group(name: str, node: Any, default: Mapping[str, Any]) -> Any:
     """The dataclass of one config group; None where none was chosen."""
     if node is None and name != "model":
         return None

@@ -16,19 +16,22 @@ from noderun.benchmarks.case import Case, Row, require_agreement
 from noderun.benchmarks.cases import gradient_cases, solve_cases
 from noderun.benchmarks.figures import draw_memory, draw_times
 from noderun.benchmarks.memory import MemoryRow, memory_rows
+from noderun.benchmarks.settings import Settings
 from noderun.benchmarks.startup import startup_cases
+from noderun.benchmarks.step import epoch_cases
 from noderun.benchmarks.tables import page
-from noderun.benchmarks.timing import Timing, interleaved
+from noderun.benchmarks.timing import Timing, interleaved, once
 from noderun.benchmarks.training import training_cases
 from noderun.report.table import write_csv
 
-TIMED: dict[str, Callable[[str, bool], Iterator[Case]]] = {
-    "solve": solve_cases,
-    "gradient": gradient_cases,
-    "training": training_cases,
-    "startup": startup_cases,
+TIMED: dict[str, Callable[[Settings, str], Iterator[Case]]] = {
+    "solve": lambda settings, device: solve_cases(device, settings.quick),
+    "gradient": lambda settings, device: gradient_cases(device, settings.quick),
+    "training": lambda settings, device: training_cases(device, settings.quick),
+    "startup": lambda settings, device: startup_cases(settings.quick),
+    "epoch": lambda settings, device: epoch_cases(settings.data, device),
 }
-SUITES = (*TIMED, "memory")
+ALL = ("solve", "gradient", "training", "startup", "memory")  # an epoch only where it is asked for
 PACKAGES = ("noderun", "torch", "torchdiffeq", "torchode", "diffrax", "jax")
 
 
@@ -40,16 +43,16 @@ class Found:
     memory: list[MemoryRow]
 
 
-def run_suites(suite: str, device: str, rounds: int, seconds: float, quick: bool, tell: Callable[[str], None]) -> Found:
+def run_suites(settings: Settings, device: str, tell: Callable[[str], None]) -> Found:
     found = Found([], [])
-    names = SUITES if suite == "all" else [suite]
-    for name in [name for name in TIMED if name in names]:
-        for case in TIMED[name](device, quick):
-            rows = run_case(case, rounds, seconds)
+    suites = ALL if settings.suite == "all" else (settings.suite,)
+    for suite in [suite for suite in TIMED if suite in suites]:
+        for case in TIMED[suite](settings, device):
+            rows = run_case(case, settings.rounds, settings.seconds)
             tell(f"{case.name}: " + ", ".join(f"{row.contender} {row.milliseconds:.2f} ms" for row in rows))
             found.times.extend(rows)
-    if "memory" in names:
-        for held in memory_rows(device, quick):
+    if "memory" in suites:
+        for held in memory_rows(device, settings.quick):
             tell(f"{held[-1].contender}, NFE {held[-1].nfe}: holds {held[-1].held_mib:.2f} MiB")
             found.memory.extend(held)
     return found
@@ -58,7 +61,7 @@ def run_suites(suite: str, device: str, rounds: int, seconds: float, quick: bool
 def run_case(case: Case, rounds: int, seconds: float) -> list[Row]:
     errors = case.errors()
     require_agreement(case.name, errors, case.allowed)
-    timings = interleaved(case.contenders, rounds, seconds)
+    timings = once(case.contenders) if case.once else interleaved(case.contenders, rounds, seconds)
     first = next(iter(timings.values()))
     return [row(case, name, timing, first, errors.get(name)) for name, timing in timings.items()]
 

@@ -21,9 +21,10 @@ class Disagreement(ValueError):
 class Case:
     suite: str
     name: str
-    contenders: Contenders  # LIMIT first
+    contenders: Contenders  # LIMIT, or what the others are given over, first
     errors: Callable[[], dict[str, float]]  # name -> relative error against a tight float64 solve
     allowed: float  # the relative error that all must stay below
+    once: bool = False  # timed a single time, without warming up: minutes each
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ LINES = {
 }
 
 
-def startup_cases(device: str, quick: bool) -> Iterator[Case]:
+def startup_cases(quick: bool) -> Iterator[Case]:
     contenders = {"python": process(["-c", "pass"]), **{name: process(words) for name, words in LINES.items()}}
     yield Case("startup", "whole processes", contenders, dict, 0.0)
 

@@ -39,6 +39,12 @@ def interleaved(contenders: Mapping[str, Run], rounds: int, seconds: float) -> d
     return {name: Timing(statistics.median(s), min(s), max(s)) for name, s in samples.items()}
 
 
+def once(contenders: Mapping[str, Run]) -> dict[str, Timing]:
+    """A single call each."""
+    spent = {name: sample(run, 1) for name, run in contenders.items()}
+    return {name: Timing(each, each, each) for name, each in spent.items()}
+
+
 def calibrate(run: Run, seconds: float) -> int:
     """How many calls last ``seconds``."""
     run()

@@ -7,35 +7,20 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_type_hints
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from noderun import runs
+from noderun.benchmarks.settings import Settings, typed
 from noderun.compose import Composer, UnknownKey, known_keys, resolved, sources, unresolved
-from noderun.settings import Count, Device, FolderName
 from noderun.tasks.job import guarded
-from noderun.words import SettingError, Where, as_type
+from noderun.words import SettingError
 
 log = logging.getLogger(__name__)
-Suite = Literal["all", "solve", "gradient", "training", "startup", "memory"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    suite: Suite = "all"
-    rounds: Count = 5
-    seconds: Annotated[float, Where(lambda x: x > 0, "a number above 0")] = 0.2
-    quick: bool = False
-    threads: Count | None = None
-    device: Device = "auto"
-    log: Literal["live", "plain", "quiet"] = "live"
-    name: FolderName | None = None
-    fresh: bool = True
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,11 +59,8 @@ def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
     defaults = composer.defaults(config.hydra.runtime.choices)
     for key in sorted(unresolved(config).keys() - unresolved(defaults).keys()):
         raise UnknownKey(key, known_keys(defaults))
-    hints, values = get_type_hints(Settings, include_extras=True), resolved(config)
-    names = [f.name for f in fields(Settings) if f.name in values]
-    settings = Settings(**{name: as_type(hints[name], values[name], name) for name in names})
-    identity = {key: value for key, value in asdict(settings).items() if key not in ("log", "fresh", "name")}
-    return Job(tuple(overrides), settings, identity)
+    settings = typed(resolved(config), resolved(defaults))
+    return Job(tuple(overrides), settings, settings.identity())
 
 
 def bench(config: DictConfig) -> str:
@@ -92,7 +74,8 @@ def bench(config: DictConfig) -> str:
         log.info("%s is done already (fresh=true starts over)", folder.name)
         return "done"
     settings = job.settings
-    command = " ".join(["noderun bench", *job.overrides])
+    said = [word for word in job.overrides if not word.startswith(("data.root=", "name=", "log="))]  # of this machine
+    command = " ".join(["noderun bench", *said])
     return guarded(lambda: measure(settings, command, folder), cast(Any, settings), job.identity, folder)
 
 
@@ -112,7 +95,7 @@ def measure(settings: Settings, command: str, folder: Path) -> None:
         log.warning("absent: %s (pip install 'noderun[bench]')", ", ".join(absent))
     try:
         device = str(make_device(settings.device))
-        found = run_suites(settings.suite, device, settings.rounds, settings.seconds, settings.quick, log.info)
+        found = run_suites(settings, device, log.info)
         write(found, absent, device, command, folder)
     finally:
         torch.set_num_threads(threads)

@@ -11,7 +11,9 @@ from noderun.benchmarks import problems
 from noderun.benchmarks.bench import run_case
 from noderun.benchmarks.case import LIMIT, Disagreement
 from noderun.benchmarks.cases import gradient_case, solve_case
-from noderun.benchmarks.training import block_case
+from noderun.benchmarks.objectives import FFJORD, Block, ConcatConv, LatentODE
+from noderun.benchmarks.step import step_case
+from noderun.benchmarks.training import MODES, pass_case
 from noderun.engine import solve
 
 
@@ -29,9 +31,35 @@ def test_gradients_agree_with_a_tight_solve():
     assert max(errors.values()) < case.allowed
 
 
-def test_the_concatenating_block_of_the_peers_agrees():
-    case = block_case(2, "backprop", "cpu")
-    assert max(case.errors().values()) < case.allowed
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("make", "tight"), [(Block, 0.3), (FFJORD, 1e-3), (LatentODE, 1e-2)])
+def test_published_models_have_one_gradient_in_all_libraries(make, tight, mode):
+    torch.manual_seed(0)
+    errors = pass_case(make(2), mode).errors()
+    assert f"torchdiffeq {mode}" in errors and max(errors.values()) < tight
+
+
+def test_the_whole_net_has_one_gradient_with_either_form_of_time():
+    case = step_case(2, "cpu")
+    errors = case.errors()
+    assert len(errors) == 4 and max(errors.values()) < case.allowed
+
+
+def test_published_sizes():
+    count = {make: sum(p.numel() for p in make(1).f.parameters()) for make in (FFJORD, LatentODE)}
+    assert count[FFJORD] == 9_225 - 1  # the authors' has its end time T as one more
+    assert count[LatentODE] == 4 * 20 + 20 + 20 * 20 + 20 + 20 * 4 + 4
+    assert sum(p.numel() for p in ConcatConv((64, 6, 6)).parameters()) == 208_266 - 132_874  # less the stem-only net
+
+
+def test_the_divergence_is_that_of_autograd_in_full():
+    torch.manual_seed(0)
+    f = FFJORD(3)
+    t = torch.tensor(0.2)
+    dx, divergence = f.f(t, f.start())
+    whole = torch.autograd.functional.jacobian(lambda x: f.f(t, (x, x[:, 0]))[0], f.x)
+    torch.testing.assert_close(divergence, torch.einsum("ijij->i", whole))
+    assert dx.shape == f.x.shape
 
 
 def test_a_contender_that_computes_something_else_is_not_timed():

@@ -1,0 +1,46 @@
+"""The typed settings of `noderun bench`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_type_hints
+
+from noderun.settings import Count, Data, Device, FolderName, Positive, typed_group
+from noderun.words import SettingError, as_type
+
+OUTSIDE_DIGEST = ("log", "fresh", "name", "data")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that it was told; ``data`` is the suite epoch's."""
+
+    data: Data
+    suite: Literal["all", "solve", "gradient", "training", "startup", "memory", "epoch"] = "all"
+    rounds: Count = 5
+    seconds: Positive = 0.2
+    quick: bool = False
+    threads: Count | None = None
+    device: Device = "auto"
+    log: Literal["live", "plain", "quiet"] = "live"
+    name: FolderName | None = None
+    fresh: bool = True
+    seed: int = 0
+
+    def identity(self) -> dict[str, Any]:
+        """What makes a measurement the one that it is."""
+        values = {key: value for key, value in asdict(self).items() if key not in OUTSIDE_DIGEST}
+        chosen = {"data.name": self.data.name, "data.limit": self.data.limit, "data.batch_size": self.data.batch_size}
+        return values | (chosen if self.suite == "epoch" else {})
+
+
+def typed(config: Mapping[str, Any], usual: Mapping[str, Any]) -> Settings:
+    """Types a resolved configuration, ``usual`` the same options with nothing else said; raises SettingError."""
+    hints = get_type_hints(Settings, include_extras=True)
+    names = [f.name for f in fields(Settings) if f.name in config and f.name != "data"]
+    values = {name: as_type(hints[name], config[name], name) for name in names}
+    settings = Settings(typed_group("data", config["data"], usual["data"]), **values)
+    if settings.data.kind != "image" and settings.suite == "epoch":
+        raise SettingError(f"suite=epoch trains on images, which data={settings.data.name} has not: use data=mnist5k")
+    return settings
