@@ -1,10 +1,11 @@
-"""Means over batches, kept on the device until somebody asks."""
+"""Means over batches, taken together only when somebody asks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 Number = float | Tensor
@@ -13,36 +14,54 @@ Number = float | Tensor
 class Means:
     """Weighted running means of named numbers.
 
-    Tensors are summed on their own device, so that adding one never waits for it; values() does.
+    Tensors (0-dim) wait as they are, so that adding one costs no operation and never waits for its device.
     """
 
     def __init__(self) -> None:
-        self._sums: dict[str, Number] = {}
+        self._sums: dict[str, float] = {}
         self._weights: dict[str, float] = {}
+        self._waiting: dict[str, list[tuple[Tensor, float]]] = {}
 
     def add(self, numbers: Mapping[str, Number | None], weight: float = 1.0) -> None:
         """Adds one batch's numbers; None is a number that the method does not have."""
         for name, number in numbers.items():
             if number is None:
                 continue
-            value = number.detach().double() if isinstance(number, Tensor) else float(number)
-            self._sums[name] = self._sums.get(name, 0.0) + value * weight
+            if isinstance(number, Tensor):
+                self._waiting.setdefault(name, []).append((number.detach(), weight))
+            else:
+                self._sums[name] = self._sums.get(name, 0.0) + number * weight
             self._weights[name] = self._weights.get(name, 0.0) + weight
 
+    def merge(self, other: Means) -> None:
+        """Adds all that the other has."""
+        for name, total in other._settled().items():
+            self._sums[name] = self._sums.get(name, 0.0) + total
+            self._weights[name] = self._weights.get(name, 0.0) + other._weights[name]
+
     def values(self) -> dict[str, float]:
-        return {name: float(total) / self._weights[name] for name, total in self._sums.items()}
+        return {name: total / self._weights[name] for name, total in self._settled().items()}
 
     def total(self, name: str) -> float:
-        return float(self._sums.get(name, 0.0))
+        return self._settled().get(name, 0.0)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sums": {k: float(v) for k, v in self._sums.items()}, "weights": dict(self._weights)}
+        return {"sums": dict(self._settled()), "weights": dict(self._weights)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Means:
         means = cls()
         means._sums, means._weights = dict(state["sums"]), dict(state["weights"])
         return means
+
+    def _settled(self) -> dict[str, float]:
+        """The sums, once the device was waited for; in double precision and one after another, whoever asks when."""
+        for name, waiting in self._waiting.items():
+            numbers = torch.stack([number for number, _ in waiting]).tolist()
+            for number, (_, weight) in zip(numbers, waiting, strict=True):
+                self._sums[name] = self._sums.get(name, 0.0) + number * weight
+        self._waiting = {}
+        return self._sums
 
 
 def solve_numbers(statistics: Iterable[Any]) -> dict[str, float | None]:

@@ -22,7 +22,7 @@ class Progress:
     test_seconds: float = 0.0
     peak_mib: float = 0.0
     window: Means = field(default_factory=Means)  # since the last row
-    means: Means = field(default_factory=Means)  # since the epoch's first batch
+    means: Means = field(default_factory=Means)  # from the epoch's first batch to the last row
     test: dict[str, float] = field(default_factory=dict)
     diagnostics: dict[str, float] = field(default_factory=dict)
 
@@ -31,9 +31,7 @@ class Progress:
             self.means = Means()
 
     def advance(self, numbers: Mapping[str, Number | None], examples: int, seconds: float) -> None:
-        timed = {**numbers, "examples": examples, "seconds": seconds}
-        self.window.add(timed)
-        self.means.add(timed)
+        self.window.add({**numbers, "examples": examples, "seconds": seconds})
         self.step += 1
         self.batch += 1
         self.examples += examples
@@ -45,6 +43,7 @@ class Progress:
         if row:
             seconds, examples = row.pop("seconds"), row.pop("examples")
             row |= {"time/step_ms": 1000 * seconds, "time/examples_per_s": examples / seconds}
+        self.means.merge(self.window)
         self.window = Means()
         return row
 

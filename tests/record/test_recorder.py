@@ -5,6 +5,7 @@ import math
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from noderun.record.metrics import read_metrics
@@ -35,6 +36,15 @@ def test_rows_are_in_both_places(tmp_path):
     ]
     assert set(events(tmp_path).Tags()["scalars"]) == {"loss/train", "epoch"}
     assert [(e.step, e.value) for e in events(tmp_path).Scalars("loss/train")] == [(1, 1.0), (2, 0.5)]
+
+
+def test_a_row_is_one_event(tmp_path):
+    recorder = Recorder(tmp_path)
+    recorder.log({f"loss/{i}": 1.0 for i in range(20)}, step=3, epoch=1)
+    recorder.close()
+    (file,) = tmp_path.glob("events.*")
+    rows = [event for event in EventFileLoader(str(file)).Load() if event.HasField("summary")]
+    assert len(rows) == 1 and rows[0].step == 3 and len(rows[0].summary.value) == 21
 
 
 def test_resuming_cuts_both_after_the_last_row_that_counts(tmp_path):
