@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,6 +15,7 @@ from noderun.benchmarks.problems import LotkaVolterra, MLPField, Problem, VanDer
 from noderun.engine import solve
 from noderun.solvers import Solution
 
+OURS: dict[str, dict[str, Any]] = {"noderun": {}}  # contender -> what its solve() is told beside the problem
 PEERS = {"torchdiffeq": ("torchdiffeq",), "torchode": ("torchode",), "diffrax": ("diffrax", "jax")}
 
 
@@ -24,7 +26,7 @@ def installed() -> dict[str, bool]:
 def solvers(problem: Problem) -> Contenders:
     """name -> the solve without gradients; each returns ys [T, B, D]."""
     there = installed()
-    contenders: Contenders = {"noderun": lambda: noderun_solve(problem)}
+    contenders: Contenders = {name: partial(noderun_solve, problem, **told) for name, told in OURS.items()}
     if there["torchdiffeq"] and not problem.per_sample:
         contenders["torchdiffeq"] = lambda: torchdiffeq_solve(problem)
     if there["torchode"]:
@@ -37,7 +39,9 @@ def solvers(problem: Problem) -> Contenders:
 def gradients(problem: Problem, methods: tuple[str, ...]) -> Contenders:
     """name -> gradient of sum of squares of all outputs but the first with respect to y0 and the parameters."""
     there = installed()
-    contenders: Contenders = {f"noderun {g}": torch_gradient(problem, noderun_with(g)) for g in methods}
+    contenders: Contenders = {
+        f"{name} {g}": torch_gradient(problem, noderun_with(g, **told)) for name, told in OURS.items() for g in methods
+    }
     if there["torchdiffeq"]:
         from torchdiffeq import odeint, odeint_adjoint
 
@@ -48,19 +52,19 @@ def gradients(problem: Problem, methods: tuple[str, ...]) -> Contenders:
     return contenders
 
 
-def noderun_solution(problem: Problem) -> Solution:
+def noderun_solution(problem: Problem, **told: Any) -> Solution:
     tol, own = problem.tol, problem.per_sample
     with torch.no_grad():
-        return solve(problem.f, problem.y0, problem.ts, rtol=tol, atol=tol, per_sample=own)
+        return solve(problem.f, problem.y0, problem.ts, rtol=tol, atol=tol, per_sample=own, **told)
 
 
-def noderun_solve(problem: Problem) -> Tensor:
-    return noderun_solution(problem).ys
+def noderun_solve(problem: Problem, **told: Any) -> Tensor:
+    return noderun_solution(problem, **told).ys
 
 
-def noderun_with(gradient: str) -> Callable[[Problem, Tensor], Tensor]:
+def noderun_with(gradient: str, **told: Any) -> Callable[[Problem, Tensor], Tensor]:
     def run(problem: Problem, y0: Tensor) -> Tensor:
-        return solve(problem.f, y0, problem.ts, rtol=problem.tol, atol=problem.tol, gradient=gradient).ys
+        return solve(problem.f, y0, problem.ts, rtol=problem.tol, atol=problem.tol, gradient=gradient, **told).ys
 
     return run
 

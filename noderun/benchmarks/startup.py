@@ -15,9 +15,9 @@ from noderun.benchmarks.case import Case, Contenders
 QUICK = {
     "python": ["-c", "pass"],
     "noderun --help": ["-m", "noderun.cli", "--help"],
-    "noderun train --help": ["-m", "noderun.cli", "train", "--help"],
 }
 SLOW = {
+    "noderun train --help": ["-m", "noderun.cli", "train", "--help"],
     "import torch": ["-c", "import torch"],
     "import noderun; noderun.solve": ["-c", "import noderun; noderun.solve"],
 }

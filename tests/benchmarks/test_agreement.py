@@ -1,4 +1,4 @@
-"""The benchmark agrees before it times."""
+"""Contenders compute the same before anything is timed."""
 
 from dataclasses import replace
 
@@ -7,25 +7,11 @@ import torch
 
 from noderun.benchmarks import problems
 from noderun.benchmarks.bench import run_case
-from noderun.benchmarks.case import LIMIT, Disagreement
-from noderun.benchmarks.cases import gradient_case, solve_case
+from noderun.benchmarks.case import Disagreement
+from noderun.benchmarks.cases import solve_case
 from noderun.benchmarks.objectives import FFJORD, Block, ConcatConv, LatentODE
 from noderun.benchmarks.step import step_case
 from noderun.benchmarks.training import MODES, pass_case
-
-
-def test_contenders_agree_and_are_timed_in_turns():
-    rows = run_case(solve_case(problems.mlp(4, 1e-3)), rounds=2, seconds=1e-3)
-    assert [row.contender for row in rows][:2] == [LIMIT, "noderun"] and rows[0].times_first == 1
-    assert all(0 < row.low <= row.milliseconds <= row.high for row in rows)
-    assert all(row.error < 0.1 for row in rows[1:])
-
-
-def test_gradients_agree_with_a_tight_solve():
-    case = gradient_case(problems.mlp(4, 1e-4), ("backprop", "checkpointed", "adjoint"))
-    errors = case.errors()
-    assert {"noderun backprop", "noderun checkpointed", "noderun adjoint"} <= set(errors)
-    assert max(errors.values()) < case.allowed
 
 
 @pytest.mark.parametrize("mode", MODES)
