@@ -35,9 +35,11 @@ MEMORY = (
 
 def page(times: Sequence[Row], memory: Sequence[MemoryRow], machine: Mapping[str, Any], command: str) -> str:
     sections = [where(machine, command)]
-    if times:
-        sections += ["### Targets", table(["what", "wanted", "measured", "met"], [verdict(t, times) for t in TARGETS])]
-    for suite in dict.fromkeys(row.suite for row in times):
+    suites = list(dict.fromkeys(row.suite for row in times))
+    targets = [target for target in TARGETS if target.suite in suites]
+    if targets:
+        sections += ["### Targets", table(["what", "wanted", "measured", "met"], [verdict(t, times) for t in targets])]
+    for suite in suites:
         rows = [row for row in times if row.suite == suite]
         against_limit = suite in ("solve", "gradient")
         sections += [f"### {TITLES[suite]}", NOTES[suite], ratios(rows) if against_limit else milliseconds(rows)]
