@@ -54,7 +54,7 @@ def memory_rows(device: str, quick: bool) -> Iterator[list[MemoryRow]]:
     problem = replace(problem, name=f"MLP 2-64-64-2, B = {len(problem.y0)}, fixed steps")
     truth = as_arrays(peers.torch_gradient(problems.tight(problem), peers.noderun_with("checkpointed"))())
     for name, run in contenders().items():
-        rows = [measured(problem, name, run(nfe), truth) for nfe in ((40, 160) if quick else (40, 80, 160, 320, 640))]
+        rows = [measured(problem, name, run(nfe), truth) for nfe in ((24, 96) if quick else (40, 80, 160, 320, 640))]
         require_agreement(problem.name, {name: rows[-1].error}, ALLOWED)
         yield rows
 
