@@ -15,6 +15,7 @@ from noderun.dynamics import DYNAMICS
 from noderun.models import MODELS, ODEBlock
 from noderun.regularizers import REGULARIZERS
 from noderun.settings import Scheduler, Settings
+from noderun.startup import without_collection
 from noderun.training.isolation import isolated
 from noderun.training.objectives import OBJECTIVES, regularized
 from noderun.training.optimisation import SCHEDULES, Schedule, make_optimizer
@@ -29,7 +30,9 @@ def train_run(settings: Settings, folder: Path) -> dict[str, Any]:
     device = make_device(settings.device)
     folder.mkdir(parents=True, exist_ok=True)
     with isolated(device, settings.seed):
-        return Run(make_setup(settings, device), settings, folder).complete()
+        with without_collection():  # an optimiser imports torch's compiler
+            setup = make_setup(settings, device)
+        return Run(setup, settings, folder).complete()
 
 
 def make_setup(settings: Settings, device: torch.device) -> Setup:

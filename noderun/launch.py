@@ -15,6 +15,7 @@ from typing import Any
 from noderun import runs, user_code
 from noderun.compose import Composer
 from noderun.jobs import Plan, make_job, plan, swept_keys
+from noderun.startup import without_collection
 from noderun.words import SettingError, tell
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -30,7 +31,8 @@ def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, use
     if flags:
         show(composer, words, flags, folders)
         return OK
-    planned = own_or("plan", task, plan)(composer, words, multirun)
+    with without_collection():  # the plan's checks import torch
+        planned = own_or("plan", task, plan)(composer, words, multirun)
     for reason in dict.fromkeys(job.refusal for job in planned.jobs if job.refusal):
         tell(reason)
     if all(job.refusal for job in planned.jobs):
