@@ -21,7 +21,7 @@ from noderun.settings import Data
 
 TOL = 1e-3
 MNIST = (1, 28, 28)
-FEW = 32  # examples on which an epoch's contenders have to agree
+FEW = 32  # examples on which contenders have to agree
 ALLOWED = 0.3  # relative error of the whole net's gradient, where each step may err by TOL
 Batch = tuple[Tensor, Tensor]
 Run = Callable[[nn.Module, Tensor], Tensor]  # (f, y0) -> y(1)
@@ -65,17 +65,21 @@ def net(dynamics: Any, run: Run, shape: tuple[int, ...] = MNIST) -> nn.Module:
 
 
 def step_case(batch: int, device: str) -> Case:
-    """One optimiser step; the first contender is what the net costs without its block."""
+    """One optimiser step; the first contender is what the net costs without its block.
+
+    At a rate of 0, so that the weights, and with them the work, are the same in every round.
+    """
     nets = contenders(device)
     data = torch.rand(batch, *MNIST).to(device), torch.randint(10, (batch,)).to(device)
+    few = data[0][:FEW], data[1][:FEW]
     plain = {"net without its block": net(Conv, lambda f, y0: y0).to(device)}
-    steps: Contenders = {name: partial(stepper(each), data) for name, each in (plain | nets).items()}
+    steps: Contenders = {name: partial(stepper(each, lr=0.0), data) for name, each in (plain | nets).items()}
     name = f"ODE-Net, one training step, batch {batch}"
-    return Case("training", name, steps, lambda: errors(nets, data), ALLOWED)
+    return Case("training", name, steps, lambda: errors(nets, few), ALLOWED)
 
 
 def epoch_cases(data: Data, device: str) -> Iterator[Case]:
-    """All contenders' steps over the batches of one pipeline, the last batch of the epoch smaller where it must be."""
+    """All contenders' steps over the batches of one pipeline, with the rate and momentum of Chen et al. 2018."""
     dataset = load(data, device)
     nets = contenders(device, dataset.shape)
     name = f"ODE-Net, one epoch of {data.name}: {len(dataset.train[0])} examples, batch {data.batch_size}"
@@ -84,8 +88,8 @@ def epoch_cases(data: Data, device: str) -> Iterator[Case]:
         for images, labels in batches(dataset, "train", data.batch_size):
             step((images, labels))
 
-    images, labels = next(batches(dataset, "train", min(data.batch_size, FEW)))
-    epochs: Contenders = {each: partial(epoch, stepper(net)) for each, net in nets.items()}
+    images, labels = next(batches(dataset, "train", FEW))
+    epochs: Contenders = {each: partial(epoch, stepper(model, lr=0.1)) for each, model in nets.items()}
     yield Case("epoch", name, epochs, lambda: errors(nets, (images, labels)), ALLOWED, once=True)
 
 
@@ -107,8 +111,8 @@ def gradient(model: nn.Module, batch: Batch) -> list[Tensor]:
     return list(torch.autograd.grad(loss(model, (images, batch[1])), parameters))
 
 
-def stepper(model: nn.Module) -> Callable[[Batch], float]:
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+def stepper(model: nn.Module, lr: float) -> Callable[[Batch], float]:
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
 
     def step(batch: Batch) -> float:
         optimizer.zero_grad()
