@@ -1,10 +1,17 @@
 """Targets beside rows made up for the purpose."""
 
+import re
+
 import pytest
 
+from noderun.benchmarks import problems
 from noderun.benchmarks.case import LIMIT, Row
+from noderun.benchmarks.objectives import Block
+from noderun.benchmarks.startup import startup_cases
+from noderun.benchmarks.step import step_case
 from noderun.benchmarks.tables import page, verdict
 from noderun.benchmarks.targets import TARGETS, Target
+from noderun.benchmarks.training import MODES, pass_case
 
 MACHINE = {"processor": "2 x a processor", "device": "cpu", "threads": 2, "python": "3", "versions": {}, "absent": []}
 
@@ -33,6 +40,15 @@ ROWS = [
 )
 def test_a_target_beside_what_was_measured(target, cells):
     assert verdict(target, ROWS) == ["a", *cells]
+
+
+def test_every_target_names_cases_that_there_are():
+    small = [problems.mlp(batch, 1e-3).name for batch in (1, 128, 1024, 16384)]
+    passes = [pass_case(Block(1), mode).name for mode in MODES]
+    startup = [case.name for case in startup_cases(quick=True)]
+    names = {"solve": small, "gradient": small, "training": [*passes, step_case(1, "cpu").name], "startup": startup}
+    for target in TARGETS:
+        assert any(re.match(target.cases, name) for name in names[target.suite]), target
 
 
 def test_the_page_has_the_spread_and_the_targets_of_its_suites_alone():
