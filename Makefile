@@ -30,7 +30,7 @@ test: $(VENV)/installed-dev lint type  ## lint, types and the fast proofs
 test-long: $(VENV)/installed-dev  ## the slow proofs
 	$(PYTEST) -m long
 
-bench: $(VENV)/installed-dev  ## this engine beside its peers (about 12 minutes); docs/performance.md gets its numbers
+bench: $(VENV)/installed-dev  ## this engine beside its peers (about 10 minutes); docs/performance.md gets its numbers
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/noderun bench hydra.run.dir=outputs/bench/make
 	sed -i.before -e '/^<!-- bench -->$$/,/^<!-- end of bench -->$$/{//!d;}' \
