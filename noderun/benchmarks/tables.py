@@ -52,7 +52,8 @@ def where(machine: Mapping[str, Any], command: str) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     absent = f" Absent: {', '.join(machine['absent'])}." if machine["absent"] else ""
     device = machine["processor"] + (", no GPU" if machine["device"] == "cpu" else "")
-    return f"`{command}` on {device}, {machine['threads']} threads; Python {machine['python']}, {versions}.{absent}"
+    threads = f"{machine['threads']} thread{'s' if machine['threads'] > 1 else ''}"
+    return f"`{command}` on {device}, {threads}; Python {machine['python']}, {versions}.{absent}"
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
