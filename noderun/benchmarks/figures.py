@@ -28,7 +28,7 @@ def draw_times(rows: Sequence[Row], path: Path) -> None:
             axes.errorbar(middle, places, xerr=spread, label=name, **line_style(i) | {"linestyle": "none"})
         axes.axvline(1.0, color="black", linewidth=1)
         axes.set_yticks(range(1, len(cases) + 1), labels=list(reversed(cases)), fontsize=7)
-        axes.set_xlabel(f"time over that of: {', '.join(dict.fromkeys(row.contender for row in firsts(rows)))}")
+        axes.set_xlabel(f"time over {' or '.join(dict.fromkeys(row.contender for row in firsts(rows)))}")
         log_scale(axes, "x")
         outside_legend(axes)
         save(drawn, path, [asdict(row) for row in rows])
