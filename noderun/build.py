@@ -18,18 +18,21 @@ from noderun.settings import Scheduler, Settings
 from noderun.training.isolation import isolated
 from noderun.training.objectives import OBJECTIVES, regularized
 from noderun.training.optimisation import SCHEDULES, Schedule, make_optimizer
-from noderun.training.run import Run
+from noderun.training.run import Run, Watch
 from noderun.training.setup import Setup
 from noderun.user_code import load as load_class
 from noderun.words import SettingError
 
 
-def train_run(settings: Settings, folder: Path) -> dict[str, Any]:
-    """Trains in ``folder``, from its checkpoint if it has one, and returns its result.json."""
+def train_run(settings: Settings, folder: Path, watch: Watch | None = None) -> dict[str, Any]:
+    """Trains in ``folder``, from its checkpoint if it has one, and returns its result.json.
+
+    ``watch`` is shown the model before training and at the epochs that ``trainer.diagnostics_every`` names.
+    """
     device = make_device(settings.device)
     folder.mkdir(parents=True, exist_ok=True)
     with isolated(device, settings.seed):
-        return Run(make_setup(settings, device), settings, folder).complete()
+        return Run(make_setup(settings, device), settings, folder, watch).complete()
 
 
 def make_setup(settings: Settings, device: torch.device) -> Setup:

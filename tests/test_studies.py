@@ -5,11 +5,15 @@ import json
 import logging
 import shutil
 import sys
+import types
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from noderun import build, cli, runs
+from noderun.evaluation import epochs
+from noderun.evaluation.depth import ROWS
 from noderun.evaluation.trained import with_floats
 
 TINY = (
@@ -69,7 +73,9 @@ def test_a_sweep_leaves_its_results_figures_and_page(swept):
 
 def test_the_same_sweep_trains_only_what_is_missing(swept, monkeypatch, capsys):
     trained = []
-    monkeypatch.setattr(build, "train_run", lambda settings, folder: trained.append(settings.seed) or write(folder))
+    monkeypatch.setattr(
+        build, "train_run", lambda settings, folder, watch: trained.append(settings.seed) or write(folder)
+    )
     again = swept.with_name("four")
     shutil.copytree(swept, again)
     assert cli.main(["sweep", *TINY, *FLOW, "solver=euler,dopri5", "seed=0,1", "name=four"]) == 0
@@ -125,6 +131,38 @@ def test_figures_of_the_trained_model(run):
     flow = [row for row in rows(folder / "flow.csv") if row["kind"] == "ode" and row["example"] == "0"]
     moved = [row for row in rows(folder / "trajectories.csv") if row["example"] == "0"]
     assert len(flow) == len(moved) and float(flow[-1]["t"]) == 1
+
+
+def test_what_is_seen_by_epoch_is_left_for_the_report_and_survives_a_restart(place, capsys):
+    short = [word for word in (*TINY, *FLOW) if not word.startswith("trainer")]
+    words = ["train", *short, "solver=euler", "scheduler=constant", "trainer.diagnostics_every=2"]
+    for most in ("trainer.epochs=3", "trainer.epochs=4"):  # epoch 3 is seen as the last one, then gone through again
+        assert cli.main([*words, most]) == 0
+        folder = Path(capsys.readouterr().out.splitlines()[-1])
+    assert cli.main([*words[:-1], "trainer.epochs=4"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(folder)  # to look changes no identity
+    figures = {path.stem for path in folder.glob("figures/*.png")}
+    assert figures == {"decision_by_epoch", "trajectories_by_epoch"}
+    found = rows(folder / "figures" / "decision_by_epoch.csv")
+    assert list(dict.fromkeys(row["epoch"] for row in found)) == ["0", "2", "3", "4"]
+    maps = [[row["score"] for row in found if row["epoch"] == epoch and row["kind"] == "map"] for epoch in "024"]
+    assert maps[0] != maps[1] != maps[2] and len(maps[0]) == 81**2
+    before = (folder / "figures" / "decision_by_epoch.csv").read_bytes()
+    (folder / "figures" / "decision_by_epoch.png").unlink()
+    assert cli.main(["report", str(folder), "--figure", "decision_by_epoch"]) == 0
+    assert (folder / "figures" / "decision_by_epoch.png").is_file()
+    assert (folder / "figures" / "decision_by_epoch.csv").read_bytes() == before
+
+
+def test_a_picture_of_an_epoch_that_was_lost_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(epochs, "WATCHED", ("decision",))
+    for epoch in (1, 2, 3, 2):
+        monkeypatch.setitem(ROWS, "decision", lambda setup, epoch=epoch: [{"kind": "map", "score": epoch}])
+        epochs.watch(types.SimpleNamespace(model=nn.Module(), blocks=[]), epoch, tmp_path)
+    assert [(row["epoch"], row["score"]) for row in rows(tmp_path / "figures" / "decision_by_epoch.csv")] == [
+        ("1", "1"),
+        ("2", "2"),
+    ]
 
 
 def test_lesions_are_measured_block_by_block(place, capsys):
@@ -197,7 +235,7 @@ def test_compare_wants_one_set_of_data(place, capsys):
 
 
 def test_a_grid_whose_jobs_all_fail_is_told_and_kept(place, monkeypatch, capsys):
-    def fail(settings, folder):
+    def fail(settings, folder, watch):
         raise ValueError("it cannot be")
 
     monkeypatch.setattr(build, "train_run", fail)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from noderun import runs
 from noderun.report.claims import PAPERS, chen_table
 from noderun.report.figures import FIGURES, draw_figures
-from noderun.report.folders import Run, as_number, checked
+from noderun.report.folders import Run, checked, read_csv
 from noderun.report.page import Page
 from noderun.report.table import columns, comparison_cells, heading, over_seeds, run_rows, varying
 
@@ -75,15 +74,6 @@ def rows_of(folder: Path, found: Sequence[Run]) -> list[Row]:
     rows = {run.folder.name: run.row() for run in found}
     before = {row["run"]: row for row in written if row.get("status") == "refused" or row.get("run") in rows}
     return [rows.get(name, row) for name, row in before.items()] + [r for name, r in rows.items() if name not in before]
-
-
-def read_csv(path: Path) -> list[Row]:
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return [
-            {key: as_number(value) if value else None for key, value in row.items()} for row in csv.DictReader(file)
-        ]
 
 
 def evaluated(folder: Path) -> list[Path]:

@@ -18,8 +18,7 @@ from noderun.compose import Composer, sources
 from noderun.evaluation.cells import Cell, key_of, make_cell, solver_words, word
 from noderun.evaluation.trained import finished, settings_of
 from noderun.jobs import swept_keys
-from noderun.report.folders import Run, as_number, runs_of
-from noderun.report.summary import read_csv
+from noderun.report.folders import Run, as_number, read_csv, runs_of
 from noderun.tasks.job import guarded
 from noderun.words import SettingError, flat, tell
 

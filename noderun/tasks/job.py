@@ -55,8 +55,9 @@ def guarded(work: Callable[[], object], settings: Settings, identity: dict[str, 
 
 def train(settings: Settings, folder: Path) -> None:
     from noderun.build import train_run
+    from noderun.evaluation.epochs import watch
 
-    train_run(settings, folder)
+    train_run(settings, folder, watch)
 
 
 def attempted(work: Callable[[], object], folder: Path) -> tuple[str, str | None]:
