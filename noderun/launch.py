@@ -62,7 +62,7 @@ def carry_out(composer: Composer, planned: Plan, folder: Path, folders: Sequence
 def folder_of(composer: Composer, planned: Plan, multirun: bool) -> Path:
     """Where it will lie; SettingError where that is no place for it."""
     key, default = ("sweep", planned.name) if multirun else ("run", planned.jobs[0].run_id)
-    folder = getattr(planned, "folder", Path("outputs", composer.task, default))
+    folder = planned.folder or Path("outputs", composer.task, default)
     if any(override.startswith(f"hydra.{key}.dir=") for override in planned.hydra_overrides):
         folder = Path(composer.compose(planned.hydra_overrides).hydra[key].dir)
     folder = folder.absolute()

@@ -32,6 +32,10 @@ WRONG = {
     "train trainer=5": ["no trainer '5'", "default"],
     "train odenet": ["cannot read 'odenet'", "key=value"],
     "train model=[": ["cannot read 'model=['"],
+    "train problem=kepler": ["train takes no problem", "did you mean `noderun integrate problem=kepler`?"],
+    "integrate model=resnet": ["integrate takes no model", "did you mean `noderun train model=resnet`?"],
+    "sweep problem=kepler,lorenz": ["sweep takes no problem", "`noderun integrate problem=kepler`"],
+    "train model.objective=density": ["model.objective must be one of classify, regress, sign, not 'density'"],
     "train trainer.epochs=abc": ["trainer.epochs must be a whole number from 1, not 'abc'"],
     "train trainer.epochs=1.5": ["trainer.epochs must be a whole number"],
     "train trainer.epochs=0": ["trainer.epochs must be a whole number from 1, not 0"],
@@ -213,7 +217,7 @@ def test_default_grids_apply_where_nothing_is_swept(here, trained, capsys):
 def test_compare_gives_a_key_to_the_models_that_have_it(here, trained, capsys):
     assert noderun("compare model=resnet,stem model.blocks=2") == 0
     assert [settings.model.options.get("blocks") for settings in trained] == [2, None]
-    assert "model.blocks is no setting of stem" in capsys.readouterr().err
+    assert "model.blocks is no setting of stem and is left out there" in capsys.readouterr().err
 
 
 def test_quiet_is_quiet(here, trained, capsys):

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_type_hints
+from typing import Annotated, Literal, get_type_hints
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from noderun import runs
-from noderun.compose import Composer, UnknownKey, known_keys, resolved, sources, unresolved
+from noderun.compose import Composer, resolved
+from noderun.jobs import Job, Plan, plan_one
 from noderun.settings import Count, Device, FolderName
-from noderun.tasks.job import guarded
-from noderun.words import SettingError, Where, as_type
+from noderun.tasks.job import run_job
+from noderun.words import Where, as_type
 
 log = logging.getLogger(__name__)
 Suite = Literal["all", "solve", "gradient", "training", "startup"]
@@ -38,61 +36,22 @@ class Settings:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Job:
-    overrides: tuple[str, ...]
-    settings: Settings
-    identity: dict[str, Any]
-    refusal: str | None = None
-
-    @property
-    def run_id(self) -> str:
-        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:8]
-        return f"{self.settings.name or self.settings.suite}-{digest}"
-
-
-@dataclass(frozen=True)
-class Plan:
-    jobs: list[Job]
-    hydra_overrides: list[str]
-    swept: tuple[str, ...] = ()
-    name: str = ""
-
-
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
     """Raises SettingError where the words are wrong."""
-    parsed = composer.parse(words)
-    swept = [override.input_line for override in parsed if override.is_sweep_override()]
-    if swept:
-        raise SettingError(f"{swept[0]} has several values, bench takes one; suite=all runs every suite")
-    job = make_job(composer, [str(o.input_line) for o in parsed if not o.is_hydra_override()])
-    return Plan([job], [str(o.input_line) for o in parsed if o.is_hydra_override()])
+    return plan_one(composer, words, make_job, "suite=all runs every suite")
 
 
 def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
-    config = composer.compose(overrides)
-    defaults = composer.defaults(config.hydra.runtime.choices)
-    for key in sorted(unresolved(config).keys() - unresolved(defaults).keys()):
-        raise UnknownKey(key, known_keys(defaults))
-    hints, values = get_type_hints(Settings, include_extras=True), resolved(config)
+    hints, values = get_type_hints(Settings, include_extras=True), resolved(composer.known(overrides)[0])
     names = [f.name for f in fields(Settings) if f.name in values]
     settings = Settings(**{name: as_type(hints[name], values[name], name) for name in names})
     identity = {key: value for key, value in asdict(settings).items() if key not in ("log", "fresh", "name")}
-    return Job(tuple(overrides), settings, identity)
+    name = f"{settings.name or settings.suite}-{runs.digest(identity)}"
+    return Job(overrides=tuple(overrides), settings=settings, identity=identity, run_id=name)
 
 
 def bench(config: DictConfig) -> str:
-    hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    OmegaConf.save(config, folder / ".hydra" / "config.yaml", resolve=True)
-    job = make_job(Composer(str(hydra.job.config_name), sources(hydra.runtime.config_sources)), hydra.overrides.task)
-    if job.settings.fresh:
-        runs.clear(folder)
-    if runs.read_status(folder).get("status") == "done":
-        log.info("%s is done already (fresh=true starts over)", folder.name)
-        return "done"
-    settings = job.settings
-    return guarded(lambda: measure(settings, folder), cast(Any, settings), job.identity, folder)
+    return run_job(config, make_job, lambda job, folder: measure(job.settings, folder))
 
 
 def measure(settings: Settings, folder: Path) -> None:

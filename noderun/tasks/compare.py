@@ -10,13 +10,13 @@ from omegaconf import DictConfig
 from noderun import jobs
 from noderun.compose import Composer
 from noderun.jobs import Job, Plan, key_of
-from noderun.tasks.job import run_job
+from noderun.tasks.job import train_job
 from noderun.tasks.sweep import write_grid
 from noderun.words import SettingError
 
 
 def compare(config: DictConfig) -> str:
-    return run_job(config)
+    return train_job(config)
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:

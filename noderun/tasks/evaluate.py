@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from noderun import runs, user_code
-from noderun.compose import Composer, sources
-from noderun.evaluation.cells import Cell, key_of, make_cell, solver_words, word
+from noderun import runs
+from noderun.compose import Composer
+from noderun.evaluation.cells import Cell, make_cell, solver_words, word
 from noderun.evaluation.trained import finished, settings_of
-from noderun.jobs import swept_keys
+from noderun.jobs import Plan, distinct, key_of, swept_keys, taken_apart
 from noderun.report.folders import Run, as_number, read_csv, runs_of
-from noderun.tasks.job import guarded
-from noderun.words import SettingError, flat, tell
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Plan:
-    jobs: list[Cell]
-    hydra_overrides: list[str]
-    swept: list[str] = field(default_factory=list)
-    name: str = "evaluate"
-    folder: Path = Path()
+from noderun.tasks.job import run_job
+from noderun.words import SettingError, flat
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
     """Each run of the folder under each combination of the words; raises SettingError."""
     parsed = composer.parse(words)
-    hydras = [str(o.input_line) for o in parsed if o.is_hydra_override()]
     ours = [o for o in parsed if not o.is_hydra_override()]
     said = {o.key_or_group: o for o in ours}
     swept = swept_keys(ours)
@@ -50,10 +35,7 @@ def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
         grid = [[*own, *cell] for own, cell in product(training_solvers(found), grid)]
         swept = ["solver", *swept]
     cells = [make_cell(composer, [f"run={quoted(run.folder)}", *cell]) for run in found for cell in grid]
-    unique = {runs.digest(cell.identity) + str(cell.refusal): cell for cell in cells}
-    if len(unique) < len(cells):
-        tell(f"{len(cells) - len(unique)} of {len(cells)} jobs come out equal to another and run once")
-    return Plan(list(unique.values()), hydras, swept, folder=folder / "evaluate")
+    return Plan(distinct(cells), taken_apart(parsed)[1], swept, folder=folder / "evaluate")
 
 
 def make_job(composer: Composer, words: Sequence[str]) -> None:
@@ -87,17 +69,7 @@ def quoted(folder: Path) -> str:
 
 
 def evaluate(config: DictConfig) -> str:
-    hydra = HydraConfig.get()
-    folder, folders = Path(hydra.runtime.output_dir), sources(hydra.runtime.config_sources)
-    user_code.search_in([*folders, hydra.runtime.cwd])
-    OmegaConf.save(config, folder / ".hydra" / "config.yaml", resolve=True)
-    cell = make_cell(Composer(str(hydra.job.config_name), folders), list(hydra.overrides.task))
-    if cell.settings.fresh:
-        runs.clear(folder)
-    if runs.read_status(folder).get("status") == "done":
-        log.info("%s is done already (fresh=true starts over)", folder.name)
-        return "done"
-    return guarded(lambda: measure_cell(cell, folder), cell.settings, cell.identity, folder)
+    return run_job(config, make_cell, measure_cell)
 
 
 def measure_cell(cell: Cell, folder: Path) -> None:

@@ -10,11 +10,11 @@ from omegaconf import DictConfig
 
 from noderun import runs
 from noderun.jobs import Job, key_of
-from noderun.tasks.job import run_job
+from noderun.tasks.job import train_job
 
 
 def sweep(config: DictConfig) -> str:
-    return run_job(config)
+    return train_job(config)
 
 
 def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
