@@ -122,7 +122,9 @@ class Composer:
         """What to say of a group that only other tasks have."""
         group, line = override.key_or_group, override.input_line
         tasks = sorted(path.stem for folder in self.folders for path in Path(folder).glob("*.yaml"))
-        takers = [task for task in ("train", *tasks) if task != self.task and group in Composer(task, self.folders).groups()]
+        takers = [
+            task for task in ("train", *tasks) if task != self.task and group in Composer(task, self.folders).groups()
+        ]
         instead = f"; did you mean `noderun {takers[0]} {line}`?" if takers else ""
         return f"{self.task} takes no {group}{instead}"
 

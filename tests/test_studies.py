@@ -12,9 +12,12 @@ import pytest
 from torch import nn
 
 from noderun import build, cli, runs
+from noderun.data.files import DataMissing
+from noderun.data.sources import SETS, Source
 from noderun.evaluation import epochs
 from noderun.evaluation.depth import ROWS
 from noderun.evaluation.trained import with_floats
+from noderun.tasks.evaluate import measured_before
 
 TINY = (
     "data=moons data.examples=64 data.batch_size=32 trainer.max_steps=1 trainer.epochs=1 log=quiet device=cpu".split()
@@ -103,9 +106,47 @@ def test_other_solvers_need_no_training(run, capsys, monkeypatch):
     assert evaluate(run, "tolerance=1e-1,1e-3", "solver=euler,rk4,dopri5") == 0
 
 
+def test_what_earlier_grids_measured_stays_beside(run):
+    before = {row["cell"]: row for row in rows(run / "evaluate" / "results.csv")}
+    assert evaluate(run, "solver=midpoint,heun2") == 0 and evaluate(run, "solver=heun2") == 0
+    after = {row["cell"]: row for row in rows(run / "evaluate" / "results.csv")}
+    assert len(after) == len(before) + 2
+    assert {key: row["test_loss"] for key, row in before.items()} == {key: after[key]["test_loss"] for key in before}
+    again = {**json.loads((run / "result.json").read_text()), "steps": 2}  # trained further: another model
+    results = run / "evaluate" / "results.csv"
+    kept = results.read_bytes()
+    cell = types.SimpleNamespace(run_id="x", run=types.SimpleNamespace(folder=run, result=again))
+    assert measured_before(run / "evaluate", [cell]) == [] and results.read_bytes() == kept
+
+
+def test_data_may_have_moved_since_the_training(run, monkeypatch, capsys):
+    moons = SETS["moons"].read
+
+    def read(root, augment, **options):
+        if root != Path("there"):
+            raise DataMissing(f"nothing in {root}")
+        return moons(root, augment, **options)
+
+    monkeypatch.setitem(SETS, "moons", Source(read))
+    assert evaluate(run, "solver=heun3") == 1 and "nothing in data" in capsys.readouterr().out
+    assert evaluate(run, "solver=heun3", "data.root=there") == 0  # the same cell, which had failed
+
+
+def test_a_net_that_was_deepened_is_evaluated_as_deep_as_it_ended(place, capsys):
+    words = [word for word in SMALL if not word.startswith("trainer")]
+    deep = ["model=resnet", "model.width=4", "model.blocks=1", "model.double_at=[1]", "trainer.epochs=2"]
+    assert cli.main(["train", *words, *deep]) == 0
+    resnet = Path(capsys.readouterr().out.splitlines()[-1])
+    assert evaluate(resnet, "lesion=all") == 0
+    found = rows(resnet / "evaluate" / "results.csv")
+    assert [row["removed block"] for row in found] == ["none", "0", "1"]
+    result = json.loads((resnet / "result.json").read_text())
+    assert float(found[0]["test_loss"]) == pytest.approx(result["test_loss"], rel=1e-6)
+
+
 def test_its_own_solver_gives_the_error_of_training(run):
     assert evaluate(run) == 0
-    (cell,) = [row for row in rows(run / "evaluate" / "results.csv")]
+    (cell,) = [row for row in rows(run / "evaluate" / "results.csv") if row["tested with"] == "dopri5-tol0.001"]
     result = json.loads((run / "result.json").read_text())
     for key in ("test_error", "test_loss", "nfe_test", "parameters", "steps"):
         assert float(cell[key]) == pytest.approx(result[key], rel=1e-6), key

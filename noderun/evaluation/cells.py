@@ -50,7 +50,9 @@ def make_cell(composer: Composer, words: Sequence[str]) -> Cell:
         settings = under_solver(composer, run, words, said)
     elif of_solver:
         reason = f"model={trained.model.name} solves no ODE, so {of_solver[0]} means nothing to it"
-    settings = replace(without_gradient(settings), device=asked["device"], log=asked["log"], fresh=asked["fresh"])
+    data = replace(trained.data, root=str(asked["data"]["root"] or trained.data.root))
+    shared = {key: asked[key] for key in ("device", "log", "fresh")}
+    settings = replace(without_gradient(settings), data=data, **shared)
     figures, lesion = figures_of(asked["figures"], settings), lesion_of(asked["lesion"])
     known = identity(run, settings, lesion, figures)
     cell = Cell(

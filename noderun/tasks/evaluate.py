@@ -92,15 +92,24 @@ def finish(folder: Path, jobs: Sequence[Cell], swept: Sequence[str]) -> None:
     from noderun.report.table import comparison_cells, filled_table, heading, print_table, troubles, varying, write_csv
 
     rows = [line for cell in jobs for line in with_lesions(row(folder, cell, swept), folder / cell.run_id)]
-    write_csv(rows, folder / "results.csv")
+    known = [*measured_before(folder, jobs), *rows]
+    write_csv(known, folder / "results.csv")
     others = [key for key in swept if key != "tolerance" and key.partition(".")[0] != "solver"]
     words = varying(rows, ["run", "removed block", "trained with", "tested with", *others]) + troubles(rows)
     numbers = ("test_error", "test_loss", "rmse", "nfe_test", "numerical_error", "reconstruction_error", "seconds")
     keys = [*(words or ["tested with"]), *(k for k in numbers if any(row.get(k) is not None for row in rows))]
     print_table(filled_table([heading(key) for key in keys], comparison_cells(rows, keys)))
-    made = draw_test_figures(rows, folder / "figures")
+    made = draw_test_figures(known, folder / "figures")
     for path in [*made, *(p for cell in jobs for p in sorted((folder / cell.run_id / "figures").glob("*.png")))]:
         print(path)
+
+
+def measured_before(folder: Path, jobs: Sequence[Cell]) -> list[dict[str, Any]]:
+    """What earlier grids have measured of these runs as they are now, in cells that are not of this grid."""
+    steps = {cell.run.folder.name: cell.run.result.get("steps") for cell in jobs}
+    cells = {cell.run_id for cell in jobs}
+    earlier = read_csv(folder / "results.csv")
+    return [row for row in earlier if row["cell"] not in cells and row.get("steps") == steps.get(row["run"])]
 
 
 def with_lesions(row: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
