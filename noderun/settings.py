@@ -61,6 +61,7 @@ OPTION_KEYS: dict[str, dict[str, Any]] = {
     "optimizer": {"momentum": Fraction, "nesterov": bool, "betas": tuple[Fraction, ...], "eps": Positive},
     "scheduler": {
         "milestones": tuple[Positive, ...],
+        "restarts": tuple[Positive, ...],
         "gamma": Positive,
         "floor": Fraction,
         "warmup": Fraction,
