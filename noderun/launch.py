@@ -48,11 +48,16 @@ def carry_out(composer: Composer, planned: Plan, folder: Path, folders: Sequence
     module = importlib.import_module(f"noderun.tasks.{composer.task}")
     places = [folder / job.run_id if multirun else folder for job in planned.jobs]
     try:
+        if not multirun:
+            runs.check_free(folder)  # before Hydra writes there; a grid's other jobs run on
         with terminated_as_interrupted(), closed_logs():
             call_hydra(composer.task, arguments(planned, folder, multirun), folders)
         states = [runs.read_status(place).get("status") for place in places]
         module.finish(folder, planned.jobs, planned.swept)
         return OK if all(state == "done" for state in states) else FAILED
+    except runs.Busy as busy:
+        tell(str(busy))
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:

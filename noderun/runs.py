@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -33,7 +35,30 @@ OUTSIDE_DIGEST = {
     "trainer.log_every",
     "trainer.checkpoint_seconds",
 }
-KEPT_BY_FRESH = {".hydra", "run.log"}  # this start's own
+LOCK = ".lock"
+KEPT_BY_FRESH = {".hydra", "run.log", LOCK}  # this start's own
+
+
+class Busy(RuntimeError):
+    """Another process works in a run's folder."""
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Inside, no other process works in this folder; Busy where one does. A killed process leaves no lock behind."""
+    with (folder / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"another process works in {folder}; this one changed nothing there") from None
+        yield
+
+
+def check_free(folder: Path) -> None:
+    """Busy where another process works in this folder."""
+    if (folder / LOCK).exists():
+        with alone(folder):
+            pass
 
 
 def identity(settings: Settings, defaults: Settings, always: Sequence[str] = ()) -> dict[str, Any]:

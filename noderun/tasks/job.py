@@ -25,8 +25,24 @@ def run_job(
     is_done: Callable[[Path, Any], bool] = lambda folder, settings: runs.read_status(folder).get("status") == "done",
 ) -> str:
     """Does a job's work in the folder that Hydra made for it, unless that is done already; returns its state."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        with runs.alone(folder):
+            return in_folder(folder, config, make, work, is_done)
+    except runs.Busy as busy:
+        log.error("%s", busy)
+        return "busy"
+
+
+def in_folder(
+    folder: Path,
+    config: DictConfig,
+    make: Callable[[Composer, list[str]], AnyJob],
+    work: Callable[[AnyJob, Path], object],
+    is_done: Callable[[Path, Any], bool],
+) -> str:
     hydra = HydraConfig.get()
-    folder, folders = Path(hydra.runtime.output_dir), sources(hydra.runtime.config_sources)
+    folders = sources(hydra.runtime.config_sources)
     user_code.search_in([*folders, hydra.runtime.cwd])
     OmegaConf.save(config, folder / ".hydra" / "config.yaml", resolve=True)
     job = make(Composer(str(hydra.job.config_name), folders), list(hydra.overrides.task))
