@@ -18,7 +18,7 @@ from typing import Any
 
 from noderun.settings import GROUPS, Settings
 from noderun.user_code import source_hash
-from noderun.words import flat
+from noderun.words import SettingError, flat
 
 # what does not change a run, only how far it goes and what is seen of it; tolerance counts where a solve reads it
 OUTSIDE_DIGEST = {
@@ -101,8 +101,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Empty where there is no such file."""
-    return json.loads(path.read_text()) if path.is_file() else {}
+    """Empty where there is no such file; SettingError where it is damaged."""
+    try:
+        content = json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError as error:
+        raise SettingError(f"{path.absolute()} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise SettingError(f"{path.absolute()} is damaged: it holds no mapping")
+    return content
 
 
 def write_status(folder: Path, status: str, identity: Mapping[str, Any], error: str | None = None) -> None:
@@ -119,8 +125,9 @@ def is_done(folder: Path, settings: Settings) -> bool:
     result, trainer = read_json(folder / "result.json"), settings.trainer
     if read_status(folder).get("status") != "done" or not result:
         return False
-    stopped = trainer.max_steps is not None and result["steps"] >= trainer.max_steps
-    return stopped or result["epochs"] >= trainer.epochs
+    # what is not there was written by another version; such a run is taken up, and writes its result again
+    steps, epochs = (int(result.get(key) or 0) for key in ("steps", "epochs"))
+    return epochs >= trainer.epochs or (trainer.max_steps is not None and steps >= trainer.max_steps)
 
 
 def clear(folder: Path) -> None:
@@ -134,8 +141,7 @@ def clear(folder: Path) -> None:
 
 def differences(folder: Path, wanted: Mapping[str, Any]) -> list[str]:
     """Keys in which a folder's run is not the wanted one; none where the folder holds no run."""
-    status = read_status(folder)
-    found = status.get("identity", wanted)
+    found = read_status(folder).get("identity", wanted)
     return sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
 
 

@@ -178,6 +178,33 @@ def test_how_a_run_can_end(seed, code, state, here, trained, capsys):
         assert "Traceback" in err and "Traceback" in (Path(folder) / "run.log").read_text()
 
 
+@pytest.mark.parametrize(("file", "content"), [("status.json", '{"sta'), ("result.json", "[1]")])
+def test_a_damaged_run_is_told_kept_and_only_started_over_when_asked(file, content, here, trained, capsys):
+    assert noderun("sweep model=stem seed=1,2 name=two") == 0
+    folder = next((here / "outputs/sweep/two").glob("stem-*"))
+    seed = status(folder)["identity"]["seed"]
+    capsys.readouterr()
+    (folder / file).write_text(content)
+    trained.clear()
+    line = f"train model=stem seed={seed} hydra.run.dir={folder}"
+    assert noderun(line) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and f"{file} is damaged" in err and "fresh=true starts over" in err
+    assert (folder / file).read_text() == content
+    assert noderun("sweep model=stem seed=1,2,3 name=two") == 1
+    assert [settings.seed for settings in trained] == [3]
+    rows = (here / "outputs/sweep/two/results.csv").read_text()
+    assert "refused" in rows and "is damaged" in rows and (folder / file).read_text() == content
+    assert noderun(f"{line} fresh=true") == 0 and status(folder)["status"] == "done"
+
+
+def test_a_result_of_another_version_is_written_again(here, trained):
+    for times in (1, 2):
+        assert noderun("train model=stem") == 0 and len(trained) == times
+        (folder,) = (here / "outputs/train").iterdir()
+        (folder / "result.json").write_text('{"accuracy": 1}')
+
+
 def test_a_given_folder_is_taken_and_never_shared(here, trained, capsys):
     assert noderun("train model=stem 'hydra.run.dir=a b'".replace("'", "")) == 2  # "b" is no setting
     assert cli.main(["train", "model=stem", "hydra.run.dir='a b,c'"]) == 0

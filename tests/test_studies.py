@@ -107,6 +107,7 @@ def test_other_solvers_need_no_training(run, capsys, monkeypatch):
 
 
 def test_what_earlier_grids_measured_stays_beside(run):
+    assert evaluate(run, "tolerance=1e-2") == 0
     before = {row["cell"]: row for row in rows(run / "evaluate" / "results.csv")}
     assert evaluate(run, "solver=midpoint,heun2") == 0 and evaluate(run, "solver=heun2") == 0
     after = {row["cell"]: row for row in rows(run / "evaluate" / "results.csv")}
@@ -225,6 +226,8 @@ WRONG = {
     "run={run} solver.rtoll=1e-3": "did you mean 'solver.rtol'?",
     "run={run} figures=flows": "did you mean 'flow'?",
     "run={run} lesion=first": "lesion must be all or the number of a block",
+    "run={run} lesion=all": "model=odenet has no blocks to remove; resnet, plain and revnet have",
+    "run={run} model=resnet": "evaluate takes no model; did you mean `noderun train model=resnet`?",
     "run={run} solver=rk4 solver.dt=null": "solver=rk4 takes fixed steps only",
     "run={run},{run}": "evaluate needs one run=FOLDER",
 }

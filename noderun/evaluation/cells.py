@@ -95,9 +95,12 @@ def checked(cell: Cell, explicit: bool) -> Cell:
     """With its refusal, where its words cannot work together. Figures of "all" that cannot be are left out later."""
     try:
         check(cell.settings, frozenset())
+        model = cell.settings.model
+        if cell.lesion and "blocks" not in model.options and not model.user_class:
+            raise Refused(f"lesion: model={model.name} has no blocks to remove; resnet, plain and revnet have")
         impossible = [name for name in cell.figures if name in OF_A_SOLVE and cell.settings.solver is None]
         if explicit and impossible:
-            raise Refused(f"figures={impossible[0]} shows a solve, and model={cell.settings.model.name} solves no ODE")
+            raise Refused(f"figures={impossible[0]} shows a solve, and model={model.name} solves no ODE")
     except Refused as refused:
         return replace(cell, refusal=cell.refusal or str(refused))
     return cell

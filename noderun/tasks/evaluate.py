@@ -119,10 +119,10 @@ def with_lesions(row: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
 
 
 def row(folder: Path, cell: Cell, swept: Sequence[str]) -> dict[str, Any]:
-    status = runs.read_status(folder / cell.run_id)
+    place = folder / cell.run_id
+    status, result = ({}, {}) if cell.refusal else (runs.read_status(place), runs.read_json(place / "result.json"))
     state = {"status": "refused" if cell.refusal else status.get("status", "not started")}
     said = {key_of(text): as_number(text.partition("=")[2]) for text in cell.overrides if key_of(text) in swept}
     solvers = {"trained with": solver_words(cell.trained), "tested with": solver_words(cell.settings)}
-    result = runs.read_json(folder / cell.run_id / "result.json")
     reason = {"reason": cell.refusal or status.get("error")}
     return {"run": cell.run.folder.name, "cell": cell.run_id} | said | solvers | result | state | reason

@@ -156,10 +156,17 @@ class Run:
 
     def restore(self) -> None:
         """Puts the checkpoint, if there is one, into model, optimiser, generators and progress."""
-        state = load_checkpoint(self.folder / "checkpoint.pt")
-        if state is not None:
+        path = self.folder / "checkpoint.pt"
+        state = load_checkpoint(path)
+        if state is None:
+            return
+        try:
             deepen(self.setup, state["progress"]["deepened"])
             self.setup.model.load_state_dict(state["model"])
             self.setup.optimizer.load_state_dict(state["optimizer"])
             set_random_state(state["random"], self.setup.device)
             self.progress = Progress.from_state(state["progress"] | state["scheduler"] | state["data"])
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"{path} is of another version and cannot be resumed from; fresh=true starts over"
+            ) from error
