@@ -17,7 +17,7 @@ from noderun.settings import Settings, typed
 from noderun.words import Refused, SettingError, flat, nearest
 
 FIGURES = ("trajectories", "steps", "nfe_per_input", "flow", "decision", "norms")
-OF_A_SOLVE = ("trajectories", "steps", "nfe_per_input", "flow")
+OF_A_SOLVE = ("steps", "nfe_per_input", "flow")
 
 
 @dataclass(frozen=True, kw_only=True)

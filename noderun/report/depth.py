@@ -118,7 +118,7 @@ def draw_flow(rows: Sequence[Row], path: Path) -> None:
     with figure(1, 2, width=4.6, height=4.0) as (drawn, axes):
         for panel, (kind, title) in zip(axes[0], titles.items(), strict=True):
             columns = [[row[name] for row in field] for name in (x, y, "u", "v")]
-            panel.quiver(*columns, color="#bbbbbb", angles="xy", width=0.003)
+            panel.quiver(*columns, color="#aaaaaa", angles="xy", width=0.004)
             marks = {} if kind == "ode" else {"marker": ".", "markersize": 4}
             draw_paths(panel, [row for row in rows if row["kind"] == kind], x, y, **marks)
             panel.set(title=title, xlabel="$y_1$" if plane else "t", ylabel="$y_2$" if plane else "y(t)")
@@ -155,15 +155,16 @@ def draw_norms(rows: Sequence[Row], path: Path) -> None:
     with figure(height=3.4) as (drawn, axes):
         panel = axes[0, 0]
         depths = [row["depth"] for row in rows]
-        panel.plot(depths, [row["state"] for row in rows], color=COLOURS[0], marker="o", label="state")
-        added = [row for row in rows if row["residual"] is not None]
-        style = {"color": COLOURS[1], "marker": "s", "linestyle": "--"}
-        panel.plot([r["depth"] for r in added], [r["residual"] for r in added], label=rows[0]["kind"], **style)
         by_block = rows[0]["kind"].startswith("residual")
+        marks = ("o", "s") if by_block else ("", "")
+        panel.plot(depths, [row["state"] for row in rows], color=COLOURS[0], marker=marks[0], label="state")
+        added = [row for row in rows if row["residual"] is not None]
+        style = {"color": COLOURS[1], "marker": marks[1], "linestyle": "--"}
+        panel.plot([r["depth"] for r in added], [r["residual"] for r in added], label=rows[0]["kind"], **style)
         panel.set(xlabel="block" if by_block else "t", ylabel="norm (mean over examples)")
         if by_block:
             panel.set_xticks(depths)
-        panel.legend()
+        outside_legend(panel)
         save(drawn, path, rows)
 
 
