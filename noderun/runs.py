@@ -88,6 +88,13 @@ def run_id(settings: Settings, identity: Mapping[str, Any]) -> str:
     return "-".join([*words, digest(identity)])
 
 
+def data_of(identity: Mapping[str, Any]) -> str:
+    """The set of data with the options that make it what it is; errors on another one are not comparable."""
+    of_training = {"data.name", "data.class", "data.limit", "data.batch_size", "data.augment"}
+    own = [f"{key}={v}" for key, v in sorted(identity.items()) if key.startswith("data.") and key not in of_training]
+    return " ".join([str(identity.get("data.name")), *own])
+
+
 def _values(settings: Settings) -> dict[str, Any]:
     nested = json.loads(json.dumps(asdict(settings)))  # tuples as lists, as they will be read back
     return {key.replace(".options.", ".").replace(".user_class", ".class"): v for key, v in flat(nested).items()}

@@ -276,6 +276,8 @@ def test_a_damaged_checkpoint_fails_the_job(run, capsys):
 def test_compare_wants_one_set_of_data(place, capsys):
     assert cli.main(["compare", "model=odenet,mlp", "data=digits,mnist5k"]) == 2
     assert "one set of data for all" in capsys.readouterr().err
+    assert cli.main(["compare", "model=odenet", *FLOW, "data=moons", "data.examples=64,128"]) == 2
+    assert "one set of data for all, not moons data.examples=128 and moons data.examples=64" in capsys.readouterr().err
 
 
 def test_a_grid_whose_jobs_all_fail_is_told_and_kept(place, monkeypatch, capsys):

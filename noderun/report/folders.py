@@ -35,11 +35,6 @@ class Run:
         path = self.folder / "metrics.jsonl"
         return checked(path, lambda file: list(read_metrics(file)))
 
-    @property
-    def data(self) -> str | None:
-        """The set with its limits: numbers of runs on different data are not comparable."""
-        return self.identity.get("data.name")
-
     def row(self) -> dict[str, Any]:
         """One line of results.csv: its words, its choices and what it found."""
         names = {key.removesuffix(".name"): v for key, v in self.identity.items() if key.endswith(".name")}

@@ -7,6 +7,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from noderun import runs
 from noderun.report.figures import FIGURES, draw_figures
 from noderun.report.folders import Run, runs_of, told_apart_by
 from noderun.report.summary import report_grid, report_run, rows_of
@@ -39,7 +40,7 @@ def main(words: list[str]) -> int:
 
 def side_by_side(found: list[Run]) -> Path:
     """A folder of its own beside the runs; SettingError where their errors say nothing about one another."""
-    data = sorted({str(run.data) for run in found})
+    data = sorted({runs.data_of(run.identity) for run in found})
     if len(data) > 1:
         raise SettingError(f"these runs are of different data ({', '.join(data)}), so their errors cannot be compared")
     folders = sorted(str(run.folder.absolute()) for run in found)
