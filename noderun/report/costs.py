@@ -123,6 +123,7 @@ def draw_regularizer(rows: Sequence[Row], path: Path) -> None:
             name = name or ("test error (%)" if last == "test_error" else "test loss")
             panel.set(xlabel="weight of the regularizer", ylabel=name)
             panel.set_xscale("symlog", linthresh=smallest(rows))
+            panel.xaxis.get_major_locator().set_params(numticks=6)
         outside_legend(axes[0, 1])
         save(drawn, path, rows)
 
