@@ -28,19 +28,18 @@ def run_job(
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         with runs.alone(folder):
-            return in_folder(folder, config, make, work, is_done)
+            job = made(config, folder, make)
+            if is_done(folder, job.settings):
+                log.info("%s is done already (fresh=true starts over)", folder.name)
+                return "done"
+            return guarded(lambda: work(job, folder), job, folder)
     except runs.Busy as busy:
         log.error("%s", busy)
         return "busy"
 
 
-def in_folder(
-    folder: Path,
-    config: DictConfig,
-    make: Callable[[Composer, list[str]], AnyJob],
-    work: Callable[[AnyJob, Path], object],
-    is_done: Callable[[Path, Any], bool],
-) -> str:
+def made(config: DictConfig, folder: Path, make: Callable[[Composer, list[str]], AnyJob]) -> AnyJob:
+    """The job, typed again (it may be another process), its configuration on disk; a fresh start finds nothing else."""
     hydra = HydraConfig.get()
     folders = sources(hydra.runtime.config_sources)
     user_code.search_in([*folders, hydra.runtime.cwd])
@@ -48,10 +47,7 @@ def in_folder(
     job = make(Composer(str(hydra.job.config_name), folders), list(hydra.overrides.task))
     if job.settings.fresh:
         runs.clear(folder)
-    if is_done(folder, job.settings):
-        log.info("%s is done already (fresh=true starts over)", folder.name)
-        return "done"
-    return guarded(lambda: work(job, folder), job, folder)
+    return job
 
 
 def guarded(work: Callable[[], object], job: Job, folder: Path) -> str:
