@@ -68,8 +68,10 @@ def rows_of(folder: Path, found: Sequence[Run]) -> list[Row]:
     """A row a run, in the order of results.csv, whose refused jobs have no folder and stay rows."""
     written = checked(folder / "results.csv", read_csv)
     rows = {run.folder.name: run.row() for run in found}
-    before = {row["run"]: row for row in written if row.get("status") == "refused" or row.get("run") in rows}
-    return [rows.get(name, row) for name, row in before.items()] + [r for name, r in rows.items() if name not in before]
+    before = {row.get("run"): row for row in written if row.get("status") == "refused" or row.get("run") in rows}
+    return [rows.get(str(name), row) for name, row in before.items()] + [
+        r for name, r in rows.items() if name not in before
+    ]
 
 
 def evaluated(folder: Path) -> list[Path]:

@@ -109,7 +109,11 @@ def measured_before(folder: Path, jobs: Sequence[Cell]) -> list[dict[str, Any]]:
     steps = {cell.run.folder.name: cell.run.result.get("steps") for cell in jobs}
     cells = {cell.run_id for cell in jobs}
     earlier = read_csv(folder / "results.csv")
-    return [row for row in earlier if row["cell"] not in cells and row.get("steps") == steps.get(row["run"])]
+    return [
+        row
+        for row in earlier
+        if row.get("cell") not in cells and row.get("steps") == steps.get(str(row.get("run")), "")
+    ]
 
 
 def with_lesions(row: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
