@@ -14,25 +14,28 @@ from noderun.data import Dataset, batch_count, batches, load
 from noderun.dynamics import DYNAMICS
 from noderun.models import MODELS, ODEBlock
 from noderun.regularizers import REGULARIZERS
-from noderun.settings import Scheduler, Settings
+from noderun.settings import Gradient, Scheduler, Settings, Solver
 from noderun.startup import without_collection
 from noderun.training.isolation import isolated
 from noderun.training.objectives import OBJECTIVES, regularized
 from noderun.training.optimisation import SCHEDULES, Schedule, make_optimizer
-from noderun.training.run import Run
+from noderun.training.run import Run, Watch
 from noderun.training.setup import Setup
 from noderun.user_code import load as load_class
 from noderun.words import SettingError
 
 
-def train_run(settings: Settings, folder: Path) -> dict[str, Any]:
-    """Trains in ``folder``, from its checkpoint if it has one, and returns its result.json."""
+def train_run(settings: Settings, folder: Path, watch: Watch | None = None) -> dict[str, Any]:
+    """Trains in ``folder``, from its checkpoint if it has one, and returns its result.json.
+
+    ``watch`` is shown the model before training and at the epochs that ``trainer.diagnostics_every`` names.
+    """
     device = make_device(settings.device)
     folder.mkdir(parents=True, exist_ok=True)
     with isolated(device, settings.seed):
         with without_collection():  # an optimiser imports torch's compiler
             setup = make_setup(settings, device)
-        return Run(setup, settings, folder).complete()
+        return Run(setup, settings, folder, watch).complete()
 
 
 def make_setup(settings: Settings, device: torch.device) -> Setup:
@@ -82,19 +85,18 @@ def make_dataset(settings: Settings, device: torch.device) -> Dataset:
 def make_model(settings: Settings, dataset: Dataset) -> nn.Module:
     choice, dynamics = settings.model, settings.dynamics
     factory = load_class(choice.user_class) if choice.user_class else MODELS[choice.name]
-    make_dynamics = None
+    used: dict[str, Any] = {}
     if dynamics is not None:
         net = load_class(dynamics.user_class) if dynamics.user_class else DYNAMICS[dynamics.name]
-        make_dynamics = partial(net, **dynamics.options)
+        used["make_dynamics"] = partial(net, **dynamics.options)
+    if settings.solver is not None:
+        used["solve"] = make_solve(settings.solver, settings.gradient)
     outputs = 1 if choice.objective == "sign" else dataset.classes
-    return factory(dataset.shape, outputs, make_dynamics, make_solve(settings), **choice.options)
+    return factory(dataset.shape, outputs, **used, **choice.options)
 
 
-def make_solve(settings: Settings) -> partial[Any] | None:
-    """engine.solve with the chosen solver and gradient; None for a model that solves nothing."""
-    solver, gradient = settings.solver, settings.gradient
-    if solver is None:
-        return None
+def make_solve(solver: Solver, gradient: Gradient | None) -> partial[Any]:
+    """engine.solve with the chosen solver and gradient."""
     keywords: dict[str, Any] = {
         "solver": solver.name,
         "rtol": solver.rtol,

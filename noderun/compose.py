@@ -41,9 +41,10 @@ class Composer:
         assert isinstance(path, ConfigSearchPathImpl)
         for folder in folders[1:]:
             path.get_path().insert(-1, _element(folder))
-        self.task = task
+        self.task, self.folders = task, folders
         self.loader = ConfigLoaderImpl(config_search_path=path)
         self._defaults: dict[tuple[str, ...], DictConfig] = {}
+        self._groups: set[str] | None = None
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         parser = OverridesParser.create(config_loader=self.loader)
@@ -58,6 +59,8 @@ class Composer:
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """The configuration with its hydra node, unresolved; raises SettingError."""
         for override in filter(self.chooses, self.parse(overrides)):
+            if override.key_or_group not in self.groups() and _is_choice(override.key_or_group):
+                raise SettingError(self._not_here(override))
             if override.is_add():
                 raise SettingError(f"{override.input_line}: {override.key_or_group} is there already, leave the + out")
             if not (override.is_delete() or isinstance(override.value(), str)):
@@ -76,6 +79,20 @@ class Composer:
         if overrides not in self._defaults:
             self._defaults[overrides] = self.compose(overrides)
         return self._defaults[overrides]
+
+    def known(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
+        """The configuration and its defaults; raises UnknownKey where it has a key that they have not."""
+        config = self.compose(overrides)
+        defaults = self.defaults(config.hydra.runtime.choices)
+        for key in sorted(unresolved(config).keys() - unresolved(defaults).keys()):
+            raise UnknownKey(key, known_keys(defaults))
+        return config, defaults
+
+    def groups(self) -> set[str]:
+        """The groups of which this task chooses an option."""
+        if self._groups is None:
+            self._groups = set(self._load([]).hydra.runtime.choices)
+        return self._groups
 
     def chooses(self, override: Override) -> bool:
         """Whether it is group=option, rather than key=value."""
@@ -100,6 +117,16 @@ class Composer:
         if self.is_group(group):
             return self._no_option(group, path.removeprefix(f"{group}/"))
         return f"no group '{group}'{nearest(group, [name for name in self.loader.list_groups('') if name != 'hydra'])}"
+
+    def _not_here(self, override: Override) -> str:
+        """What to say of a group that only other tasks have."""
+        group, line = override.key_or_group, override.input_line
+        tasks = sorted(path.stem for folder in self.folders for path in Path(folder).glob("*.yaml"))
+        takers = [
+            task for task in ("train", *tasks) if task != self.task and group in Composer(task, self.folders).groups()
+        ]
+        instead = f"; did you mean `noderun {takers[0]} {line}`?" if takers else ""
+        return f"{self.task} takes no {group}{instead}"
 
     def _no_option(self, group: str, option: str) -> str:
         return f"no {group} '{option}'{nearest(option, self.options(group))}"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from noderun.compatibility import check
-from noderun.compose import Composer, UnknownKey, known_keys, resolved, unresolved
+from noderun.compose import Composer, UnknownKey, resolved, unresolved
 from noderun.runs import OUTSIDE_DIGEST, digest, identity, run_id
 from noderun.settings import GROUPS, Settings, typed
 from noderun.words import Refused, SettingError, tell
@@ -21,67 +22,75 @@ NOT_SWEPT = OUTSIDE_DIGEST - {"tolerance"}
 DECLARED = {"name", "kind", "takes", "uses", "fixed_steps", "class"}  # what an option is
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run: its words, what they mean, and why it will not run where it was refused."""
+    """One run: its words, what they mean, its folder's name, and why it will not run where it was refused."""
 
     overrides: tuple[str, ...]
-    settings: Settings
+    settings: Any  # of its task: training's, a lab's, a benchmark's
     identity: dict[str, Any]
+    run_id: str
     given: frozenset[str] = frozenset()
     refusal: str | None = None
 
-    @property
-    def run_id(self) -> str:
-        return run_id(self.settings, self.identity)
+
+AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line asks for; ``swept`` are the keys that have several values."""
+    """What a command line asks for; ``swept`` are the keys that have several values, ``folder`` if not the usual."""
 
-    jobs: list[Job]
+    jobs: Sequence[Job]
     hydra_overrides: list[str]
     swept: list[str] = field(default_factory=list)
     name: str = ""
+    folder: Path | None = None
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
     """Raises SettingError where the words are wrong; jobs whose words cannot work together carry their refusal."""
-    parsed = composer.parse(words)
-    ours = [str(o.input_line) for o in parsed if not o.is_hydra_override()]
-    hydras = [str(o.input_line) for o in parsed if o.is_hydra_override()]
-    if multirun:
-        ours = with_default_grid(composer, ours, hydras)
+    if not multirun:
+        single = plan_one(composer, words, make_job, "say `noderun sweep` instead")
+        return replace(single, jobs=[checked(job) for job in single.jobs])
+    ours, hydras = taken_apart(composer.parse(words))
+    ours = with_default_grid(composer, ours, hydras)
     parsed = composer.parse(ours)
     swept = swept_keys(parsed)
-    if swept and not multirun:
-        line = next(o.input_line for o in parsed if o.is_sweep_override())
-        raise SettingError(f"{line} has several values, one run takes one: say `noderun sweep` instead")
-    overrides = BasicSweeper.split_arguments(parsed, None)[0]
-    jobs = make_grid(composer, overrides) if multirun else [make_job(composer, ours)]
+    jobs = make_grid(composer, BasicSweeper.split_arguments(parsed, None)[0])
     return Plan(distinct([checked(job) for job in jobs]), hydras, swept, grid_name(jobs[0].settings, swept, ours))
 
 
+def plan_one(
+    composer: Composer, words: Sequence[str], make: Callable[[Composer, Sequence[str]], Job], instead: str
+) -> Plan:
+    """The plan of a task that has one job; ``instead`` says what to do where a word has several values."""
+    parsed = composer.parse(words)
+    several = [override.input_line for override in parsed if override.is_sweep_override()]
+    if several:
+        raise SettingError(f"{several[0]} has several values, {composer.task} takes one: {instead}")
+    ours, hydras = taken_apart(parsed)
+    return Plan([make(composer, ours)], hydras)
+
+
+def taken_apart(parsed: Sequence[Override]) -> tuple[list[str], list[str]]:
+    """Our words, and those for Hydra itself."""
+    hydras = [str(override.input_line) for override in parsed if override.is_hydra_override()]
+    return [str(override.input_line) for override in parsed if not override.is_hydra_override()], hydras
+
+
 def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
-    config = composer.compose(overrides)
-    return job_of(composer, config, config.hydra.runtime.choices, overrides)
-
-
-def job_of(composer: Composer, config: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str]) -> Job:
-    """The job of a configuration that was composed already; raises SettingError."""
-    defaults = composer.defaults(choices)
+    config, defaults = composer.known(overrides)
     raw, usual = unresolved(config), unresolved(defaults)
-    for key in sorted(raw.keys() - usual.keys()):
-        raise UnknownKey(key, known_keys(defaults))
     given = frozenset(key for key in raw if raw[key] != usual[key])
     for key in sorted(given):
         group, _, leaf = key.partition(".")
         if group in GROUPS and leaf in DECLARED:
             raise SettingError(f"{key} says what that option is and cannot be set; choose another {group}")
     settings, base = typed_pair(config, defaults)
-    always = [key for key, value in usual.items() if value == "???"]
-    return Job(tuple(overrides), settings, identity(settings, base, always), given)
+    known = identity(settings, base, [key for key, value in usual.items() if value == "???"])
+    name = run_id(settings, known)
+    return Job(overrides=tuple(overrides), settings=settings, identity=known, run_id=name, given=given)
 
 
 def typed_pair(config: DictConfig, defaults: DictConfig) -> tuple[Settings, Settings]:
@@ -109,7 +118,7 @@ def make_grid(composer: Composer, grid: Sequence[Sequence[str]]) -> list[Job]:
             raise lacking[0][1]
     for key, lacking in without.items():
         models = sorted({job.settings.model.name for job, _ in lacking})
-        tell(f"{key} is no setting of {' and '.join(models)}, which goes without it")
+        tell(f"{key} is no setting of {' and '.join(models)} and is left out there")
     return jobs
 
 
@@ -139,7 +148,7 @@ def checked(job: Job) -> Job:
     return job
 
 
-def distinct(jobs: Sequence[Job]) -> list[Job]:
+def distinct(jobs: Sequence[AnyJob]) -> list[AnyJob]:
     """Jobs that come out equal run once."""
     first = {(digest(job.identity), job.refusal): job for job in reversed(jobs)}
     unique = list(reversed(first.values()))

@@ -9,12 +9,13 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from noderun import runs, user_code
 from noderun.compose import Composer
-from noderun.jobs import Plan, make_job, plan, swept_keys
+from noderun.jobs import Job, Plan, make_job, plan, swept_keys
 from noderun.startup import without_collection
 from noderun.words import SettingError, tell
 
@@ -33,12 +34,32 @@ def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, use
         return OK
     with without_collection():  # the plan's checks import torch
         planned = own_or("plan", task, plan)(composer, words, multirun)
-    for reason in dict.fromkeys(job.refusal for job in planned.jobs if job.refusal):
-        tell(reason)
-    if all(job.refusal for job in planned.jobs):
+    if none_left(planned.jobs):
         return WRONG
     folder = folder_of(composer, planned, multirun)
-    return carry_out(composer, planned, folder, folders, multirun)
+    places = [folder / job.run_id if multirun else folder for job in planned.jobs]
+    readable = [readable_in(place, job) for place, job in zip(places, planned.jobs, strict=True)]
+    if none_left(readable, planned.jobs):
+        return WRONG
+    if not multirun:
+        check_same(folder, readable[0])
+    return carry_out(composer, replace(planned, jobs=readable), places, folder, folders, multirun)
+
+
+def none_left(jobs: Sequence[Job], told: Sequence[Job] = ()) -> bool:
+    """Tells why jobs were refused, and whether all were."""
+    for reason in dict.fromkeys(job.refusal for job in jobs if job.refusal and job not in told):
+        tell(reason)
+    return all(job.refusal for job in jobs)
+
+
+def readable_in(folder: Path, job: Job) -> Job:
+    """The job, refused where its folder's files are damaged, unless it is to start over."""
+    try:
+        runs.read_status(folder), runs.read_json(folder / "result.json")
+    except SettingError as error:
+        return job if job.settings.fresh else replace(job, refusal=f"{error}; fresh=true starts over")
+    return job
 
 
 def own_or(name: str, task: str, usual: Any) -> Any:
@@ -46,35 +67,52 @@ def own_or(name: str, task: str, usual: Any) -> Any:
     return getattr(importlib.import_module(f"noderun.tasks.{task}"), name, usual)
 
 
-def carry_out(composer: Composer, planned: Plan, folder: Path, folders: Sequence[str], multirun: bool) -> int:
+def carry_out(
+    composer: Composer, planned: Plan, places: Sequence[Path], folder: Path, folders: Sequence[str], multirun: bool
+) -> int:
     module = importlib.import_module(f"noderun.tasks.{composer.task}")
-    places = [folder / job.run_id if multirun else folder for job in planned.jobs]
     try:
+        if not multirun:
+            runs.check_free(folder)  # before Hydra writes there; a grid's other jobs run on
         with terminated_as_interrupted(), closed_logs():
             call_hydra(composer.task, arguments(planned, folder, multirun), folders)
-        states = [runs.read_status(place).get("status") for place in places]
+        done = [not job.refusal and is_done(place) for place, job in zip(places, planned.jobs, strict=True)]
         module.finish(folder, planned.jobs, planned.swept)
-        return OK if all(state == "done" for state in states) else FAILED
+        return OK if all(done) else FAILED
+    except runs.Busy as busy:
+        tell(str(busy))
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
         print(folder, flush=True)
 
 
+def is_done(folder: Path) -> bool:
+    return runs.read_status(folder).get("status") == "done"
+
+
 def folder_of(composer: Composer, planned: Plan, multirun: bool) -> Path:
     """Where it will lie; SettingError where that is no place for it."""
     key, default = ("sweep", planned.name) if multirun else ("run", planned.jobs[0].run_id)
-    folder = getattr(planned, "folder", Path("outputs", composer.task, default))
+    folder = planned.folder or Path("outputs", composer.task, default)
     if any(override.startswith(f"hydra.{key}.dir=") for override in planned.hydra_overrides):
         folder = Path(composer.compose(planned.hydra_overrides).hydra[key].dir)
     folder = folder.absolute()
     exists = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not (exists.is_dir() and os.access(exists, os.W_OK | os.X_OK)):
         raise SettingError(f"{exists} is not a folder that can be written to; give another with hydra.{key}.dir=FOLDER")
-    differing = [] if multirun else runs.differences(folder, planned.jobs[0].identity)
+    return folder
+
+
+def check_same(folder: Path, job: Job) -> None:
+    """SettingError where the folder holds another run than the job's."""
+    try:
+        differing = runs.differences(folder, job.identity)
+    except SettingError:  # it is damaged, and only fresh=true comes this far
+        return
     if differing:
         raise SettingError(f"{folder} holds another run, which differs in {', '.join(differing)}")
-    return folder
 
 
 def arguments(planned: Plan, folder: Path, multirun: bool) -> list[str]:

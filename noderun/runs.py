@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 
 from noderun.settings import GROUPS, Settings
 from noderun.user_code import source_hash
-from noderun.words import flat
+from noderun.words import SettingError, flat
 
 # what does not change a run, only how far it goes and what is seen of it; tolerance counts where a solve reads it
 OUTSIDE_DIGEST = {
@@ -33,7 +35,30 @@ OUTSIDE_DIGEST = {
     "trainer.log_every",
     "trainer.checkpoint_seconds",
 }
-KEPT_BY_FRESH = {".hydra", "run.log"}  # this start's own
+LOCK = ".lock"
+KEPT_BY_FRESH = {".hydra", "run.log", LOCK}  # this start's own
+
+
+class Busy(RuntimeError):
+    """Another process works in a run's folder."""
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Inside, no other process works in this folder; Busy where one does. A killed process leaves no lock behind."""
+    with (folder / LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"another process works in {folder}; this one changed nothing there") from None
+        yield
+
+
+def check_free(folder: Path) -> None:
+    """Busy where another process works in this folder."""
+    if (folder / LOCK).exists():
+        with alone(folder):
+            pass
 
 
 def identity(settings: Settings, defaults: Settings, always: Sequence[str] = ()) -> dict[str, Any]:
@@ -63,6 +88,13 @@ def run_id(settings: Settings, identity: Mapping[str, Any]) -> str:
     return "-".join([*words, digest(identity)])
 
 
+def data_of(identity: Mapping[str, Any]) -> str:
+    """The set of data with the options that make it what it is; errors on another one are not comparable."""
+    of_training = {"data.name", "data.class", "data.limit", "data.batch_size", "data.augment"}
+    own = [f"{key}={v}" for key, v in sorted(identity.items()) if key.startswith("data.") and key not in of_training]
+    return " ".join([str(identity.get("data.name")), *own])
+
+
 def _values(settings: Settings) -> dict[str, Any]:
     nested = json.loads(json.dumps(asdict(settings)))  # tuples as lists, as they will be read back
     return {key.replace(".options.", ".").replace(".user_class", ".class"): v for key, v in flat(nested).items()}
@@ -76,8 +108,14 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Empty where there is no such file."""
-    return json.loads(path.read_text()) if path.is_file() else {}
+    """Empty where there is no such file; SettingError where it is damaged."""
+    try:
+        content = json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError as error:
+        raise SettingError(f"{path.absolute()} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise SettingError(f"{path.absolute()} is damaged: it holds no mapping")
+    return content
 
 
 def write_status(folder: Path, status: str, identity: Mapping[str, Any], error: str | None = None) -> None:
@@ -94,8 +132,9 @@ def is_done(folder: Path, settings: Settings) -> bool:
     result, trainer = read_json(folder / "result.json"), settings.trainer
     if read_status(folder).get("status") != "done" or not result:
         return False
-    stopped = trainer.max_steps is not None and result["steps"] >= trainer.max_steps
-    return stopped or result["epochs"] >= trainer.epochs
+    # what is not there was written by another version; such a run is taken up, and writes its result again
+    steps, epochs = (int(result.get(key) or 0) for key in ("steps", "epochs"))
+    return epochs >= trainer.epochs or (trainer.max_steps is not None and steps >= trainer.max_steps)
 
 
 def clear(folder: Path) -> None:
@@ -109,8 +148,7 @@ def clear(folder: Path) -> None:
 
 def differences(folder: Path, wanted: Mapping[str, Any]) -> list[str]:
     """Keys in which a folder's run is not the wanted one; none where the folder holds no run."""
-    status = read_status(folder)
-    found = status.get("identity", wanted)
+    found = read_status(folder).get("identity", wanted)
     return sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
 
 

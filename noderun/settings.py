@@ -61,6 +61,7 @@ OPTION_KEYS: dict[str, dict[str, Any]] = {
     "optimizer": {"momentum": Fraction, "nesterov": bool, "betas": tuple[Fraction, ...], "eps": Positive},
     "scheduler": {
         "milestones": tuple[Positive, ...],
+        "restarts": tuple[Positive, ...],
         "gamma": Positive,
         "floor": Fraction,
         "warmup": Fraction,
@@ -90,7 +91,7 @@ class Model:
     """What is trained; ``uses`` names the config groups that it needs, ``takes`` the kinds of data."""
 
     name: str
-    objective: Literal["classify", "regress", "sign", "density", "series"] = "classify"
+    objective: Literal["classify", "regress", "sign"] = "classify"
     takes: tuple[str, ...] = ("image",)
     uses: tuple[Literal["dynamics", "solver", "gradient", "regularizer"], ...] = ()
     fixed_steps: bool = False  # the model is defined by its steps, so an adaptive solver would be another model

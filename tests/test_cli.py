@@ -32,6 +32,10 @@ WRONG = {
     "train trainer=5": ["no trainer '5'", "default"],
     "train odenet": ["cannot read 'odenet'", "key=value"],
     "train model=[": ["cannot read 'model=['"],
+    "train problem=kepler": ["train takes no problem", "did you mean `noderun integrate problem=kepler`?"],
+    "integrate model=resnet": ["integrate takes no model", "did you mean `noderun train model=resnet`?"],
+    "sweep problem=kepler,lorenz": ["sweep takes no problem", "`noderun integrate problem=kepler`"],
+    "train model.objective=density": ["model.objective must be one of classify, regress, sign, not 'density'"],
     "train trainer.epochs=abc": ["trainer.epochs must be a whole number from 1, not 'abc'"],
     "train trainer.epochs=1.5": ["trainer.epochs must be a whole number"],
     "train trainer.epochs=0": ["trainer.epochs must be a whole number from 1, not 0"],
@@ -93,7 +97,7 @@ def trained(monkeypatch):
     """The settings of the runs that were trained; training itself is left out."""
     seen = []
 
-    def train_run(settings, folder):
+    def train_run(settings, folder, watch):
         seen.append(settings)
         if settings.seed == 7:
             raise StepLimit("10 steps did not reach the end; try solver.max_steps=100", 0.5, 10)
@@ -174,6 +178,33 @@ def test_how_a_run_can_end(seed, code, state, here, trained, capsys):
         assert "Traceback" in err and "Traceback" in (Path(folder) / "run.log").read_text()
 
 
+@pytest.mark.parametrize(("file", "content"), [("status.json", '{"sta'), ("result.json", "[1]")])
+def test_a_damaged_run_is_told_kept_and_only_started_over_when_asked(file, content, here, trained, capsys):
+    assert noderun("sweep model=stem seed=1,2 name=two") == 0
+    folder = next((here / "outputs/sweep/two").glob("stem-*"))
+    seed = status(folder)["identity"]["seed"]
+    capsys.readouterr()
+    (folder / file).write_text(content)
+    trained.clear()
+    line = f"train model=stem seed={seed} hydra.run.dir={folder}"
+    assert noderun(line) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and f"{file} is damaged" in err and "fresh=true starts over" in err
+    assert (folder / file).read_text() == content
+    assert noderun("sweep model=stem seed=1,2,3 name=two") == 1
+    assert [settings.seed for settings in trained] == [3]
+    rows = (here / "outputs/sweep/two/results.csv").read_text()
+    assert "refused" in rows and "is damaged" in rows and (folder / file).read_text() == content
+    assert noderun(f"{line} fresh=true") == 0 and status(folder)["status"] == "done"
+
+
+def test_a_result_of_another_version_is_written_again(here, trained):
+    for times in (1, 2):
+        assert noderun("train model=stem") == 0 and len(trained) == times
+        (folder,) = (here / "outputs/train").iterdir()
+        (folder / "result.json").write_text('{"accuracy": 1}')
+
+
 def test_a_given_folder_is_taken_and_never_shared(here, trained, capsys):
     assert noderun("train model=stem 'hydra.run.dir=a b'".replace("'", "")) == 2  # "b" is no setting
     assert cli.main(["train", "model=stem", "hydra.run.dir='a b,c'"]) == 0
@@ -213,7 +244,7 @@ def test_default_grids_apply_where_nothing_is_swept(here, trained, capsys):
 def test_compare_gives_a_key_to_the_models_that_have_it(here, trained, capsys):
     assert noderun("compare model=resnet,stem model.blocks=2") == 0
     assert [settings.model.options.get("blocks") for settings in trained] == [2, None]
-    assert "model.blocks is no setting of stem" in capsys.readouterr().err
+    assert "model.blocks is no setting of stem and is left out there" in capsys.readouterr().err
 
 
 def test_quiet_is_quiet(here, trained, capsys):

@@ -37,14 +37,18 @@ def finish(folder):
 def stop_at_row(folder, count, number):
     """Sends a signal once metrics.jsonl has ``count`` rows; returns the exit status."""
     process = start(folder)
+    wait_for_rows(process, folder, count)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    return process.returncode
+
+
+def wait_for_rows(process, folder, count):
     until = time.monotonic() + 120
     while len(list(read_metrics(folder / "metrics.jsonl"))) < count:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < until
         time.sleep(0.01)
-    process.send_signal(number)
-    process.communicate(timeout=60)
-    return process.returncode
 
 
 def weights(folder):
@@ -74,3 +78,21 @@ def test_stopped_twice_the_run_ends_in_the_same_bits(number, whole, tmp_path):
     for key in ("test_error", "train_loss", "nfe_forward", "nfe_backward", "steps", "epochs"):
         assert results[0][key] == results[1][key], key
     assert json.loads((folder / "status.json").read_text())["status"] == "done"
+
+
+def test_two_processes_never_work_in_one_folder(tmp_path):
+    """The second one is told so and leaves everything alone, although it was to start over."""
+    folder = tmp_path / "run"
+    first = start(folder)
+    wait_for_rows(first, folder, 4)
+    first.send_signal(signal.SIGSTOP)  # or it might be done before the second one has begun
+    words = [*WORDS, "fresh=true", "seed=0", f"hydra.run.dir={folder}"]
+    second = subprocess.run([NODERUN, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    first.send_signal(signal.SIGCONT)
+    assert second.returncode == 1 and second.stdout.splitlines() == [str(folder)]
+    (sentence,) = second.stderr.splitlines()
+    assert sentence == f"noderun: another process works in {folder}; this one changed nothing there"
+    assert "fresh" not in (folder / ".hydra" / "overrides.yaml").read_text()
+    out, err = first.communicate(timeout=120)
+    assert first.returncode == 0, err
+    assert json.loads((folder / "result.json").read_text())["epochs"] == 3

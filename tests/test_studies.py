@@ -5,12 +5,19 @@ import json
 import logging
 import shutil
 import sys
+import types
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from noderun import build, cli, runs
+from noderun.data.files import DataMissing
+from noderun.data.sources import SETS, Source
+from noderun.evaluation import epochs
+from noderun.evaluation.depth import ROWS
 from noderun.evaluation.trained import with_floats
+from noderun.tasks.evaluate import measured_before
 
 TINY = (
     "data=moons data.examples=64 data.batch_size=32 trainer.max_steps=1 trainer.epochs=1 log=quiet device=cpu".split()
@@ -69,7 +76,9 @@ def test_a_sweep_leaves_its_results_figures_and_page(swept):
 
 def test_the_same_sweep_trains_only_what_is_missing(swept, monkeypatch, capsys):
     trained = []
-    monkeypatch.setattr(build, "train_run", lambda settings, folder: trained.append(settings.seed) or write(folder))
+    monkeypatch.setattr(
+        build, "train_run", lambda settings, folder, watch: trained.append(settings.seed) or write(folder)
+    )
     again = swept.with_name("four")
     shutil.copytree(swept, again)
     assert cli.main(["sweep", *TINY, *FLOW, "solver=euler,dopri5", "seed=0,1", "name=four"]) == 0
@@ -97,9 +106,48 @@ def test_other_solvers_need_no_training(run, capsys, monkeypatch):
     assert evaluate(run, "tolerance=1e-1,1e-3", "solver=euler,rk4,dopri5") == 0
 
 
+def test_what_earlier_grids_measured_stays_beside(run):
+    assert evaluate(run, "tolerance=1e-2") == 0
+    before = {row["cell"]: row for row in rows(run / "evaluate" / "results.csv")}
+    assert evaluate(run, "solver=midpoint,heun2") == 0 and evaluate(run, "solver=heun2") == 0
+    after = {row["cell"]: row for row in rows(run / "evaluate" / "results.csv")}
+    assert len(after) == len(before) + 2
+    assert {key: row["test_loss"] for key, row in before.items()} == {key: after[key]["test_loss"] for key in before}
+    again = {**json.loads((run / "result.json").read_text()), "steps": 2}  # trained further: another model
+    results = run / "evaluate" / "results.csv"
+    kept = results.read_bytes()
+    cell = types.SimpleNamespace(run_id="x", run=types.SimpleNamespace(folder=run, result=again))
+    assert measured_before(run / "evaluate", [cell]) == [] and results.read_bytes() == kept
+
+
+def test_data_may_have_moved_since_the_training(run, monkeypatch, capsys):
+    moons = SETS["moons"].read
+
+    def read(root, augment, **options):
+        if root != Path("there"):
+            raise DataMissing(f"nothing in {root}")
+        return moons(root, augment, **options)
+
+    monkeypatch.setitem(SETS, "moons", Source(read))
+    assert evaluate(run, "solver=heun3") == 1 and "nothing in data" in capsys.readouterr().out
+    assert evaluate(run, "solver=heun3", "data.root=there") == 0  # the same cell, which had failed
+
+
+def test_a_net_that_was_deepened_is_evaluated_as_deep_as_it_ended(place, capsys):
+    words = [word for word in SMALL if not word.startswith("trainer")]
+    deep = ["model=resnet", "model.width=4", "model.blocks=1", "model.double_at=[1]", "trainer.epochs=2"]
+    assert cli.main(["train", *words, *deep]) == 0
+    resnet = Path(capsys.readouterr().out.splitlines()[-1])
+    assert evaluate(resnet, "lesion=all") == 0
+    found = rows(resnet / "evaluate" / "results.csv")
+    assert [row["removed block"] for row in found] == ["none", "0", "1"]
+    result = json.loads((resnet / "result.json").read_text())
+    assert float(found[0]["test_loss"]) == pytest.approx(result["test_loss"], rel=1e-6)
+
+
 def test_its_own_solver_gives_the_error_of_training(run):
     assert evaluate(run) == 0
-    (cell,) = [row for row in rows(run / "evaluate" / "results.csv")]
+    (cell,) = [row for row in rows(run / "evaluate" / "results.csv") if row["tested with"] == "dopri5-tol0.001"]
     result = json.loads((run / "result.json").read_text())
     for key in ("test_error", "test_loss", "nfe_test", "parameters", "steps"):
         assert float(cell[key]) == pytest.approx(result[key], rel=1e-6), key
@@ -127,6 +175,38 @@ def test_figures_of_the_trained_model(run):
     assert len(flow) == len(moved) and float(flow[-1]["t"]) == 1
 
 
+def test_what_is_seen_by_epoch_is_left_for_the_report_and_survives_a_restart(place, capsys):
+    short = [word for word in (*TINY, *FLOW) if not word.startswith("trainer")]
+    words = ["train", *short, "solver=euler", "scheduler=constant", "trainer.diagnostics_every=2"]
+    for most in ("trainer.epochs=3", "trainer.epochs=4"):  # epoch 3 is seen as the last one, then gone through again
+        assert cli.main([*words, most]) == 0
+        folder = Path(capsys.readouterr().out.splitlines()[-1])
+    assert cli.main([*words[:-1], "trainer.epochs=4"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(folder)  # to look changes no identity
+    figures = {path.stem for path in folder.glob("figures/*.png")}
+    assert figures == {"decision_by_epoch", "trajectories_by_epoch"}
+    found = rows(folder / "figures" / "decision_by_epoch.csv")
+    assert list(dict.fromkeys(row["epoch"] for row in found)) == ["0", "2", "3", "4"]
+    maps = [[row["score"] for row in found if row["epoch"] == epoch and row["kind"] == "map"] for epoch in "024"]
+    assert maps[0] != maps[1] != maps[2] and len(maps[0]) == 81**2
+    before = (folder / "figures" / "decision_by_epoch.csv").read_bytes()
+    (folder / "figures" / "decision_by_epoch.png").unlink()
+    assert cli.main(["report", str(folder), "--figure", "decision_by_epoch"]) == 0
+    assert (folder / "figures" / "decision_by_epoch.png").is_file()
+    assert (folder / "figures" / "decision_by_epoch.csv").read_bytes() == before
+
+
+def test_a_picture_of_an_epoch_that_was_lost_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(epochs, "WATCHED", ("decision",))
+    for epoch in (1, 2, 3, 2):
+        monkeypatch.setitem(ROWS, "decision", lambda setup, epoch=epoch: [{"kind": "map", "score": epoch}])
+        epochs.watch(types.SimpleNamespace(model=nn.Module(), blocks=[]), epoch, tmp_path)
+    assert [(row["epoch"], row["score"]) for row in rows(tmp_path / "figures" / "decision_by_epoch.csv")] == [
+        ("1", "1"),
+        ("2", "2"),
+    ]
+
+
 def test_lesions_are_measured_block_by_block(place, capsys):
     assert cli.main(["train", *SMALL, "model=resnet", "model.width=4", "model.blocks=2"]) == 0
     resnet = Path(capsys.readouterr().out.splitlines()[-1])
@@ -146,6 +226,8 @@ WRONG = {
     "run={run} solver.rtoll=1e-3": "did you mean 'solver.rtol'?",
     "run={run} figures=flows": "did you mean 'flow'?",
     "run={run} lesion=first": "lesion must be all or the number of a block",
+    "run={run} lesion=all": "model=odenet has no blocks to remove; resnet, plain and revnet have",
+    "run={run} model=resnet": "evaluate takes no model; did you mean `noderun train model=resnet`?",
     "run={run} solver=rk4 solver.dt=null": "solver=rk4 takes fixed steps only",
     "run={run},{run}": "evaluate needs one run=FOLDER",
 }
@@ -194,10 +276,12 @@ def test_a_damaged_checkpoint_fails_the_job(run, capsys):
 def test_compare_wants_one_set_of_data(place, capsys):
     assert cli.main(["compare", "model=odenet,mlp", "data=digits,mnist5k"]) == 2
     assert "one set of data for all" in capsys.readouterr().err
+    assert cli.main(["compare", "model=odenet", *FLOW, "data=moons", "data.examples=64,128"]) == 2
+    assert "one set of data for all, not moons data.examples=128 and moons data.examples=64" in capsys.readouterr().err
 
 
 def test_a_grid_whose_jobs_all_fail_is_told_and_kept(place, monkeypatch, capsys):
-    def fail(settings, folder):
+    def fail(settings, folder, watch):
         raise ValueError("it cannot be")
 
     monkeypatch.setattr(build, "train_run", fail)

@@ -9,32 +9,25 @@ from typing import Any
 
 from noderun import runs
 from noderun.compatibility import check
-from noderun.compose import Composer, UnknownKey, known_keys, resolved, unresolved
+from noderun.compose import Composer, resolved
 from noderun.evaluation.trained import finished, read_config, settings_of, without_gradient
+from noderun.jobs import Job, key_of
 from noderun.report.folders import Run
 from noderun.settings import Settings, typed
 from noderun.words import Refused, SettingError, flat, nearest
 
 FIGURES = ("trajectories", "steps", "nfe_per_input", "flow", "decision", "norms")
-OF_A_SOLVE = ("trajectories", "steps", "nfe_per_input", "flow")
+OF_A_SOLVE = ("steps", "nfe_per_input", "flow")
 
 
-@dataclass(frozen=True)
-class Cell:
+@dataclass(frozen=True, kw_only=True)
+class Cell(Job):
     """``settings`` are the trained run's with what the test changes; ``trained`` those it was trained with."""
 
-    overrides: tuple[str, ...]
     run: Run
     trained: Settings
-    settings: Settings
-    identity: dict[str, Any]
-    lesion: str | None = None
-    figures: tuple[str, ...] = ()
-    refusal: str | None = None
-
-    @property
-    def run_id(self) -> str:
-        return f"{solver_words(self.settings)}-{runs.digest(self.identity)}"
+    lesion: str | None
+    figures: tuple[str, ...]
 
 
 def solver_words(settings: Settings) -> str:
@@ -57,10 +50,23 @@ def make_cell(composer: Composer, words: Sequence[str]) -> Cell:
         settings = under_solver(composer, run, words, said)
     elif of_solver:
         reason = f"model={trained.model.name} solves no ODE, so {of_solver[0]} means nothing to it"
-    settings = replace(without_gradient(settings), device=asked["device"], log=asked["log"], fresh=asked["fresh"])
-    figures = figures_of(asked["figures"], settings)
-    cell = Cell(tuple(words), run, trained, settings, {}, lesion_of(asked["lesion"]), figures, reason)
-    return checked(replace(cell, identity=identity(cell)), explicit=asked["figures"] != "all")
+    data = replace(trained.data, root=str(asked["data"]["root"] or trained.data.root))
+    shared = {key: asked[key] for key in ("device", "log", "fresh")}
+    settings = replace(without_gradient(settings), data=data, **shared)
+    figures, lesion = figures_of(asked["figures"], settings), lesion_of(asked["lesion"])
+    known = identity(run, settings, lesion, figures)
+    cell = Cell(
+        overrides=tuple(words),
+        settings=settings,
+        identity=known,
+        run_id=f"{solver_words(settings)}-{runs.digest(known)}",
+        refusal=reason,
+        run=run,
+        trained=trained,
+        lesion=lesion,
+        figures=figures,
+    )
+    return checked(cell, explicit=asked["figures"] != "all")
 
 
 def under_solver(composer: Composer, run: Run, words: Sequence[str], said: set[str]) -> Settings:
@@ -72,19 +78,16 @@ def under_solver(composer: Composer, run: Run, words: Sequence[str], said: set[s
         tolerances = {"rtol", "atol"} if "tolerance" in said else set()
         own += [f"solver={kept['name']}"]
         own += [f"solver.{key}={word(value)}" for key, value in kept.items() if key not in {"name", *tolerances}]
-    config = composer.compose([*own, *words])
-    defaults = composer.defaults(config.hydra.runtime.choices)
-    for key in sorted(unresolved(config).keys() - unresolved(defaults).keys()):
-        raise UnknownKey(key, known_keys(defaults))
+    config, _ = composer.known([*own, *words])
     merged = before | {"solver": resolved(config)["solver"]}
     return typed(merged, merged)
 
 
-def identity(cell: Cell) -> dict[str, Any]:
+def identity(run: Run, settings: Settings, lesion: str | None, figures: Sequence[str]) -> dict[str, Any]:
     """What makes a measurement the one that it is: the run as far as it was trained, and the test's own choices."""
-    solver, asked = cell.settings.solver, {"lesion": cell.lesion, "figures": list(cell.figures) or None}
-    values = flat({"solver": vars(solver)}) if solver else {}
-    known = {"run": cell.run.folder.name, "steps": cell.run.result.get("steps"), **values, **asked}
+    values = flat({"solver": vars(settings.solver)}) if settings.solver else {}
+    asked = {"lesion": lesion, "figures": list(figures) or None}
+    known = {"run": run.folder.name, "steps": run.result.get("steps"), **values, **asked}
     return {key: value for key, value in known.items() if value is not None}
 
 
@@ -92,9 +95,12 @@ def checked(cell: Cell, explicit: bool) -> Cell:
     """With its refusal, where its words cannot work together. Figures of "all" that cannot be are left out later."""
     try:
         check(cell.settings, frozenset())
+        model = cell.settings.model
+        if cell.lesion and "blocks" not in model.options and not model.user_class:
+            raise Refused(f"lesion: model={model.name} has no blocks to remove; resnet, plain and revnet have")
         impossible = [name for name in cell.figures if name in OF_A_SOLVE and cell.settings.solver is None]
         if explicit and impossible:
-            raise Refused(f"figures={impossible[0]} shows a solve, and model={cell.settings.model.name} solves no ODE")
+            raise Refused(f"figures={impossible[0]} shows a solve, and model={model.name} solves no ODE")
     except Refused as refused:
         return replace(cell, refusal=cell.refusal or str(refused))
     return cell
@@ -121,7 +127,3 @@ def lesion_of(value: Any) -> str | None:
 def word(value: Any) -> str:
     """A value as Hydra's grammar takes it."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def key_of(text: str) -> str:
-    return text.lstrip("+~").partition("=")[0]

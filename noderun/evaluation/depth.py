@@ -80,22 +80,36 @@ def labels(targets: Tensor) -> list[Any]:
 
 
 def trajectory_rows(setup: Setup) -> Rows:
-    """The states' first two principal components over depth (of all depths and examples together)."""
+    """The state over depth in a plane: its own of up to 2 dimensions, else that of its first principal components."""
     times, states, targets = along_depth(setup)
-    flat = torch.stack([state.flatten(1) for state in states])
-    centred = flat.flatten(0, 1) - flat.flatten(0, 1).mean(0)
+    plane, share = in_a_plane(torch.stack([state.flatten(1) for state in states]))
+    return [
+        {"example": i, "class": label, "depth": round(t, 5), "x": x, "y": y, "variance share": share}
+        for t, points in zip(times, rounded(plane), strict=True)
+        for i, (label, (x, y)) in enumerate(zip(labels(targets), points, strict=True))
+    ]
+
+
+def in_a_plane(states: Tensor) -> tuple[Tensor, float | None]:
+    """[times, B, dimensions] to [times, B, 2], and the share of the variance (all times together) that it shows.
+
+    None where nothing was projected. A component points to where its largest weight is positive, so that one epoch's
+    picture is not the mirror image of the last one's.
+    """
+    if states.shape[2] <= 2:
+        return torch.cat([states, states.new_zeros(*states.shape[:2], 2 - states.shape[2])], 2), None
+    centred = states.flatten(0, 1) - states.flatten(0, 1).mean(0)
     with torch.random.fork_rng():
         torch.manual_seed(0)  # of the randomised SVD
         _, sizes, axes = torch.pca_lowrank(centred, q=min(6, *centred.shape), center=False)
-    shares = sizes.square() / centred.square().sum()
-    plane = centred @ axes[:, :2]
-    plane = torch.cat([plane, plane.new_zeros(len(plane), 2 - plane.shape[1])], 1).unflatten(0, flat.shape[:2])
-    share = float(shares[:2].sum())
-    return [
-        {"example": i, "class": label, "depth": t, "pc1": x, "pc2": y, "variance share": share}
-        for t, points in zip(times, plane.tolist(), strict=True)
-        for i, (label, (x, y)) in enumerate(zip(labels(targets), points, strict=True))
-    ]
+    axes = axes[:, :2] * axes[:, :2].gather(0, axes[:, :2].abs().argmax(0, keepdim=True)).sign()
+    share = float(sizes[:2].square().sum() / centred.square().sum())
+    return (centred @ axes).unflatten(0, states.shape[:2]), share
+
+
+def rounded(values: Tensor) -> Any:
+    """Nested lists of what a figure can show of the numbers."""
+    return (values.double() * 1e5).round().div(1e5).tolist()
 
 
 @torch.no_grad()
@@ -171,9 +185,9 @@ def decision_rows(setup: Setup) -> Rows:
     # the side of the boundary and how surely: of one output its sign, of two classes the probability of the second
     score = torch.sigmoid(2 * outputs[:, 0]) if outputs.shape[1] == 1 else outputs.softmax(1)[:, 1]
     grid = [
-        {"kind": "map", "x": x, "y": y, "score": s} for (x, y), s in zip(points.tolist(), score.tolist(), strict=True)
+        {"kind": "map", "x": x, "y": y, "score": s} for (x, y), s in zip(rounded(points), rounded(score), strict=True)
     ]
-    tested = zip(inputs.tolist(), targets.tolist(), strict=True)
+    tested = zip(rounded(inputs), targets.tolist(), strict=True)
     return grid + [{"kind": "test", "x": x, "y": y, "class": int(label > 0)} for (x, y), label in tested]
 
 

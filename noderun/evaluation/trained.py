@@ -78,6 +78,7 @@ def load_setup(folder: Path, settings: Settings) -> Any:
         deepen(setup, state["progress"]["deepened"])
         setup.model.load_state_dict(state["model"])
     except (KeyError, RuntimeError) as error:
-        raise ValueError(f"{folder}/checkpoint.pt does not fit its settings: {str(error).splitlines()[0]}") from None
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise ValueError(f"{folder}/checkpoint.pt does not fit its settings: {reason}") from None
     setup.model.eval()
     return setup

@@ -13,7 +13,7 @@ from noderun.models.revnet import Hamiltonian, RevNet
 from noderun.models.rknet import RKNet
 from noderun.models.stem import StemOnly
 
-# name -> factory(shape, classes, make_dynamics, solve, **options); a model without a block is given None for the two
+# name -> factory(shape, classes, **options), and make_dynamics and solve where the model's file says that it uses them
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "odenet": ODENet,
     "resnet": ResNet,

@@ -6,20 +6,10 @@ import math
 
 from torch import nn
 
-from noderun.models.block import MakeDynamics, Solve
-
 
 class MLP(nn.Sequential):
     """Examples [B, *shape] to logits [B, classes]."""
 
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        classes: int,
-        make_dynamics: MakeDynamics | None = None,
-        solve: Solve | None = None,
-        *,
-        hidden: int = 300,
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...], classes: int, *, hidden: int = 300) -> None:
         size = math.prod(shape)
         super().__init__(nn.Flatten(), nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, classes))

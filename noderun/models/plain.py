@@ -6,7 +6,6 @@ from collections import OrderedDict
 
 from torch import nn
 
-from noderun.models.block import MakeDynamics, Solve
 from noderun.models.ends import make_head, make_stem
 from noderun.models.resnet import residual_blocks
 
@@ -15,15 +14,7 @@ class Plain(nn.Sequential):
     """Examples [B, *shape] to logits [B, classes]."""
 
     def __init__(
-        self,
-        shape: tuple[int, ...],
-        classes: int,
-        make_dynamics: MakeDynamics | None = None,
-        solve: Solve | None = None,
-        *,
-        stem: str = "conv",
-        width: int = 64,
-        blocks: int = 6,
+        self, shape: tuple[int, ...], classes: int, *, stem: str = "conv", width: int = 64, blocks: int = 6
     ) -> None:
         first, state_shape = make_stem(stem, shape, width)
         body = residual_blocks(state_shape, blocks, skip=False)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from noderun.dynamics.conv import Conv
-from noderun.models.block import MakeDynamics, Solve
 from noderun.models.ends import make_head, make_stem
 from noderun.models.residual import ResidualBlock
 
@@ -40,8 +39,6 @@ class ResNet(nn.Sequential):
         self,
         shape: tuple[int, ...],
         classes: int,
-        make_dynamics: MakeDynamics | None = None,
-        solve: Solve | None = None,
         *,
         stem: str = "conv",
         width: int = 64,

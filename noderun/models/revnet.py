@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from noderun.models.block import MakeDynamics, Solve
 from noderun.models.couplings import Additive, Leapfrog, Residual, Symmetric
 from noderun.models.ends import make_head, make_stem
 from noderun.models.reversible import ReversibleChain
@@ -30,15 +29,7 @@ class RevNet(Reversible):
     """Gomez et al. 2017: two residual functions a block, each on the half of the channels that the other changed."""
 
     def __init__(
-        self,
-        shape: tuple[int, ...],
-        classes: int,
-        make_dynamics: MakeDynamics | None = None,
-        solve: Solve | None = None,
-        *,
-        stem: str = "conv",
-        width: int = 64,
-        blocks: int = 6,
+        self, shape: tuple[int, ...], classes: int, *, stem: str = "conv", width: int = 64, blocks: int = 6
     ) -> None:
         units = [Additive(Residual(width // 2), Residual(width // 2)) for _ in range(blocks)]
         super().__init__(shape, classes, stem, width, units)
@@ -51,8 +42,6 @@ class Hamiltonian(Reversible):
         self,
         shape: tuple[int, ...],
         classes: int,
-        make_dynamics: MakeDynamics | None = None,
-        solve: Solve | None = None,
         *,
         stem: str = "conv",
         width: int = 64,

@@ -6,22 +6,12 @@ from collections import OrderedDict
 
 from torch import nn
 
-from noderun.models.block import MakeDynamics, Solve
 from noderun.models.ends import make_head, make_stem
 
 
 class StemOnly(nn.Sequential):
     """Examples [B, *shape] to logits [B, classes]."""
 
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        classes: int,
-        make_dynamics: MakeDynamics | None = None,
-        solve: Solve | None = None,
-        *,
-        stem: str = "conv",
-        width: int = 64,
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...], classes: int, *, stem: str = "conv", width: int = 64) -> None:
         first, state_shape = make_stem(stem, shape, width)
         super().__init__(OrderedDict(stem=first, head=make_head(state_shape, classes)))

@@ -7,6 +7,7 @@ gradient method, which just differentiates y(t). The step's size is the solve's 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -29,15 +30,15 @@ class Tableau(Protocol):
     def error(self) -> Sequence[float] | None: ...
 
 
-class Local:
+class Local(ABC):
     """A penalty on one step from (t, y [B, ...]) by h."""
 
+    @abstractmethod
     def fits(self, tableau: Tableau) -> bool:
         """Whether a method with this tableau gives what is needed."""
-        raise NotImplementedError
 
-    def __call__(self, f: Field, tableau: Tableau, t: float, y: Tensor, h: float) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def __call__(self, f: Field, tableau: Tableau, t: float, y: Tensor, h: float) -> Tensor: ...
 
 
 class ErrorEstimate(Local):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from noderun.report.curves import draw_nfe_panel, nfe_rows
 from noderun.report.folders import Run, labels, told_apart_by
-from noderun.report.style import COLOURS, MARKERS, figure, line_style, log_scale, outside_legend, save
+from noderun.report.style import COLOURS, MARKERS, figure, line_style, log_scale, outside_legend, save, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,6 +123,7 @@ def draw_regularizer(rows: Sequence[Row], path: Path) -> None:
             name = name or ("test error (%)" if last == "test_error" else "test loss")
             panel.set(xlabel="weight of the regularizer", ylabel=name)
             panel.set_xscale("symlog", linthresh=smallest(rows))
+            panel.xaxis.get_major_locator().set_params(numticks=6)
         outside_legend(axes[0, 1])
         save(drawn, path, rows)
 
@@ -155,6 +156,9 @@ def scatter(axes: Axes, rows: Sequence[Row], x: str, y: str, by: str, joined: bo
         places = sorted({a for a, _ in points})
         means = [sum(b for a, b in points if a == p) / sum(a == p for a, _ in points) for p in places]
         axes.plot(places, means, **(line_style(i) | {"marker": ""}))
+    for name, key in (("x", x), ("y", y)):
+        if key.startswith("nfe"):
+            whole_numbers(axes, name)
     if not axes.lines:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="grey")
 

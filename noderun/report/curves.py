@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noderun.report.folders import Run, labels
-from noderun.report.style import LINES, figure, line_style, outside_legend, save
+from noderun.report.style import LINES, figure, line_style, outside_legend, save, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,11 +45,18 @@ def draw_learning(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
                 own = [row for row in rows if row["label"] == label]
                 for split, dashes in SPLITS.items():
                     style = line_style(i) | {"linestyle": dashes}
-                    draw_band(panel, own, f"{quantity}/{split}", f"{label}, {split}", style)
+                    draw_band(panel, own, f"{quantity}/{split}", label if split == "test" else None, style)
             panel.set(xlabel="epoch", ylabel={"loss": "loss", "error": "error (%)"}[quantity])
-            whole_numbers(panel)
+            whole_numbers(panel, "x")
+        name_dashes(axes[0, -1], SPLITS)
         outside_legend(axes[0, -1])
         save(drawn, path, rows)
+
+
+def name_dashes(axes: Axes, names: Mapping[str, str]) -> None:
+    """Legend entries that say what the dashes mean, after those that say what the colours mean."""
+    for name, dashes in names.items():
+        axes.plot([], [], color="grey", linestyle=dashes, label=name)
 
 
 def nfe_rows(found: Sequence[Run]) -> list[dict[str, Any]]:
@@ -64,24 +71,21 @@ def draw_nfe(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def draw_nfe_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], backward: bool = True) -> None:
-    """NFE by epoch (Chen et al. 2018, figure 3d)."""
+    """NFE by epoch (Chen et al. 2018, figure 3d), that of the backward pass dashed."""
     for i, label in enumerate(dict.fromkeys(row["label"] for row in rows)):
         own = [row for row in rows if row["label"] == label]
-        draw_band(axes, own, "nfe/forward", f"{label}, forward" if backward else label, line_style(i))
+        draw_band(axes, own, "nfe/forward", label, line_style(i))
         if backward:
-            style = line_style(i) | {"linestyle": LINES[1]}
-            draw_band(axes, own, "nfe/backward", f"{label}, backward", style)
+            draw_band(axes, own, "nfe/backward", None, line_style(i) | {"linestyle": LINES[1]})
+    if backward and any(row["nfe/backward"] is not None for row in rows):
+        name_dashes(axes, {"forward": LINES[0], "backward": LINES[1]})
     axes.set(xlabel="epoch", ylabel="NFE a batch (evaluations of f)")
-    whole_numbers(axes)
+    whole_numbers(axes, "xy")
 
 
-def whole_numbers(axes: Axes) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def draw_band(axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, label: str, style: Mapping[str, Any]) -> None:
+def draw_band(
+    axes: Axes, rows: Sequence[Mapping[str, Any]], key: str, label: str | None, style: Mapping[str, Any]
+) -> None:
     """The mean over seeds at each epoch, and the span from the least to the greatest."""
     scale = 100 if key.startswith("error") else 1
     kept = [row for row in rows if row[key] is not None]

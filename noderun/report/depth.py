@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 SHADES = "cividis"  # told apart by colour-blind readers, and in grey
+PROBABILITY = "probability of class 1"
 
 
 def draw_lesions(rows: Sequence[Row], path: Path) -> None:
@@ -60,15 +61,17 @@ def draw_paths(axes: Axes, rows: Sequence[Row], x: str, y: str, **style: Any) ->
 
 def draw_trajectories(rows: Sequence[Row], path: Path) -> None:
     with figure(height=4.6) as (drawn, axes):
-        draw_paths(axes[0, 0], rows, "pc1", "pc2")
-        share = rows[0]["variance share"]
-        axes[0, 0].set(
-            title=f"Hidden state over depth, marked at its end ({share:.0%} of the variance)",
-            xlabel="principal component 1",
-            ylabel="principal component 2",
-        )
+        trajectory_panel(axes[0, 0], rows, "hidden state over depth, marked at its end")
         outside_legend(axes[0, 0], title="class")
         save(drawn, path, rows)
+
+
+def trajectory_panel(axes: Axes, rows: Sequence[Row], title: str) -> None:
+    draw_paths(axes, rows, "x", "y")
+    share = rows[0]["variance share"]
+    names = ("$y_1$", "$y_2$") if share is None else ("principal component 1", "principal component 2")
+    shown = "" if share is None else f", {share:.0%} of variance"
+    axes.set(title=title + shown, xlabel=names[0], ylabel=names[1])
 
 
 def draw_steps(rows: Sequence[Row], path: Path) -> None:
@@ -115,7 +118,7 @@ def draw_flow(rows: Sequence[Row], path: Path) -> None:
     with figure(1, 2, width=4.6, height=4.0) as (drawn, axes):
         for panel, (kind, title) in zip(axes[0], titles.items(), strict=True):
             columns = [[row[name] for row in field] for name in (x, y, "u", "v")]
-            panel.quiver(*columns, color="#bbbbbb", angles="xy", width=0.003)
+            panel.quiver(*columns, color="#aaaaaa", angles="xy", width=0.004)
             marks = {} if kind == "ode" else {"marker": ".", "markersize": 4}
             draw_paths(panel, [row for row in rows if row["kind"] == kind], x, y, **marks)
             panel.set(title=title, xlabel="$y_1$" if plane else "t", ylabel="$y_2$" if plane else "y(t)")
@@ -124,37 +127,44 @@ def draw_flow(rows: Sequence[Row], path: Path) -> None:
 
 
 def draw_decision(rows: Sequence[Row], path: Path) -> None:
-    grid = [row for row in rows if row["kind"] == "map"]
     with figure(width=5.4, height=4.2) as (drawn, axes):
-        panel = axes[0, 0]
-        xs, ys = (sorted({row[name] for row in grid}) for name in ("x", "y"))
-        scores = [[row["score"] for row in grid[i :: len(ys)]] for i in range(len(ys))]  # x varies slowest
-        shown = panel.pcolormesh(xs, ys, scores, cmap=SHADES, vmin=0, vmax=1, shading="nearest")
-        panel.contour(xs, ys, scores, levels=[0.5], colors="white")
-        for label, colour, mark in ((0, COLOURS[1], "o"), (1, COLOURS[4], "^")):
-            own = [row for row in rows if row["kind"] == "test" and row["class"] == label]
-            style = {"color": colour, "marker": mark, "markeredgecolor": "black", "markeredgewidth": 0.4}
-            panel.plot([r["x"] for r in own], [r["y"] for r in own], linestyle="", label=f"class {label}", **style)
-        panel.set(xlabel="$x_1$", ylabel="$x_2$")
-        panel.grid(False)
-        panel.legend(loc="upper right", frameon=True)
-        drawn.colorbar(shown, label="probability of class 1")
+        shown = decision_panel(axes[0, 0], rows)
+        axes[0, 0].legend(loc="upper right", frameon=True)
+        drawn.colorbar(shown, label=PROBABILITY)
         save(drawn, path, rows)
+
+
+def decision_panel(axes: Axes, rows: Sequence[Row], title: str = "") -> Any:
+    """The map, white where the classes are equal, and test examples; returns what a colour bar is of."""
+    grid = [row for row in rows if row["kind"] == "map"]
+    xs, ys = (sorted({row[name] for row in grid}) for name in ("x", "y"))
+    scores = [[row["score"] for row in grid[i :: len(ys)]] for i in range(len(ys))]  # x varies slowest
+    shown = axes.pcolormesh(xs, ys, scores, cmap=SHADES, vmin=0, vmax=1, shading="nearest")
+    if min(map(min, scores)) < 0.5 < max(map(max, scores)):
+        axes.contour(xs, ys, scores, levels=[0.5], colors="white")
+    for label, colour, mark in ((0, COLOURS[1], "o"), (1, COLOURS[4], "^")):
+        own = [row for row in rows if row["kind"] == "test" and row["class"] == label]
+        style: Any = {"color": colour, "marker": mark, "markeredgecolor": "black", "markeredgewidth": 0.4}
+        axes.plot([r["x"] for r in own], [r["y"] for r in own], linestyle="", label=f"class {label}", **style)
+    axes.set(xlabel="$x_1$", ylabel="$x_2$", title=title)
+    axes.grid(False)
+    return shown
 
 
 def draw_norms(rows: Sequence[Row], path: Path) -> None:
     with figure(height=3.4) as (drawn, axes):
         panel = axes[0, 0]
         depths = [row["depth"] for row in rows]
-        panel.plot(depths, [row["state"] for row in rows], color=COLOURS[0], marker="o", label="state")
-        added = [row for row in rows if row["residual"] is not None]
-        style = {"color": COLOURS[1], "marker": "s", "linestyle": "--"}
-        panel.plot([r["depth"] for r in added], [r["residual"] for r in added], label=rows[0]["kind"], **style)
         by_block = rows[0]["kind"].startswith("residual")
+        marks = ("o", "s") if by_block else ("", "")
+        panel.plot(depths, [row["state"] for row in rows], color=COLOURS[0], marker=marks[0], label="state")
+        added = [row for row in rows if row["residual"] is not None]
+        style = {"color": COLOURS[1], "marker": marks[1], "linestyle": "--"}
+        panel.plot([r["depth"] for r in added], [r["residual"] for r in added], label=rows[0]["kind"], **style)
         panel.set(xlabel="block" if by_block else "t", ylabel="norm (mean over examples)")
         if by_block:
             panel.set_xticks(depths)
-        panel.legend()
+        outside_legend(panel)
         save(drawn, path, rows)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from noderun.report import costs, curves
+from noderun.report import costs, curves, epochs
 from noderun.report.folders import Run
 from noderun.words import SettingError, nearest
 
@@ -49,6 +49,18 @@ FIGURES = {
         costs.regularizer_rows,
         costs.draw_regularizer,
         "a sweep over regularizer.weight",
+    ),
+    "decision_by_epoch": Figure(
+        "Decision map by epoch",
+        epochs.rows_by_epoch("decision_by_epoch"),
+        epochs.draw_decision_by_epoch,
+        "one run on points in a plane with classes, trained with trainer.diagnostics_every",
+    ),
+    "trajectories_by_epoch": Figure(
+        "Hidden state over depth by epoch",
+        epochs.rows_by_epoch("trajectories_by_epoch"),
+        epochs.draw_trajectories_by_epoch,
+        "one run of a model that has depth, trained with trainer.diagnostics_every",
     ),
 }
 

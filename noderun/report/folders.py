@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,11 +34,6 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         path = self.folder / "metrics.jsonl"
         return checked(path, lambda file: list(read_metrics(file)))
-
-    @property
-    def data(self) -> str | None:
-        """The set with its limits: numbers of runs on different data are not comparable."""
-        return self.identity.get("data.name")
 
     def row(self) -> dict[str, Any]:
         """One line of results.csv: its words, its choices and what it found."""
@@ -92,6 +88,16 @@ def read_words(path: Path) -> dict[str, Any]:
     lines = yaml.safe_load(path.read_text()) if path.is_file() else []
     pairs = [str(line).lstrip("+~").partition("=") for line in lines or []]
     return {key: as_number(value) for key, _, value in pairs}
+
+
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """The rows of a table; none where there is no such file, None where a cell is empty."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [
+            {key: as_number(value) if value else None for key, value in row.items()} for row in csv.DictReader(file)
+        ]
 
 
 def as_number(text: str) -> Any:

@@ -49,7 +49,8 @@ class Page:
         drawn_from = f"{path.parent.name}/{path.with_suffix('.csv').name}"
         self.parts.append(f"<figure>{image}<figcaption>{escape(caption)} ({escape(drawn_from)})</figcaption></figure>")
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path) -> Path:
         body = "\n".join(self.parts)
         head = f'<meta charset="utf-8"><title>{escape(self.title)}</title><style>{STYLE}</style>'
         path.write_text(f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n')
+        return path

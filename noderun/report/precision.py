@@ -15,7 +15,7 @@ Row = Mapping[str, Any]
 
 def draw_test_figures(rows: Sequence[Row], folder: Path) -> list[Path]:
     """precision.png where the NFE of finished cells vary, matrix.png where training and test solvers do."""
-    done = [row for row in rows if row["status"] == "done"]
+    done = [row for row in rows if row["status"] == "done" and row.get("removed block") in (None, "none")]
     drawn = []
     if vary(done, "nfe_test"):
         draw_precision(done, folder / "precision.png")

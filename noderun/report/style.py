@@ -25,6 +25,7 @@ STYLE: Any = {
     "figure.constrained_layout.use": True,
     "font.size": 10,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 10,
@@ -86,6 +87,14 @@ def log_scale(axes: Axes, which: str) -> None:
         if high / low < 150:
             axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def whole_numbers(axes: Axes, which: str) -> None:
+    """Ticks of x, y or both at whole numbers alone: epochs, evaluations."""
+    from matplotlib.ticker import MaxNLocator
+
+    for name in which:
+        getattr(axes, f"{name}axis").set_major_locator(MaxNLocator(integer=True))
 
 
 def outside_legend(axes: Axes, **options: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,32 +9,29 @@ from typing import Any
 from noderun import runs
 from noderun.report.claims import PAPERS, chen_table
 from noderun.report.figures import FIGURES, draw_figures
-from noderun.report.folders import Run, as_number, checked
+from noderun.report.folders import Run, checked, read_csv
 from noderun.report.page import Page
 from noderun.report.table import columns, comparison_cells, heading, over_seeds, run_rows, varying
 
 Row = dict[str, Any]
 
 
-def report_run(run: Run, names: Sequence[str] = ()) -> Page:
-    """Draws the run's figures beside it and returns its page, written."""
-    drawn = draw_figures([run], run.folder / "figures", names)
+def report_run(run: Run) -> Path:
+    """Draws the run's figures beside it and writes its page, whose path it returns."""
+    drawn = draw_figures([run], run.folder / "figures")
     page = Page(run.folder.name, f"{run.status}{f': {run.error}' if run.error else ''}")
     page.add_table(("", ""), [[(name, False), (value, False)] for name, value in run_rows(run.result)])
     add_figures(page, [*drawn, *evaluated(run.folder)])
     page.add_heading("What it is")
     page.add_table(("setting", "value"), [[(key, False), (str(v), False)] for key, v in run.identity.items()])
     add_environment(page, run.folder)
-    page.write(run.folder / "report.html")
-    return page
+    return page.write(run.folder / "report.html")
 
 
-def report_grid(
-    found: Sequence[Run], rows: Sequence[Row], swept: Sequence[str], folder: Path, names: Sequence[str] = ()
-) -> Page:
-    """``rows`` are those of results.csv, refused jobs too; figures and page lie in ``folder``."""
+def report_grid(found: Sequence[Run], rows: Sequence[Row], swept: Sequence[str], folder: Path) -> Path:
+    """Draws into ``folder`` and writes the page there, whose path it returns; ``rows`` are those of results.csv."""
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = draw_figures(found, folder / "figures", names)
+    drawn = draw_figures(found, folder / "figures")
     page = Page(
         folder.name, f"{len(found)} runs; of every column the best is bold; mean ± standard deviation over seeds"
     )
@@ -51,8 +47,7 @@ def report_grid(
     add_figures(page, [*drawn, *evaluated(folder)])
     if found:
         add_environment(page, found[0].folder)
-    page.write(folder / "report.html")
-    return page
+    return page.write(folder / "report.html")
 
 
 def paper_note(experiment: str, rows: Sequence[Row]) -> str:
@@ -73,17 +68,10 @@ def rows_of(folder: Path, found: Sequence[Run]) -> list[Row]:
     """A row a run, in the order of results.csv, whose refused jobs have no folder and stay rows."""
     written = checked(folder / "results.csv", read_csv)
     rows = {run.folder.name: run.row() for run in found}
-    before = {row["run"]: row for row in written if row.get("status") == "refused" or row.get("run") in rows}
-    return [rows.get(name, row) for name, row in before.items()] + [r for name, r in rows.items() if name not in before]
-
-
-def read_csv(path: Path) -> list[Row]:
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return [
-            {key: as_number(value) if value else None for key, value in row.items()} for row in csv.DictReader(file)
-        ]
+    before = {row.get("run"): row for row in written if row.get("status") == "refused" or row.get("run") in rows}
+    return [rows.get(str(name), row) for name, row in before.items()] + [
+        r for name, r in rows.items() if name not in before
+    ]
 
 
 def evaluated(folder: Path) -> list[Path]:

@@ -133,11 +133,16 @@ def together(group: Sequence[Result]) -> Result:
 
 
 def columns(results: Sequence[Result], swept: Sequence[str] = ()) -> list[str]:
-    """What a comparison shows: swept keys, words and headlines, each only where it varies and says something new."""
+    """What a comparison shows: swept keys, words and headlines, each only where it varies and says something new.
+
+    Of one line nothing varies, so all that applies is shown.
+    """
+    wanted = [*dict.fromkeys([*swept, *WORDS, "seeds", *HEADLINES]), "reason"]
+    if len(results) == 1:
+        return [key for key in wanted if results[0].get(key) is not None]
     keys: dict[tuple[str, ...], str] = {}
-    wanted = dict.fromkeys([*swept, *WORDS, "seeds", *HEADLINES])
-    told = {*varying(results, list(wanted)), *troubles(results)}
-    for key in [key for key in (*wanted, "reason") if key in told]:
+    told = {*varying(results, wanted[:-1]), *troubles(results)}
+    for key in [key for key in wanted if key in told]:
         said = tuple(show(key, result.get(key)) for result in results)
         keys.setdefault(said if key in (*swept, *WORDS) else (key,), key)
     return list(keys.values())

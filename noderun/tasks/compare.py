@@ -7,21 +7,21 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from noderun import jobs
+from noderun import jobs, runs
 from noderun.compose import Composer
 from noderun.jobs import Job, Plan, key_of
-from noderun.tasks.job import run_job
+from noderun.tasks.job import train_job
 from noderun.tasks.sweep import write_grid
 from noderun.words import SettingError
 
 
 def compare(config: DictConfig) -> str:
-    return run_job(config)
+    return train_job(config)
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
     planned = jobs.plan(composer, words, multirun)
-    data = sorted({job.settings.data.name for job in planned.jobs})
+    data = sorted({runs.data_of(job.identity) for job in planned.jobs})
     if len(data) > 1:
         raise SettingError(f"compare wants one set of data for all, not {' and '.join(data)}; say data=NAME, or sweep")
     return planned

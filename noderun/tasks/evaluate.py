@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from noderun import runs, user_code
-from noderun.compose import Composer, sources
-from noderun.evaluation.cells import Cell, key_of, make_cell, solver_words, word
+from noderun import runs
+from noderun.compose import Composer
+from noderun.evaluation.cells import Cell, make_cell, solver_words, word
 from noderun.evaluation.trained import finished, settings_of
-from noderun.jobs import swept_keys
-from noderun.report.folders import Run, as_number, runs_of
-from noderun.report.summary import read_csv
-from noderun.tasks.job import guarded
-from noderun.words import SettingError, flat, tell
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Plan:
-    jobs: list[Cell]
-    hydra_overrides: list[str]
-    swept: list[str] = field(default_factory=list)
-    name: str = "evaluate"
-    folder: Path = Path()
+from noderun.jobs import Plan, distinct, key_of, swept_keys, taken_apart
+from noderun.report.folders import Run, as_number, read_csv, runs_of
+from noderun.tasks.job import run_job
+from noderun.words import SettingError, flat
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
     """Each run of the folder under each combination of the words; raises SettingError."""
     parsed = composer.parse(words)
-    hydras = [str(o.input_line) for o in parsed if o.is_hydra_override()]
     ours = [o for o in parsed if not o.is_hydra_override()]
     said = {o.key_or_group: o for o in ours}
     swept = swept_keys(ours)
@@ -51,10 +35,7 @@ def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
         grid = [[*own, *cell] for own, cell in product(training_solvers(found), grid)]
         swept = ["solver", *swept]
     cells = [make_cell(composer, [f"run={quoted(run.folder)}", *cell]) for run in found for cell in grid]
-    unique = {runs.digest(cell.identity) + str(cell.refusal): cell for cell in cells}
-    if len(unique) < len(cells):
-        tell(f"{len(cells) - len(unique)} of {len(cells)} jobs come out equal to another and run once")
-    return Plan(list(unique.values()), hydras, swept, folder=folder / "evaluate")
+    return Plan(distinct(cells), taken_apart(parsed)[1], swept, folder=folder / "evaluate")
 
 
 def make_job(composer: Composer, words: Sequence[str]) -> None:
@@ -88,17 +69,7 @@ def quoted(folder: Path) -> str:
 
 
 def evaluate(config: DictConfig) -> str:
-    hydra = HydraConfig.get()
-    folder, folders = Path(hydra.runtime.output_dir), sources(hydra.runtime.config_sources)
-    user_code.search_in([*folders, hydra.runtime.cwd])
-    OmegaConf.save(config, folder / ".hydra" / "config.yaml", resolve=True)
-    cell = make_cell(Composer(str(hydra.job.config_name), folders), list(hydra.overrides.task))
-    if cell.settings.fresh:
-        runs.clear(folder)
-    if runs.read_status(folder).get("status") == "done":
-        log.info("%s is done already (fresh=true starts over)", folder.name)
-        return "done"
-    return guarded(lambda: measure_cell(cell, folder), cell.settings, cell.identity, folder)
+    return run_job(config, make_cell, measure_cell)
 
 
 def measure_cell(cell: Cell, folder: Path) -> None:
@@ -121,15 +92,28 @@ def finish(folder: Path, jobs: Sequence[Cell], swept: Sequence[str]) -> None:
     from noderun.report.table import comparison_cells, filled_table, heading, print_table, troubles, varying, write_csv
 
     rows = [line for cell in jobs for line in with_lesions(row(folder, cell, swept), folder / cell.run_id)]
-    write_csv(rows, folder / "results.csv")
+    known = [*measured_before(folder, jobs), *rows]
+    write_csv(known, folder / "results.csv")
     others = [key for key in swept if key != "tolerance" and key.partition(".")[0] != "solver"]
     words = varying(rows, ["run", "removed block", "trained with", "tested with", *others]) + troubles(rows)
     numbers = ("test_error", "test_loss", "rmse", "nfe_test", "numerical_error", "reconstruction_error", "seconds")
     keys = [*(words or ["tested with"]), *(k for k in numbers if any(row.get(k) is not None for row in rows))]
     print_table(filled_table([heading(key) for key in keys], comparison_cells(rows, keys)))
-    made = draw_test_figures(rows, folder / "figures")
+    made = draw_test_figures(known, folder / "figures")
     for path in [*made, *(p for cell in jobs for p in sorted((folder / cell.run_id / "figures").glob("*.png")))]:
         print(path)
+
+
+def measured_before(folder: Path, jobs: Sequence[Cell]) -> list[dict[str, Any]]:
+    """What earlier grids have measured of these runs as they are now, in cells that are not of this grid."""
+    steps = {cell.run.folder.name: cell.run.result.get("steps") for cell in jobs}
+    cells = {cell.run_id for cell in jobs}
+    earlier = read_csv(folder / "results.csv")
+    return [
+        row
+        for row in earlier
+        if row.get("cell") not in cells and row.get("steps") == steps.get(str(row.get("run")), "")
+    ]
 
 
 def with_lesions(row: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
@@ -139,10 +123,10 @@ def with_lesions(row: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
 
 
 def row(folder: Path, cell: Cell, swept: Sequence[str]) -> dict[str, Any]:
-    status = runs.read_status(folder / cell.run_id)
+    place = folder / cell.run_id
+    status, result = ({}, {}) if cell.refusal else (runs.read_status(place), runs.read_json(place / "result.json"))
     state = {"status": "refused" if cell.refusal else status.get("status", "not started")}
     said = {key_of(text): as_number(text.partition("=")[2]) for text in cell.overrides if key_of(text) in swept}
     solvers = {"trained with": solver_words(cell.trained), "tested with": solver_words(cell.settings)}
-    result = runs.read_json(folder / cell.run_id / "result.json")
     reason = {"reason": cell.refusal or status.get("error")}
     return {"run": cell.run.folder.name, "cell": cell.run_id} | said | solvers | result | state | reason

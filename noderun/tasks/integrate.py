@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import importlib
 import json
-import logging
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from noderun import runs
-from noderun.compose import Composer, UnknownKey, known_keys, resolved, sources, unresolved
+from noderun.compose import Composer, resolved, unresolved
+from noderun.jobs import Job, Plan, plan_one
 from noderun.lab.settings import Conservation, Settings, typed
-from noderun.tasks.job import guarded
+from noderun.tasks.job import run_job
 from noderun.words import Refused, SettingError, flat
 
-log = logging.getLogger(__name__)
 READS = {  # lab -> the groups that it reads; the solvers of the others are in lab.solvers
     "trajectory": ("problem", "solver"),
     "order": ("problem",),
@@ -40,42 +37,10 @@ KEYS = (
 ).split()
 
 
-@dataclass(frozen=True)
-class Job:
-    overrides: tuple[str, ...]
-    settings: Settings
-    identity: dict[str, Any]
-    refusal: str | None = None
-
-    @property
-    def run_id(self) -> str:
-        settings, solver, lab = self.settings, self.settings.solver, self.settings.lab_name
-        step = f"tol{solver.rtol:g}" if solver.dt is None else f"dt{solver.dt:g}"
-        words = [] if lab == "trajectory" else [lab]
-        words += [settings.problem.name] if "problem" in READS[lab] else []
-        words += [solver.name, step] if "solver" in READS[lab] else getattr(settings.lab, "solvers", None) or ()
-        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:8]
-        return "-".join([*words[:4], digest])
-
-
-@dataclass(frozen=True)
-class Plan:
-    jobs: list[Job]
-    hydra_overrides: list[str]
-    swept: tuple[str, ...] = ()
-    name: str = ""
-
-
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
     """Raises SettingError where the words are wrong; a job whose words cannot work together carries its refusal."""
-    parsed = composer.parse(words)
-    for override in parsed:
-        if override.is_sweep_override():
-            raise SettingError(
-                f"{override.input_line} has several values, integrate takes one; lab=work_precision compares solvers"
-            )
-    ours = [str(o.input_line) for o in parsed if not o.is_hydra_override()]
-    job = make_job(composer, ours)
+    planned = plan_one(composer, words, make_job, "lab=work_precision compares solvers")
+    job = planned.jobs[0]
     try:
         from noderun.build import make_device
         from noderun.lab.checks import check
@@ -83,16 +48,13 @@ def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
         make_device(job.settings.device)
         check(job.settings)
     except Refused as refused:
-        job = replace(job, refusal=str(refused))
-    return Plan([job], [str(o.input_line) for o in parsed if o.is_hydra_override()])
+        return replace(planned, jobs=[replace(job, refusal=str(refused))])
+    return planned
 
 
 def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
-    config = composer.compose(overrides)
-    defaults = composer.defaults(config.hydra.runtime.choices)
+    config, defaults = composer.known(overrides)
     raw, usual_raw = unresolved(config), unresolved(defaults)
-    for key in sorted(raw.keys() - usual_raw.keys()):
-        raise UnknownKey(key, known_keys(defaults))
     for group in ("problem", "solver", "lab"):
         if raw.get(f"{group}.name") != usual_raw.get(f"{group}.name"):
             raise SettingError(f"{group}.name says what that option is and cannot be set; choose another {group}")
@@ -100,7 +62,17 @@ def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
     chosen = {override.key_or_group for override in composer.parse(overrides)}
     if "solver" in chosen and getattr(settings.lab, "solvers", ()) is None and type(settings.lab) is not Conservation:
         settings = replace(settings, lab=replace(settings.lab, solvers=(settings.solver.name,)))
-    return Job(tuple(overrides), settings, identity(settings, usual))
+    known = identity(settings, usual)
+    return Job(overrides=tuple(overrides), settings=settings, identity=known, run_id=run_id(settings, known))
+
+
+def run_id(settings: Settings, identity: Mapping[str, Any]) -> str:
+    solver, lab = settings.solver, settings.lab_name
+    step = f"tol{solver.rtol:g}" if solver.dt is None else f"dt{solver.dt:g}"
+    words = [] if lab == "trajectory" else [lab]
+    words += [settings.problem.name] if "problem" in READS[lab] else []
+    words += [solver.name, step] if "solver" in READS[lab] else getattr(settings.lab, "solvers", None) or ()
+    return "-".join([*words[:4], runs.digest(identity)])
 
 
 def identity(settings: Settings, usual: Settings) -> dict[str, Any]:
@@ -114,19 +86,7 @@ def identity(settings: Settings, usual: Settings) -> dict[str, Any]:
 
 
 def integrate(config: DictConfig) -> str:
-    hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
-    OmegaConf.save(config, folder / ".hydra" / "config.yaml", resolve=True)
-    job = make_job(
-        Composer(str(hydra.job.config_name), sources(hydra.runtime.config_sources)), list(hydra.overrides.task)
-    )
-    if job.settings.fresh:
-        runs.clear(folder)
-    if runs.read_status(folder).get("status") == "done":
-        log.info("%s is done already (fresh=true starts over)", folder.name)
-        return "done"
-    settings = job.settings
-    return guarded(lambda: measure(settings, folder), cast(Any, settings), job.identity, folder)
+    return run_job(config, make_job, lambda job, folder: measure(job.settings, folder))
 
 
 def measure(settings: Settings, folder: Path) -> dict[str, Any]:

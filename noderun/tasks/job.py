@@ -1,4 +1,4 @@
-"""One training run inside Hydra: skipped, begun or taken up; its state is always on disk."""
+"""One job inside Hydra: skipped, begun or taken up; its state is always on disk."""
 
 from __future__ import annotations
 
@@ -11,52 +11,69 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from noderun import jobs, runs, user_code
+from noderun import runs, user_code
 from noderun.compose import Composer, sources
-from noderun.settings import Settings
+from noderun.jobs import AnyJob, Job, make_job
 
 log = logging.getLogger(__name__)
 
 
-def run_job(config: DictConfig) -> str:
-    """Trains what a job's configuration says, in the folder that Hydra made for it; returns the run's state."""
+def run_job(
+    config: DictConfig,
+    make: Callable[[Composer, list[str]], AnyJob],
+    work: Callable[[AnyJob, Path], object],
+    is_done: Callable[[Path, Any], bool] = lambda folder, settings: runs.read_status(folder).get("status") == "done",
+) -> str:
+    """Does a job's work in the folder that Hydra made for it, unless that is done already; returns its state."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        with runs.alone(folder):
+            job = made(config, folder, make)
+            if is_done(folder, job.settings):
+                log.info("%s is done already (fresh=true starts over)", folder.name)
+                return "done"
+            return guarded(lambda: work(job, folder), job, folder)
+    except runs.Busy as busy:
+        log.error("%s", busy)
+        return "busy"
+
+
+def made(config: DictConfig, folder: Path, make: Callable[[Composer, list[str]], AnyJob]) -> AnyJob:
+    """The job, typed again (it may be another process), its configuration on disk; a fresh start finds nothing else."""
     hydra = HydraConfig.get()
-    folder = Path(hydra.runtime.output_dir)
     folders = sources(hydra.runtime.config_sources)
     user_code.search_in([*folders, hydra.runtime.cwd])
     OmegaConf.save(config, folder / ".hydra" / "config.yaml", resolve=True)
-    composer = Composer(str(hydra.job.config_name), folders)
-    job = jobs.job_of(composer, config, hydra.runtime.choices, hydra.overrides.task)
-    return run(job.settings, job.identity, folder)
-
-
-def run(settings: Settings, identity: dict[str, Any], folder: Path) -> str:
-    if settings.fresh:
+    job = make(Composer(str(hydra.job.config_name), folders), list(hydra.overrides.task))
+    if job.settings.fresh:
         runs.clear(folder)
-    if runs.is_done(folder, settings):
-        log.info("%s is done already (fresh=true starts over)", folder.name)
-        return "done"
-    return guarded(lambda: train(settings, folder), settings, identity, folder)
+    return job
 
 
-def guarded(work: Callable[[], object], settings: Settings, identity: dict[str, Any], folder: Path) -> str:
-    """Does the work of a run and returns its state, which status.json tells all the while."""
-    runs.write_status(folder, "running", identity)
-    runs.write_environment(folder, settings)
+def guarded(work: Callable[[], object], job: Job, folder: Path) -> str:
+    """Does the work and returns how it ended, which status.json tells all the while."""
+    runs.write_status(folder, "running", job.identity)
+    runs.write_environment(folder, job.settings)
     try:
         status, error = attempted(work, folder)
     except KeyboardInterrupt:
-        runs.write_status(folder, "interrupted", identity)
+        runs.write_status(folder, "interrupted", job.identity)
         log.warning("interrupted; the same command goes on from where it stopped")
         raise
-    runs.write_status(folder, status, identity, error)
+    runs.write_status(folder, status, job.identity, error)
     return status
 
 
-def train(settings: Settings, folder: Path) -> None:
-    from noderun.build import train_run
+def train_job(config: DictConfig) -> str:
+    """A training run: begun, taken up, or skipped where it is as long as asked for."""
+    return run_job(config, make_job, train, runs.is_done)
 
-    train_run(settings, folder)
+
+def train(job: Job, folder: Path) -> None:
+    from noderun.build import train_run
+    from noderun.evaluation.epochs import watch
+
+    train_run(job.settings, folder, watch)
 
 
 def attempted(work: Callable[[], object], folder: Path) -> tuple[str, str | None]:

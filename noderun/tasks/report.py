@@ -7,7 +7,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from noderun.report.figures import FIGURES
+from noderun import runs
+from noderun.report.figures import FIGURES, draw_figures
 from noderun.report.folders import Run, runs_of, told_apart_by
 from noderun.report.summary import report_grid, report_run, rows_of
 from noderun.words import SettingError
@@ -18,24 +19,28 @@ def main(words: list[str]) -> int:
         "noderun report", description="Figures and one self-contained report.html of a run, a sweep or a comparison."
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a run, a grid, or several of them")
-    parser.add_argument("--figure", action="append", default=[], metavar="NAME", help=f"only: {', '.join(FIGURES)}")
+    parser.add_argument(
+        "--figure", action="append", default=[], metavar="NAME", help=f"draw it alone: {', '.join(FIGURES)}"
+    )
     chosen = parser.parse_args(words)
     found = [run for folder in chosen.folders for run in runs_of(folder)]
     single = len(chosen.folders) == 1
-    if single and found[0].folder == chosen.folders[0]:
-        folder = found[0].folder
-        report_run(found[0], chosen.figure)
+    folder = chosen.folders[0] if single else side_by_side(found)
+    if chosen.figure:  # the page, which shows all of them, stays as it is
+        made = draw_figures(found, folder / "figures", chosen.figure)
+    elif single and found[0].folder == folder:
+        made = [report_run(found[0])]
     else:
-        folder = chosen.folders[0] if single else side_by_side(found)
-        report_grid(found, rows_of(folder, found), told_apart_by(found), folder, chosen.figure)
-    print(folder.absolute() / "report.html")
+        made = [report_grid(found, rows_of(folder, found), told_apart_by(found), folder)]
+    for path in made:
+        print(path.absolute())
     print(folder.absolute())
     return 0
 
 
 def side_by_side(found: list[Run]) -> Path:
     """A folder of its own beside the runs; SettingError where their errors say nothing about one another."""
-    data = sorted({str(run.data) for run in found})
+    data = sorted({runs.data_of(run.identity) for run in found})
     if len(data) > 1:
         raise SettingError(f"these runs are of different data ({', '.join(data)}), so their errors cannot be compared")
     folders = sorted(str(run.folder.absolute()) for run in found)

@@ -10,11 +10,11 @@ from omegaconf import DictConfig
 
 from noderun import runs
 from noderun.jobs import Job, key_of
-from noderun.tasks.job import run_job
+from noderun.tasks.job import train_job
 
 
 def sweep(config: DictConfig) -> str:
-    return run_job(config)
+    return train_job(config)
 
 
 def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
@@ -32,8 +32,8 @@ def write_grid(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> list[
 
     rows = [row(folder, job, swept) for job in jobs]
     write_csv(rows, folder / "results.csv")
-    begun = [folder / job.run_id for job in jobs if (folder / job.run_id / "status.json").is_file()]
-    report_grid([read_run(path) for path in begun], rows, swept, folder)
+    begun = [folder / job.run_id for job in jobs if not job.refusal]
+    report_grid([read_run(path) for path in begun if (path / "status.json").is_file()], rows, swept, folder)
     return rows
 
 
@@ -41,9 +41,9 @@ def row(folder: Path, job: Job, swept: Sequence[str]) -> dict[str, Any]:
     from noderun.report.folders import as_number
     from noderun.training.result import chosen
 
-    status = runs.read_status(folder / job.run_id)
+    place = folder / job.run_id
+    status, result = ({}, {}) if job.refusal else (runs.read_status(place), runs.read_json(place / "result.json"))
     state = {"status": "refused" if job.refusal else status.get("status", "not started")}
     values = {key_of(word): as_number(word.partition("=")[2]) for word in job.overrides if key_of(word) in swept}
-    result = runs.read_json(folder / job.run_id / "result.json")
     reason = {"reason": job.refusal or status.get("error")}
     return {"run": job.run_id} | values | chosen(job.settings) | result | state | reason

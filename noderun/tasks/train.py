@@ -9,11 +9,11 @@ from omegaconf import DictConfig
 
 from noderun import runs
 from noderun.jobs import Job
-from noderun.tasks.job import run_job
+from noderun.tasks.job import train_job
 
 
 def train(config: DictConfig) -> str:
-    return run_job(config)
+    return train_job(config)
 
 
 def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
@@ -22,3 +22,14 @@ def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
     result = runs.read_json(folder / "result.json")
     if runs.read_status(folder).get("status") == "done":
         print_run(result, folder)
+        for path in draw_seen(folder):
+            print(path)
+
+
+def draw_seen(folder: Path) -> list[Path]:
+    """The figures of what was seen of the model epoch by epoch."""
+    from noderun.report.figures import draw_figures
+    from noderun.report.folders import read_run
+
+    seen = [path.stem for path in sorted((folder / "figures").glob("*_by_epoch.csv"))]
+    return draw_figures([read_run(folder)], folder / "figures", seen) if seen else []

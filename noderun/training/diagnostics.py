@@ -112,6 +112,25 @@ def forward_ms(seen: Sequence[Passage]) -> float:
     return 1000 * min(found)
 
 
+def solve_bytes(passage: Passage) -> int:
+    """What the block's solve holds for its backward pass."""
+    block = passage.block
+    return saved_bytes(lambda y0: end_state(block, block.dynamics, y0), passage.y0, block.dynamics.parameters())
+
+
+def stack_bytes(setup: Setup, stack: nn.Module, batch: Batch) -> int:
+    """What a chain of blocks holds for its backward pass, given what the batch makes of it on the way there."""
+    setup.model.eval()
+    seen: list[Tensor] = []
+    handle = stack.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach().float()))
+    try:
+        with torch.no_grad():
+            setup.values(batch)
+    finally:
+        handle.remove()
+    return saved_bytes(stack, seen[0], stack.parameters())
+
+
 def gradient_error(passage: Passage) -> float:
     """Relative distance of dL/dtheta of the block's own solve and gradient from the float64 reference."""
     block = passage.block
@@ -141,12 +160,14 @@ MEASURES: dict[str, Callable[[Passage], float]] = {
 def diagnose(setup: Setup, batch: Batch) -> dict[str, float]:
     """All measurements under the tags of metrics.jsonl: errors of the worst block, memory of all together.
 
-    What cannot be measured, because a solve fails on the way, stays out and is said in the log.
+    Of a residual net there is the memory alone, of the blocks that stand where others solve. What cannot be measured,
+    because a solve fails on the way, stays out and is said in the log.
     """
     if not setup.blocks:
-        return {}
+        stack = getattr(setup.model, "blocks", None)
+        return {"memory/saved_mib": stack_bytes(setup, stack, batch) / MIB} if isinstance(stack, nn.Module) else {}
     seen = passages(setup, batch)
-    row = {"memory/saved_mib": sum(saved_bytes(p.block, p.y0) for p in seen) / MIB, "time/forward_ms": forward_ms(seen)}
+    row = {"memory/saved_mib": sum(map(solve_bytes, seen)) / MIB, "time/forward_ms": forward_ms(seen)}
     for tag, measure in MEASURES.items():
         try:
             row[tag] = max(measure(passage.first(EXAMPLES)) for passage in seen)

@@ -1,10 +1,11 @@
-"""Memory: what a solve holds for its backward pass, and the peak of a run."""
+"""Memory: what a forward pass holds for its backward pass, and the peak of a run."""
 
 from __future__ import annotations
 
 import logging
 import resource
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,6 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-
-from noderun.training.setup import Block
 
 MIB = 2.0**20
 log = logging.getLogger(__name__)
@@ -70,16 +69,15 @@ class PeakLedger(StorageLedger):
                 self.peak = max(self.peak, self._bound)
 
 
-def saved_bytes(block: Block, y0: Tensor) -> int:
-    """Bytes held from the end of a solve's forward to the start of its backward pass, once a storage.
+def saved_bytes(run: Callable[[Tensor], Tensor], y0: Tensor, parameters: Iterable[Tensor]) -> int:
+    """Bytes held from the end of the forward pass ``run`` to the start of its backward pass, once a storage.
 
-    Parameters, y0 and the returned ys are left out.
+    Parameters, y0 and what ``run`` returns are left out.
     """
     y0 = y0.detach().clone().requires_grad_()
-    ts = torch.tensor([0.0, block.t1], dtype=y0.dtype, device=y0.device)
     with torch.enable_grad(), StorageLedger() as ledger:
-        solution = block.solve(block.dynamics, y0, ts)
-    return ledger.held_bytes(y0, solution.ys, *block.dynamics.parameters())
+        out = run(y0)
+    return ledger.held_bytes(y0, out, *parameters)
 
 
 class PeakMemory:

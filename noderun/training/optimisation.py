@@ -33,10 +33,20 @@ def step(
     return lambda step: gamma ** sum(step >= milestone * steps_per_epoch for milestone in milestones)
 
 
-def cosine(steps_per_epoch: int, horizon: int, floor: float = 0.0) -> Schedule:
-    """Half a cosine from 1 down to ``floor`` at the horizon (Loshchilov and Hutter 2017), floor beyond it."""
-    total = horizon * steps_per_epoch
-    return lambda step: _anneal(1.0, floor, min(step / total, 1.0))
+def cosine(steps_per_epoch: int, horizon: int, floor: float = 0.0, restarts: Sequence[float] = ()) -> Schedule:
+    """Half a cosine from 1 down to ``floor`` at the horizon and there beyond it (Loshchilov and Hutter 2017).
+
+    It starts anew at each of ``restarts`` (epochs), each time down to the floor at the next.
+    """
+    starts = [0.0, *sorted(epoch for epoch in restarts if epoch < horizon)]
+    ends = [*starts[1:], horizon]
+
+    def factor(step: int) -> float:
+        cycle = sum(step >= start * steps_per_epoch for start in starts[1:])
+        first, last = starts[cycle] * steps_per_epoch, ends[cycle] * steps_per_epoch
+        return _anneal(1.0, floor, min((step - first) / (last - first), 1.0))
+
+    return factor
 
 
 def one_cycle(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -24,12 +25,15 @@ from noderun.training.progress import Progress
 from noderun.training.result import make_result, write_result
 from noderun.training.setup import Setup
 
+Watch = Callable[[Setup, int, Path], None]  # of an epoch (0: before the first), at each that diagnostics_every names
+
 
 class Run:
     """The loop's surroundings: what is logged, saved and measured, and when."""
 
-    def __init__(self, setup: Setup, settings: Settings, folder: Path) -> None:
+    def __init__(self, setup: Setup, settings: Settings, folder: Path, watch: Watch | None = None) -> None:
         self.setup, self.settings, self.folder = setup, settings, folder
+        self.watch = watch if watch and settings.trainer.diagnostics_every else lambda setup, epoch, folder: None
         self.progress = Progress()
         self.restore()
         last, limit = settings.trainer.epochs * setup.steps_per_epoch, settings.trainer.max_steps
@@ -53,6 +57,8 @@ class Run:
                 config = asdict(self.settings)
                 self.recorder.describe(config, yaml.safe_dump(config, sort_keys=False))
             stack.enter_context(self.terminal)
+            if self.progress.step == 0:
+                self.look(0)
             fit(self.setup, self.progress, self.last, self.settings.trainer.log_every, self)
         result = make_result(self.setup, self.settings, self.progress)
         write_result(self.folder / "result.json", result)
@@ -104,8 +110,14 @@ class Run:
         self.peak_mib()
         with isolated(self.setup.device):
             self.progress.diagnostics = diagnose(self.setup, next(self.setup.batches("train", 0, 0)))
-        self.peak.start()  # what a float64 reference needs is no part of the run's peak
+        self.look(epoch)
         return self.progress.diagnostics
+
+    def look(self, epoch: int) -> None:
+        """Shows the model to whoever watches; like a float64 reference, that is no part of the run's peak."""
+        with isolated(self.setup.device):
+            self.watch(self.setup, epoch, self.folder)
+        self.peak.start()
 
     def peak_mib(self) -> float:
         self.progress.peak_mib = max(self.progress.peak_mib, self.peak.read())
@@ -144,10 +156,17 @@ class Run:
 
     def restore(self) -> None:
         """Puts the checkpoint, if there is one, into model, optimiser, generators and progress."""
-        state = load_checkpoint(self.folder / "checkpoint.pt")
-        if state is not None:
+        path = self.folder / "checkpoint.pt"
+        state = load_checkpoint(path)
+        if state is None:
+            return
+        try:
             deepen(self.setup, state["progress"]["deepened"])
             self.setup.model.load_state_dict(state["model"])
             self.setup.optimizer.load_state_dict(state["optimizer"])
             set_random_state(state["random"], self.setup.device)
             self.progress = Progress.from_state(state["progress"] | state["scheduler"] | state["data"])
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise ValueError(
+                f"{path} is of another version and cannot be resumed from; fresh=true starts over"
+            ) from error

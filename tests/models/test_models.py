@@ -21,7 +21,8 @@ def seeded():
 
 
 def make(name, shape=MNIST, dynamics="conv", solve=euler, options=None, **others):
-    return MODELS[name](shape, 10, partial(DYNAMICS[dynamics], **(options or {})), solve, **others)
+    used = {"make_dynamics": partial(DYNAMICS[dynamics], **(options or {})), "solve": solve}
+    return MODELS[name](shape, 10, **(used if name in ("odenet", "rknet") else {}), **others)
 
 
 def parameters(model):

@@ -71,6 +71,17 @@ def test_the_page_needs_nothing_but_itself(tmp_path, capsys):
     assert "step &lt;limit&gt; &amp; more" in page and "5.50% ± 0.71%" in page
 
 
+def test_one_figure_alone_leaves_the_page_as_it_was(tmp_path, capsys):
+    folder = tolerance_grid(tmp_path / "grid")
+    assert noderun("report", folder) == 0
+    page = (folder / "report.html").read_bytes()
+    (folder / "figures" / "nfe.png").unlink()
+    capsys.readouterr()
+    assert noderun("report", folder, "--figure", "nfe") == 0
+    assert capsys.readouterr().out.splitlines() == [str(folder / "figures" / "nfe.png"), str(folder)]
+    assert (folder / "figures" / "nfe.png").is_file() and (folder / "report.html").read_bytes() == page
+
+
 def test_runs_side_by_side_leave_the_sweep_as_it_was(tmp_path, capsys):
     folder = tolerance_grid(tmp_path / "grid")
     assert noderun("report", folder / "adjoint-0.1-0", folder / "backprop-0.1-0") == 0

@@ -32,6 +32,7 @@ def test_comparison_shows_what_varies_only():
     assert shown[0] == "model" and "test_error" in shown and "seconds" in shown
     assert not {"data", "seed", "memory_peak_mib", "rmse"} & set(shown)
     assert columns([ODENET, ODENET]) == []
+    assert {"model", "test_error", "seconds"} <= set(columns([RESNET])) and "nfe_forward" not in columns([RESNET])
     assert columns([ODENET, ODENET | {"width": 32}], swept=["width"]) == ["width"]
 
 

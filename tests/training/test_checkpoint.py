@@ -3,9 +3,11 @@ import random
 import numpy as np
 import pytest
 import torch
+from training_problem import make_settings, make_setup
 
 from noderun.training import checkpoint
 from noderun.training.checkpoint import load_checkpoint, random_state, save_checkpoint, set_random_state
+from noderun.training.run import Run
 
 
 def test_a_save_that_dies_half_way_leaves_the_old_checkpoint(tmp_path, monkeypatch):
@@ -44,3 +46,10 @@ def test_every_generator_comes_back(tmp_path):
     assert drawn() != first
     set_random_state(load_checkpoint(tmp_path / "c.pt"), device)
     assert drawn() == first
+
+
+@pytest.mark.parametrize("state", [{"model": {}}, {"model": {"w": 1}, "progress": {"deepened": 0}}])
+def test_a_checkpoint_of_another_version_is_said_in_one_sentence(state, tmp_path):
+    save_checkpoint(tmp_path / "checkpoint.pt", state)
+    with pytest.raises(ValueError, match="checkpoint.pt is of another version .*; fresh=true starts over"):
+        Run(make_setup(), make_settings(), tmp_path)

@@ -27,6 +27,18 @@ def test_schedule_is_torchs(name):
         peer.step()
 
 
+def test_a_cosine_that_starts_anew_is_torchs_with_warm_restarts():
+    factor = SCHEDULES["cosine"](STEPS, 12, restarts=(4, 8))
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.3)
+    peer = theirs.CosineAnnealingWarmRestarts(optimizer, 4 * STEPS)
+    for step in range(12 * STEPS):
+        assert 0.3 * factor(step) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9), step
+        optimizer.step()
+        peer.step()
+    uneven = SCHEDULES["cosine"](STEPS, 12, restarts=(9, 20))  # none after the horizon
+    assert [uneven(9 * STEPS), uneven(12 * STEPS), uneven(25 * STEPS)] == [1, 0, 0]
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedule_stays_where_it_ended(name):
     factor = SCHEDULES[name](STEPS, HORIZON)

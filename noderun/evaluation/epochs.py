@@ -1,0 +1,35 @@
+"""What is seen of a model while it learns: rows by epoch, left beside the run's figures for `report` to draw."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from noderun.evaluation.depth import ROWS
+from noderun.report.folders import read_csv
+from noderun.report.table import write_csv
+from noderun.solvers import SolveError
+from noderun.training.setup import Setup
+
+WATCHED = ("decision", "trajectories")
+log = logging.getLogger(__name__)
+
+
+def watch(setup: Setup, epoch: int, folder: Path) -> None:
+    """Adds the rows of this epoch to figures/NAME_by_epoch.csv; those of later ones, from before a restart, go."""
+    setup.model.eval()
+    for name in WATCHED:
+        try:
+            rows = ROWS[name](setup)
+        except ValueError:  # this model or these data have no such picture
+            continue
+        except SolveError as error:
+            log.warning("%s of epoch %d were not seen: %s", name, epoch, error)
+            continue
+        path = folder / "figures" / f"{name}_by_epoch.csv"
+        path.parent.mkdir(exist_ok=True)
+        earlier = [row for row in read_csv(path) if row["epoch"] < epoch]
+        new = path.with_suffix(".new")
+        write_csv([*earlier, *({"epoch": epoch} | row for row in rows)], new)
+        os.replace(new, path)

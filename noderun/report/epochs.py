@@ -1,0 +1,53 @@
+"""The same picture of a model at several epochs, side by side; drawn from rows that its training has left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from noderun.report.depth import PROBABILITY, decision_panel, trajectory_panel
+from noderun.report.folders import Run, checked, read_csv
+from noderun.report.style import figure, save
+
+Row = Mapping[str, Any]
+PANELS, COLUMNS = 8, 4
+
+
+def rows_by_epoch(name: str) -> Callable[[Sequence[Run]], list[dict[str, Any]]]:
+    """Reads what one run has left under this name; nothing of several runs, which would be as many figures."""
+    return lambda found: checked(found[0].folder / "figures" / f"{name}.csv", read_csv) if len(found) == 1 else []
+
+
+def shown_epochs(rows: Sequence[Row]) -> list[int]:
+    """The first, the last, and so many between that the panels suffice."""
+    epochs = sorted({row["epoch"] for row in rows})
+    last, count = len(epochs) - 1, min(len(epochs), PANELS)
+    return [epochs[round(i * last / max(count - 1, 1))] for i in range(count)]
+
+
+def draw_decision_by_epoch(rows: Sequence[Row], path: Path) -> None:
+    draw(rows, path, decision_panel, "")
+
+
+def draw_trajectories_by_epoch(rows: Sequence[Row], path: Path) -> None:
+    draw(rows, path, trajectory_panel, "class")
+
+
+def draw(rows: Sequence[Row], path: Path, panel: Callable[[Any, Sequence[Row], str], Any], legend: str) -> None:
+    """``panel`` draws one epoch and returns what a colour bar is of, or None."""
+    chosen = shown_epochs(rows)
+    columns = min(len(chosen), COLUMNS)
+    with figure(-(-len(chosen) // columns), columns, width=3.4, height=3.0) as (drawn, axes):
+        for axis, epoch in zip(axes.flat, chosen, strict=False):
+            shown = panel(axis, [row for row in rows if row["epoch"] == epoch], f"epoch {epoch}")
+            outer = axis.get_subplotspec()
+            axis.set(
+                **({} if outer.is_first_col() else {"ylabel": ""}), **({} if outer.is_last_row() else {"xlabel": ""})
+            )
+        for axis in axes.flat[len(chosen) :]:
+            axis.set_axis_off()
+        drawn.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside right upper", title=legend)
+        if shown is not None:
+            drawn.colorbar(shown, ax=axes, label=PROBABILITY, aspect=40)
+        save(drawn, path, rows)
