@@ -95,8 +95,8 @@ def solve(
     '0.3679 after 38 evaluations'
     """
     method = checked_method(solver, solver_options or {}, gradient, dt)
-    layout = sample_layout(y0) if per_sample else Layout.of(y0)
-    flat = Layout.of(y0).flatten(y0)
+    whole = Layout.of(y0)
+    layout, flat = sample_layout(y0) if per_sample else whole, whole.flatten(y0)
     if not (flat.is_floating_point() or flat.is_complex()):
         raise TypeError(f"y0 is {flat.dtype}; a state is floating point or complex: y0.float() makes it so")
     if flat.is_complex() and method.info.implicit and not per_sample:  # Newton's matrix is that of real equations
@@ -118,7 +118,7 @@ def solve(
         norm=checked_norm(norm, layout),
         controller=checked_controller(controller),
     )
-    depends = parameters(f, params, args)
+    depends = parameters(f, params, args) if torch.is_grad_enabled() else ()
     watched = (events,) if isinstance(events, Event) else tuple(events)
     if per_sample:
         if steps or dense:

@@ -21,7 +21,7 @@ class Stepper:
     """The state y [N] at t of a solve under way; ``advance`` moves it, ``jump`` replaces it."""
 
     def __init__(self, method: Method, field: Field, control: Control, t: float, y: Tensor) -> None:
-        control = control.fitted(y.numel())
+        control = control.fitted(y.detach())
         self.method, self.field, self.control = method.bound(control), field, control
         self.t, self.y = t, y
         self.work = self.method.start(y)

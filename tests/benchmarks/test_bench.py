@@ -55,7 +55,7 @@ VIEWS = {"view", "t", "select", "slice", "unbind", "detach", "alias", "lift_fres
 
 
 def test_a_step_costs_one_sync_and_few_operations_beside_f():
-    """dopri5 on an f of one operation: 6 stages of sum, f and copy, and the control of the step."""
+    """dopri5 on an f of one operation: 6 stages of sum, f and copy, and 11 for all the rest of the step."""
 
     def counted(end):
         with torch.no_grad(), Dispatched() as dispatched:
@@ -68,4 +68,4 @@ def test_a_step_costs_one_sync_and_few_operations_beside_f():
     per_step = {name: (ops_many[name] - ops_few[name]) / steps for name in ops_many}
     assert per_step["_local_scalar_dense"] == 1
     assert per_step["tanh"] == 6
-    assert sum(n for name, n in per_step.items() if name not in VIEWS) - per_step["tanh"] <= 32
+    assert sum(n for name, n in per_step.items() if name not in VIEWS) - per_step["tanh"] <= 23
