@@ -30,8 +30,8 @@ from noderun.solvers.tableau import ButcherTableau
 
 
 def has_stages(method: Method) -> bool:
-    """Whether the method's step is that of an explicit tableau."""
-    return isinstance(method, ExplicitRungeKutta) and type(method).step is ExplicitRungeKutta.step
+    """Whether the method's step is that of an explicit tableau, made stage by stage."""
+    return isinstance(method, ExplicitRungeKutta) and type(method).attempt is ExplicitRungeKutta.attempt
 
 
 class StagewiseReversal(Reversal):

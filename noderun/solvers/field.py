@@ -55,6 +55,7 @@ class VectorField:
         self.nfe = self.jacobians = self.factorizations = 0
         self.integrand: Integrand | None = None
         self.closed = False  # f is a closure: whether it hides parameters is looked up in its first call
+        self.replaced = False  # f is not the caller's own object, but made for one backward pass
         plain = layout.single and not layout.pairs and not autocast.enabled
         self.shape = layout.shapes[0] if plain else None  # of a state as f takes it
 

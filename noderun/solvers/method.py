@@ -53,6 +53,11 @@ class Method(ABC):
     iterates = False  # whether adaptive steps solve equations by iteration, to a tolerance
     own_steps = False  # whether it takes steps of its own choice within the one that it is given
 
+    @property
+    def eager(self) -> Method:
+        """This method without compiled steps, where it has them: for fields that no graph is made of."""
+        return self
+
     def configured(self, **options: Any) -> Method:
         """This method with its own options (an order, another method); ValueError for what it does not take."""
         if options:

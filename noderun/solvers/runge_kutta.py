@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,14 @@ class ExplicitRungeKutta(Method):
         self.weighted = tuple(w != 0 or (fsal and i == last) for i, w in enumerate(tableau.b))
         self.tables: dict[tuple[torch.dtype, torch.device], Table] = {}
 
+    def configured(self, compile: bool = False, **options: Any) -> Method:
+        super().configured(**options)
+        if not compile:
+            return self
+        from noderun.solvers.compiled import compiled  # which is made of this class
+
+        return compiled(self)
+
     def table(self, y: Tensor) -> Table:
         """Rows of a, then b, dense_a, error and the second error estimate, made once for y's dtype and device."""
         key = (y.dtype, y.device)
@@ -55,24 +64,31 @@ class ExplicitRungeKutta(Method):
 
     def step(self, field: Field, t: float, y: Tensor, h: float, work: Stages, estimate: bool) -> Step:
         tableau, s = self.tableau, self.tableau.stages
-        work.begin(y, h)
-        times = stage_times(t, h, tableau.c, y)
         # Without an estimate nothing in this step needs an FSAL method's last stage.
         evaluated = s if estimate or not tableau.fsal else s - 1
-        state = y
-        if not work.known:
-            work.evaluate(0, field, times[0], y, self.weighted[0])
-        for i in range(1, evaluated):
-            state = work.stage(i, field, times[i], y, self.weighted[i])
+        y1, error = self.attempt(field, t, y, h, work, evaluated, estimate)
         work.known, work.complete, work.last = True, False, s - 1 if tableau.fsal and estimate else 0
-        y1 = state if work.last else work.sum(y, s)
 
         def interpolate(thetas: Sequence[float]) -> Tensor:
             self.complete(field, t, y, h, work, y1)
             return self.between(y, h, work, thetas)
 
-        error = work.estimate(s + 1 + len(tableau.dense_a)) if estimate else None
         return Step(t, h, y, y1, error, interpolate, self.quadrature(h, work, evaluated) if field.weighs else [])
+
+    def attempt(
+        self, field: Field, t: float, y: Tensor, h: float, work: Stages, evaluated: int, estimate: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """y1 and the error estimate; the stages are in ``work``."""
+        tableau, s = self.tableau, self.tableau.stages
+        work.begin(y, h)
+        times = stage_times(t, h, tableau.c, y)
+        state = y
+        if not work.known:
+            work.evaluate(0, field, times[0], y, self.weighted[0])
+        for i in range(1, evaluated):
+            state = work.stage(i, field, times[i], y, self.weighted[i])
+        y1 = state if tableau.fsal and estimate else work.sum(y, s)
+        return y1, work.estimate(s + 1 + len(tableau.dense_a)) if estimate else None
 
     def complete(self, field: Field, t: float, y: Tensor, h: float, work: Stages, y1: Tensor) -> None:
         """Evaluate the stages that only the continuous extension needs, once a step."""

@@ -1,8 +1,8 @@
 """The derivatives k_0..k_(s-1) of the step in hand and their weighted sums.
 
-They are rows of one buffer, [k_(s-1), ..., k_0, y], so that a stage state y + sum_j w_j k_j is one matrix-vector product
-of a block of rows whatever the number of stages; y is the last row, so it is added last and the sum is rounded once at
-y's magnitude. While autograd records, the same product runs inside a Function whose backward is the transposed sum:
+They are rows of one buffer, [k_(s-1), ..., k_0, y], so that a stage state y + sum_j w_j k_j is one product of a block
+of rows with a vector, whatever the number of stages; y is the last row, so it is added last and the sum is rounded once
+at y's magnitude. While autograd records, the same product runs inside a Function whose backward is the transposed sum:
 the numbers are those of the plain path bit for bit, and the graph holds nothing but the graph of f.
 """
 

@@ -1,0 +1,189 @@
+"""The step of one f under torch.compile: what is traced, what is refused, and how it is lowered."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._inductor.custom_graph_pass import CustomGraphPass
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from noderun.solvers.control import Control, Norm
+from noderun.solvers.field import Autocast, VectorField
+from noderun.solvers.state import Layout
+from noderun.solvers.tableau import ButcherTableau, Row
+
+Found = tuple[Tensor, Tensor, Tensor | None]  # y1 [N], k_(s-1) to k_0 [s, N], norms of the error estimates [m]
+
+# One graph or none; a size is a constant, and a graph's recompilations count for it alone.
+CHOICES: dict[str, Any] = {"fullgraph": True, "dynamic": False, "isolate_recompiles": True}
+
+
+class Graph:
+    """Called with a step's numbers; ``failed`` says why it cannot be, ``compilations`` how often it was compiled."""
+
+    def __init__(self, tableau: ButcherTableau, layout: Layout, autocast: Autocast) -> None:
+        self.failed: str | None = None
+        self.compilations = 0
+        self.function = step_function(tableau, layout, autocast)
+        self.run: Callable[..., Found] | None = None
+
+    def backend(self, module: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
+        from torch._inductor.compile_fx import compile_fx
+
+        self.compilations += 1
+        require_pure(module, inputs)
+        # A graph that may be gone through twice (retain_graph) must not give its buffers away.
+        with torch._functorch.config.patch(donated_buffer=False), quiet("torch._inductor.ir"):
+            return compile_fx(module, list(inputs), config_patches=lowering(inputs))
+
+    def __call__(
+        self, field: VectorField, control: Control, t: float, h: float, y: Tensor, slope: Tensor | None, estimate: bool
+    ) -> Found | None:
+        """The step; None where it could not be compiled, with a warning that says why."""
+        tolerances = (control.rtol, control.atol)
+        numbers = [t, h, *(0.0 if isinstance(x, Tensor) else x for x in tolerances)]
+        given = [x if isinstance(x, Tensor) else None for x in tolerances]
+        packed = torch.tensor(numbers, dtype=torch.float64).to(y.device, non_blocking=True)
+        try:
+            if self.run is None:
+                self.run = torch.compile(self.function, backend=self.backend, **CHOICES)
+            with tracing(y):
+                return self.run(field.f, field.args, packed, given, y, slope, control.norm if estimate else None)
+        except Exception as error:  # whatever the compiler stumbles over; what f itself raises, it raises again
+            self.fail(reason(error))
+            return None
+
+    def fail(self, why: str) -> None:
+        self.failed = why
+        warnings.warn(f"compile=True has no effect here: {why}; steps of this f are not compiled", stacklevel=2)
+
+
+def step_function(tableau: ButcherTableau, layout: Layout, autocast: Autocast) -> Callable[..., Found]:
+    """The branch-free step that is traced; the sums are those of the eager step, in the graph's own order."""
+    estimates = [row for row in (tableau.error, tableau.low_error) if row is not None]
+    s, fsal = tableau.stages, tableau.fsal
+
+    def derivative(f: Callable[..., Any], args: tuple[Any, ...], t: Tensor, y: Tensor) -> Tensor:
+        if not autocast.enabled:
+            leaves = layout.leaves(f(t, layout.unflatten(y), *args))
+        else:
+            with torch.autocast(autocast.device, dtype=autocast.dtype):
+                leaves = layout.leaves(f(t, layout.unflatten(y), *args))
+        return torch.cat([leaf.reshape(-1) for leaf in leaves]).to(y.dtype)
+
+    def step(
+        f: Callable[..., Any],
+        args: tuple[Any, ...],
+        numbers: Tensor,
+        tolerances: list[Tensor | None],
+        y: Tensor,
+        slope: Tensor | None,
+        norm: Norm | None,
+    ) -> Found:
+        t, h, *scalars = numbers.unbind()
+        size = h.to(y.dtype)
+        ks: list[Tensor] = [] if slope is None else [slope]
+        state = y
+        for i in range(len(ks), s if norm is not None or not fsal else s - 1):
+            state = y + size * weighted(tableau.a[i], ks) if i else y
+            ks.append(derivative(f, args, (t + tableau.c[i] * h).to(y.dtype), state))
+        y1 = state if fsal and norm is not None else y + size * weighted(tableau.b, ks)
+        stacked = torch.stack(ks[::-1])
+        if norm is None:
+            return y1, stacked, None
+        rtol, atol = ((z if x is None else x).to(y.dtype) for x, z in zip(tolerances, scalars, strict=True))
+        scale = atol + rtol * torch.maximum(y.detach().abs(), y1.detach().abs())
+        plain = [k.detach() for k in ks]
+        return y1, stacked, torch.stack([norm(size * weighted(row, plain) / scale) for row in estimates])
+
+    return step
+
+
+def weighted(row: Row, ks: Sequence[Tensor]) -> Tensor:
+    """sum_j w_j k_j without the zeros; HNW I, (II.1.8)."""
+    first, *rest = [(w, k) for w, k in zip(row, ks, strict=False) if w != 0]
+    total = first[0] * first[1]
+    for w, k in rest:
+        total = total + w * k
+    return total
+
+
+class Impure(RuntimeError):
+    """f does more than compute a value from its arguments: to go through its graph would not be to call it."""
+
+
+class Watched(TorchDispatchMode):
+    """Runs a graph on tensors without data and refuses what a step must not do twice."""
+
+    def __init__(self, inputs: Sequence[Any]) -> None:
+        super().__init__()
+        self.inputs = {x.untyped_storage()._cdata for x in inputs if isinstance(x, Tensor)}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise Impure("f draws random numbers")
+        for value, argument in zip(args, func._schema.arguments, strict=False):
+            written = argument.alias_info is not None and argument.alias_info.is_write
+            if written and isinstance(value, Tensor) and value.untyped_storage()._cdata in self.inputs:
+                raise Impure("f writes to its buffers or its arguments")
+        return func(*args, **(kwargs or {}))
+
+
+def require_pure(module: torch.fx.GraphModule, inputs: Sequence[Any]) -> None:
+    """Impure where the graph does more than compute values; it is run on tensors without data, parameters included."""
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fakes = [mode.from_tensor(x) if isinstance(x, Tensor) else x for x in inputs]
+        with Watched(fakes):
+            module(*fakes)
+
+
+def tracing(y: Tensor) -> AbstractContextManager[Any]:
+    """Without the warning that tracing calls forth by looking at an input that is no leaf of autograd's graph."""
+    return warnings.catch_warnings(action="ignore") if y.requires_grad else nullcontext()
+
+
+@contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """Without the log's remarks on how an operation is lowered: no user can do anything about them."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def reason(error: BaseException) -> str:
+    """The first sentence of what went wrong, without the compiler's own wrapping."""
+    inner = getattr(error, "inner_exception", None) or error
+    lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(inner).__name__
+
+
+class KeepVectorMath(CustomGraphPass):
+    """On a CPU torch's own tanh goes through a vector mathematics library, several times faster than generated code.
+
+    Below some hundred elements its call costs more than it saves.
+    """
+
+    def __call__(self, graph: torch.fx.Graph) -> None:
+        for node in graph.nodes:
+            if node.target is torch.ops.aten.tanh.default and node.meta["val"].numel() > 1000:
+                node.meta["should_fallback"] = True
+
+    def uuid(self) -> str:
+        return "noderun: tanh of more than 1000"
+
+
+def lowering(inputs: Sequence[Any]) -> dict[str, Any]:
+    """Options of the compiler: on a CPU the whole step is one C++ function."""
+    on_cpu = all(x.device.type == "cpu" for x in inputs if isinstance(x, Tensor))
+    return {"cpp_wrapper": True, "post_grad_custom_post_pass": KeepVectorMath()} if on_cpu else {}
