@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
-from noderun.solvers.control import Control
+from noderun.solvers.control import Control, from_bend, trial_step
 from noderun.solvers.field import Field, VectorField
 from noderun.solvers.graph import Graph
 from noderun.solvers.method import Method, Step
@@ -65,6 +65,19 @@ class CompiledRungeKutta(ExplicitRungeKutta):
     def start(self, y: Tensor) -> CompiledStages:
         return CompiledStages(self.tableau.stages + len(self.tableau.dense_c), y, self.table(y))
 
+    def first_size(self, field: Field, control: Control, t: float, y: Tensor, span: float, work: Stages) -> float:
+        graph = graph_of(self, field, y) if not (work.recording or work.known) else None
+        if graph is not None and isinstance(field, VectorField):
+            found = graph.start(field, control, t, span, y.detach())
+            if found is not None:
+                slope, norms = found
+                field.nfe += 2
+                work.ks[0].copy_(slope)
+                work.known = True
+                d0, d1, bend = norms.tolist()
+                return from_bend(trial_step(d0, d1, span), d1, bend, span, self.error_order)
+        return super().first_size(field, control, t, y, span, work)
+
     def attempt(
         self, field: Field, t: float, y: Tensor, h: float, work: Stages, evaluated: int, estimate: bool
     ) -> tuple[Tensor, Tensor | None]:
@@ -75,7 +88,7 @@ class CompiledRungeKutta(ExplicitRungeKutta):
             slope = (work.graph[0] if work.recording else work.ks[0]) if work.known else None
             state = y if work.recording else y.detach()
             before, form = graph.compilations, (slope is None, estimate, state.requires_grad)
-            found = graph(field, self.control, t, h, state, slope, estimate)
+            found = graph.step(field, self.control, t, h, state, slope, estimate)
             if found is not None:
                 if graph.compilations > before and form in work.forms:
                     graph.fail("f's own state changes from call to call")

@@ -166,11 +166,20 @@ def first_step(
     """A first step size, signed like ``span``, from the sizes of y, y' and y''; HNW I, II.4, one call of f."""
     scale = control.scale(y.abs())
     d0, d1 = control.measure(y / scale), control.measure(f0 / scale)
+    trial = trial_step(d0, d1, span)
+    bend = control.measure((f(t + trial, torch.add(y, f0, alpha=trial)) - f0) / scale)
+    return from_bend(trial, d1, bend, span, order)
+
+
+def trial_step(d0: float, d1: float, span: float) -> float:
+    """The step of Euler's method over which y'' is estimated."""
     h0 = 0.01 * d0 / d1 if d0 > 1e-5 and d1 > 1e-5 else 1e-6
-    h0 = min(h0, abs(span))
-    signed = h0 if span > 0 else -h0
-    d2 = control.measure((f(t + signed, torch.add(y, f0, alpha=signed)) - f0) / scale) / h0
-    largest = max(d1, d2)
+    return math.copysign(min(h0, abs(span)), span)
+
+
+def from_bend(trial: float, d1: float, bend: float, span: float, order: int) -> float:
+    """The first step size from the change ``bend`` of y' over the trial step."""
+    h0 = abs(trial)
+    largest = max(d1, bend / h0)
     h1 = max(1e-6, h0 * 1e-3) if largest <= 1e-15 else (0.01 / largest) ** (1 / (order + 1))
-    h = min(100 * h0, h1, abs(span))
-    return h if span > 0 else -h
+    return math.copysign(min(100 * h0, h1, abs(span)), span)

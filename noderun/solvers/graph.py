@@ -1,4 +1,4 @@
-"""The step of one f under torch.compile: what is traced, what is refused, and how it is lowered."""
+"""The step of one f under torch.compile: how it is called, what is refused, and how it is lowered."""
 
 from __future__ import annotations
 
@@ -14,25 +14,55 @@ from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from noderun.solvers.control import Control, Norm
+from noderun.solvers.control import Control
 from noderun.solvers.field import Autocast, VectorField
 from noderun.solvers.state import Layout
-from noderun.solvers.tableau import ButcherTableau, Row
-
-Found = tuple[Tensor, Tensor, Tensor | None]  # y1 [N], k_(s-1) to k_0 [s, N], norms of the error estimates [m]
+from noderun.solvers.tableau import ButcherTableau
+from noderun.solvers.traced import Found, Start, start_function, step_function
 
 # One graph or none; a size is a constant, and a graph's recompilations count for it alone.
 CHOICES: dict[str, Any] = {"fullgraph": True, "dynamic": False, "isolate_recompiles": True}
 
 
 class Graph:
-    """Called with a step's numbers; ``failed`` says why it cannot be, ``compilations`` how often it was compiled."""
+    """The compiled step and the compiled choice of the first step size, each with the numbers of a solve.
+
+    ``failed`` says why there can be none, ``compilations`` how often something was compiled.
+    """
 
     def __init__(self, tableau: ButcherTableau, layout: Layout, autocast: Autocast) -> None:
         self.failed: str | None = None
         self.compilations = 0
-        self.function = step_function(tableau, layout, autocast)
-        self.run: Callable[..., Found] | None = None
+        self.functions = {"step": step_function(tableau, layout, autocast), "start": start_function(layout, autocast)}
+        self.compiled: dict[str, Callable[..., Any]] = {}
+
+    def step(
+        self, field: VectorField, control: Control, t: float, h: float, y: Tensor, slope: Tensor | None, estimate: bool
+    ) -> Found | None:
+        """None where it could not be compiled, with a warning that says why."""
+        found: Found | None = self.call("step", field, control, (t, h), y, slope, control.norm if estimate else None)
+        return found
+
+    def start(self, field: VectorField, control: Control, t: float, span: float, y: Tensor) -> Start | None:
+        """The same for the sizes from which a first step follows."""
+        found: Start | None = self.call("start", field, control, (t, span), y, control.norm)
+        return found
+
+    def call(
+        self, name: str, field: VectorField, control: Control, numbers: tuple[float, float], y: Tensor, *rest: Any
+    ) -> Any:
+        tolerances = (control.rtol, control.atol)
+        scalars = [*numbers, *(0.0 if isinstance(x, Tensor) else x for x in tolerances)]
+        given = [x if isinstance(x, Tensor) else None for x in tolerances]
+        packed = torch.tensor(scalars, dtype=torch.float64).to(y.device, non_blocking=True)
+        try:
+            if name not in self.compiled:
+                self.compiled[name] = torch.compile(self.functions[name], backend=self.backend, **CHOICES)
+            with tracing(y):
+                return self.compiled[name](field.f, field.args, packed, given, y, *rest)
+        except Exception as error:  # whatever the compiler stumbles over; what f itself raises, it raises again
+            self.fail(reason(error))
+            return None
 
     def backend(self, module: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
         from torch._inductor.compile_fx import compile_fx
@@ -43,76 +73,9 @@ class Graph:
         with torch._functorch.config.patch(donated_buffer=False), quiet("torch._inductor.ir"):
             return compile_fx(module, list(inputs), config_patches=lowering(inputs))
 
-    def __call__(
-        self, field: VectorField, control: Control, t: float, h: float, y: Tensor, slope: Tensor | None, estimate: bool
-    ) -> Found | None:
-        """The step; None where it could not be compiled, with a warning that says why."""
-        tolerances = (control.rtol, control.atol)
-        numbers = [t, h, *(0.0 if isinstance(x, Tensor) else x for x in tolerances)]
-        given = [x if isinstance(x, Tensor) else None for x in tolerances]
-        packed = torch.tensor(numbers, dtype=torch.float64).to(y.device, non_blocking=True)
-        try:
-            if self.run is None:
-                self.run = torch.compile(self.function, backend=self.backend, **CHOICES)
-            with tracing(y):
-                return self.run(field.f, field.args, packed, given, y, slope, control.norm if estimate else None)
-        except Exception as error:  # whatever the compiler stumbles over; what f itself raises, it raises again
-            self.fail(reason(error))
-            return None
-
     def fail(self, why: str) -> None:
         self.failed = why
         warnings.warn(f"compile=True has no effect here: {why}; steps of this f are not compiled", stacklevel=2)
-
-
-def step_function(tableau: ButcherTableau, layout: Layout, autocast: Autocast) -> Callable[..., Found]:
-    """The branch-free step that is traced; the sums are those of the eager step, in the graph's own order."""
-    estimates = [row for row in (tableau.error, tableau.low_error) if row is not None]
-    s, fsal = tableau.stages, tableau.fsal
-
-    def derivative(f: Callable[..., Any], args: tuple[Any, ...], t: Tensor, y: Tensor) -> Tensor:
-        if not autocast.enabled:
-            leaves = layout.leaves(f(t, layout.unflatten(y), *args))
-        else:
-            with torch.autocast(autocast.device, dtype=autocast.dtype):
-                leaves = layout.leaves(f(t, layout.unflatten(y), *args))
-        return torch.cat([leaf.reshape(-1) for leaf in leaves]).to(y.dtype)
-
-    def step(
-        f: Callable[..., Any],
-        args: tuple[Any, ...],
-        numbers: Tensor,
-        tolerances: list[Tensor | None],
-        y: Tensor,
-        slope: Tensor | None,
-        norm: Norm | None,
-    ) -> Found:
-        t, h, *scalars = numbers.unbind()
-        size = h.to(y.dtype)
-        ks: list[Tensor] = [] if slope is None else [slope]
-        state = y
-        for i in range(len(ks), s if norm is not None or not fsal else s - 1):
-            state = y + size * weighted(tableau.a[i], ks) if i else y
-            ks.append(derivative(f, args, (t + tableau.c[i] * h).to(y.dtype), state))
-        y1 = state if fsal and norm is not None else y + size * weighted(tableau.b, ks)
-        stacked = torch.stack(ks[::-1])
-        if norm is None:
-            return y1, stacked, None
-        rtol, atol = ((z if x is None else x).to(y.dtype) for x, z in zip(tolerances, scalars, strict=True))
-        scale = atol + rtol * torch.maximum(y.detach().abs(), y1.detach().abs())
-        plain = [k.detach() for k in ks]
-        return y1, stacked, torch.stack([norm(size * weighted(row, plain) / scale) for row in estimates])
-
-    return step
-
-
-def weighted(row: Row, ks: Sequence[Tensor]) -> Tensor:
-    """sum_j w_j k_j without the zeros; HNW I, (II.1.8)."""
-    first, *rest = [(w, k) for w, k in zip(row, ks, strict=False) if w != 0]
-    total = first[0] * first[1]
-    for w, k in rest:
-        total = total + w * k
-    return total
 
 
 class Impure(RuntimeError):
