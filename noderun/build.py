@@ -92,13 +92,15 @@ def make_solve(settings: Settings) -> partial[Any] | None:
     solver, gradient = settings.solver, settings.gradient
     if solver is None:
         return None
+    options = dict(solver.options)
     keywords: dict[str, Any] = {
         "solver": solver.name,
+        "compile": options.pop("compile", None),  # not an option of the method that another solve of the block may keep
         "rtol": solver.rtol,
         "atol": solver.atol,
         "dt": solver.dt,
         "max_steps": solver.max_steps,
-        "solver_options": solver.options,
+        "solver_options": options,
         "gradient": "backprop",  # of a model that has no gradient group, as the RK-Net
     }
     if gradient is not None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import copy
 import functools
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 
 from noderun.solvers.control import Control, from_bend, trial_step
@@ -34,7 +36,7 @@ class CompiledStages(Stages):
 
     def __init__(self, count: int, y: Tensor, table: Table) -> None:
         super().__init__(count, y, table)
-        self.forms: set[tuple[bool, bool, bool]] = set()  # of the steps that were compiled in this solve
+        self.forms: Counter[tuple[bool, ...]] = Counter()  # how often a form of step was compiled in this solve
 
     def take(self, ks: Tensor) -> None:
         """k_(s-1), ..., k_0 [s, N]."""
@@ -87,12 +89,12 @@ class CompiledRungeKutta(ExplicitRungeKutta):
         if graph is not None and isinstance(field, VectorField) and self.control is not None:
             slope = (work.graph[0] if work.recording else work.ks[0]) if work.known else None
             state = y if work.recording else y.detach()
-            before, form = graph.compilations, (slope is None, estimate, state.requires_grad)
+            before, form = graph.compilations, (slope is None, estimate, state.requires_grad, state.is_inference())
             found = graph.step(field, self.control, t, h, state, slope, estimate)
             if found is not None:
-                if graph.compilations > before and form in work.forms:
+                work.forms[form] += graph.compilations - before
+                if work.forms[form] > 2:
                     graph.fail("f's own state changes from call to call")
-                work.forms.add(form)
                 field.nfe += evaluated - (slope is not None)
                 y1, ks, work.norms = found
                 work.take(ks)
@@ -120,6 +122,10 @@ def compiled(method: ExplicitRungeKutta) -> CompiledRungeKutta:
 def graph_of(method: ExplicitRungeKutta, field: Field, y: Tensor) -> Graph | None:
     """The compiled step of a field; None where steps are eager."""
     if not isinstance(field, VectorField) or field.closed or field.replaced:
+        return None
+    if (
+        torch._C._len_torch_dispatch_stack()
+    ):  # someone counts or watches operations: the compiler leaves such calls alone
         return None
     graphs = GRAPHS.setdefault(identity(field.f), {})
     layout, autocast = field.layout, field.autocast

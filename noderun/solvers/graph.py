@@ -147,6 +147,8 @@ class KeepVectorMath(CustomGraphPass):
 
 
 def lowering(inputs: Sequence[Any]) -> dict[str, Any]:
-    """Options of the compiler: on a CPU the whole step is one C++ function."""
-    on_cpu = all(x.device.type == "cpu" for x in inputs if isinstance(x, Tensor))
-    return {"cpp_wrapper": True, "post_grad_custom_post_pass": KeepVectorMath()} if on_cpu else {}
+    """Options of the compiler: half precision is rounded as f does it; on a CPU the whole step is one C++ function."""
+    options: dict[str, Any] = {"emulate_precision_casts": True}
+    if all(x.device.type == "cpu" for x in inputs if isinstance(x, Tensor)):
+        options |= {"cpp_wrapper": True, "post_grad_custom_post_pass": KeepVectorMath()}
+    return options

@@ -5,6 +5,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import noderun
 from noderun.solvers import METHODS, SOLVERS
@@ -147,6 +148,17 @@ def test_methods_and_paths_without_compiled_steps_refuse():
         solve(Net(), per_sample=True, compile=True)
 
 
+def test_a_solve_whose_operations_are_watched_is_eager_and_spoils_nothing():
+    class Watching(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            return func(*args, **(kwargs or {}))
+
+    f = Net()
+    with Watching():
+        watched = solve(f, compile=True)
+    assert torch.equal(watched.ys, solve(f).ys) and graph(f, start()).compilations == 0
+
+
 @pytest.mark.long
 def test_an_f_with_a_state_of_its_own_is_left_alone():
     f = Counting()
@@ -193,3 +205,24 @@ def test_nested_states_tolerances_by_component_events_and_dense_output_compiled(
         torch.testing.assert_close(fast.ys[key], plain.ys[key], rtol=1e-10, atol=1e-11)
     torch.testing.assert_close(fast.events[0].ts, plain.events[0].ts, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(fast.interpolate(1.1)["q"], plain.interpolate(1.1)["q"], rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.long
+def test_half_precision_is_rounded_as_in_an_eager_solve_and_other_modes_compile_anew():
+    f, y0 = Net(torch.float32), start(torch.float32)
+    for mode in (torch.inference_mode(), torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16)):
+        with mode:
+            plain, fast = (solve(f, y0, rtol=1e-3, compile=c) for c in (False, True))
+        assert fast.stats == plain.stats
+        torch.testing.assert_close(fast.ys, plain.ys, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.long
+def test_backward_through_compiled_steps_twice_and_never_of_itself():
+    y0 = start().requires_grad_()
+    loss = solve(Net(), y0, gradient="backprop", compile=True).ys.square().sum()
+    first, again = (torch.autograd.grad(loss, y0, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, again)
+    (g,) = torch.autograd.grad(loss, y0, create_graph=True)
+    with pytest.raises(RuntimeError, match="double backward"):
+        torch.autograd.grad(g.square().sum(), y0)
