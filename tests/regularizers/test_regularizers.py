@@ -13,8 +13,8 @@ from noderun.compatibility import check_regularizer
 from noderun.gradients import refusal
 from noderun.models import ODEBlock
 from noderun.regularizers import REGULARIZERS, Local, Quadrature
-from noderun.solvers import METHODS
 from noderun.settings import Solver
+from noderun.solvers import METHODS
 from noderun.training.objectives import regularized
 from noderun.words import Refused
 
