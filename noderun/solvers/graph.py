@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -19,9 +20,6 @@ from noderun.solvers.field import Autocast, VectorField
 from noderun.solvers.state import Layout
 from noderun.solvers.tableau import ButcherTableau
 from noderun.solvers.traced import Found, Start, start_function, step_function
-
-# One graph or none; a size is a constant, and a graph's recompilations count for it alone.
-CHOICES: dict[str, Any] = {"fullgraph": True, "dynamic": False, "isolate_recompiles": True}
 
 
 class Graph:
@@ -57,7 +55,8 @@ class Graph:
         packed = torch.tensor(scalars, dtype=torch.float64).to(y.device, non_blocking=True)
         try:
             if name not in self.compiled:
-                self.compiled[name] = torch.compile(self.functions[name], backend=self.backend, **CHOICES)
+                function = own_code(self.functions[name])
+                self.compiled[name] = torch.compile(function, fullgraph=True, dynamic=False, backend=self.backend)
             with tracing(y):
                 return self.compiled[name](field.f, field.args, packed, given, y, *rest)
         except Exception as error:  # whatever the compiler stumbles over; what f itself raises, it raises again
@@ -76,6 +75,13 @@ class Graph:
     def fail(self, why: str) -> None:
         self.failed = why
         warnings.warn(f"compile=True has no effect here: {why}; steps of this f are not compiled", stacklevel=2)
+
+
+def own_code(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with code of its own: the compiler counts recompilations, and looks graphs up, by the code."""
+    assert isinstance(function, FunctionType)
+    code = function.__code__.replace()
+    return FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
 
 
 class Impure(RuntimeError):

@@ -131,6 +131,16 @@ def test_without_a_compiler_there_is_one_warning(monkeypatch):
     assert torch.equal(fast.ys, solve(f).ys)
 
 
+def test_each_f_and_shape_has_graphs_of_its_own_however_many_there_are(monkeypatch):
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", lambda module, inputs, **options: module.forward)
+    solved = [Net() for _ in range(10)]  # torch.compile gives up on code that it compiled 8 times
+    for f in solved:
+        solve(f, solver="euler", dt=1.0, compile=True)
+    solve(solved[0], start()[:1], solver="euler", dt=1.0, compile=True)
+    assert [graph(f, start(), "euler").compilations for f in solved] == [1] * 10
+    assert graph(solved[0], start()[:1], "euler").compilations == 1
+
+
 def test_what_f_itself_raises_reaches_the_caller():
     def wrong(t, y):
         return y[:2]
