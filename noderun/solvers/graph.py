@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._dynamo.exc import FailOnRecompileLimitHit
 from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -132,6 +133,8 @@ def quiet(name: str) -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """The first sentence of what went wrong, without the compiler's own wrapping."""
+    if isinstance(error, FailOnRecompileLimitHit):
+        return "what f depends on beside tensors changes, and each change would be compiled anew"
     inner = getattr(error, "inner_exception", None) or error
     lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
     return lines[0].rstrip(".") if lines else type(inner).__name__
