@@ -25,6 +25,7 @@ from noderun.solvers.method import Method, Step
 from noderun.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.solvers.stages import Stages, Table
 from noderun.solvers.tableau import combined
+from noderun.solvers.traced import Pulled
 
 GRAPHS: WeakKeyDictionary[Any, dict[Any, Graph]] = WeakKeyDictionary()  # of each f
 
@@ -49,6 +50,7 @@ class CompiledStages(Stages):
 class CompiledRungeKutta(ExplicitRungeKutta):
     """The same method with its steps compiled for each f, state's layout and autocast state."""
 
+    compiles = True
     control: Control | None = None
 
     def __init__(self, eager: ExplicitRungeKutta) -> None:
@@ -100,6 +102,18 @@ class CompiledRungeKutta(ExplicitRungeKutta):
                 work.take(ks)
                 return y1, work.norms
         return super().attempt(field, t, y, h, work, evaluated, estimate)
+
+    def pull(
+        self, field: VectorField, t: float, h: float, y: Tensor, a: Tensor, params: tuple[Tensor, ...]
+    ) -> Pulled | None:
+        """dL/dy [N] and dL/dtheta of a step from a = dL/dy1; None where steps are eager."""
+        graph = graph_of(self, field, y)
+        if graph is None or self.control is None:
+            return None
+        found = graph.pull(field, self.control, t, h, y, a, params)
+        if found is not None:
+            field.nfe += self.tableau.stages - self.tableau.fsal
+        return found
 
     def ratio(self, work: Stages, control: Control, step: Step) -> float:
         assert isinstance(work, CompiledStages)

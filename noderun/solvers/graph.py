@@ -20,11 +20,11 @@ from noderun.solvers.control import Control
 from noderun.solvers.field import Autocast, VectorField
 from noderun.solvers.state import Layout
 from noderun.solvers.tableau import ButcherTableau
-from noderun.solvers.traced import Found, Start, start_function, step_function
+from noderun.solvers.traced import Found, Pulled, Start, pull_function, start_function, step_function
 
 
 class Graph:
-    """The compiled step and the compiled choice of the first step size, each with the numbers of a solve.
+    """The compiled step, its transpose and the choice of the first step size, each called with the numbers of a solve.
 
     ``failed`` says why there can be none, ``compilations`` how often something was compiled.
     """
@@ -32,7 +32,11 @@ class Graph:
     def __init__(self, tableau: ButcherTableau, layout: Layout, autocast: Autocast) -> None:
         self.failed: str | None = None
         self.compilations = 0
-        self.functions = {"step": step_function(tableau, layout, autocast), "start": start_function(layout, autocast)}
+        self.functions: dict[str, Callable[..., Any]] = {
+            "start": start_function(layout, autocast),
+            "step": step_function(tableau, layout, autocast),
+            "pull": pull_function(tableau, layout, autocast),
+        }
         self.compiled: dict[str, Callable[..., Any]] = {}
 
     def step(
@@ -45,6 +49,21 @@ class Graph:
     def start(self, field: VectorField, control: Control, t: float, span: float, y: Tensor) -> Start | None:
         """The same for the sizes from which a first step follows."""
         found: Start | None = self.call("start", field, control, (t, span), y, control.norm)
+        return found
+
+    def pull(
+        self,
+        field: VectorField,
+        control: Control,
+        t: float,
+        h: float,
+        y: Tensor,
+        a: Tensor,
+        params: tuple[Tensor, ...],
+    ) -> Pulled | None:
+        """The same for the transpose of a step."""
+        with torch.no_grad(), torch._dynamo.config.patch(trace_autograd_ops=True):
+            found: Pulled | None = self.call("pull", field, control, (t, h), y, a, params)
         return found
 
     def call(

@@ -52,6 +52,7 @@ class Method(ABC):
     error_order: int  # order of the embedded solution whose distance is the error estimate
     memory = False  # whether a step depends on steps before it, so that after a jump it has to begin small again
     iterates = False  # whether adaptive steps solve equations by iteration, to a tolerance
+    compiles = False  # whether steps are compiled graphs
     own_steps = False  # whether it takes steps of its own choice within the one that it is given
 
     @property

@@ -1,4 +1,4 @@
-"""What a compiled solve traces: the branch-free step, and the sizes from which the first step follows.
+"""What a compiled solve traces: the branch-free step, its transpose, and the sizes from which the first step follows.
 
 The sums are those of the eager path, in the order that the compiler likes.
 """
@@ -18,6 +18,7 @@ from noderun.solvers.tableau import ButcherTableau, Row
 
 Found = tuple[Tensor, Tensor, Tensor | None]  # y1 [N], k_(s-1) to k_0 [s, N], norms of the error estimates [m]
 Start = tuple[Tensor, Tensor]  # f(t, y) [N]; norms of y, of f and of f's change over the trial step
+Pulled = tuple[Tensor | None, ...]  # dL/dy [N], then dL/dtheta where f depends on it
 Function = Callable[[Callable[..., Any], tuple[Any, ...], Tensor, Tensor], Tensor]  # f, args, t, y -> dy/dt
 
 
@@ -88,6 +89,27 @@ def start_function(layout: Layout, autocast: Autocast) -> Callable[..., Start]:
         return slope, torch.stack([d0, d1, norm((later - slope) / scale).to(torch.float64)])
 
     return start
+
+
+def pull_function(tableau: ButcherTableau, layout: Layout, autocast: Autocast) -> Callable[..., Pulled]:
+    """The transpose of a step: dL/dy and dL/dtheta of its stages from ``a`` = dL/dy1; ``numbers`` as of a step."""
+    step = step_function(tableau, layout, autocast)
+
+    def pull(
+        f: Callable[..., Any],
+        args: tuple[Any, ...],
+        numbers: Tensor,
+        tolerances: list[Tensor | None],
+        y: Tensor,
+        a: Tensor,
+        params: tuple[Tensor, ...],
+    ) -> Pulled:
+        start = y.detach().requires_grad_()
+        with torch.enable_grad():
+            y1 = step(f, args, numbers, tolerances, start, None, None)[0]
+            return torch.autograd.grad(y1, (start, *params), a, allow_unused=True)
+
+    return pull
 
 
 def scaled(tolerances: Sequence[Tensor | None], scalars: Sequence[Tensor], size: Tensor) -> Tensor:
