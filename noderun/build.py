@@ -97,13 +97,15 @@ def make_model(settings: Settings, dataset: Dataset) -> nn.Module:
 
 def make_solve(solver: Solver, gradient: Gradient | None) -> partial[Any]:
     """engine.solve with the chosen solver and gradient."""
+    options = dict(solver.options)
     keywords: dict[str, Any] = {
         "solver": solver.name,
+        "compile": options.pop("compile", None),  # not an option of the method that another solve of the block may keep
         "rtol": solver.rtol,
         "atol": solver.atol,
         "dt": solver.dt,
         "max_steps": solver.max_steps,
-        "solver_options": solver.options,
+        "solver_options": options,
         "gradient": "backprop",  # of a model that has no gradient group, as the RK-Net
     }
     if gradient is not None:

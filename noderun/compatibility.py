@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Any
 
-from noderun.settings import Settings
+from noderun.settings import Settings, Solver
 from noderun.user_code import load
 from noderun.words import Refused, SettingError, nearest
 
@@ -27,7 +27,7 @@ def check(settings: Settings, given: Set[str]) -> None:
     if settings.gradient:
         check_gradient(settings, given)
     if settings.regularizer and settings.solver:
-        check_regularizer(settings.regularizer.name, settings.solver.name)
+        check_regularizer(settings.regularizer.name, settings.solver)
 
 
 def check_code(settings: Settings) -> None:
@@ -83,16 +83,22 @@ def check_steps(settings: Settings, given: Set[str]) -> None:
         raise Refused(f"solver={solver.name}: {error}") from None
 
 
-def check_regularizer(regularizer: str, solver: str) -> None:
+def check_regularizer(regularizer: str, solver: Solver) -> None:
     from noderun.regularizers import REGULARIZERS, Local
     from noderun.solvers import METHODS
     from noderun.solvers.runge_kutta import ExplicitRungeKutta
 
     kind: Any = REGULARIZERS.get(regularizer)
     if isinstance(kind, type) and issubclass(kind, Local):
-        method = METHODS[solver]
+        method = METHODS[solver.name]
         if not isinstance(method, ExplicitRungeKutta) or not kind().fits(method.tableau):
-            raise Refused(f"regularizer={regularizer} asks the steps of solver={solver} for what they lack; try dopri5")
+            lacking = f"regularizer={regularizer} asks the steps of solver={solver.name} for what they lack"
+            raise Refused(f"{lacking}; try dopri5")
+    elif kind and solver.options.get("compile"):
+        raise Refused(
+            f"regularizer={regularizer} makes its field anew for every batch, which solver.compile=true would compile "
+            "each time: leave one of them out"
+        )
 
 
 def check_gradient(settings: Settings, given: Set[str]) -> None:

@@ -42,6 +42,7 @@ def solve(
     *,
     solver: str = "dopri5",
     solver_options: Mapping[str, Any] | None = None,
+    compile: bool = False,
     rtol: float | Tensor = 1e-5,
     atol: float | Tensor = 1e-7,
     dt: FixedStep | None = None,
@@ -75,6 +76,10 @@ def solve(
     ``gradient_atol`` (default: the solve's) hold where the gradient is itself a solve;
     ``gradient_options`` are the gradient's own (``norm`` of adjoint, ``checkpoints`` of checkpointed and symplectic).
 
+    ``compile`` makes the step of an explicit Runge-Kutta method, with f inside, one compiled graph, once for each f and
+    shape of the state (seconds); where f or the machine cannot, a warning says so and steps stay as they are. Numbers
+    in ``args`` are constants of a graph: give what changes as tensors.
+
     ``norm`` of the error: rms, max, items (the largest rms among a nested state's tensors) or a function of [N].
     Implicit solvers take a complex state as pairs of real numbers, also in the norm.
     A step of ``min_step`` is accepted whatever its error. f may jump at ``jump_ts``: steps end there and f is evaluated
@@ -94,9 +99,10 @@ def solve(
     >>> f"{sol.ys[-1].item():.4f} after {sol.stats.nfe_forward} evaluations"
     '0.3679 after 38 evaluations'
     """
-    method = checked_method(solver, solver_options or {}, gradient, dt)
-    layout = sample_layout(y0) if per_sample else Layout.of(y0)
-    flat = Layout.of(y0).flatten(y0)
+    options = {**(solver_options or {}), **({"compile": True} if compile else {})}
+    method = checked_method(solver, options, gradient, dt)
+    whole = Layout.of(y0)
+    layout, flat = sample_layout(y0) if per_sample else whole, whole.flatten(y0)
     if not (flat.is_floating_point() or flat.is_complex()):
         raise TypeError(f"y0 is {flat.dtype}; a state is floating point or complex: y0.float() makes it so")
     if flat.is_complex() and method.info.implicit and not per_sample:  # Newton's matrix is that of real equations
@@ -118,11 +124,13 @@ def solve(
         norm=checked_norm(norm, layout),
         controller=checked_controller(controller),
     )
-    depends = parameters(f, params, args)
+    depends = parameters(f, params, args) if torch.is_grad_enabled() else ()
     watched = (events,) if isinstance(events, Event) else tuple(events)
     if per_sample:
         if steps or dense:
             raise ValueError("per_sample=True has no steps=True or dense=True: give each sample its own ts [B, T]")
+        if options.get("compile"):
+            raise ValueError("per_sample=True has no compiled steps: leave compile=True out")
         return solve_samples(f, y0, times, method, control, gradient, args, depends, watched, compact, throw)
     problem = Problem(
         field=VectorField(f, layout, args, Autocast(flat.device.type)),

@@ -56,6 +56,7 @@ OPTION_KEYS: dict[str, dict[str, Any]] = {
         "patch": Count,
         "positions": bool,
     },
+    "solver": {"compile": bool},
     "regularizer": {"order": Count},
     "gradient": {"norm": Literal["state", "full"], "checkpoints": Count | None},
     "optimizer": {"momentum": Fraction, "nesterov": bool, "betas": tuple[Fraction, ...], "eps": Positive},

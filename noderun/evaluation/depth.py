@@ -125,7 +125,8 @@ def nfe_rows(setup: Setup) -> Rows:
     """NFE of each test example of one batch, solved with steps of its own, and whether the batch's answer is right."""
     inputs, targets = test_examples(setup, 256)
     block, y0 = start_of(setup, inputs)
-    counts = block.solve(block.dynamics, y0, [0.0, block.t1], per_sample=True).stats.nfe_forward.tolist()
+    own = block.solve(block.dynamics, y0, [0.0, block.t1], per_sample=True, compile=False)
+    counts = own.stats.nfe_forward.tolist()
     outputs = setup.model(inputs).flatten(1)
     guesses = outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0).int()
     rows = zip(counts, labels(targets), guesses.tolist(), strict=True)
@@ -144,7 +145,7 @@ def flow_rows(setup: Setup) -> Rows:
         raise ValueError(f"a flow can be drawn in 1 or 2 dimensions; this state has {size}")
     curve = torch.linspace(0, block.t1, TIMES).tolist()
     polygon = torch.linspace(0, block.t1, EULER_STEPS + 1).tolist()
-    euler = {"solver": "euler", "dt": block.t1 / EULER_STEPS, "solver_options": None}
+    euler = {"solver": "euler", "dt": block.t1 / EULER_STEPS, "solver_options": None, "compile": False}
     rows: Rows = []
     for kind, times, options in (("ode", curve, {}), ("euler", polygon, euler)):
         ys = block.solve(block.dynamics, y0, times, **options).ys.flatten(2).tolist()

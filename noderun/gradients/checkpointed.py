@@ -20,6 +20,7 @@ from noderun.gradients.schedule import Checkpoint, Checkpoints, last_to_first
 from noderun.gradients.stagewise import StagewiseReversal, has_stages
 from noderun.solvers.field import VectorField
 from noderun.solvers.integrate import Problem, Taken, integrate
+from noderun.solvers.method import Method
 
 INFO = GradientInfo(
     exact=True,
@@ -37,9 +38,16 @@ def solve(backward: Backward, problem: Problem) -> Tensor:
             f"the option checkpoints makes steps again, and solver '{problem.method.name}' finds adaptive ones by "
             "iteration to a tolerance only: leave it out, or give dt="
         )
-    make = StagewiseReversal if has_stages(problem.method) else Reversal
-    reversal = functools.partial(make, "checkpointed")
+    reversal = functools.partial(kind(problem.method), "checkpointed")
     return Checkpointed.apply(problem, backward.checkpoints, reversal, problem.y0, *problem.params)
+
+
+def kind(method: Method) -> type[Reversal]:
+    if method.compiles:
+        from noderun.gradients.compiled import CompiledReversal  # the compiler's import takes a second
+
+        return CompiledReversal
+    return StagewiseReversal if has_stages(method) else Reversal
 
 
 class Checkpointed(torch.autograd.Function):

@@ -64,7 +64,7 @@ def again(problem: Problem, then: dict[str, Tensor]) -> Iterator[VectorField]:
     field.nfe, field.closed = 0, False
     now = named_parameters(field.f)
     if any(now[name] is not tensor for name, tensor in then.items()):
-        field.f = AsThen(field.f, then).call
+        field.f, field.replaced = AsThen(field.f, then).call, True
     try:
         with torch.autocast(field.autocast.device, enabled=False):
             yield field

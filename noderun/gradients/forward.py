@@ -39,7 +39,7 @@ class Tangents:
 
     def __init__(self, problem: Problem, of_y0: bool) -> None:
         self.problem = problem
-        self.method = problem.method.bound(problem.control)
+        self.method = problem.method.eager.bound(problem.control)  # differentiated twice
         y0, self.sizes = problem.y0, [p.numel() for p in problem.params]
         self.first = y0.numel() if of_y0 else 0  # rows before those of the parameters
         self.y = y0.new_zeros(self.first + sum(self.sizes), y0.numel())

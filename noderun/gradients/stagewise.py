@@ -30,8 +30,8 @@ from noderun.solvers.tableau import ButcherTableau
 
 
 def has_stages(method: Method) -> bool:
-    """Whether the method's step is that of an explicit tableau."""
-    return isinstance(method, ExplicitRungeKutta) and type(method).step is ExplicitRungeKutta.step
+    """Whether the method's step is that of an explicit tableau, made stage by stage."""
+    return isinstance(method, ExplicitRungeKutta) and type(method).attempt is ExplicitRungeKutta.attempt
 
 
 class StagewiseReversal(Reversal):
@@ -46,6 +46,10 @@ class StagewiseReversal(Reversal):
         self.handed = False  # whether the step after this one took the share of f at its start
 
     def pull(self, move: Move, state: State, before: Move | None) -> None:
+        if not (self.single or move.inside or (before is not None and before.inside)):
+            self.handed = False
+            super().pull(move, state, before)  # one call of autograd instead of one a stage: faster for a small f
+            return
         y, inside = state.y.detach(), move.inside
         thetas = [theta for _, theta in inside]
         a, c, ends = coefficients(self.tableau, thetas, self.handed)

@@ -99,7 +99,7 @@ class Sweep(ABC):
         a = cotangents[last]
         if last == 0:
             return a.clone()
-        method = self.problem.adjoint_method or self.problem.method
+        method = (self.problem.adjoint_method or self.problem.method).eager
         stepper = Stepper(method, field, self.control, self.times[last], self.state(last, a))
         try:
             for row in [i for i in reversed(stops) if i > 0] + [0]:

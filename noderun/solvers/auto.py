@@ -113,8 +113,9 @@ def explicit_product(h: float, stages: Stages) -> float:
     """h |f(g7) - f(g6)| / |g7 - g6| for the last two stages of dopri5; HW II, (IV.2.10)."""
     tableau = dopri5.METHOD.tableau
     weights = [h * (b - a) for b, a in zip(tableau.a[6], (*tableau.a[5], 0.0), strict=True)]
-    apart = torch.tensor(weights, dtype=stages.rows.dtype, device=stages.rows.device) @ stages.rows[:6]
-    slopes = torch.linalg.vector_norm(stages.rows[6] - stages.rows[5])
+    ks = stages.ks
+    apart = torch.tensor(weights, dtype=ks[0].dtype, device=ks[0].device) @ torch.stack(ks[:6])
+    slopes = torch.linalg.vector_norm(ks[6] - ks[5])
     quotient: float = (abs(h) * slopes / torch.linalg.vector_norm(apart)).item()
     return quotient
 

@@ -91,23 +91,34 @@ class Control:
     before: Callback | None = None  # called before each attempt
     accepted: Callback | None = None
     rejected: Callback | None = None
+    floor: Tensor | None = None  # atol of a solve's dtype and device, where ``fitted`` has made it
+
+    def scale(self, size: Tensor) -> Tensor:
+        """atol + rtol |y| from |y|."""
+        if self.floor is None or isinstance(self.rtol, Tensor):
+            return self.atol + self.rtol * size
+        return torch.add(self.floor, size, alpha=self.rtol)
+
+    def measure(self, v: Tensor) -> float:
+        """The norm of v, on the host."""
+        if self.norm is rms:  # divided here: an operation less
+            return float(torch.linalg.vector_norm(v).item()) / max(v.numel(), 1) ** 0.5
+        return self.norm(v).item()
 
     def ratio(self, error: Tensor, y: Tensor, y1: Tensor) -> float:
         """The error in units of the tolerance: the one number of a step that the host waits for."""
-        scale = torch.maximum(y.abs(), y1.abs()).mul_(self.rtol).add_(self.atol)
-        return self.norm(error.div_(scale)).item()
+        return self.measure(error.div_(self.scale(torch.maximum(y.abs(), y1.abs()))))
 
     def ratios(self, errors: Tensor, y: Tensor, y1: Tensor) -> list[float]:
         """The same for every row of errors [m, N], still in one transfer."""
-        scale = torch.maximum(y.abs(), y1.abs()).mul_(self.rtol).add_(self.atol)
-        return torch.stack([self.norm(row) for row in (errors / scale).unbind()]).tolist()
+        scaled = errors / self.scale(torch.maximum(y.abs(), y1.abs()))
+        return torch.stack([self.norm(row) for row in scaled.unbind()]).tolist()
 
-    def fitted(self, n: int) -> Control:
-        """For a vector of n components that is several states of one layout, as the adjoint's is."""
-        if not (isinstance(self.rtol, Tensor) or isinstance(self.atol, Tensor)):
-            return self
-        rtol, atol = (x.repeat(n // x.numel()) if isinstance(x, Tensor) else x for x in (self.rtol, self.atol))
-        return replace(self, rtol=rtol, atol=atol)
+    def fitted(self, y: Tensor) -> Control:
+        """For the vector y [N], which may be several states of one layout, as the adjoint's is."""
+        rtol, atol = (x.repeat(y.numel() // x.numel()) if isinstance(x, Tensor) else x for x in (self.rtol, self.atol))
+        floor = torch.as_tensor(atol, dtype=y.dtype.to_real(), device=y.device)
+        return replace(self, rtol=rtol, atol=atol, floor=floor)
 
     @property
     def fixed(self) -> bool:
@@ -132,9 +143,6 @@ class Control:
             yield t + i * signed
         yield t_end
 
-    def scaled(self, v: Tensor, y: Tensor) -> float:
-        return self.norm(v / (self.atol + self.rtol * y.abs())).item()
-
 
 def between(times: Sequence[float], t: float, t_end: float) -> list[float]:
     """The rising ``times`` strictly between t and t_end, in the order of the way."""
@@ -156,12 +164,22 @@ def first_step(
     control: Control, f: Callable[[float, Tensor], Tensor], t: float, y: Tensor, f0: Tensor, span: float, order: int
 ) -> float:
     """A first step size, signed like ``span``, from the sizes of y, y' and y''; HNW I, II.4, one call of f."""
-    d0, d1 = control.scaled(y, y), control.scaled(f0, y)
+    scale = control.scale(y.abs())
+    d0, d1 = control.measure(y / scale), control.measure(f0 / scale)
+    trial = trial_step(d0, d1, span)
+    bend = control.measure((f(t + trial, torch.add(y, f0, alpha=trial)) - f0) / scale)
+    return from_bend(trial, d1, bend, span, order)
+
+
+def trial_step(d0: float, d1: float, span: float) -> float:
+    """The step of Euler's method over which y'' is estimated."""
     h0 = 0.01 * d0 / d1 if d0 > 1e-5 and d1 > 1e-5 else 1e-6
-    h0 = min(h0, abs(span))
-    signed = h0 if span > 0 else -h0
-    d2 = control.scaled(f(t + signed, y + signed * f0) - f0, y) / h0
-    largest = max(d1, d2)
+    return math.copysign(min(h0, abs(span)), span)
+
+
+def from_bend(trial: float, d1: float, bend: float, span: float, order: int) -> float:
+    """The first step size from the change ``bend`` of y' over the trial step."""
+    h0 = abs(trial)
+    largest = max(d1, bend / h0)
     h1 = max(1e-6, h0 * 1e-3) if largest <= 1e-15 else (0.01 / largest) ** (1 / (order + 1))
-    h = min(100 * h0, h1, abs(span))
-    return h if span > 0 else -h
+    return math.copysign(min(100 * h0, h1, abs(span)), span)

@@ -98,9 +98,8 @@ class DormandPrince853(ExplicitRungeKutta):
         self.error_order = 7
 
     def ratio(self, work: Stages, control: Control, step: Step) -> float:
-        assert step.error is not None and self.tableau.low_error is not None
-        weights = torch.tensor([step.h * e for e in self.tableau.low_error], dtype=step.y.dtype)
-        errors = torch.stack([step.error, work.error(weights.to(step.y.device, non_blocking=True))])
+        assert step.error is not None
+        errors = torch.stack([step.error, work.estimate(-1)])
         return combined(*control.ratios(errors, step.y.detach(), step.y1.detach()))
 
 

@@ -55,6 +55,9 @@ class VectorField:
         self.nfe = self.jacobians = self.factorizations = 0
         self.integrand: Integrand | None = None
         self.closed = False  # f is a closure: whether it hides parameters is looked up in its first call
+        self.replaced = False  # f is not the caller's own object, but made for one backward pass
+        plain = layout.single and not layout.pairs and not autocast.enabled
+        self.shape = layout.shapes[0] if plain else None  # of a state as f takes it
 
     def leaves(self, t: Tensor, y: Tensor) -> list[Tensor]:
         """f(t, y, *args) as tensors of the state's shapes."""
@@ -96,9 +99,13 @@ class VectorField:
 
     def into(self, out: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None:
         """The same, written into out [N] without an intermediate copy."""
-        leaves = self.leaves(t, y)
-        if len(leaves) == 1:
-            out.copy_(leaves[0].reshape(-1))
+        shape = self.shape
+        if shape and not self.closed:  # the usual case, in as few calls as can be
+            self.nfe += 1
+            slope = self.f(t, y.view(*shape), *self.args)
+            if not (isinstance(slope, Tensor) and slope.shape == shape):
+                self.layout.leaves(slope)  # says what is wrong
+            out.copy_(slope.reshape(-1))
             return
-        for part, leaf in zip(self.layout.split(out), leaves, strict=True):
+        for part, leaf in zip(self.layout.split(out), self.leaves(t, y), strict=True):
             part.copy_(leaf)

@@ -41,7 +41,7 @@ class FixedAdams(Multistep):
         stages = STARTER.start(y)
         step = STARTER.step(field, t, y, h, stages, estimate=False)
         if not work.known:
-            slope = stages.graph[0] if work.recording else stages.rows[0].clone()
+            slope = stages.graph[0] if work.recording else stages.ks[0].clone()
             assert slope is not None
             work.push(t, slope, stages.integrands[0])
         return step

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from noderun.solvers.control import Control
+from noderun.solvers.control import Control, first_step
 from noderun.solvers.field import Field, Integrand
 
 Snapshot = tuple[list[Tensor], Any] | None
@@ -51,7 +52,13 @@ class Method(ABC):
     error_order: int  # order of the embedded solution whose distance is the error estimate
     memory = False  # whether a step depends on steps before it, so that after a jump it has to begin small again
     iterates = False  # whether adaptive steps solve equations by iteration, to a tolerance
+    compiles = False  # whether steps are compiled graphs
     own_steps = False  # whether it takes steps of its own choice within the one that it is given
+
+    @property
+    def eager(self) -> Method:
+        """This method without compiled steps, where it has them: for fields that no graph is made of."""
+        return self
 
     def configured(self, **options: Any) -> Method:
         """This method with its own options (an order, another method); ValueError for what it does not take."""
@@ -83,6 +90,17 @@ class Method(ABC):
     @abstractmethod
     def derivative(self, field: Field, t: float, y: Tensor, work: Any) -> Tensor:
         """f(t, y) [N], kept in ``work`` so that the first step does not evaluate it again."""
+
+    def first_size(self, field: Field, control: Control, t: float, y: Tensor, span: float, work: Any) -> float:
+        """A first step size, signed like ``span``."""
+        with torch.set_grad_enabled(getattr(work, "recording", False)):
+            slope = self.derivative(field, t, y, work)
+
+        def evaluate(t: float, y: Tensor) -> Tensor:
+            return field(torch.full((), t, dtype=y.dtype.to_real(), device=y.device), y, False)
+
+        with torch.no_grad():
+            return first_step(control, evaluate, t, y.detach(), slope.detach(), span, self.error_order)
 
     @abstractmethod
     def step(self, field: Field, t: float, y: Tensor, h: float, work: Any, estimate: bool) -> Step:

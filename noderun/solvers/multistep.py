@@ -14,7 +14,7 @@ from torch import Tensor
 
 from noderun.solvers.field import Field, Integrand
 from noderun.solvers.method import Info, Method, Step
-from noderun.solvers.stages import WeightedSum, plus, stage_times, under_transform
+from noderun.solvers.stages import WeightedSum, stage_times, under_transform
 
 # Gauss and Legendre's nodes and weights on (0, 1): exact to degree 13, that of the longest formula here.
 GAUSS = (
@@ -88,13 +88,11 @@ class History:
 
 def combine(y: Tensor, slopes: Sequence[Tensor], factors: Sequence[float]) -> Tensor:
     """y + sum_j factors_j slopes_j [N], the same bits whether autograd records or not."""
-    w = torch.tensor(factors, dtype=y.dtype).to(y.device, non_blocking=True)
+    w = torch.tensor([*factors, 1.0], dtype=y.dtype).to(y.device, non_blocking=True)
     if under_transform():
-        return y + torch.einsum("s,s...->...", w, torch.stack(list(slopes)))
-    columns = torch.stack([slope.detach() for slope in slopes]).t()
-    if torch.is_grad_enabled():
-        return WeightedSum.apply(y, columns, w, *slopes)
-    return plus(y, columns, w)
+        return torch.einsum("s,s...->...", w, torch.stack([*slopes, y]))
+    columns = torch.stack([x.detach() for x in (*slopes, y)]).t()
+    return WeightedSum.apply(columns, w, *slopes, y) if torch.is_grad_enabled() else torch.mv(columns, w)
 
 
 class Multistep(Method):

@@ -47,7 +47,8 @@ class Outputs:
         readout.clear()
         readout.times.append(ts[0])
         readout.asked.extend(0 for t in ts if t == ts[0])
-        self.ys: list[Tensor] = [y0]
+        self.blocks: list[Tensor] = [y0.unsqueeze(0)]  # [n, N]
+        self.count = 1
         self.sign = 1.0 if ts[-1] >= ts[0] else -1.0
 
     def read(
@@ -61,7 +62,7 @@ class Outputs:
         if not (asked or found or self.fractions):
             return []
         thetas = sorted({*asked, *self.fractions, *(theta for theta, _ in found)} - {0.0})
-        first = len(self.ys)
+        first = self.count
         row = {theta: first + i for i, theta in enumerate(thetas)}
         times = {theta: step.t + theta * step.h for theta in thetas} | ({1.0: t_end} if 1.0 in row else {})
         start = len(self.readout.asked)
@@ -87,16 +88,21 @@ class Outputs:
         return [theta for theta in thetas if theta <= last]
 
     def collect(self, step: Step, thetas: list[float]) -> None:
-        inside = [theta for theta in thetas if theta != 1.0]
-        values = step.interpolate(inside).unbind() if inside else ()
-        ahead = dict(zip(inside, values, strict=True))
-        self.ys.extend(ahead.get(theta, step.y1) for theta in thetas)
+        """The rows at rising ``thetas``; those inside the step come as one block."""
+        at_end = thetas[-1:] == [1.0]
+        inside = thetas[:-1] if at_end else thetas
+        if inside:
+            self.blocks.append(step.interpolate(inside))
+        if at_end:
+            self.blocks.append(step.y1.unsqueeze(0))
+        self.count += len(thetas)
 
     def stacked(self) -> Tensor:
         """Every row [rows, N], and NaN in rows of their own for the times that the solve did not reach."""
         missing = self.ts[len(self.readout.asked) :]
-        rows = [*self.ys, *[torch.full_like(self.y0, torch.nan)] * len(missing)]
-        self.readout.reached = len(self.ys)
-        self.readout.asked.extend(range(len(self.ys), len(rows)))
+        self.readout.reached = self.count
+        self.readout.asked.extend(range(self.count, self.count + len(missing)))
         self.readout.times.extend(missing)
-        return torch.stack(rows)
+        if not missing:
+            return torch.cat(self.blocks)
+        return torch.cat([*self.blocks, torch.full_like(self.y0, torch.nan).expand(len(missing), -1)])

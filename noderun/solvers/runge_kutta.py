@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from noderun.solvers.field import Field, Integrand
 from noderun.solvers.method import Info, Method, Step
-from noderun.solvers.stages import Stages, stage_times
+from noderun.solvers.stages import Stages, Table, stage_times
 from noderun.solvers.tableau import ButcherTableau
 
 
@@ -32,12 +33,28 @@ class ExplicitRungeKutta(Method):
         fsal, last = tableau.fsal, tableau.stages - 1
         # Stages that count in integrals beside the state; an FSAL stage counts as the first of the step after.
         self.weighted = tuple(w != 0 or (fsal and i == last) for i, w in enumerate(tableau.b))
+        self.tables: dict[tuple[torch.dtype, torch.device], Table] = {}
+
+    def configured(self, compile: bool = False, **options: Any) -> Method:
+        super().configured(**options)
+        if not compile:
+            return self
+        from noderun.solvers.compiled import compiled  # which is made of this class
+
+        return compiled(self)
+
+    def table(self, y: Tensor) -> Table:
+        """Rows of a, then b, dense_a, error and the second error estimate, made once for y's dtype and device."""
+        key = (y.dtype, y.device)
+        if key not in self.tables:
+            tableau = self.tableau
+            b = tableau.a[-1] if tableau.fsal else tableau.b  # b's last weight is 0 for a stage that need not be there
+            estimates = [row for row in (tableau.error, tableau.low_error) if row is not None]
+            self.tables[key] = Table.of((*tableau.a, b, *tableau.dense_a), estimates, y)
+        return self.tables[key]
 
     def start(self, y: Tensor) -> Stages:
-        tableau = self.tableau
-        b = tableau.a[-1] if tableau.fsal else tableau.b  # b's last weight is 0 for a stage that need not be there
-        rows = (*tableau.a, b, tableau.error or (), *tableau.dense_a)
-        return Stages(tableau.stages + len(tableau.dense_c), y, rows)
+        return Stages(self.tableau.stages + len(self.tableau.dense_c), y, self.table(y))
 
     def derivative(self, field: Field, t: float, y: Tensor, work: Stages) -> Tensor:
         if not work.known:
@@ -47,29 +64,33 @@ class ExplicitRungeKutta(Method):
 
     def step(self, field: Field, t: float, y: Tensor, h: float, work: Stages, estimate: bool) -> Step:
         tableau, s = self.tableau, self.tableau.stages
-        weights = work.weights(h)  # rows of a, then b, error, dense_a
-        times = stage_times(t, h, tableau.c, y)
         # Without an estimate nothing in this step needs an FSAL method's last stage.
         evaluated = s if estimate or not tableau.fsal else s - 1
-        state = y
-        for i in range(evaluated):
-            if i > 0:
-                state = work.sum(y, weights[i])
-            if i > 0 or not work.known:
-                work.evaluate(i, field, times[i], state, self.weighted[i])
+        y1, error = self.attempt(field, t, y, h, work, evaluated, estimate)
         work.known, work.complete, work.last = True, False, s - 1 if tableau.fsal and estimate else 0
-        y1 = state if work.last else work.sum(y, weights[s])
-        error = work.error(weights[s + 1]) if estimate else None
 
         def interpolate(thetas: Sequence[float]) -> Tensor:
-            self.complete(field, t, y, h, work, weights, y1)
+            self.complete(field, t, y, h, work, y1)
             return self.between(y, h, work, thetas)
 
-        return Step(t, h, y, y1, error, interpolate, self.quadrature(h, work, evaluated))
+        return Step(t, h, y, y1, error, interpolate, self.quadrature(h, work, evaluated) if field.weighs else [])
 
-    def complete(
-        self, field: Field, t: float, y: Tensor, h: float, work: Stages, weights: Sequence[Tensor], y1: Tensor
-    ) -> None:
+    def attempt(
+        self, field: Field, t: float, y: Tensor, h: float, work: Stages, evaluated: int, estimate: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """y1 and the error estimate; the stages are in ``work``."""
+        tableau, s = self.tableau, self.tableau.stages
+        work.begin(y, h)
+        times = stage_times(t, h, tableau.c, y)
+        state = y
+        if not work.known:
+            work.evaluate(0, field, times[0], y, self.weighted[0])
+        for i in range(1, evaluated):
+            state = work.stage(i, field, times[i], y, self.weighted[i])
+        y1 = state if tableau.fsal and estimate else work.sum(y, s)
+        return y1, work.estimate(s + 1 + len(tableau.dense_a)) if estimate else None
+
+    def complete(self, field: Field, t: float, y: Tensor, h: float, work: Stages, y1: Tensor) -> None:
         """Evaluate the stages that only the continuous extension needs, once a step."""
         tableau, s = self.tableau, self.tableau.stages
         if work.complete:
@@ -79,14 +100,14 @@ class ExplicitRungeKutta(Method):
             work.last = s - 1
         for i, (row, c) in enumerate(zip(tableau.dense_a, tableau.dense_c, strict=True)):
             at_end = c == 1 and row == tableau.b  # f(t + h, y1): the next step's first stage
-            state = y1 if at_end else work.sum(y, weights[s + 2 + i])
+            state = y1 if at_end else work.sum(y, s + 1 + i)
             work.evaluate(s + i, field, stage_times(t, h, (c,), y)[0], state, at_end)
             work.last = s + i if at_end else work.last
         work.complete = True
 
     def between(self, y: Tensor, h: float, work: Stages, thetas: Sequence[float]) -> Tensor:
         """y(t + theta h) [n, N] for n thetas."""
-        rows = [[h * w for w in self.tableau.dense_weights(theta)] for theta in thetas]
+        rows = [[*(h * w for w in reversed(self.tableau.dense_weights(theta))), 1.0] for theta in thetas]
         weights = torch.tensor(rows, dtype=y.dtype).to(y.device, non_blocking=True)
         return work.sums(y, weights)
 

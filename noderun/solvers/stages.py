@@ -1,13 +1,15 @@
 """The derivatives k_0..k_(s-1) of the step in hand and their weighted sums.
 
-They are rows of one buffer, so that a stage state y + sum_j w_j k_j is a single matrix-vector product whatever the
-number of stages. While autograd records, the same product runs inside a Function whose backward is the transposed sum:
+They are rows of one buffer, [k_(s-1), ..., k_0, y], so that a stage state y + sum_j w_j k_j is one product of a block
+of rows with a vector, whatever the number of stages; y is the last row, so it is added last and the sum is rounded once
+at y's magnitude. While autograd records, the same product runs inside a Function whose backward is the transposed sum:
 the numbers are those of the plain path bit for bit, and the graph holds nothing but the graph of f.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,118 +18,161 @@ from torch import Tensor
 from noderun.solvers.field import Field, Integrand
 
 
+@dataclass(frozen=True)
+class Table:
+    """Rows of weights of k_0, k_1, ... as one tensor, each reversed and followed by the weight of y, which is 1.
+
+    The last ``estimates`` rows weigh no y. ``ones`` and ``weights`` [sum of the lengths]: the rows at step size h are
+    ones + h weights.
+    """
+
+    lengths: list[int]
+    ones: Tensor
+    weights: Tensor
+    estimates: int
+
+    @staticmethod
+    def of(states: Sequence[Sequence[float]], estimates: Sequence[Sequence[float]], like: Tensor) -> Table:
+        rows = [([0.0] * len(row) + [1.0], [*row[::-1], 0.0]) for row in states]
+        rows += [([0.0] * len(row), list(row[::-1])) for row in estimates]
+        ones, weights = ([x for row in rows for x in row[i]] for i in (0, 1))
+        options: dict[str, Any] = {"dtype": like.dtype, "device": like.device}
+        lengths = [len(row) for row, _ in rows]
+        return Table(lengths, torch.tensor(ones, **options), torch.tensor(weights, **options), len(estimates))
+
+
 class Stages:
     """Work space of a Runge-Kutta solve; ``known`` says whether row 0 is f at the current state."""
 
-    def __init__(self, count: int, y: Tensor, coefficients: Sequence[Sequence[float]] = ()) -> None:
+    def __init__(self, count: int, y: Tensor, table: Table) -> None:
         self.transformed = under_transform()
         self.recording = torch.is_grad_enabled() or self.transformed
-        self.rows = y.new_empty(0 if self.transformed else count, y.numel())
+        self.count, self.size, self.table = count, y.numel(), table
+        self.rows = y.new_empty(0 if self.transformed else count + 1, y.numel())
+        self.ks = [] if self.transformed else list(self.rows.unbind()[-2::-1])  # views of k_0, k_1, ...
         self.graph: list[Tensor | None] = [None] * count
         self.integrands: list[Integrand | None] = [None] * count
         self.known = False
-        self.last = 0  # the row that holds f at the step's end, or 0 where none does
+        self.last = 0  # the stage that is f at the step's end, or 0 where none does
         self.complete = False  # whether the stages that only the continuous extension needs are evaluated
-        self.columns = [self.rows[:n].t() for n in range(len(self.rows) + 1)]  # views, made once
-        self.lengths = [len(row) for row in coefficients]
-        width = max(self.lengths, default=0)
-        padded = [[*row, *[0.0] * (width - len(row))] for row in coefficients]
-        self.coefficients = torch.tensor(padded, dtype=y.dtype, device=y.device)
-        self.scaled = torch.empty_like(self.coefficients)
-        self.views = self.cut(self.scaled)
+        self.held: Tensor | None = None  # the y in the last row
+        self.blocks = [] if self.transformed else self.transposed()
+        self.scaled = torch.empty_like(table.ones)
+        self.weights = self.scaled.split(table.lengths)
 
-    def cut(self, padded: Tensor) -> list[Tensor]:
-        return [row[:n] for row, n in zip(padded, self.lengths, strict=True)]
+    def transposed(self) -> list[Tensor]:
+        """For each row of the table the columns [N, n] that it weighs."""
+        blocks = []
+        for i, n in enumerate(self.table.lengths):
+            start = self.count - n + (i < len(self.table.lengths) - self.table.estimates)
+            blocks.append(self.rows.as_strided((self.size, n), (1, self.size), start * self.size))
+        return blocks
 
-    def weights(self, h: float) -> list[Tensor]:
-        """h times each row of the coefficients; valid until the next call, but for what autograd recorded."""
-        if self.recording:
-            return self.cut(self.coefficients * h)
-        torch.mul(self.coefficients, h, out=self.scaled)
-        return self.views
+    def begin(self, y: Tensor, h: float) -> None:
+        """A step of h from y: the table's rows become ``weights``, valid until the next step."""
+        if self.recording:  # autograd keeps them
+            self.weights = torch.add(self.table.ones, self.table.weights, alpha=h).split(self.table.lengths)
+        else:
+            torch.add(self.table.ones, self.table.weights, alpha=h, out=self.scaled)
+        if y is not self.held and not self.transformed:
+            self.rows[-1].copy_(y.detach())
+            self.held = y
 
     def evaluate(self, i: int, field: Field, t: Tensor, y: Tensor, weighted: bool) -> None:
         """k_i = f(t, y)."""
         if self.recording:
             k = self.graph[i] = field(t, y, weighted)
             if not self.transformed:
-                self.rows[i].copy_(k.detach())
+                self.ks[i].copy_(k.detach())
         else:
-            field.into(self.rows[i], t, y, weighted)
-        self.integrands[i] = field.integrand
+            field.into(self.ks[i], t, y, weighted)
+        if field.weighs:
+            self.integrands[i] = field.integrand
 
-    def sum(self, y: Tensor, weights: Tensor) -> Tensor:
-        """y + sum_j weights_j k_j [N] over the leading len(weights) stages."""
-        n = len(weights)
+    def stage(self, i: int, field: Field, t: Tensor, y: Tensor, weighted: bool) -> Tensor:
+        """The state [N] of stage i, whose weights are row i of the table, and with it k_i = f(t, state)."""
+        if self.recording or field.weighs:
+            state = self.sum(y, i)
+            self.evaluate(i, field, t, state, weighted)
+        else:
+            state = torch.mv(self.blocks[i], self.weights[i])
+            field.into(self.ks[i], t, state)
+        return state
+
+    def sum(self, y: Tensor, row: int) -> Tensor:
+        """y + sum_j w_j k_j [N] with the weights w in a row of the table."""
+        weights = self.weights[row]
+        if not self.recording:
+            return torch.mv(self.blocks[row], weights)
+        states = self.history(y, len(weights) - 1)
         if self.transformed:
-            return y + torch.einsum("s,s...->...", weights, torch.stack([k for k in self.graph[:n] if k is not None]))
-        if self.recording:
-            return WeightedSum.apply(y, self.columns[n], weights, *self.graph[:n])
-        return plus(y, self.columns[n], weights)
+            return torch.einsum("s,s...->...", weights, torch.stack(states))
+        return WeightedSum.apply(self.blocks[row], weights, *states)
 
     def sums(self, y: Tensor, weights: Tensor) -> Tensor:
-        """The same for every row of weights [n, s]: [n, N]."""
-        s = weights.shape[1]
+        """The same for rows of weights [n, s + 1] in the table's order: [n, N]."""
+        s = weights.shape[1] - 1
+        if not self.recording:
+            return torch.mm(weights, self.rows[self.count - s :])
+        states = self.history(y, s)
         if self.transformed:
-            return torch.stack([self.sum(y, row) for row in weights.unbind()])
-        if self.recording:
-            return WeightedSums.apply(y, self.rows[:s], weights, *self.graph[:s])
-        return torch.addmm(y.unsqueeze(0), weights, self.rows[:s])
+            return torch.einsum("ns,s...->n...", weights, torch.stack(states))
+        return WeightedSums.apply(self.rows[self.count - s :], weights, *states)
+
+    def history(self, y: Tensor, n: int) -> list[Tensor]:
+        """k_(n-1), ..., k_0, y with their graphs."""
+        return [*[k for k in self.graph[n - 1 :: -1] if k is not None], y] if n else [y]
 
     def derivative(self) -> Tensor:
         """k_0 [N] without history."""
-        return self.graph[0].detach() if self.transformed and self.graph[0] is not None else self.rows[0]
+        return self.graph[0].detach() if self.transformed and self.graph[0] is not None else self.ks[0]
 
-    def error(self, weights: Tensor) -> Tensor:
-        """sum_j weights_j k_j [N], never part of a graph."""
-        return torch.mv(self.columns[len(weights)], weights)
+    def estimate(self, row: int) -> Tensor:
+        """sum_j w_j k_j [N], never part of a graph."""
+        return torch.mv(self.blocks[row], self.weights[row])
 
     def advance(self) -> None:
         """f at the end of the accepted step, where it is known, is f at the start of the next."""
         self.known = self.last > 0
         if self.known:
             if not self.transformed:
-                self.rows[0].copy_(self.rows[self.last])
+                self.ks[0].copy_(self.ks[self.last])
             self.graph[0], self.integrands[0] = self.graph[self.last], self.integrands[self.last]
-        self.graph[1:] = [None] * (len(self.graph) - 1)
+        if self.recording:
+            self.graph[1:] = [None] * (self.count - 1)
         self.last = 0
 
 
-def plus(y: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
-    """y + columns weights, rounded once at y's magnitude; addmv would round there once a column."""
-    return torch.mv(columns, weights).add_(y)
-
-
 class WeightedSum(torch.autograd.Function):
-    """y + sum_j w_j k_j; columns hold the values of the k_j, which are passed too so that gradients reach them."""
+    """sum_j w_j x_j; columns [N, n] hold the values of the x_j, which are passed too so that gradients reach them."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, columns: Tensor, weights: Tensor, *ks: Tensor) -> Tensor:
+    def forward(ctx: Any, columns: Tensor, weights: Tensor, *xs: Tensor) -> Tensor:
         ctx.weights = weights
-        return plus(y, columns, weights)
+        return torch.mv(columns, weights)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        (g,) = grads
-        wanted = ctx.needs_input_grad
-        shares = (g * w if wanted[3 + j] else None for j, w in enumerate(ctx.weights.conj().unbind()))
-        return (g if wanted[0] else None, None, None, *shares)
+        shares = torch.outer(ctx.weights.conj(), grads[0]).unbind()
+        return (None, None, *where_wanted(shares, ctx.needs_input_grad[2:]))
 
 
 class WeightedSums(torch.autograd.Function):
-    """y + sum_j w_ij k_j for every row i of weights [n, s]."""
+    """sum_j w_ij x_j for every row i of weights [n, s]."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, rows: Tensor, weights: Tensor, *ks: Tensor) -> Tensor:
+    def forward(ctx: Any, rows: Tensor, weights: Tensor, *xs: Tensor) -> Tensor:
         ctx.weights = weights
-        return torch.addmm(y.unsqueeze(0), weights, rows)
+        return torch.mm(weights, rows)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        (g,) = grads
-        wanted = ctx.needs_input_grad
-        shares = (ctx.weights.conj().t() @ g).unbind() if any(wanted[3:]) else (None,) * len(wanted[3:])
-        return (g.sum(0) if wanted[0] else None, None, None, *shares)
+        shares = (ctx.weights.conj().t() @ grads[0]).unbind()
+        return (None, None, *where_wanted(shares, ctx.needs_input_grad[2:]))
+
+
+def where_wanted(shares: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor | None]:
+    return [share if needed else None for share, needed in zip(shares, wanted, strict=True)]
 
 
 def under_transform() -> bool:
@@ -140,3 +185,8 @@ def stage_times(t: float, h: float, c: Sequence[float], like: Tensor) -> tuple[T
     dtype = like.dtype.to_real()
     times = torch.tensor([t + c_i * h for c_i in c], dtype=dtype)
     return times.to(like.device, non_blocking=True).unbind()
+
+
+def plus(y: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
+    """y + columns weights, rounded once at y's magnitude; addmv would round there once a column."""
+    return torch.mv(columns, weights).add_(y)

@@ -79,7 +79,8 @@ class Layout:
 
     def unflatten(self, flat: Tensor) -> Any:
         if self.single and flat.dim() == 1 and not self.pairs:
-            return flat.view(self.shapes[0])
+            shape = self.shapes[0]
+            return flat.view(*shape) if shape else flat.view(())  # a torch.Size is taken apart far more slowly
         return self.rebuild(self.split(flat))
 
 

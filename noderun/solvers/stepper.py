@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from noderun.solvers.control import Callback, Control, around, between, first_step
+from noderun.solvers.control import Callback, Control, around, between
 from noderun.solvers.errors import NewtonDivergence, NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
 from noderun.solvers.field import Field
 from noderun.solvers.method import Method, Step
@@ -21,7 +21,7 @@ class Stepper:
     """The state y [N] at t of a solve under way; ``advance`` moves it, ``jump`` replaces it."""
 
     def __init__(self, method: Method, field: Field, control: Control, t: float, y: Tensor) -> None:
-        control = control.fitted(y.numel())
+        control = control.fitted(y.detach())
         self.method, self.field, self.control = method.bound(control), field, control
         self.t, self.y = t, y
         self.work = self.method.start(y)
@@ -111,19 +111,7 @@ class Stepper:
             return span
         if self.control.first_step is not None:
             return math.copysign(self.control.first_step, span)
-        with torch.no_grad():
-            f0 = self.derivative()
-            y = self.y.detach()
-            return first_step(self.control, self.evaluate, self.t, y, f0, span, self.method.error_order)
-
-    def derivative(self) -> Tensor:
-        with torch.set_grad_enabled(getattr(self.work, "recording", False)):
-            f0 = self.method.derivative(self.field, self.t, self.y, self.work)
-        return f0.detach()
-
-    def evaluate(self, t: float, y: Tensor) -> Tensor:
-        dtype = y.dtype.to_real()
-        return self.field(torch.full((), t, dtype=dtype, device=y.device), y, False)
+        return self.method.first_size(self.field, self.control, self.t, self.y, span, self.work)
 
     def clip(self, h: float, t_end: float) -> float:
         """h, or what is left to t_end; a sliver is never left for a step of its own."""

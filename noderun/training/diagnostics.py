@@ -23,7 +23,7 @@ from noderun.training.setup import Block, Setup
 
 TIGHTER, TIGHTEST = 1e-3, 1e-12
 # exact, and no more than the run can wait for
-REFERENCE = {"gradient": "checkpointed", "gradient_options": None, "max_steps": 2_000}
+REFERENCE = {"gradient": "checkpointed", "gradient_options": None, "max_steps": 2_000, "compile": False}
 FIXED_STEP = {"solver_options": None, "dt": None} | REFERENCE
 FIXED_STEP_REFERENCE = {"solver": "dop853", "rtol": 1e-9, "atol": 1e-9} | FIXED_STEP
 # At the kinks of a ReLU the order of dop853 is lost on it, and with a vjp to each evaluation it would take minutes.

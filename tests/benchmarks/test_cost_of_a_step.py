@@ -55,13 +55,13 @@ class Cost:
         assert all(n <= most + 0.01 for n, most in zip(found, allowed, strict=True)), (found, allowed, ops)
 
 
-FORWARD = Cost(calls=6, vjps=0, operations=42, syncs=1)
+FORWARD = Cost(calls=6, vjps=0, operations=36, syncs=1)
 COSTS = {  # gradient -> its forward and its backward pass
-    "backprop": (FORWARD, Cost(0, 6, 66)),
-    "checkpointed": (FORWARD, Cost(6, 6, 70)),
+    "backprop": (FORWARD, Cost(0, 6, 51)),
+    "checkpointed": (FORWARD, Cost(6, 6, 81)),
     "symplectic": (FORWARD, Cost(11, 6, 79)),
-    "adjoint": (FORWARD, Cost(6, 6, 76, syncs=1)),
-    "interpolated": (Cost(6, 0, 43, syncs=1), Cost(7, 7, 107, syncs=8)),  # each evaluation looks up the step it is in
+    "adjoint": (FORWARD, Cost(6, 6, 69, syncs=1)),
+    "interpolated": (FORWARD, Cost(7, 7, 99, syncs=8)),  # each evaluation looks up the step it is in
     "reversible": (Cost(1, 0, 9), Cost(2, 1, 28)),
 }
 

@@ -13,6 +13,7 @@ from noderun.compatibility import check_regularizer
 from noderun.gradients import refusal
 from noderun.models import ODEBlock
 from noderun.regularizers import REGULARIZERS, Local, Quadrature
+from noderun.settings import Solver
 from noderun.solvers import METHODS
 from noderun.training.objectives import regularized
 from noderun.words import Refused
@@ -183,8 +184,15 @@ def test_the_weighted_penalty_enters_the_loss_of_training_alone():
     [("error", "dopri5", True), ("stiffness", "tsit5", True), ("error", "rk4", False), ("stiffness", "bosh3", False)],
 )
 def test_what_a_solver_does_not_tell_cannot_be_penalised(regularizer, solver, works):
+    chosen = Solver(solver, options={})
     if works:
-        check_regularizer(regularizer, solver)
+        check_regularizer(regularizer, chosen)
     else:
         with pytest.raises(Refused, match=f"regularizer={regularizer} asks .* solver={solver} .* try dopri5"):
-            check_regularizer(regularizer, solver)
+            check_regularizer(regularizer, chosen)
+
+
+def test_a_field_made_anew_for_every_batch_is_not_compiled():
+    check_regularizer("error", Solver("dopri5", options={"compile": True}))
+    with pytest.raises(Refused, match="regularizer=kinetic .* solver.compile=true"):
+        check_regularizer("kinetic", Solver("dopri5", options={"compile": True}))

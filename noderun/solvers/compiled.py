@@ -1,0 +1,162 @@
+"""An explicit Runge-Kutta step as one compiled graph: every stage with f traced into it, y1 and the error's norm.
+
+Compiled is the step and nothing else: the loop, the choice of step sizes, outputs and events stay on the host, so that
+a compiled solve takes the steps that the eager one takes, up to round-off. torch.compile checks its guards at every
+step. For an f that cannot be traced, that draws noise or changes its own state, and on a machine without a compiler
+there is one warning, and steps stay eager. While autograd records, the graph comes with its transpose.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from noderun.solvers.control import Control, from_bend, trial_step
+from noderun.solvers.field import Field, VectorField
+from noderun.solvers.graph import Graph
+from noderun.solvers.method import Method, Step
+from noderun.solvers.runge_kutta import ExplicitRungeKutta
+from noderun.solvers.stages import Stages, Table
+from noderun.solvers.tableau import combined
+from noderun.solvers.traced import Pulled
+
+GRAPHS: WeakKeyDictionary[Any, dict[Any, Graph]] = WeakKeyDictionary()  # of each f
+
+
+class CompiledStages(Stages):
+    """The eager work space, which takes the stages of compiled steps over, so that all else finds them there."""
+
+    norms: Tensor | None = None  # of the error estimates [m], where the step in hand was compiled
+
+    def __init__(self, count: int, y: Tensor, table: Table) -> None:
+        super().__init__(count, y, table)
+        self.forms: Counter[tuple[bool, ...]] = Counter()  # how often a form of step was compiled in this solve
+
+    def take(self, ks: Tensor) -> None:
+        """k_(s-1), ..., k_0 [s, N]."""
+        n = len(ks)
+        self.rows[self.count - n : self.count].copy_(ks.detach())
+        if self.recording:
+            self.graph[:n] = ks.unbind()[::-1]
+
+
+class CompiledRungeKutta(ExplicitRungeKutta):
+    """The same method with its steps compiled for each f, state's layout and autocast state."""
+
+    compiles = True
+    control: Control | None = None
+
+    def __init__(self, eager: ExplicitRungeKutta) -> None:
+        super().__init__(eager.name, eager.tableau, eager.info.source, eager.info.description)
+        self.original, self.error_order = eager, eager.error_order
+
+    @property
+    def eager(self) -> Method:
+        return self.original
+
+    def bound(self, control: Control) -> CompiledRungeKutta:
+        method = copy.copy(self)
+        method.control = control
+        return method
+
+    def start(self, y: Tensor) -> CompiledStages:
+        return CompiledStages(self.tableau.stages + len(self.tableau.dense_c), y, self.table(y))
+
+    def first_size(self, field: Field, control: Control, t: float, y: Tensor, span: float, work: Stages) -> float:
+        graph = graph_of(self, field, y) if not (work.recording or work.known) else None
+        if graph is not None and isinstance(field, VectorField):
+            found = graph.start(field, control, t, span, y.detach())
+            if found is not None:
+                slope, norms = found
+                field.nfe += 2
+                work.ks[0].copy_(slope)
+                work.known = True
+                d0, d1, bend = norms.tolist()
+                return from_bend(trial_step(d0, d1, span), d1, bend, span, self.error_order)
+        return super().first_size(field, control, t, y, span, work)
+
+    def attempt(
+        self, field: Field, t: float, y: Tensor, h: float, work: Stages, evaluated: int, estimate: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        assert isinstance(work, CompiledStages)
+        work.norms = None
+        graph = graph_of(self, field, y) if not work.transformed else None
+        if graph is not None and isinstance(field, VectorField) and self.control is not None:
+            slope = (work.graph[0] if work.recording else work.ks[0]) if work.known else None
+            state = y if work.recording else y.detach()
+            before, form = graph.compilations, (slope is None, estimate, state.requires_grad, state.is_inference())
+            found = graph.step(field, self.control, t, h, state, slope, estimate)
+            if found is not None:
+                work.forms[form] += graph.compilations - before
+                if work.forms[form] > 2:
+                    graph.fail("f's own state changes from call to call")
+                field.nfe += evaluated - (slope is not None)
+                y1, ks, work.norms = found
+                work.take(ks)
+                return y1, work.norms
+        return super().attempt(field, t, y, h, work, evaluated, estimate)
+
+    def pull(
+        self, field: VectorField, t: float, h: float, y: Tensor, a: Tensor, params: tuple[Tensor, ...]
+    ) -> Pulled | None:
+        """dL/dy [N] and dL/dtheta of a step from a = dL/dy1; None where steps are eager."""
+        graph = graph_of(self, field, y)
+        if graph is None or self.control is None:
+            return None
+        found = graph.pull(field, self.control, t, h, y, a, params)
+        if found is not None:
+            field.nfe += self.tableau.stages - self.tableau.fsal
+        return found
+
+    def ratio(self, work: Stages, control: Control, step: Step) -> float:
+        assert isinstance(work, CompiledStages)
+        if work.norms is None:
+            return self.original.ratio(work, control, step)
+        norms = work.norms.tolist()
+        return float(combined(*norms) if self.tableau.low_error else norms[0])
+
+    def complete(self, field: Field, t: float, y: Tensor, h: float, work: Stages, y1: Tensor) -> None:
+        if not work.complete:
+            work.begin(y, h)
+        super().complete(field, t, y, h, work, y1)
+
+
+@functools.cache
+def compiled(method: ExplicitRungeKutta) -> CompiledRungeKutta:
+    return CompiledRungeKutta(method)
+
+
+def graph_of(method: ExplicitRungeKutta, field: Field, y: Tensor) -> Graph | None:
+    """The compiled step of a field; None where steps are eager."""
+    if not isinstance(field, VectorField) or field.closed or field.replaced:
+        return None
+    if (
+        torch._C._len_torch_dispatch_stack()
+    ):  # someone counts or watches operations: the compiler leaves such calls alone
+        return None
+    graphs = GRAPHS.setdefault(identity(field.f), {})
+    layout, autocast = field.layout, field.autocast
+    key = (method.name, layout.shapes, layout.keys, y.dtype, y.device, autocast.enabled, autocast.dtype)
+    graph = graphs.get(key)
+    if graph is None:
+        graph = graphs[key] = Graph(method.tableau, layout, autocast)
+        if y.is_complex():
+            graph.fail("the compiler makes no code for complex states")
+    return None if graph.failed else graph
+
+
+def identity(f: Callable[..., Any]) -> Any:
+    """What stays the same where a caller makes its function anew for every solve; guards tell the rest apart."""
+    while isinstance(f, functools.partial):
+        f = f.func
+    if isinstance(f, nn.Module):
+        return f
+    f = getattr(f, "__func__", f)
+    return getattr(f, "__code__", type(f))

@@ -1,0 +1,127 @@
+"""What a compiled solve traces: the branch-free step, its transpose, and the sizes from which the first step follows.
+
+The sums are those of the eager path, in the order that the compiler likes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noderun.solvers.control import Norm
+from noderun.solvers.field import Autocast
+from noderun.solvers.state import Layout
+from noderun.solvers.tableau import ButcherTableau, Row
+
+Found = tuple[Tensor, Tensor, Tensor | None]  # y1 [N], k_(s-1) to k_0 [s, N], norms of the error estimates [m]
+Start = tuple[Tensor, Tensor]  # f(t, y) [N]; norms of y, of f and of f's change over the trial step
+Pulled = tuple[Tensor | None, ...]  # dL/dy [N], then dL/dtheta where f depends on it
+Function = Callable[[Callable[..., Any], tuple[Any, ...], Tensor, Tensor], Tensor]  # f, args, t, y -> dy/dt
+
+
+def flat_function(layout: Layout, autocast: Autocast) -> Function:
+    def derivative(f: Callable[..., Any], args: tuple[Any, ...], t: Tensor, y: Tensor) -> Tensor:
+        if not autocast.enabled:
+            leaves = layout.leaves(f(t, layout.unflatten(y), *args))
+        else:
+            with torch.autocast(autocast.device, dtype=autocast.dtype):
+                leaves = layout.leaves(f(t, layout.unflatten(y), *args))
+        return torch.cat([leaf.reshape(-1) for leaf in leaves]).to(y.dtype)
+
+    return derivative
+
+
+def step_function(tableau: ButcherTableau, layout: Layout, autocast: Autocast) -> Callable[..., Found]:
+    """One attempt of a step, with norms where there is a ``norm``; ``numbers`` are t, h, rtol and atol."""
+    derivative = flat_function(layout, autocast)
+    estimates = [row for row in (tableau.error, tableau.low_error) if row is not None]
+    s, fsal = tableau.stages, tableau.fsal
+
+    def step(
+        f: Callable[..., Any],
+        args: tuple[Any, ...],
+        numbers: Tensor,
+        tolerances: list[Tensor | None],
+        y: Tensor,
+        slope: Tensor | None,
+        norm: Norm | None,
+    ) -> Found:
+        t, h, *scalars = numbers.unbind()
+        size = h.to(y.dtype)
+        ks: list[Tensor] = [] if slope is None else [slope]
+        state = y
+        for i in range(len(ks), s if norm is not None or not fsal else s - 1):
+            state = y + size * weighted(tableau.a[i], ks) if i else y
+            ks.append(derivative(f, args, (t + tableau.c[i] * h).to(y.dtype), state))
+        y1 = state if fsal and norm is not None else y + size * weighted(tableau.b, ks)
+        stacked = torch.stack(ks[::-1])
+        if norm is None:
+            return y1, stacked, None
+        scale = scaled(tolerances, scalars, torch.maximum(y.detach().abs(), y1.detach().abs()))
+        plain = [k.detach() for k in ks]
+        return y1, stacked, torch.stack([norm(size * weighted(row, plain) / scale) for row in estimates])
+
+    return step
+
+
+def start_function(layout: Layout, autocast: Autocast) -> Callable[..., Start]:
+    """The sizes of HNW I, II.4; ``numbers`` are t, the span, rtol and atol."""
+    derivative = flat_function(layout, autocast)
+
+    def start(
+        f: Callable[..., Any],
+        args: tuple[Any, ...],
+        numbers: Tensor,
+        tolerances: list[Tensor | None],
+        y: Tensor,
+        norm: Norm,
+    ) -> Start:
+        t, span, *scalars = numbers.unbind()
+        slope = derivative(f, args, t.to(y.dtype), y)
+        scale = scaled(tolerances, scalars, y.abs())
+        d0, d1 = (norm(x / scale).to(torch.float64) for x in (y, slope))
+        trial = torch.where((d0 > 1e-5) & (d1 > 1e-5), 0.01 * d0 / d1, 1e-6)  # control.trial_step
+        trial = torch.minimum(trial, span.abs()) * torch.sign(span)
+        later = derivative(f, args, (t + trial).to(y.dtype), y + trial.to(y.dtype) * slope)
+        return slope, torch.stack([d0, d1, norm((later - slope) / scale).to(torch.float64)])
+
+    return start
+
+
+def pull_function(tableau: ButcherTableau, layout: Layout, autocast: Autocast) -> Callable[..., Pulled]:
+    """The transpose of a step: dL/dy and dL/dtheta of its stages from ``a`` = dL/dy1; ``numbers`` as of a step."""
+    step = step_function(tableau, layout, autocast)
+
+    def pull(
+        f: Callable[..., Any],
+        args: tuple[Any, ...],
+        numbers: Tensor,
+        tolerances: list[Tensor | None],
+        y: Tensor,
+        a: Tensor,
+        params: tuple[Tensor, ...],
+    ) -> Pulled:
+        start = y.detach().requires_grad_()
+        with torch.enable_grad():
+            y1 = step(f, args, numbers, tolerances, start, None, None)[0]
+            return torch.autograd.grad(y1, (start, *params), a, allow_unused=True)
+
+    return pull
+
+
+def scaled(tolerances: Sequence[Tensor | None], scalars: Sequence[Tensor], size: Tensor) -> Tensor:
+    """atol + rtol |y|: tolerances by component where they were given so."""
+    rtol, atol = ((z if x is None else x).to(size.dtype) for x, z in zip(tolerances, scalars, strict=True))
+    return atol + rtol * size
+
+
+def weighted(row: Row, ks: Sequence[Tensor]) -> Tensor:
+    """sum_j w_j k_j without the zeros; HNW I, (II.1.8)."""
+    first, *rest = [(w, k) for w, k in zip(row, ks, strict=False) if w != 0]
+    total = first[0] * first[1]
+    for w, k in rest:
+        total = total + w * k
+    return total
