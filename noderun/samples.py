@@ -72,11 +72,13 @@ def solve_samples(
     size = len(leaves[0])
     times = sample_times(ts, size)
     flat = torch.cat([leaf.reshape(size, -1) for leaf in leaves], dim=1)
-    field = SampleField(f, layout, args, Autocast(flat.device.type), size)
+    way = times.detach().to(flat.device, torch.float64)
+    sign = torch.where(way[:, -1:] < way[:, :1], -1.0, 1.0)
+    field = SampleField(f, layout, args, Autocast(flat.device.type), sign[:, 0].to(flat.dtype.to_real()))
     problem = SampleProblem(
         field=field,
         y0=flat,
-        ts=times.detach().to(flat.device, torch.float64),
+        ts=way * sign,
         method=explicit(method),
         control=control,
         stats=SampleStatistics.of(size, flat.device),
@@ -98,12 +100,12 @@ def with_times(problem: SampleProblem, gradient: str, times: Tensor) -> tuple[Te
     if not (times.requires_grad and torch.is_grad_enabled()):
         return solve(problem), None
     # To first order, moving a time t_i moves y(t_i) by f, and moving t_0 is moving y_0 by -f.
-    moved = (times - times.detach()).t().to(problem.y0).unsqueeze(2)
+    moved = problem.field.natural((times - times.detach()).t()).to(problem.y0).unsqueeze(2)
     return solve(replace(problem, y0=problem.y0 - slopes(problem, 0, problem.y0) * moved[0])), moved
 
 
 def slopes(problem: SampleProblem, column: int, y: Tensor) -> Tensor:
-    """f [B, N] of the whole batch at one of its times, zero where the solve did not arrive."""
+    """dy/ds [B, N] of the whole batch at one of its times, zero where the solve did not arrive."""
     there = torch.isfinite(y.detach()).all(1, keepdim=True)
     with torch.no_grad():
         slope = problem.field.of(None)(problem.ts[:, column], torch.where(there, y, problem.y0).detach())
@@ -152,7 +154,7 @@ def occurrences(problem: SampleProblem, rows: Tensor, which: int, dtype: torch.d
     pairs = [differentiable(problem, problem.events[which], t, y) for t, y in zip(ts, ys, strict=True)]
     times = torch.stack([t for t, _ in pairs]) if pairs else problem.ts.new_empty(0, size)
     states = torch.stack([y for _, y in pairs]) if pairs else y0.new_empty(0, *y0.shape)
-    return Occurrences(times.to(dtype), layout.rebuild(layout.split(states)))
+    return Occurrences(problem.field.natural(times).to(dtype), layout.rebuild(layout.split(states)))
 
 
 def differentiable(problem: SampleProblem, event: Event, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,13 +164,13 @@ def differentiable(problem: SampleProblem, event: Event, t: Tensor, y: Tensor) -
     """
     if not torch.is_grad_enabled():
         return t, y
-    field, there = problem.field, torch.isfinite(t)
+    field, there = problem.field.of(None), torch.isfinite(t)
     at, state = torch.where(there, t, problem.ts[:, 0]), torch.where(there.unsqueeze(1), y, problem.y0.detach())
     with torch.no_grad():
-        slope = field.of(None)(at, state)
+        slope = field(at, state)
     problem.stats.nfe_forward += there
-    rate = rates(lambda t, y: field.values(event.fn, t, y), at, state.detach(), slope)
-    value = field.values(event.fn, at, state)
+    rate = rates(lambda t, y: field.value(event.fn, t, y), at, state.detach(), slope)
+    value = field.value(event.fn, at, state)
     shift = -(value - value.detach()) / torch.where(there, rate, 1.0)
     return t + shift.double(), y + slope * shift.unsqueeze(1)
 

@@ -43,7 +43,7 @@ class Replay:
     """Accepted steps of one round, enough to make them again, and what was read off them."""
 
     samples: Tensor | None  # [m]; None: the whole batch, with h = 0 where no step was accepted
-    t: Tensor
+    t: Tensor  # along the way
     h: Tensor
     y: Tensor
     reads: tuple[Read, ...]
@@ -84,7 +84,7 @@ class SampleProblem:
 
     field: SampleField
     y0: Tensor  # [B, N]
-    ts: Tensor  # [B, T] in double precision, each row monotone
+    ts: Tensor  # [B, T] in double precision along each sample's way, rising
     method: ExplicitRungeKutta
     control: Control
     stats: SampleStatistics

@@ -2,100 +2,124 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from noderun.solvers.sample_field import Evaluate
-from noderun.solvers.tableau import ButcherTableau
+from noderun.solvers.runge_kutta import ExplicitRungeKutta
+from noderun.solvers.sample_field import FieldOf
+
+SHORT = 16  # rows of fewer components are too short for the inner loop of an operation that broadcasts along them
 
 
-class Formula:
-    """A tableau on a device."""
-
-    def __init__(self, tableau: ButcherTableau, like: Tensor) -> None:
-        def row(weights: tuple[float, ...]) -> Tensor:
-            return torch.tensor(weights, dtype=like.dtype, device=like.device)
-
-        self.tableau = tableau
-        self.a, self.dense_a = [row(r) for r in tableau.a], [row(r) for r in tableau.dense_a]
-        self.b, self.error, self.low_error = row(tableau.b), row(tableau.error or ()), row(tableau.low_error or ())
-        self.dense = torch.tensor(tableau.dense, dtype=torch.float64, device=like.device)  # [stages, powers of theta]
+def spread(x: Tensor, like: Tensor) -> Tensor:
+    """x [b] broadcastable to ``like`` [b, N], of the same shape where rows are short."""
+    column = x.unsqueeze(1)
+    return column.expand_as(like).contiguous() if like.shape[1] < SHORT else column
 
 
 class SampleStep:
-    """From (t [b], y [b, N]) by h [b]; ``slope`` is f at the start where it is known."""
+    """An attempt of many samples: from (t [b], y [b, N]) by h [b] to y1 = y + sum_i b_i u_i with u_i = h k_i [b, N].
 
-    def __init__(
-        self,
-        formula: Formula,
-        evaluate: Evaluate,
-        t: Tensor,
-        y: Tensor,
-        h: Tensor,
-        slope: Tensor | None = None,
-        estimate: bool = False,
-    ) -> None:
-        self.formula, self.evaluate, self.t, self.y, self.h = formula, evaluate, t, y, h
-        self.scale = h.to(y.dtype).unsqueeze(1)
-        self.slopes: list[Tensor] = []
+    ``dense`` [stages, powers of theta] are the polynomials by which the u_i enter y(t + theta h).
+    """
+
+    def __init__(self, t: Tensor, y: Tensor, h: Tensor, dense: Tensor) -> None:
+        self.t, self.y, self.h, self.dense = t, y, h, dense
+        self.y1 = y
+        self.errors: tuple[Tensor, ...] = ()  # estimates [b, N]
         self.calls = 0
-        tableau = formula.tableau
-        # Rows of one buffer make a weighted sum one matrix-vector product; autograd needs tensors of their own.
-        stages = 0 if torch.is_grad_enabled() else tableau.stages + len(tableau.dense_c)
-        self.buffer = y.new_empty(stages, y.numel())
-        # Without an estimate nothing in this step needs an FSAL method's last stage.
-        evaluated = tableau.stages if estimate or not tableau.fsal else tableau.stages - 1
-        state = y
-        for i in range(evaluated):
-            if i == 0 and slope is not None:
-                self.keep(slope)
-                continue
-            state = self.sum(formula.a[i]) if i else y
-            self.add(tableau.c[i], state)
-        self.y1 = state if tableau.fsal and estimate else self.sum(formula.b)
+        self.slope: Tensor | None = None  # f at the start [b, N]
+        self.end: Tensor | None = None  # f at the end, where a stage is that
 
-    def add(self, c: float, state: Tensor) -> None:
-        self.calls += 1
-        self.keep(self.evaluate(self.t + c * self.h, state))
-
-    def keep(self, slope: Tensor) -> None:
-        if len(self.buffer):
-            slope = self.buffer[len(self.slopes)].view_as(slope).copy_(slope)
-        self.slopes.append(slope)
-
-    def sum(self, weights: Tensor) -> Tensor:
-        """y + h sum_j weights_j k_j."""
-        return torch.addcmul(self.y, self.weighted(weights), self.scale)
-
-    def weighted(self, weights: Tensor) -> Tensor:
-        n = min(len(weights), len(self.slopes))
-        if len(self.buffer):
-            return torch.mv(self.buffer[:n].t(), weights[:n]).view_as(self.y)
-        return torch.tensordot(weights[:n], torch.stack(self.slopes[:n]), 1)
-
-    def error(self, weights: Tensor) -> Tensor:
-        return self.weighted(weights).mul_(self.scale)
-
-    def last_slope(self) -> Tensor | None:
-        """f at the end, where a stage is that."""
-        tableau = self.formula.tableau
-        there = tableau.fsal and self.calls and len(self.slopes) >= tableau.stages
-        return self.slopes[tableau.stages - 1] if there else None
+    def increments(self) -> Tensor:
+        """All u_i that ``dense`` weighs [s, b, N]."""
+        raise NotImplementedError
 
     def between(self, place: Tensor, theta: Tensor) -> Tensor:
         """y(t + theta h) [n, N] of the samples at ``place`` [n], y1 itself at theta = 1."""
-        self.complete()
-        powers = torch.stack([theta ** (i + 1) for i in range(self.formula.dense.shape[1])], dim=1)
-        weights = (powers @ self.formula.dense.t()).to(self.y.dtype)
-        slopes = torch.stack(self.slopes)[: weights.shape[1], place]
-        inside = self.y[place] + self.scale[place] * torch.einsum("ns,snk->nk", weights, slopes)
+        powers = torch.stack([theta ** (i + 1) for i in range(self.dense.shape[1])], dim=1)
+        weights = (powers @ self.dense.t()).to(self.y.dtype)
+        inside = self.y[place] + torch.einsum("ns,snk->nk", weights, self.increments()[:, place])
         return torch.where((theta == 1).unsqueeze(1), self.y1[place], inside)
 
-    def complete(self) -> None:
-        """Evaluate the stages that only the continuous extension needs, once."""
+
+class Explicit:
+    """An explicit tableau on a device; makes steps."""
+
+    def __init__(self, method: ExplicitRungeKutta, like: Tensor) -> None:
+        def row(weights: Sequence[float]) -> Tensor:
+            return torch.tensor(weights, dtype=like.dtype, device=like.device)
+
+        self.tableau = tableau = method.tableau
+        self.order = method.error_order
+        self.a, self.dense_a = [row(r) for r in tableau.a], [row(r) for r in tableau.dense_a]
+        self.b = row(tableau.b)
+        self.estimates = [row(r) for r in (tableau.error, tableau.low_error) if r]
+        c = torch.tensor((*tableau.c, *tableau.dense_c), dtype=torch.float64)
+        self.c = c.to(like.device).unsqueeze(1)
+        self.dense = torch.tensor(tableau.dense, dtype=torch.float64, device=like.device)
+
+    def step(
+        self, field: FieldOf, t: Tensor, y: Tensor, h: Tensor, slope: Tensor | None = None, estimate: bool = False
+    ) -> SampleStep:
+        return ExplicitStep(self, field, t, y, h, slope, estimate)
+
+
+class ExplicitStep(SampleStep):
+    def __init__(
+        self, formula: Explicit, field: FieldOf, t: Tensor, y: Tensor, h: Tensor, slope: Tensor | None, estimate: bool
+    ) -> None:
+        super().__init__(t, y, h, formula.dense)
+        self.formula, self.field = formula, field
+        self.times = torch.addcmul(t, formula.c, h).to(y.dtype.to_real()).unbind()
+        self.scale = spread(h.to(y.dtype), y)
+        self.us: list[Tensor] = []
+        tableau = formula.tableau
+        # Rows of one buffer make a weighted sum one matrix-vector product; autograd needs tensors of their own.
+        self.buffer = y.new_empty(0 if torch.is_grad_enabled() else len(self.times), y.numel())
+        # Without an estimate nothing in this step needs an FSAL method's last stage.
+        evaluated = tableau.stages if estimate or not tableau.fsal else tableau.stages - 1
+        last, self.slope = slope, slope
+        for i in range(evaluated):
+            if i > 0 or last is None:
+                self.y1 = self.sum(formula.a[i]) if i else y
+                last = self.evaluate(i, self.y1)
+                self.slope = self.slope if i else last
+            self.keep(last)
+        ends = tableau.fsal and estimate
+        self.y1, self.end = (self.y1, last) if ends else (self.sum(formula.b), None)
+        self.errors = tuple(self.weighted(weights) for weights in formula.estimates) if estimate else ()
+
+    def evaluate(self, i: int, state: Tensor) -> Tensor:
+        self.calls += 1
+        return self.field(self.times[i], state)
+
+    def keep(self, slope: Tensor) -> None:
+        if len(self.buffer):
+            self.us.append(torch.mul(slope, self.scale, out=self.buffer[len(self.us)].view_as(slope)))
+        else:
+            self.us.append(slope * self.scale)
+
+    def sum(self, weights: Tensor) -> Tensor:
+        """y + sum_j weights_j u_j."""
+        return self.weighted(weights).add_(self.y) if len(self.buffer) else self.weighted(weights) + self.y
+
+    def weighted(self, weights: Tensor) -> Tensor:
+        n = min(len(weights), len(self.us))
+        if len(self.buffer):
+            return torch.mv(self.buffer[:n].t(), weights[:n]).view_as(self.y)
+        return torch.tensordot(weights[:n], torch.stack(self.us[:n]), 1)
+
+    def increments(self) -> Tensor:
+        """Of the stages that only the continuous extension needs, too; these are evaluated once."""
         tableau = self.formula.tableau
-        if tableau.fsal and len(self.slopes) < tableau.stages:
-            self.add(1.0, self.y1)
-        for i in range(len(self.slopes) - tableau.stages, len(tableau.dense_c)):
-            row, c = self.formula.dense_a[i], tableau.dense_c[i]
-            self.add(c, self.y1 if c == 1 and tableau.dense_a[i] == tableau.b else self.sum(row))
+        if tableau.fsal and len(self.us) < tableau.stages:
+            self.keep(self.evaluate(tableau.stages - 1, self.y1))
+        for i in range(len(self.us) - tableau.stages, len(tableau.dense_c)):
+            at_end = tableau.dense_c[i] == 1 and tableau.dense_a[i] == tableau.b
+            state = self.y1 if at_end else self.sum(self.formula.dense_a[i])
+            self.keep(self.evaluate(tableau.stages + i, state))
+        n = len(self.dense)
+        return self.buffer[:n].view(n, *self.y.shape) if len(self.buffer) else torch.stack(self.us[:n])
