@@ -22,7 +22,7 @@ class Batch:
     """The leading dimension of every tensor is b, the number of samples in hand."""
 
     sample: Tensor  # which of the whole batch
-    ts: Tensor  # [b, T]
+    ts: Tensor  # [b, T + 1], infinity behind the last
     t: Tensor
     y: Tensor  # [b, N]
     h: Tensor  # the step size to try next
@@ -38,7 +38,7 @@ class Batch:
 
     @property
     def end(self) -> Tensor:
-        return self.ts[:, -1]
+        return self.ts[:, -2]
 
     def take(self, place: Tensor) -> Batch:
         return Batch(*(getattr(self, f.name)[place] for f in dataclasses.fields(self)))
@@ -48,9 +48,10 @@ def first_batch(y: Tensor, ts: Tensor, events: int, max_factor: float) -> Batch:
     size, device = len(y), y.device
     zeros = torch.zeros(size, dtype=torch.float64, device=device)
     count, passed = zeros.long(), (ts == ts[:, :1]).sum(1)
+    padded = torch.cat([ts, ts.new_full((size, 1), torch.inf)], dim=1)
     return Batch(
         sample=torch.arange(size, device=device),
-        ts=ts.contiguous(),
+        ts=padded,
         t=ts[:, 0].clone(),
         y=y,
         h=zeros,
@@ -60,16 +61,15 @@ def first_batch(y: Tensor, ts: Tensor, events: int, max_factor: float) -> Batch:
         steps=count,
         nonfinite=count - 1,
         read=passed,
-        next=upcoming(ts, passed),
+        next=upcoming(padded, passed),
         values=zeros.new_zeros(size, events),
         live=ts[:, 0] != ts[:, -1],
     )
 
 
 def upcoming(ts: Tensor, read: Tensor) -> Tensor:
-    """The first of each row of ts [b, T] that is not yet read, infinity where all are."""
-    following = ts.gather(1, read.clamp_max(ts.shape[1] - 1).unsqueeze(1)).squeeze(1)
-    return torch.where(read < ts.shape[1], following, torch.inf)
+    """The first of each row of ts [b, T + 1] that is not yet read."""
+    return ts.gather(1, read.unsqueeze(1)).squeeze(1)
 
 
 def fixed_step(dt: float, batch: Batch) -> Tensor:

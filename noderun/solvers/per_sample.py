@@ -72,18 +72,19 @@ class Walk:
         h, cut, t1 = self.sizes()
         step = self.formula.step(self.field, batch.t, batch.y, h, batch.slope if self.known else None, self.estimate)
         ratio, accepted, sound = self.judge(step)
-        passed = accepted & (torch.add(t1, h, alpha=1e-9) >= batch.next)
+        limit = torch.add(t1, h, alpha=1e-9)
+        passed = accepted & (limit >= batch.next)
         events = outputs.look(self.field, batch, step, accepted, t1) if self.problem.events else []
         flags = torch.stack([passed.any(), batch.live.gt(sound).any(), *events])  # gt: live and not sound
         any_passed, trouble, *happened = flags.tolist()  # the one wait of a round
         outputs.reads.clear()
         stop = outputs.events(self.field, batch, step, *happened) if happened else None
         if any_passed:
-            outputs.passed(batch, step, accepted, t1, stop)
+            outputs.passed(batch, step, accepted, limit, stop)
         if self.observe is not None:
             self.observe(self.replay(step, accepted))
         self.rounds, self.calls = self.rounds + 1, self.calls + step.calls
-        code = self.diagnose(step, ratio, accepted) if trouble else torch.full_like(batch.steps, RUNNING)
+        code = self.diagnose(step, ratio, accepted) if trouble else RUNNING
         self.advance(step, accepted, ratio, cut, t1)
         if trouble and ratio is not None:
             batch.h = torch.where(torch.isfinite(ratio), batch.h, 0.1 * h)
@@ -181,6 +182,6 @@ class Walk:
 
     def shrink(self) -> None:
         """Take out who is done, where that pays."""
-        if self.problem.compact and 0 < self.alive < 0.75 * len(self.batch.live):
+        if self.problem.compact and 0 < self.alive < 0.75 * self.batch.live.shape[0]:
             self.batch = self.batch.take(self.batch.live.nonzero(as_tuple=True)[0])
             self.field = self.problem.field.of(self.batch.sample)

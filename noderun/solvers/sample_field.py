@@ -57,7 +57,7 @@ class FieldOf:
                 slope = field.f(self.time(s, y), self.state(y), *self.args)
         else:
             slope = field.f(self.time(s, y), self.state(y), *self.args)
-        flat = self.flat(slope, len(y)).to(y.dtype)
+        flat = self.flat(slope, y.shape[0]).to(y.dtype)
         return flat if self.sign is None else flat * self.sign.unsqueeze(1)
 
     def natural(self, s: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class SampleOutputs:
 
     def __init__(self, problem: SampleProblem) -> None:
         self.problem, self.readout = problem, problem.readout
-        self.rows, self.count = [problem.y0.detach()], len(problem.y0)
+        self.rows, self.count = [problem.y0.detach()], problem.y0.shape[0]
         self.reads: list[Read] = []
         self.zero = False  # whether an event's function is zero where a sample stands
         self.seen: tuple[Tensor, Tensor, Tensor]  # values [b, events] before and after the step, and what happened
@@ -31,22 +31,22 @@ class SampleOutputs:
     def add(self, read: Read, step: SampleStep) -> None:
         self.reads.append(read)
         self.rows.append(read.of(step))
-        self.count += len(read.place)
+        self.count += read.place.shape[0]
 
-    def passed(self, batch: Batch, step: SampleStep, accepted: Tensor, t1: Tensor, stop: Tensor | None) -> None:
-        """Read off the times in (t, t1], up to where a sample stops."""
-        limit = t1 + 1e-9 * step.h
+    def passed(self, batch: Batch, step: SampleStep, accepted: Tensor, limit: Tensor, stop: Tensor | None) -> None:
+        """Read off the times from t to ``limit`` [b], or to where an event stopped the sample."""
         if stop is not None:
             limit = torch.where(stop == NEVER, limit, step.t + stop * step.h)
         upto = torch.searchsorted(batch.ts, limit.unsqueeze(1), right=True).squeeze(1)
-        many = torch.where(accepted, upto - batch.read, 0).clamp_min_(0)
+        many = (upto - batch.read).clamp_min_(0).mul_(accepted)
+        ahead = many.cumsum(0)
         place = torch.repeat_interleave(many)
-        offset = torch.arange(len(place), device=place.device) - (many.cumsum(0) - many)[place]
-        column = batch.read[place] + offset
+        column = (batch.read - ahead + many)[place] + torch.arange(place.shape[0], device=place.device)
         theta = (batch.ts[place, column] - step.t[place]) / step.h[place]
-        theta = torch.where(theta < 1 - 1e-9, theta, 1.0)
+        end = theta >= 1 - 1e-9
+        theta.masked_fill_(end, 1.0)
         self.readout.asked.append((self.count, batch.sample[place], column))
-        self.add(Read(self.count, place, theta, bool((theta < 1).any())), step)
+        self.add(Read(self.count, place, theta, not bool(end.all())), step)
         batch.read = batch.read + many
         batch.next = upcoming(batch.ts, batch.read)
 

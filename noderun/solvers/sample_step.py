@@ -39,9 +39,9 @@ class SampleStep:
 
     def between(self, place: Tensor, theta: Tensor) -> Tensor:
         """y(t + theta h) [n, N] of the samples at ``place`` [n], y1 itself at theta = 1."""
-        powers = torch.stack([theta ** (i + 1) for i in range(self.dense.shape[1])], dim=1)
-        weights = (powers @ self.dense.t()).to(self.y.dtype)
-        inside = self.y[place] + torch.einsum("ns,snk->nk", weights, self.increments()[:, place])
+        powers = theta.expand(self.dense.shape[1], -1).cumprod(0)
+        weights = (self.dense @ powers).to(self.y.dtype).unsqueeze(2)
+        inside = self.y[place] + (weights * self.increments()[:, place]).sum(0)
         return torch.where((theta == 1).unsqueeze(1), self.y1[place], inside)
 
 
@@ -53,13 +53,23 @@ class Explicit:
             return torch.tensor(weights, dtype=like.dtype, device=like.device)
 
         self.tableau = tableau = method.tableau
+        self.buffer = like.new_empty(0)
         self.order = method.error_order
         self.a, self.dense_a = [row(r) for r in tableau.a], [row(r) for r in tableau.dense_a]
         self.b = row(tableau.b)
         self.estimates = [row(r) for r in (tableau.error, tableau.low_error) if r]
         c = torch.tensor((*tableau.c, *tableau.dense_c), dtype=torch.float64)
         self.c = c.to(like.device).unsqueeze(1)
+        self.rows: tuple[Tensor, ...] = ()  # of the buffer for u_i [b, N]
+        self.columns: list[Tensor] = []  # the first n of them, transposed [b N, n]
         self.dense = torch.tensor(tableau.dense, dtype=torch.float64, device=like.device)
+
+    def use(self, y: Tensor) -> None:
+        """Prepare a buffer for states like y [b, N]: with rows of one buffer a weighted sum is one product."""
+        if not self.rows or self.rows[0].shape != y.shape:
+            self.buffer = y.new_empty(self.c.shape[0], *y.shape)
+            flat = self.buffer.view(self.c.shape[0], -1)
+            self.rows, self.columns = self.buffer.unbind(), [flat[:n].t() for n in range(len(flat) + 1)]
 
     def step(
         self, field: FieldOf, t: Tensor, y: Tensor, h: Tensor, slope: Tensor | None = None, estimate: bool = False
@@ -77,8 +87,9 @@ class ExplicitStep(SampleStep):
         self.scale = spread(h.to(y.dtype), y)
         self.us: list[Tensor] = []
         tableau = formula.tableau
-        # Rows of one buffer make a weighted sum one matrix-vector product; autograd needs tensors of their own.
-        self.buffer = y.new_empty(0 if torch.is_grad_enabled() else len(self.times), y.numel())
+        self.recording = torch.is_grad_enabled()  # autograd needs tensors of their own, no buffer
+        if not self.recording:
+            formula.use(y)
         # Without an estimate nothing in this step needs an FSAL method's last stage.
         evaluated = tableau.stages if estimate or not tableau.fsal else tableau.stages - 1
         last, self.slope = slope, slope
@@ -97,20 +108,19 @@ class ExplicitStep(SampleStep):
         return self.field(self.times[i], state)
 
     def keep(self, slope: Tensor) -> None:
-        if len(self.buffer):
-            self.us.append(torch.mul(slope, self.scale, out=self.buffer[len(self.us)].view_as(slope)))
-        else:
-            self.us.append(slope * self.scale)
+        out = None if self.recording else self.formula.rows[len(self.us)]
+        self.us.append(torch.mul(slope, self.scale, out=out))
 
     def sum(self, weights: Tensor) -> Tensor:
         """y + sum_j weights_j u_j."""
-        return self.weighted(weights).add_(self.y) if len(self.buffer) else self.weighted(weights) + self.y
+        return self.weighted(weights) + self.y if self.recording else self.weighted(weights).add_(self.y)
 
     def weighted(self, weights: Tensor) -> Tensor:
-        n = min(len(weights), len(self.us))
-        if len(self.buffer):
-            return torch.mv(self.buffer[:n].t(), weights[:n]).view_as(self.y)
-        return torch.tensordot(weights[:n], torch.stack(self.us[:n]), 1)
+        n = min(weights.shape[0], len(self.us))
+        weights = weights if n == weights.shape[0] else weights[:n]
+        if self.recording:
+            return torch.tensordot(weights, torch.stack(self.us[:n]), 1)
+        return torch.mv(self.formula.columns[n], weights).view_as(self.y)
 
     def increments(self) -> Tensor:
         """Of the stages that only the continuous extension needs, too; these are evaluated once."""
@@ -122,4 +132,4 @@ class ExplicitStep(SampleStep):
             state = self.y1 if at_end else self.sum(self.formula.dense_a[i])
             self.keep(self.evaluate(tableau.stages + i, state))
         n = len(self.dense)
-        return self.buffer[:n].view(n, *self.y.shape) if len(self.buffer) else torch.stack(self.us[:n])
+        return torch.stack(self.us[:n]) if self.recording else self.formula.buffer[:n]
