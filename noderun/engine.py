@@ -83,7 +83,8 @@ def solve(
     its ``interpolate(t)`` knows y at every time in between.
 
     With ``per_sample`` each sample of y0 [B, ...] has its own times (``ts`` [T] or [B, T], each row either way), steps,
-    statistics and status, and takes the steps that it takes alone. f receives t as [b, 1, ..., 1] and only the samples
+    statistics and status, and takes the steps that it takes alone, by Runge-Kutta (explicit, diagonally implicit or
+    collocation) and Rosenbrock methods. f receives t as [b, 1, ..., 1] and only the samples
     still under way, for which tensors in ``args`` with a leading dimension of B are gathered; ``compact=False`` keeps
     all of them in every call. A sample that fails is NaN from there on and does not stop the others.
 

@@ -15,7 +15,6 @@ from noderun.solvers.events import rates
 from noderun.solvers.field import Autocast
 from noderun.solvers.method import Method
 from noderun.solvers.per_sample import integrate_samples
-from noderun.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.solvers.sample_field import SampleField
 from noderun.solvers.sample_problem import FAILURES, STATUS, SampleProblem, SampleStatistics
 from noderun.solvers.state import Layout
@@ -42,12 +41,6 @@ def sample_times(ts: Tensor, size: int) -> Tensor:
     if not ((steps >= 0).all(1) | (steps <= 0).all(1)).all():
         raise ValueError("ts goes forth and back for a sample; times are monotone, either way for each")
     return times
-
-
-def explicit(method: Method) -> ExplicitRungeKutta:
-    if not isinstance(method, ExplicitRungeKutta):
-        raise ValueError(f"per_sample=True takes explicit Runge-Kutta methods; '{method.name}' is none: try 'tsit5'")
-    return method
 
 
 def solve_samples(
@@ -79,7 +72,7 @@ def solve_samples(
         field=field,
         y0=flat,
         ts=way * sign,
-        method=explicit(method),
+        method=method,
         control=control,
         stats=SampleStatistics.of(size, flat.device),
         params=params,

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from noderun.solvers.per_sample import integrate_samples
+from noderun.solvers.sample_formulas import formula_of
 from noderun.solvers.sample_problem import Replay, SampleProblem
-from noderun.solvers.sample_step import Explicit, SampleStep
+from noderun.solvers.sample_step import Formula, SampleStep, Start
 
 
 def backprop(problem: SampleProblem) -> Tensor:
     """The rows with the graph of every accepted step behind them; those steps cost their calls of f once more."""
     replays: list[Replay] = []
     integrate_samples(problem, replays.append)
-    formula, y, rows = Explicit(problem.method, problem.y0), problem.y0, [problem.y0]
+    formula, y, rows = formula_of(problem.method, problem.control, problem.y0), problem.y0, [problem.y0]
     for replay in replays:
         step = again(problem, formula, replay, y if replay.samples is None else y[replay.samples])
         rows.extend(read.of(step) for read in replay.reads)
@@ -37,8 +38,8 @@ def checkpointed(problem: SampleProblem) -> Tensor:
 SOLVES: dict[str, Callable[[SampleProblem], Tensor]] = {"backprop": backprop, "checkpointed": checkpointed}
 
 
-def again(problem: SampleProblem, formula: Explicit, replay: Replay, y: Tensor) -> SampleStep:
-    return formula.step(problem.field.of(replay.samples), replay.t, y, replay.h)
+def again(problem: SampleProblem, formula: Formula, replay: Replay, y: Tensor) -> SampleStep:
+    return formula.again(Start(problem.field.of(replay.samples), replay.t, y, replay.h), replay.solved)
 
 
 def count(nfe: Tensor, replay: Replay, step: SampleStep) -> None:
@@ -59,7 +60,7 @@ class Checkpointed(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError("gradient='checkpointed' can be differentiated once; use gradient='backprop' for more")
         problem, (cotangents,) = ctx.problem, grads
-        stats, formula = problem.stats, Explicit(problem.method, problem.y0)
+        stats, formula = problem.stats, formula_of(problem.method, problem.control, problem.y0)
         nfe = torch.zeros_like(stats.nfe_forward)
         a = torch.zeros_like(problem.y0)
         thetas = [torch.zeros_like(p) for p in problem.params]
@@ -72,7 +73,7 @@ class Checkpointed(torch.autograd.Function):
 
 def pull_back(
     problem: SampleProblem,
-    formula: Explicit,
+    formula: Formula,
     replay: Replay,
     a: Tensor,
     cotangents: Tensor,

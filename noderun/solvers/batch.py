@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -18,8 +19,16 @@ from noderun.solvers.sample_field import FieldOf
 
 
 @dataclass
-class Batch:
-    """The leading dimension of every tensor is b, the number of samples in hand."""
+class Rows:
+    """Tensors whose leading dimension is b, the number of samples in hand."""
+
+    def take(self, place: Tensor) -> Self:
+        return type(self)(*(getattr(self, f.name)[place] for f in dataclasses.fields(self)))
+
+
+@dataclass
+class Batch(Rows):
+    """Where each sample stands."""
 
     sample: Tensor  # which of the whole batch
     ts: Tensor  # [b, T + 1], infinity behind the last
@@ -31,6 +40,7 @@ class Batch:
     errors: Tensor  # [b, 2] error ratios of accepted steps, newest first
     steps: Tensor  # accepted
     nonfinite: Tensor  # ``steps`` when an attempt last met NaN or infinity, -1 where none did
+    diverged: Tensor  # and when Newton's iteration last diverged
     read: Tensor  # how many of ts are behind
     next: Tensor  # the first of ts that is not
     values: Tensor  # [b, events]
@@ -39,9 +49,6 @@ class Batch:
     @property
     def end(self) -> Tensor:
         return self.ts[:, -2]
-
-    def take(self, place: Tensor) -> Batch:
-        return Batch(*(getattr(self, f.name)[place] for f in dataclasses.fields(self)))
 
 
 def first_batch(y: Tensor, ts: Tensor, events: int, max_factor: float) -> Batch:
@@ -60,6 +67,7 @@ def first_batch(y: Tensor, ts: Tensor, events: int, max_factor: float) -> Batch:
         errors=torch.ones(size, 2, dtype=y.dtype.to_real(), device=device),
         steps=count,
         nonfinite=count - 1,
+        diverged=count - 1,
         read=passed,
         next=upcoming(padded, passed),
         values=zeros.new_zeros(size, events),

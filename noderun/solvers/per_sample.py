@@ -14,11 +14,22 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from noderun.solvers.batch import clipped, factors, first_batch, first_sizes, fixed_step, ratios
+from noderun.solvers.batch import clipped, first_batch, first_sizes, fixed_step, ratios
 from noderun.solvers.sample_field import FieldOf
+from noderun.solvers.sample_formulas import formula_of
 from noderun.solvers.sample_outputs import NEVER, SampleOutputs
-from noderun.solvers.sample_problem import DONE, EVENT, LIMIT, NONFINITE, RUNNING, UNDERFLOW, Replay, SampleProblem
-from noderun.solvers.sample_step import Explicit, SampleStep, spread
+from noderun.solvers.sample_problem import (
+    DONE,
+    EVENT,
+    LIMIT,
+    NEWTON,
+    NONFINITE,
+    RUNNING,
+    UNDERFLOW,
+    Replay,
+    SampleProblem,
+)
+from noderun.solvers.sample_step import SampleStep, Start, spread
 from noderun.solvers.tableau import combined
 
 Observe = Callable[[Replay], None]
@@ -39,7 +50,8 @@ class Walk:
     def __init__(self, problem: SampleProblem, observe: Observe | None) -> None:
         self.problem, self.observe, self.control = problem, observe, problem.control
         self.estimate = not problem.control.fixed
-        self.formula = Explicit(problem.method, problem.y0)
+        self.formula = formula_of(problem.method, problem.control, problem.y0)
+        self.memory = self.formula.memory(problem.y0)
         self.outputs = SampleOutputs(problem)
         self.batch = first_batch(
             problem.y0.detach(), problem.ts, len(problem.events), self.control.controller.max_factor
@@ -70,7 +82,8 @@ class Walk:
             self.settle(torch.full_like(batch.steps, LIMIT), batch.t, batch.live)
             return
         h, cut, t1 = self.sizes()
-        step = self.formula.step(self.field, batch.t, batch.y, h, batch.slope if self.known else None, self.estimate)
+        start = Start(self.field, batch.t, batch.y, h, batch.slope if self.known else None)
+        step = self.formula.step(start, self.memory, self.estimate)
         ratio, accepted, sound = self.judge(step)
         limit = torch.add(t1, h, alpha=1e-9)
         passed = accepted & (limit >= batch.next)
@@ -82,12 +95,13 @@ class Walk:
         if any_passed:
             outputs.passed(batch, step, accepted, limit, stop)
         if self.observe is not None:
-            self.observe(self.replay(step, accepted))
+            self.show(step, accepted, self.observe)
         self.rounds, self.calls = self.rounds + 1, self.calls + step.calls
         code = self.diagnose(step, ratio, accepted) if trouble else RUNNING
         self.advance(step, accepted, ratio, cut, t1)
         if trouble and ratio is not None:
-            batch.h = torch.where(torch.isfinite(ratio), batch.h, 0.1 * h)
+            shrunk = 0.1 * h if step.failed is None else torch.where(step.failed, 0.5 * h, 0.1 * h)
+            batch.h = torch.where(torch.isfinite(ratio), batch.h, shrunk)
         if any_passed or trouble or stop is not None:
             self.finish(torch.where(accepted & (t1 == batch.end), DONE, code), step, stop)
 
@@ -108,9 +122,11 @@ class Walk:
         batch, control = self.batch, self.control
         if not self.estimate:
             finite = torch.isfinite(step.y1).all(1)
+            finite = finite if step.failed is None else finite & ~step.failed
             return None, batch.live & finite, finite
         found = [ratios(control, error, step.y, step.y1) for error in step.errors]
         ratio = combined(*found) if len(found) == 2 else found[0]
+        ratio = ratio if step.failed is None else torch.where(step.failed, torch.nan, ratio)
         finite, large = ratio < torch.inf, torch.add(batch.t, batch.h, alpha=1 / 8) != batch.t  # h > 4 ulp(t)
         small = ratio <= 1
         if control.min_step > 0:
@@ -120,42 +136,51 @@ class Walk:
     def diagnose(self, step: SampleStep, ratio: Tensor | None, accepted: Tensor) -> Tensor:
         """Why another attempt makes no sense [b], RUNNING where it does."""
         batch = self.batch
+        slope = self.field(step.t, step.y) if step.slope is None else step.slope
+        lost = ~torch.isfinite(slope).all(1)
+        failed = torch.zeros_like(lost) if step.failed is None else step.failed
         if ratio is None:
-            return torch.where(accepted, RUNNING, NONFINITE)
+            return torch.where(accepted, RUNNING, torch.where(failed & ~lost, NEWTON, NONFINITE))
         no_number = torch.isnan(batch.h)
         tiny = no_number | (torch.add(batch.t, batch.h, alpha=1 / 8) == batch.t)
-        why = torch.where(no_number | (batch.nonfinite == batch.steps), NONFINITE, UNDERFLOW)
+        why = torch.where(batch.diverged == batch.steps, NEWTON, UNDERFLOW)
+        why = torch.where(no_number | (batch.nonfinite == batch.steps), NONFINITE, why)
         met = ~tiny & ~torch.isfinite(ratio)
-        batch.nonfinite = torch.where(met, batch.steps, batch.nonfinite)
-        assert step.slope is not None
-        lost = met & ~torch.isfinite(step.slope).all(1)
-        return torch.where(tiny, why, torch.where(lost, NONFINITE, RUNNING))
+        batch.nonfinite = torch.where(met & ~failed, batch.steps, batch.nonfinite)
+        batch.diverged = torch.where(met & failed, batch.steps, batch.diverged)
+        return torch.where(tiny, why, torch.where(met & lost, NONFINITE, RUNNING))
 
-    def replay(self, step: SampleStep, accepted: Tensor) -> Replay:
-        """The accepted steps of a round."""
+    def show(self, step: SampleStep, accepted: Tensor, observe: Observe) -> None:
+        """Hand on the accepted steps of a round."""
         reads = self.outputs.reads
         if not self.problem.compact:
-            return Replay(None, step.t, torch.where(accepted, step.h, 0.0), step.y, tuple(reads))
-        position = accepted.cumsum(0) - 1
+            h = torch.where(accepted, step.h, 0.0)
+            observe(Replay(None, step.t, h, step.y, tuple(reads), step.solved))
+            return
+        position, sample = accepted.cumsum(0) - 1, self.batch.sample[accepted]
+        if not len(sample):
+            return
         moved = tuple(dataclasses.replace(read, place=position[read.place]) for read in reads)
-        return Replay(self.batch.sample[accepted], step.t[accepted], step.h[accepted], step.y[accepted], moved)
+        t, h, y, *solved = (x[accepted] for x in (step.t, step.h, step.y, *step.solved))
+        observe(Replay(sample, t, h, y, moved, tuple(solved)))
 
     def advance(self, step: SampleStep, accepted: Tensor, ratio: Tensor | None, cut: Tensor | None, t1: Tensor) -> None:
         """Move the accepted, choose every sample's next step size."""
         batch, controller = self.batch, self.control.controller
         moved = spread(accepted, step.y)
         if ratio is not None and cut is not None:
-            factor = factors(controller, ratio, batch.errors, self.problem.method.error_order)
+            factor = self.formula.factors(ratio, batch.errors, step, self.memory)
             factor = factor.minimum(torch.where(accepted, batch.cap, 0.9))
             # A step that was cut short says little about the size that the tolerance allows.
             batch.h = torch.maximum(step.h * factor, batch.h * (cut & accepted))
             batch.cap = torch.where(accepted, controller.max_factor, 1.0)
-            if controller.proportional or controller.derivative:
+            if controller.proportional or controller.derivative or self.formula.history:
                 latest = torch.stack([ratio, batch.errors[:, 0]], dim=1)
                 batch.errors = torch.where(accepted.unsqueeze(1), latest, batch.errors)
+        self.formula.accept(step, self.memory, accepted)
         self.known = step.end is not None
-        if step.end is not None and step.slope is not None:
-            batch.slope = torch.where(moved, step.end, step.slope)
+        if step.end is not None:
+            batch.slope = torch.where(moved, step.end, batch.slope if step.slope is None else step.slope)
         batch.t, batch.y = torch.where(accepted, t1, batch.t), torch.where(moved, step.y1, batch.y)
         batch.steps = batch.steps + accepted
 
@@ -175,7 +200,8 @@ class Walk:
         stats.status[sample], stats.t[sample] = code[finished], self.field.natural(t)[finished]
         stats.accepted[sample] = batch.steps[finished]
         stats.rejected[sample] = self.rounds - batch.steps[finished]
-        stats.nfe_forward[sample] += self.calls
+        stats.nfe_forward[sample] += self.calls + self.memory.calls[finished]
+        stats.jacobians[sample] = self.memory.jacobians[finished]
         batch.live, batch.h = batch.live & ~finished, torch.where(finished, 0.0, batch.h)
         self.alive -= len(sample)
         self.shrink()
@@ -183,5 +209,6 @@ class Walk:
     def shrink(self) -> None:
         """Take out who is done, where that pays."""
         if self.problem.compact and 0 < self.alive < 0.75 * self.batch.live.shape[0]:
-            self.batch = self.batch.take(self.batch.live.nonzero(as_tuple=True)[0])
+            place = self.batch.live.nonzero(as_tuple=True)[0]
+            self.batch, self.memory = self.batch.take(place), self.memory.take(place)
             self.field = self.problem.field.of(self.batch.sample)

@@ -10,18 +10,19 @@ import torch
 from torch import Tensor
 
 from noderun.solvers.control import Control
-from noderun.solvers.errors import NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
+from noderun.solvers.errors import NewtonDivergence, NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
 from noderun.solvers.events import Event
-from noderun.solvers.runge_kutta import ExplicitRungeKutta
+from noderun.solvers.method import Method
 from noderun.solvers.sample_field import SampleField
 from noderun.solvers.sample_step import SampleStep
 
-RUNNING, DONE, EVENT, NONFINITE, UNDERFLOW, LIMIT = range(6)
-STATUS = ("running", "done", "event", "nonfinite", "underflow", "step_limit")
+RUNNING, DONE, EVENT, NONFINITE, UNDERFLOW, LIMIT, NEWTON = range(7)
+STATUS = ("running", "done", "event", "nonfinite", "underflow", "step_limit", "newton")
 FAILURES: dict[int, tuple[type[SolveError], str]] = {
     NONFINITE: (NonFiniteDynamics, "f returned NaN or infinity"),
     UNDERFLOW: (StepUnderflow, "the step size fell below the resolution of t: the tolerance cannot be met"),
     LIMIT: (StepLimit, "max_steps attempts did not reach the end"),
+    NEWTON: (NewtonDivergence, "Newton's iteration diverged"),
 }
 
 
@@ -47,6 +48,7 @@ class Replay:
     h: Tensor
     y: Tensor
     reads: tuple[Read, ...]
+    solved: tuple[Tensor, ...]  # what the steps found by iteration
 
 
 @dataclass
@@ -68,6 +70,7 @@ class SampleStatistics:
     nfe_forward: Tensor
     accepted: Tensor
     rejected: Tensor
+    jacobians: Tensor  # evaluations of df/dy; their calls of f are not in nfe_forward
     status: Tensor  # index into STATUS
     t: Tensor
     nfe_backward: Tensor | None = None
@@ -75,7 +78,7 @@ class SampleStatistics:
     @staticmethod
     def of(size: int, device: torch.device) -> SampleStatistics:
         zeros = torch.zeros(size, dtype=torch.long, device=device)
-        return SampleStatistics(zeros, zeros.clone(), zeros.clone(), zeros + DONE, zeros.double())
+        return SampleStatistics(zeros, zeros.clone(), zeros.clone(), zeros.clone(), zeros + DONE, zeros.double())
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class SampleProblem:
     field: SampleField
     y0: Tensor  # [B, N]
     ts: Tensor  # [B, T] in double precision along each sample's way, rising
-    method: ExplicitRungeKutta
+    method: Method
     control: Control
     stats: SampleStatistics
     params: tuple[Tensor, ...] = ()

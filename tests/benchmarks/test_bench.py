@@ -69,3 +69,21 @@ def test_a_step_costs_one_sync_and_few_operations_beside_f():
     assert per_step["_local_scalar_dense"] == 1
     assert per_step["tanh"] == 6
     assert sum(n for name, n in per_step.items() if name not in VIEWS) - per_step["tanh"] <= 32
+
+
+def test_a_round_of_samples_with_steps_of_their_own_costs_few_operations_and_no_sync_but_one():
+    """The one sync is the ``tolist`` of a round's flags, which is not dispatched; all others are."""
+
+    def counted(end):
+        with torch.no_grad(), Dispatched() as dispatched:
+            stats = solve(lambda t, y: torch.tanh(y), torch.ones(8, 3), [0.0, end], max_step=0.5, per_sample=True).stats
+        return int(stats.accepted[0] + stats.rejected[0]), dispatched.ops
+
+    (few, ops_few), (many, ops_many) = counted(1.0), counted(20.0)
+    steps = many - few
+    assert steps > 5
+    per_step = {name: (ops_many[name] - ops_few[name]) / steps for name in ops_many}
+    assert per_step.get("_local_scalar_dense", 0) == per_step.get("nonzero", 0) == 0
+    assert per_step["tanh"] == 6
+    others = {name: n for name, n in per_step.items() if name not in VIEWS}
+    assert sum(others.values()) - per_step["tanh"] <= 84
