@@ -105,7 +105,8 @@ def solve(
         flat = layout.flatten(y0)
     times = ts if isinstance(ts, Tensor) else torch.as_tensor(ts, dtype=torch.float64)
     host = checked_times(times[0] if per_sample and times.dim() == 2 else times)
-    step, grid = checked_grid(dt, host)
+    ends = host if times.dim() < 2 else [times.min().item(), times.max().item()]
+    step, grid = checked_grid(dt, ends)
     control = Control(
         rtol=flattened(rtol, layout),
         atol=flattened(atol, layout),

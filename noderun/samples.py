@@ -59,8 +59,6 @@ def solve_samples(
     """``Solution.ys`` [T, B, ...]; statistics and status for each sample."""
     if gradient not in SOLVES:
         raise ValueError(f"gradient '{gradient}' has one time for all samples: with per_sample=True use 'checkpointed'")
-    if control.grid is not None or control.jumps:
-        raise ValueError("per_sample=True takes no grid as dt and no jump_ts; give dt as a number, or None")
     layout, leaves = sample_layout(y0), Layout.of(y0).leaves(y0)
     size = len(leaves[0])
     times = sample_times(ts, size)

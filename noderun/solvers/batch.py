@@ -7,7 +7,7 @@ every sample's way and step sizes are positive: ``SampleField`` knows whose t ru
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -32,6 +32,12 @@ class Batch(Rows):
 
     sample: Tensor  # which of the whole batch
     ts: Tensor  # [b, T + 1], infinity behind the last
+    starts: Tensor  # [b, S] where the parts of the way between jumps of f begin
+    stops: Tensor  # [b, S] and where they end
+    segment: Tensor  # which of them the sample is in
+    stop: Tensor  # where that ends
+    begun: Tensor  # ``steps`` when it began
+    grid: Tensor  # [b, n + 1] where steps end that are to follow a grid, infinity behind the last
     t: Tensor
     y: Tensor  # [b, N]
     h: Tensor  # the step size to try next
@@ -51,20 +57,27 @@ class Batch(Rows):
         return self.ts[:, -2]
 
 
-def first_batch(y: Tensor, ts: Tensor, events: int, max_factor: float) -> Batch:
-    size, device = len(y), y.device
+def first_batch(y: Tensor, ts: Tensor, sign: Tensor | None, control: Control, events: int) -> Batch:
+    size, device, real = len(y), y.device, y.dtype.to_real()
     zeros = torch.zeros(size, dtype=torch.float64, device=device)
     count, passed = zeros.long(), (ts == ts[:, :1]).sum(1)
     padded = torch.cat([ts, ts.new_full((size, 1), torch.inf)], dim=1)
+    starts, stops = segments(control.jumps, sign, ts, real)
     return Batch(
         sample=torch.arange(size, device=device),
         ts=padded,
+        starts=starts,
+        stops=stops,
+        segment=count,
+        stop=stops[:, 0],
+        begun=count,
+        grid=grid_of(control.grid or (), sign, ts),
         t=ts[:, 0].clone(),
         y=y,
         h=zeros,
         slope=torch.zeros_like(y),
-        cap=torch.full((size,), max_factor, dtype=y.dtype.to_real(), device=device),
-        errors=torch.ones(size, 2, dtype=y.dtype.to_real(), device=device),
+        cap=torch.full((size,), control.controller.max_factor, dtype=real, device=device),
+        errors=torch.ones(size, 2, dtype=real, device=device),
         steps=count,
         nonfinite=count - 1,
         diverged=count - 1,
@@ -75,16 +88,40 @@ def first_batch(y: Tensor, ts: Tensor, events: int, max_factor: float) -> Batch:
     )
 
 
-def upcoming(ts: Tensor, read: Tensor) -> Tensor:
-    """The first of each row of ts [b, T + 1] that is not yet read."""
-    return ts.gather(1, read.unsqueeze(1)).squeeze(1)
+def upcoming(rows: Tensor, index: Tensor) -> Tensor:
+    """The element [b] of each of the rows [b, n] that comes next."""
+    return rows.gather(1, index.unsqueeze(1)).squeeze(1)
 
 
-def fixed_step(dt: float, batch: Batch) -> Tensor:
-    """The next of the steps of dt from the start; the last one is cut to end at the end."""
-    start, count = batch.ts[:, 0], (batch.steps + 1).double()
-    last = count >= (batch.end - start) / dt - 1e-6
-    return torch.where(last, batch.end, start + count * dt) - batch.t
+def along(times: Sequence[float], sign: Tensor | None, ts: Tensor) -> Tensor:
+    """The same times for all samples, rising along each one's way [b, n]."""
+    row = torch.tensor(times, dtype=ts.dtype, device=ts.device).expand(len(ts), -1)
+    return row.contiguous() if sign is None else (row * sign.unsqueeze(1)).sort(dim=1).values
+
+
+def segments(jumps: Sequence[float], sign: Tensor | None, ts: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Where the parts of each way between jumps of f begin and end, [b, S] each: the counterpart of ``around``."""
+    start, end, way = ts[:, :1], ts[:, -1:], along(jumps, sign, ts)
+    ulp = (way.abs() * torch.finfo(dtype).eps).clamp_min(torch.finfo(dtype).tiny)
+    inside = (way - ulp > start) & (way + ulp < end)
+    before, order = torch.where(inside, way - ulp, end).sort(dim=1)
+    after = torch.where(inside, way + ulp, end).gather(1, order)
+    return torch.cat([start, after], dim=1), torch.cat([before, end], dim=1)
+
+
+def grid_of(grid: Sequence[float], sign: Tensor | None, ts: Tensor) -> Tensor:
+    """A grid of steps [B, n + 1] along each sample's way, infinity behind the last."""
+    return torch.cat([along(grid, sign, ts), torch.full_like(ts[:, :1], torch.inf)], dim=1)
+
+
+def fixed_end(dt: float | None, batch: Batch) -> Tensor:
+    """Where the next fixed step ends: after dt, counted from where f last jumped, or at the grid's next time."""
+    if dt is None:
+        following = torch.searchsorted(batch.grid, batch.t.unsqueeze(1), right=True).squeeze(1)
+        return upcoming(batch.grid, following).minimum(batch.stop)
+    start, count = upcoming(batch.starts, batch.segment), (batch.steps - batch.begun + 1).double()
+    last = count >= (batch.stop - start) / dt - 1e-6
+    return torch.where(last, batch.stop, start + count * dt)
 
 
 def clipped(h: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,7 +158,7 @@ def ratios(control: Control, error: Tensor, y: Tensor, y1: Tensor) -> Tensor:
 
 def first_sizes(control: Control, field: FieldOf, batch: Batch, slope: Tensor, order: int) -> Tensor:
     """First step sizes [b] from the sizes of y, y' and y''; HNW I, II.4, one call of f."""
-    span = batch.end - batch.t
+    span = batch.stop - batch.t
     if control.first_step is not None:
         return torch.full_like(span, control.first_step)
     scale = control.atol + control.rtol * batch.y.abs()

@@ -14,7 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from noderun.solvers.batch import clipped, first_batch, first_sizes, fixed_step, ratios
+from noderun.solvers.batch import clipped, first_batch, first_sizes, fixed_end, upcoming
+from noderun.solvers.sample_attempt import Attempt, after_no_number, diagnosed, judged
 from noderun.solvers.sample_field import FieldOf
 from noderun.solvers.sample_formulas import formula_of
 from noderun.solvers.sample_outputs import NEVER, SampleOutputs
@@ -22,15 +23,11 @@ from noderun.solvers.sample_problem import (
     DONE,
     EVENT,
     LIMIT,
-    NEWTON,
-    NONFINITE,
     RUNNING,
-    UNDERFLOW,
     Replay,
     SampleProblem,
 )
-from noderun.solvers.sample_step import SampleStep, Start, spread
-from noderun.solvers.tableau import combined
+from noderun.solvers.sample_step import Start, spread
 
 Observe = Callable[[Replay], None]
 
@@ -53,11 +50,10 @@ class Walk:
         self.formula = formula_of(problem.method, problem.control, problem.y0)
         self.memory = self.formula.memory(problem.y0)
         self.outputs = SampleOutputs(problem)
-        self.batch = first_batch(
-            problem.y0.detach(), problem.ts, len(problem.events), self.control.controller.max_factor
-        )
+        self.batch = first_batch(problem.y0.detach(), problem.ts, problem.field.sign, self.control, len(problem.events))
         self.field: FieldOf = problem.field.of(None)
         self.rounds = self.calls = 0  # attempts and calls of f of every sample in hand
+        self.jumps = bool(self.control.jumps)
         self.known = False  # whether batch.slope is f(t, y)
         self.alive = int(self.batch.live.sum())
         if self.alive:
@@ -77,82 +73,59 @@ class Walk:
 
     def round(self) -> None:
         """One attempt of every sample, and what follows from it."""
-        batch, control, outputs = self.batch, self.control, self.outputs
-        if self.rounds >= control.max_steps:
+        batch, outputs = self.batch, self.outputs
+        if self.rounds >= self.control.max_steps:
             self.settle(torch.full_like(batch.steps, LIMIT), batch.t, batch.live)
             return
-        h, cut, t1 = self.sizes()
-        start = Start(self.field, batch.t, batch.y, h, batch.slope if self.known else None)
-        step = self.formula.step(start, self.memory, self.estimate)
-        ratio, accepted, sound = self.judge(step)
-        limit = torch.add(t1, h, alpha=1e-9)
+        attempt = self.attempt()
+        step, accepted = attempt.step, attempt.accepted
+        limit = torch.add(attempt.t1, step.h, alpha=1e-9)
         passed = accepted & (limit >= batch.next)
-        events = outputs.look(self.field, batch, step, accepted, t1) if self.problem.events else []
-        flags = torch.stack([passed.any(), batch.live.gt(sound).any(), *events])  # gt: live and not sound
-        any_passed, trouble, *happened = flags.tolist()  # the one wait of a round
+        flags = [passed.any(), batch.live.gt(attempt.sound).any()]  # gt: live and not sound
+        if self.problem.events:
+            flags += outputs.look(self.field, batch, step, accepted, attempt.t1)
+        any_passed, trouble, *happened = torch.stack(flags).tolist()  # the one wait of a round
         outputs.reads.clear()
         stop = outputs.events(self.field, batch, step, *happened) if happened else None
         if any_passed:
             outputs.passed(batch, step, accepted, limit, stop)
         if self.observe is not None:
-            self.show(step, accepted, self.observe)
+            self.show(attempt, self.observe)
         self.rounds, self.calls = self.rounds + 1, self.calls + step.calls
-        code = self.diagnose(step, ratio, accepted) if trouble else RUNNING
-        self.advance(step, accepted, ratio, cut, t1)
-        if trouble and ratio is not None:
-            shrunk = 0.1 * h if step.failed is None else torch.where(step.failed, 0.5 * h, 0.1 * h)
-            batch.h = torch.where(torch.isfinite(ratio), batch.h, shrunk)
+        self.conclude(attempt, trouble, stop, any_passed)
+
+    def attempt(self) -> Attempt:
+        batch, control = self.batch, self.control
+        if self.estimate:
+            if control.min_step > 0 or control.max_step < math.inf:
+                batch.h = batch.h.clamp(control.min_step, control.max_step)
+            left = batch.stop - batch.t
+            h, cut = clipped(batch.h, left)
+            t1 = torch.where(h == left, batch.stop, batch.t + h)
+        else:
+            t1 = fixed_end(control.dt, batch)
+            h, cut = t1 - batch.t, torch.zeros_like(batch.live)
+        start = Start(self.field, batch.t, batch.y, h, batch.slope if self.known else None)
+        return judged(self.formula.step(start, self.memory, self.estimate), cut, t1, batch, control)
+
+    def conclude(self, attempt: Attempt, trouble: bool, stop: Tensor | None, any_passed: bool) -> None:
+        """Go on to the next round, or take leave of who is finished; ``stop``: the fraction at which events end it."""
+        batch, step = self.batch, attempt.step
+        code: Tensor | int = RUNNING
+        if trouble:
+            slope = self.field(step.t, step.y) if step.slope is None else step.slope
+            code = diagnosed(attempt, slope, batch)
+        self.advance(attempt)
+        if trouble:
+            batch.h = after_no_number(batch.h, attempt)
+        if self.jumps:
+            self.cross(attempt)
         if any_passed or trouble or stop is not None:
-            self.finish(torch.where(accepted & (t1 == batch.end), DONE, code), step, stop)
+            self.finish(attempt, code, stop)
 
-    def sizes(self) -> tuple[Tensor, Tensor | None, Tensor]:
-        """The step sizes of a round, where they were cut, and the times at which the steps end."""
-        batch, control = self.batch, self.control
-        left = batch.end - batch.t
-        if not self.estimate:
-            h = fixed_step(control.dt or 0.0, batch)
-            return h, None, torch.where(h == left, batch.end, batch.t + h)
-        if control.min_step > 0 or control.max_step < math.inf:
-            batch.h = batch.h.clamp(control.min_step, control.max_step)
-        h, cut = clipped(batch.h, left)
-        return h, cut, torch.where(h == left, batch.end, batch.t + h)
-
-    def judge(self, step: SampleStep) -> tuple[Tensor | None, Tensor, Tensor]:
-        """The error in units of the tolerance, whether a step is accepted, and whether it is a sound one, each [b]."""
-        batch, control = self.batch, self.control
-        if not self.estimate:
-            finite = torch.isfinite(step.y1).all(1)
-            finite = finite if step.failed is None else finite & ~step.failed
-            return None, batch.live & finite, finite
-        found = [ratios(control, error, step.y, step.y1) for error in step.errors]
-        ratio = combined(*found) if len(found) == 2 else found[0]
-        ratio = ratio if step.failed is None else torch.where(step.failed, torch.nan, ratio)
-        finite, large = ratio < torch.inf, torch.add(batch.t, batch.h, alpha=1 / 8) != batch.t  # h > 4 ulp(t)
-        small = ratio <= 1
-        if control.min_step > 0:
-            small = small | (finite & (step.h <= control.min_step))
-        return ratio, batch.live & small & large, finite & large
-
-    def diagnose(self, step: SampleStep, ratio: Tensor | None, accepted: Tensor) -> Tensor:
-        """Why another attempt makes no sense [b], RUNNING where it does."""
-        batch = self.batch
-        slope = self.field(step.t, step.y) if step.slope is None else step.slope
-        lost = ~torch.isfinite(slope).all(1)
-        failed = torch.zeros_like(lost) if step.failed is None else step.failed
-        if ratio is None:
-            return torch.where(accepted, RUNNING, torch.where(failed & ~lost, NEWTON, NONFINITE))
-        no_number = torch.isnan(batch.h)
-        tiny = no_number | (torch.add(batch.t, batch.h, alpha=1 / 8) == batch.t)
-        why = torch.where(batch.diverged == batch.steps, NEWTON, UNDERFLOW)
-        why = torch.where(no_number | (batch.nonfinite == batch.steps), NONFINITE, why)
-        met = ~tiny & ~torch.isfinite(ratio)
-        batch.nonfinite = torch.where(met & ~failed, batch.steps, batch.nonfinite)
-        batch.diverged = torch.where(met & failed, batch.steps, batch.diverged)
-        return torch.where(tiny, why, torch.where(met & lost, NONFINITE, RUNNING))
-
-    def show(self, step: SampleStep, accepted: Tensor, observe: Observe) -> None:
+    def show(self, attempt: Attempt, observe: Observe) -> None:
         """Hand on the accepted steps of a round."""
-        reads = self.outputs.reads
+        step, accepted, reads = attempt.step, attempt.accepted, self.outputs.reads
         if not self.problem.compact:
             h = torch.where(accepted, step.h, 0.0)
             observe(Replay(None, step.t, h, step.y, tuple(reads), step.solved))
@@ -164,15 +137,15 @@ class Walk:
         t, h, y, *solved = (x[accepted] for x in (step.t, step.h, step.y, *step.solved))
         observe(Replay(sample, t, h, y, moved, tuple(solved)))
 
-    def advance(self, step: SampleStep, accepted: Tensor, ratio: Tensor | None, cut: Tensor | None, t1: Tensor) -> None:
+    def advance(self, attempt: Attempt) -> None:
         """Move the accepted, choose every sample's next step size."""
-        batch, controller = self.batch, self.control.controller
-        moved = spread(accepted, step.y)
-        if ratio is not None and cut is not None:
+        batch, step, accepted, ratio = self.batch, attempt.step, attempt.accepted, attempt.ratio
+        moved, controller = spread(accepted, step.y), self.control.controller
+        if ratio is not None:
             factor = self.formula.factors(ratio, batch.errors, step, self.memory)
             factor = factor.minimum(torch.where(accepted, batch.cap, 0.9))
             # A step that was cut short says little about the size that the tolerance allows.
-            batch.h = torch.maximum(step.h * factor, batch.h * (cut & accepted))
+            batch.h = torch.maximum(step.h * factor, batch.h * (attempt.cut & accepted))
             batch.cap = torch.where(accepted, controller.max_factor, 1.0)
             if controller.proportional or controller.derivative or self.formula.history:
                 latest = torch.stack([ratio, batch.errors[:, 0]], dim=1)
@@ -181,15 +154,31 @@ class Walk:
         self.known = step.end is not None
         if step.end is not None:
             batch.slope = torch.where(moved, step.end, batch.slope if step.slope is None else step.slope)
-        batch.t, batch.y = torch.where(accepted, t1, batch.t), torch.where(moved, step.y1, batch.y)
+        batch.t, batch.y = torch.where(accepted, attempt.t1, batch.t), torch.where(moved, step.y1, batch.y)
         batch.steps = batch.steps + accepted
 
-    def finish(self, code: Tensor, step: SampleStep, stop: Tensor | None) -> None:
-        t = self.batch.t
+    def cross(self, attempt: Attempt) -> None:
+        """Go on behind a jump of f, where a step ended just before it."""
+        batch = self.batch
+        at = attempt.accepted & (attempt.t1 == batch.stop) & (batch.stop != batch.end)
+        if not at.any():
+            return
+        batch.segment = batch.segment + at
+        batch.t = torch.where(at, upcoming(batch.starts, batch.segment), batch.t)
+        batch.stop, batch.begun = upcoming(batch.stops, batch.segment), torch.where(at, batch.steps, batch.begun)
+        self.formula.restart(self.memory, at)
+        if self.known:
+            batch.slope = torch.where(at.unsqueeze(1), self.field(batch.t, batch.y), batch.slope)
+            self.calls += 1
+
+    def finish(self, attempt: Attempt, code: Tensor | int, stop: Tensor | None) -> None:
+        batch, step = self.batch, attempt.step
+        code = torch.where(attempt.accepted & (attempt.t1 == batch.end), DONE, code)
+        t = batch.t
         if stop is not None:
             code = torch.where(stop < NEVER, EVENT, code)
             t = torch.where(stop < NEVER, step.t + stop * step.h, t)
-        finished = self.batch.live & (code != RUNNING)
+        finished = batch.live & (code != RUNNING)
         if finished.any():
             self.settle(code, t, finished)
 

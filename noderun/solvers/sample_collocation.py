@@ -91,6 +91,11 @@ class Collocated(ImplicitFormula):
         memory.y = torch.where(moved, step.y, memory.y)
         memory.us = torch.where(moved.unsqueeze(2), torch.stack(step.us, dim=1), memory.us)
 
+    def restart(self, memory: Memory, at: Tensor) -> None:
+        super().restart(memory, at)
+        assert isinstance(memory, PolynomialMemory)
+        memory.h, memory.retried = torch.where(at, 0.0, memory.h), memory.retried | at
+
 
 class RadauFormula(Collocated):
     """With the error estimate and the step size prediction of the code RADAU5."""

@@ -21,6 +21,10 @@ class ImplicitFormula(Formula):
         if isinstance(memory, NewtonMemory):
             memory.fresh = memory.fresh & ~accepted
 
+    def restart(self, memory: Memory, at: Tensor) -> None:
+        if isinstance(memory, NewtonMemory):
+            memory.fresh = memory.fresh & ~at
+
     def plus(self, y: Tensor, weights: Sequence[float], us: Sequence[Tensor]) -> Tensor:
         """y + sum_i weights_i u_i [b, N]."""
         return y + self.weighted(weights, us)

@@ -100,3 +100,6 @@ class Formula(ABC):
 
     def accept(self, step: SampleStep, memory: Memory, accepted: Tensor) -> None:  # noqa: B027  (few have a past)
         """The accepted steps become the past."""
+
+    def restart(self, memory: Memory, at: Tensor) -> None:  # noqa: B027
+        """The samples ``at`` [b] crossed a jump of f: forget what was known about them."""
