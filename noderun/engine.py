@@ -84,9 +84,10 @@ def solve(
 
     With ``per_sample`` each sample of y0 [B, ...] has its own times (``ts`` [T] or [B, T], each row either way), steps,
     statistics and status, and takes the steps that it takes alone, by Runge-Kutta (explicit, diagonally implicit or
-    collocation) and Rosenbrock methods. f receives t as [b, 1, ..., 1] and only the samples
-    still under way, for which tensors in ``args`` with a leading dimension of B are gathered; ``compact=False`` keeps
-    all of them in every call. A sample that fails is NaN from there on and does not stop the others.
+    collocation) and Rosenbrock methods. f receives t as [b, 1, ..., 1] and only the samples still under way, for which
+    tensors in ``args`` with a leading dimension of B are gathered; ``compact=False`` keeps all of them in every call. A
+    sample that fails is NaN from there on and does not stop the others. ``steps`` gives ts [n, B] and ys [n, B, ...],
+    NaN behind a sample's last; the t of ``interpolate(t)`` is then [], [n] or [n, B].
 
     Raises SolveError subclasses with the partial ``solution``; with ``throw=False`` returns that one, NaN where the
     solve did not arrive. ValueError and TypeError for arguments that cannot work.
@@ -123,9 +124,8 @@ def solve(
     depends = parameters(f, params, args)
     watched = (events,) if isinstance(events, Event) else tuple(events)
     if per_sample:
-        if steps or dense:
-            raise ValueError("per_sample=True has no steps=True or dense=True: give each sample its own ts [B, T]")
-        return solve_samples(f, y0, times, method, control, gradient, args, depends, watched, compact, throw)
+        flags = (compact, throw, steps, dense)
+        return solve_samples(f, y0, times, method, control, gradient, args, depends, watched, *flags)
     problem = Problem(
         field=VectorField(f, layout, args, Autocast(flat.device.type)),
         y0=flat,

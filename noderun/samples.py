@@ -14,7 +14,9 @@ from noderun.solvers import Control, Event, Occurrences, Solution
 from noderun.solvers.events import rates
 from noderun.solvers.field import Autocast
 from noderun.solvers.method import Method
+from noderun.solvers.outputs import ENDS, NODES
 from noderun.solvers.per_sample import integrate_samples
+from noderun.solvers.sample_dense import SampleDense, every_step
 from noderun.solvers.sample_field import SampleField
 from noderun.solvers.sample_problem import FAILURES, STATUS, SampleProblem, SampleStatistics
 from noderun.solvers.state import Layout
@@ -55,6 +57,8 @@ def solve_samples(
     events: Sequence[Event],
     compact: bool,
     throw: bool,
+    steps: bool,
+    dense: bool,
 ) -> Solution:
     """``Solution.ys`` [T, B, ...]; statistics and status for each sample."""
     if gradient not in SOLVES:
@@ -76,9 +80,10 @@ def solve_samples(
         params=params,
         events=events,
         compact=compact,
+        fractions=NODES if dense else ENDS if steps else (),
     )
     with field.autocast.outside():
-        solution = assembled(problem, *with_times(problem, gradient, times), ts)
+        solution = assembled(problem, *with_times(problem, gradient, times), ts, steps, dense)
     failures = [i for i, code in enumerate(problem.stats.status.tolist()) if code in FAILURES]
     if throw and failures:
         raise failure(problem, solution, failures)
@@ -104,25 +109,40 @@ def slopes(problem: SampleProblem, column: int, y: Tensor) -> Tensor:
     return torch.where(there, slope, 0.0)
 
 
-def assembled(problem: SampleProblem, rows: Tensor, moved: Tensor | None, ts: Tensor) -> Solution:
-    y0, layout, readout = problem.y0, problem.field.layout, problem.readout
-    passed = (problem.ts == problem.ts[:, :1]).nonzero(as_tuple=True)
-    first, sample, column = [passed[0]], [passed[0]], [passed[1]]
-    for start, samples, columns in readout.asked:
-        first.append(torch.arange(start, start + len(samples), device=y0.device))
-        sample.append(samples)
-        column.append(columns)
-    empty = y0.new_full((problem.ts.shape[1], *y0.shape), torch.nan)
-    ys = empty.index_put((torch.cat(column), torch.cat(sample)), rows[torch.cat(first)])
-    if moved is not None:
-        ys = ys + torch.stack([slopes(problem, i, y) for i, y in enumerate(ys)]) * moved
+def assembled(
+    problem: SampleProblem, rows: Tensor, moved: Tensor | None, ts: Tensor, steps: bool, dense: bool
+) -> Solution:
+    """What the caller asked for out of the rows of a solve."""
+    layout = problem.field.layout
+    if steps:
+        times, ys = every_step(problem, rows)
+        ts = times.to(ts.dtype)
+    else:
+        ys = asked(problem, rows)
+        if moved is not None:
+            ys = ys + torch.stack([slopes(problem, i, y) for i, y in enumerate(ys)]) * moved
     return Solution(
         ts=ts,
         ys=layout.rebuild(layout.split(ys)),
         stats=problem.stats,
         status=[STATUS[code] for code in problem.stats.status.tolist()],
         events=tuple(occurrences(problem, rows, i, ts.dtype) for i in range(len(problem.events))),
+        dense=SampleDense(problem, rows) if dense else None,
+        layout=layout,
     )
+
+
+def asked(problem: SampleProblem, rows: Tensor) -> Tensor:
+    """ys [T, B, N] at the times asked for, NaN where a sample did not arrive."""
+    y0 = problem.y0
+    passed = (problem.ts == problem.ts[:, :1]).nonzero(as_tuple=True)
+    first, sample, column = [passed[0]], [passed[0]], [passed[1]]
+    for start, samples, columns, _ in problem.readout.asked:
+        first.append(torch.arange(start, start + len(samples), device=y0.device))
+        sample.append(samples)
+        column.append(columns)
+    empty = y0.new_full((problem.ts.shape[1], *y0.shape), torch.nan)
+    return empty.index_put((torch.cat(column), torch.cat(sample)), rows[torch.cat(first)])
 
 
 def occurrences(problem: SampleProblem, rows: Tensor, which: int, dtype: torch.dtype) -> Occurrences:

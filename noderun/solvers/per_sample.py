@@ -56,6 +56,7 @@ class Walk:
         self.jumps = bool(self.control.jumps)
         self.known = False  # whether batch.slope is f(t, y)
         self.alive = int(self.batch.live.sum())
+        problem.stats.t.copy_(self.field.natural(problem.ts[:, -1]))
         if self.alive:
             self.start()
         self.shrink()
@@ -89,6 +90,8 @@ class Walk:
         stop = outputs.events(self.field, batch, step, *happened) if happened else None
         if any_passed:
             outputs.passed(batch, step, accepted, limit, stop)
+        if self.problem.fractions:
+            outputs.step(batch, step, accepted)
         if self.observe is not None:
             self.show(attempt, self.observe)
         self.rounds, self.calls = self.rounds + 1, self.calls + step.calls

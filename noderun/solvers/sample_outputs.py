@@ -26,6 +26,7 @@ class SampleOutputs:
         self.reads: list[Read] = []
         self.zero = False  # whether an event's function is zero where a sample stands
         self.seen: tuple[Tensor, Tensor, Tensor]  # values [b, events] before and after the step, and what happened
+        self.ends = torch.arange(self.count, device=problem.y0.device)  # the row of each sample's last state
         self.readout.clear()
 
     def add(self, read: Read, step: SampleStep) -> None:
@@ -45,10 +46,19 @@ class SampleOutputs:
         theta = (batch.ts[place, column] - step.t[place]) / step.h[place]
         end = theta >= 1 - 1e-9
         theta.masked_fill_(end, 1.0)
-        self.readout.asked.append((self.count, batch.sample[place], column))
+        self.readout.asked.append((self.count, batch.sample[place], column, end))
         self.add(Read(self.count, place, theta, not bool(end.all())), step)
         batch.read = batch.read + many
         batch.next = upcoming(batch.ts, batch.read)
+
+    def step(self, batch: Batch, step: SampleStep, accepted: Tensor) -> None:
+        """Read off the wanted fractions of every accepted step; at 0 it is at the end of the one before."""
+        (place,) = accepted.nonzero(as_tuple=True)
+        sample, thetas = batch.sample[place], [theta for theta in self.problem.fractions if theta > 0]
+        self.readout.steps.append((self.count, sample, step.t[place], step.h[place], self.ends[sample]))
+        theta = torch.tensor(thetas, dtype=torch.float64, device=place.device).repeat_interleave(len(place))
+        self.add(Read(self.count, place.repeat(len(thetas)), theta, len(thetas) > 1), step)
+        self.ends[sample] = torch.arange(self.count - len(place), self.count, device=place.device)
 
     def start(self, field: FieldOf, batch: Batch) -> None:
         batch.values = self.event_values(field, batch.t, batch.y)

@@ -55,10 +55,16 @@ class Replay:
 class SampleReadout:
     """What the rows of the result are; the first B are y0."""
 
-    asked: list[tuple[int, Tensor, Tensor]] = dataclasses.field(default_factory=list)  # first row, samples, columns
+    # first row, samples, columns of ts, whether at a step's end
+    asked: list[tuple[int, Tensor, Tensor, Tensor]] = dataclasses.field(default_factory=list)
     events: list[tuple[int, Tensor, int, Tensor]] = dataclasses.field(default_factory=list)  # first, samples, which, t
 
+    # first row, samples, t, h, rows of the states at t; the rows are those of all samples at the first fraction, then
+    # at the second, and so on
+    steps: list[tuple[int, Tensor, Tensor, Tensor, Tensor]] = dataclasses.field(default_factory=list)
+
     def clear(self) -> None:
+        self.steps.clear()
         self.asked.clear()
         self.events.clear()
 
@@ -94,4 +100,5 @@ class SampleProblem:
     params: tuple[Tensor, ...] = ()
     events: Sequence[Event] = ()
     compact: bool = True
+    fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts; the last is 1
     readout: SampleReadout = dataclasses.field(default_factory=SampleReadout)

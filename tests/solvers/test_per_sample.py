@@ -74,6 +74,32 @@ def test_steps_along_a_grid():
         torch.testing.assert_close(sol.ys[:, i], alone.ys, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("solver", ["dopri5", "kvaerno5"])
+def test_every_step_and_dense_output_are_those_of_each_sample_alone(solver, gradient):
+    ts, y0 = tensor([0.0, 0.3, 1.0], [1.0, 0.4, -2.0], [0.1, 0.1, 0.1]), starts(3).requires_grad_()
+    options = dict(solver=solver, gradient=gradient, args=(2.0,), rtol=1e-6, atol=1e-6, steps=True, dense=True)
+    sol = solve(van_der_pol, y0, ts, per_sample=True, **options)
+    at = tensor([0.0, 1.0, 0.1], [0.2, -0.3, 0.1], [1.0, -2.0, 0.1])
+    between = sol.interpolate(at)
+    assert between.shape == (3, 3, 2) and sol.interpolate(0.1).shape == (3, 2)
+    torch.testing.assert_close(between[:, 2], y0[2].expand(3, 2))
+    assert torch.isnan(sol.ts[1:, 2]).all() and torch.equal(sol.ys[0], y0)
+    expected = []
+    for i in range(2):
+        alone = solve(van_der_pol, y0[i], ts[i], **options)
+        n = len(alone.ts)
+        torch.testing.assert_close(sol.ts[:n, i], alone.ts, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(sol.ys[:n, i], alone.ys, rtol=1e-9, atol=1e-9)
+        assert torch.isnan(sol.ys[n:, i]).all()
+        torch.testing.assert_close(between[:, i], alone.interpolate(at[:, i]), rtol=1e-9, atol=1e-9)
+        expected.append(torch.autograd.grad(alone.interpolate(at[:, i]).sum(), y0)[0])
+    (grad,) = torch.autograd.grad(between[:, :2].sum(), y0)
+    torch.testing.assert_close(grad, sum(expected), rtol=1e-6, atol=1e-6)
+    with pytest.raises(ValueError, match="sample 1 is known from t = 1 to -2"):
+        sol.interpolate(tensor([0.5, 1.1, 0.1]).view(1, 3))
+
+
 def test_times_of_their_own_in_both_directions_and_args():
     ts = tensor([0.0, 1.0, 2.0], [1.0, 0.5, -1.0], [0.3, 0.3, 0.3])
     y0, rate = tensor([1.0, 2.0], [0.5, -1.0], [3.0, 4.0]), tensor([0.5], [1.5], [2.5])
@@ -264,7 +290,6 @@ def test_what_cannot_work_is_refused_in_a_sentence():
         ("try 'kvaerno5'", dict(solver="bdf")),
         ("try 'tsit5'", dict(solver="yoshida4", dt=0.1)),
         ("use 'checkpointed'", dict(gradient="adjoint")),
-        ("dense", dict(dense=True)),
         (r"\[T\] or \[3, T\]", dict(ts=torch.zeros(2, 4))),
         ("one number each", dict(events=Event(lambda t, y: y))),
     ):
