@@ -101,9 +101,9 @@ def solve(
     flat = Layout.of(y0).flatten(y0)
     if not (flat.is_floating_point() or flat.is_complex()):
         raise TypeError(f"y0 is {flat.dtype}; a state is floating point or complex: y0.float() makes it so")
-    if flat.is_complex() and method.info.implicit and not per_sample:  # Newton's matrix is that of real equations
+    if flat.is_complex() and method.info.implicit:  # Newton's matrix is that of real equations
         layout = layout.as_pairs()
-        flat = layout.flatten(y0)
+        flat = Layout.of(y0).as_pairs().flatten(y0)
     times = ts if isinstance(ts, Tensor) else torch.as_tensor(ts, dtype=torch.float64)
     host = checked_times(times[0] if per_sample and times.dim() == 2 else times)
     ends = host if times.dim() < 2 else [times.min().item(), times.max().item()]
@@ -125,7 +125,7 @@ def solve(
     watched = (events,) if isinstance(events, Event) else tuple(events)
     if per_sample:
         flags = (compact, throw, steps, dense)
-        return solve_samples(f, y0, times, method, control, gradient, args, depends, watched, *flags)
+        return solve_samples(f, y0, layout, times, method, control, gradient, args, depends, watched, *flags)
     problem = Problem(
         field=VectorField(f, layout, args, Autocast(flat.device.type)),
         y0=flat,

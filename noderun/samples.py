@@ -48,6 +48,7 @@ def sample_times(ts: Tensor, size: int) -> Tensor:
 def solve_samples(
     f: Any,
     y0: Any,
+    layout: Layout,
     ts: Tensor,
     method: Method,
     control: Control,
@@ -60,10 +61,10 @@ def solve_samples(
     steps: bool,
     dense: bool,
 ) -> Solution:
-    """``Solution.ys`` [T, B, ...]; statistics and status for each sample."""
+    """``Solution.ys`` [T, B, ...]; statistics and status for each sample; ``layout`` is that of one sample."""
     if gradient not in SOLVES:
         raise ValueError(f"gradient '{gradient}' has one time for all samples: with per_sample=True use 'checkpointed'")
-    layout, leaves = sample_layout(y0), Layout.of(y0).leaves(y0)
+    leaves = (Layout.of(y0).as_pairs() if layout.pairs else Layout.of(y0)).leaves(y0)
     size = len(leaves[0])
     times = sample_times(ts, size)
     flat = torch.cat([leaf.reshape(size, -1) for leaf in leaves], dim=1)

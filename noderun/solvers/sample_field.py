@@ -24,7 +24,7 @@ class SampleField:
     ) -> None:
         self.f, self.layout, self.args, self.autocast = f, layout, args, autocast
         self.size, self.sign = len(sign), sign if bool((sign < 0).any()) else None
-        dims = {len(shape) for shape in layout.shapes}
+        dims = {len(shape) - layout.pairs for shape in layout.shapes}
         if len(dims) > 1:
             raise ValueError("per_sample=True takes nested states whose tensors have equally many dimensions")
         self.broadcast = (1,) * dims.pop()
@@ -76,7 +76,7 @@ class FieldOf:
         if layout.single and isinstance(state, Tensor) and state.shape == (count, *layout.shapes[0]):
             return state.reshape(count, -1)
         wanted = tuple(torch.Size((count, *shape)) for shape in layout.shapes)
-        rebuilt = Layout(wanted, (), layout.rebuild, layout.keys, layout.single)
+        rebuilt = Layout(wanted, (), layout.rebuild, layout.keys, layout.single, layout.pairs)
         return torch.cat([leaf.reshape(count, -1) for leaf in rebuilt.leaves(state)], dim=1)
 
     def value(self, fn: Callable[..., Tensor], s: Tensor, y: Tensor) -> Tensor:

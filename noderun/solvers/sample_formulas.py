@@ -22,8 +22,6 @@ def formula_of(method: Method, control: Control, like: Tensor) -> Formula:
     """The method for many samples; ValueError where there is none."""
     if isinstance(method, ExplicitRungeKutta):
         return Explicit(method, control, like)
-    if like.is_complex():
-        raise ValueError("per_sample=True takes complex states with explicit Runge-Kutta methods only: try 'tsit5'")
     if isinstance(method, DiagonallyImplicit):
         return Diagonal(method, control, like)
     if isinstance(method, Rosenbrock):

@@ -65,6 +65,22 @@ def test_gradients_are_those_of_each_sample_alone(solver, gradient, compact):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("solver", ["tsit5", "radau5", "kvaerno5", "rodas4"])
+@pytest.mark.parametrize("nested", [True, False])
+def test_complex_states(solver, nested):
+    rates, y0 = (
+        torch.tensor([[1.0 + 2.0j], [0.5 - 1.0j]], dtype=torch.complex128),
+        tensor([1.0, 2.0], [3.0, 0.5]) + 0.5j,
+    )
+    exact = y0 * torch.exp(-rates * tensor([1.0], [2.0]))
+    ts = tensor([0.0, 1.0], [1.0, -1.0])
+    f = lambda t, y, rate: -rate * y * (1 + 0 * t)  # noqa: E731
+    f_nested = lambda t, y, rate: {"a": f(t, y["a"], rate)}  # noqa: E731
+    options = dict(per_sample=True, solver=solver, rtol=1e-7, atol=1e-9, args=(rates * tensor([1.0], [-1.0]),))
+    ys = solve(f_nested, {"a": y0}, ts, **options).ys["a"] if nested else solve(f, y0, ts, **options).ys
+    torch.testing.assert_close(ys[-1], exact, rtol=1e-5, atol=1e-7)
+
+
 def rober(t, y, rates):
     a, b, c = y.unbind(-1)
     k1, k2, k3 = rates.unbind(-1)
