@@ -23,7 +23,7 @@ from noderun.arguments import (
 from noderun.gradients import SOLVES, configured
 from noderun.gradients.dependence import owner, parameters
 from noderun.gradients.info import Backward
-from noderun.samples import sample_layout, solve_samples
+from noderun.samples import sample_layout, sample_problem, solve_samples
 from noderun.solvers import Control, Controller, Event, Occurrences, Solution, SolveError, Statistics
 from noderun.solvers.control import Norm
 from noderun.solvers.dense import DenseOutput
@@ -121,11 +121,21 @@ def solve(
         norm=checked_norm(norm, layout),
         controller=checked_controller(controller),
     )
+    backward = replace(
+        control,
+        rtol=control.rtol if gradient_rtol is None else gradient_rtol,
+        atol=control.atol if gradient_atol is None else gradient_atol,
+        first_step=None,
+    )
     depends = parameters(f, params, args)
     watched = (events,) if isinstance(events, Event) else tuple(events)
+    fractions = NODES if dense else ENDS if steps else ()
     if per_sample:
-        flags = (compact, throw, steps, dense)
-        return solve_samples(f, y0, layout, times, method, control, gradient, args, depends, watched, *flags)
+        if gradient_options:
+            raise ValueError("per_sample=True takes no gradient_options: leave them out, or per_sample=False")
+        choices = dict(method=method, control=control, backward=backward, params=depends, events=watched)
+        own = sample_problem(f, y0, layout, times, args, compact=compact, fractions=fractions, **choices)
+        return solve_samples(own, gradient, times, params is not None, steps, throw)
     problem = Problem(
         field=VectorField(f, layout, args, Autocast(flat.device.type)),
         y0=flat,
@@ -135,13 +145,7 @@ def solve(
         stats=Statistics(),
         params=depends,
         events=watched,
-        fractions=NODES if dense else ENDS if steps else (),
-    )
-    backward = replace(
-        control,
-        rtol=control.rtol if gradient_rtol is None else gradient_rtol,
-        atol=control.atol if gradient_atol is None else gradient_atol,
-        first_step=None,
+        fractions=fractions,
     )
     chosen = configured(gradient, backward, gradient_options or {})
     return solution(problem, gradient, chosen, times, params is not None, steps, throw)

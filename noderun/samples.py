@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
+from noderun.gradients.dependence import owner
 from noderun.gradients.per_sample import SOLVES
-from noderun.solvers import Control, Event, Occurrences, Solution
+from noderun.solvers import Event, Occurrences, Solution
 from noderun.solvers.events import rates
-from noderun.solvers.field import Autocast
-from noderun.solvers.method import Method
-from noderun.solvers.outputs import ENDS, NODES
+from noderun.solvers.field import HIDDEN, Autocast
+from noderun.solvers.outputs import NODES
 from noderun.solvers.per_sample import integrate_samples
-from noderun.solvers.sample_dense import SampleDense, every_step
+from noderun.solvers.sample_dense import SampleDense, at_times, every_step
 from noderun.solvers.sample_field import SampleField
 from noderun.solvers.sample_problem import FAILURES, STATUS, SampleProblem, SampleStatistics
 from noderun.solvers.state import Layout
@@ -45,60 +45,57 @@ def sample_times(ts: Tensor, size: int) -> Tensor:
     return times
 
 
-def solve_samples(
-    f: Any,
-    y0: Any,
-    layout: Layout,
-    ts: Tensor,
-    method: Method,
-    control: Control,
-    gradient: str,
-    args: tuple[Any, ...],
-    params: tuple[Tensor, ...],
-    events: Sequence[Event],
-    compact: bool,
-    throw: bool,
-    steps: bool,
-    dense: bool,
-) -> Solution:
-    """``Solution.ys`` [T, B, ...]; statistics and status for each sample; ``layout`` is that of one sample."""
-    if gradient not in SOLVES:
-        raise ValueError(f"gradient '{gradient}' has one time for all samples: with per_sample=True use 'checkpointed'")
+def sample_problem(f: Any, y0: Any, layout: Layout, ts: Tensor, args: tuple[Any, ...], **choices: Any) -> SampleProblem:
+    """``layout`` is that of one sample; ``choices`` are the problem's other fields."""
     leaves = (Layout.of(y0).as_pairs() if layout.pairs else Layout.of(y0)).leaves(y0)
     size = len(leaves[0])
-    times = sample_times(ts, size)
     flat = torch.cat([leaf.reshape(size, -1) for leaf in leaves], dim=1)
-    way = times.detach().to(flat.device, torch.float64)
+    way = sample_times(ts, size).detach().to(flat.device, torch.float64)
     sign = torch.where(way[:, -1:] < way[:, :1], -1.0, 1.0)
     field = SampleField(f, layout, args, Autocast(flat.device.type), sign[:, 0].to(flat.dtype.to_real()))
-    problem = SampleProblem(
-        field=field,
-        y0=flat,
-        ts=way * sign,
-        method=method,
-        control=control,
-        stats=SampleStatistics.of(size, flat.device),
-        params=params,
-        events=events,
-        compact=compact,
-        fractions=NODES if dense else ENDS if steps else (),
-    )
-    with field.autocast.outside():
-        solution = assembled(problem, *with_times(problem, gradient, times), ts, steps, dense)
+    stats = SampleStatistics.of(size, flat.device)
+    return SampleProblem(field=field, y0=flat, ts=way * sign, stats=stats, **choices)
+
+
+def solve_samples(
+    problem: SampleProblem, gradient: str, ts: Tensor, declared: bool, steps: bool, throw: bool
+) -> Solution:
+    """``Solution.ys`` [T, B, ...]; statistics and status for each sample; ``declared``: its params are all there."""
+    if gradient not in SOLVES:
+        raise ValueError(f"gradient '{gradient}' has one time for all samples: with per_sample=True use 'checkpointed'")
+    times = sample_times(ts, len(problem.y0))
+    with problem.field.autocast.outside():
+        rows, moved = with_times(problem, gradient, times, declared)
+        solution = assembled(problem, rows, moved, ts, steps)
     failures = [i for i, code in enumerate(problem.stats.status.tolist()) if code in FAILURES]
     if throw and failures:
         raise failure(problem, solution, failures)
     return solution
 
 
-def with_times(problem: SampleProblem, gradient: str, times: Tensor) -> tuple[Tensor, Tensor | None]:
+def with_times(problem: SampleProblem, gradient: str, times: Tensor, declared: bool) -> tuple[Tensor, Tensor | None]:
     """The rows with the chosen gradient behind them; zeros [T, B, 1] that carry the gradients of the times, if any."""
     solve = SOLVES[gradient] if torch.is_grad_enabled() else integrate_samples
+    if torch.is_grad_enabled() and gradient != "backprop" and not declared:
+        refuse_hidden(problem)
     if not (times.requires_grad and torch.is_grad_enabled()):
         return solve(problem), None
     # To first order, moving a time t_i moves y(t_i) by f, and moving t_0 is moving y_0 by -f.
     moved = problem.field.natural((times - times.detach()).t()).to(problem.y0).unsqueeze(2)
     return solve(replace(problem, y0=problem.y0 - slopes(problem, 0, problem.y0) * moved[0])), moved
+
+
+def refuse_hidden(problem: SampleProblem) -> None:
+    """ValueError where f is a closure over tensors that require gradients: those would be lost without a word."""
+    field = problem.field
+    if isinstance(owner(field.f), nn.Module) or any(
+        isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(field.args)
+    ):
+        return
+    with torch.enable_grad():
+        slope = field.of(None)(problem.ts[:, 0], problem.y0.detach())
+    if slope.requires_grad:
+        raise ValueError(HIDDEN)
 
 
 def slopes(problem: SampleProblem, column: int, y: Tensor) -> Tensor:
@@ -110,16 +107,14 @@ def slopes(problem: SampleProblem, column: int, y: Tensor) -> Tensor:
     return torch.where(there, slope, 0.0)
 
 
-def assembled(
-    problem: SampleProblem, rows: Tensor, moved: Tensor | None, ts: Tensor, steps: bool, dense: bool
-) -> Solution:
+def assembled(problem: SampleProblem, rows: Tensor, moved: Tensor | None, ts: Tensor, steps: bool) -> Solution:
     """What the caller asked for out of the rows of a solve."""
     layout = problem.field.layout
     if steps:
         times, ys = every_step(problem, rows)
         ts = times.to(ts.dtype)
     else:
-        ys = asked(problem, rows)
+        ys = at_times(problem, rows)
         if moved is not None:
             ys = ys + torch.stack([slopes(problem, i, y) for i, y in enumerate(ys)]) * moved
     return Solution(
@@ -128,22 +123,9 @@ def assembled(
         stats=problem.stats,
         status=[STATUS[code] for code in problem.stats.status.tolist()],
         events=tuple(occurrences(problem, rows, i, ts.dtype) for i in range(len(problem.events))),
-        dense=SampleDense(problem, rows) if dense else None,
+        dense=SampleDense(problem, rows) if problem.fractions == NODES else None,
         layout=layout,
     )
-
-
-def asked(problem: SampleProblem, rows: Tensor) -> Tensor:
-    """ys [T, B, N] at the times asked for, NaN where a sample did not arrive."""
-    y0 = problem.y0
-    passed = (problem.ts == problem.ts[:, :1]).nonzero(as_tuple=True)
-    first, sample, column = [passed[0]], [passed[0]], [passed[1]]
-    for start, samples, columns, _ in problem.readout.asked:
-        first.append(torch.arange(start, start + len(samples), device=y0.device))
-        sample.append(samples)
-        column.append(columns)
-    empty = y0.new_full((problem.ts.shape[1], *y0.shape), torch.nan)
-    return empty.index_put((torch.cat(column), torch.cat(sample)), rows[torch.cat(first)])
 
 
 def occurrences(problem: SampleProblem, rows: Tensor, which: int, dtype: torch.dtype) -> Occurrences:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from noderun.solvers.per_sample import integrate_samples
+from noderun.gradients.sample_adjoint import adjoint
+from noderun.solvers.batch import Batch
+from noderun.solvers.per_sample import Observe, integrate_samples
+from noderun.solvers.sample_attempt import Attempt
 from noderun.solvers.sample_formulas import formula_of
-from noderun.solvers.sample_problem import Replay, SampleProblem
+from noderun.solvers.sample_problem import Read, Replay, SampleProblem
 from noderun.solvers.sample_step import Formula, SampleStep, Start
 
 
 def backprop(problem: SampleProblem) -> Tensor:
     """The rows with the graph of every accepted step behind them; those steps cost their calls of f once more."""
     replays: list[Replay] = []
-    integrate_samples(problem, replays.append)
+    integrate_samples(problem, recorder(problem, replays))
     formula, y, rows = formula_of(problem.method, problem.control, problem.y0), problem.y0, [problem.y0]
     for replay in replays:
         step = again(problem, formula, replay, y if replay.samples is None else y[replay.samples])
@@ -35,7 +39,29 @@ def checkpointed(problem: SampleProblem) -> Tensor:
     return Checkpointed.apply(problem, problem.y0, *problem.params)
 
 
-SOLVES: dict[str, Callable[[SampleProblem], Tensor]] = {"backprop": backprop, "checkpointed": checkpointed}
+SOLVES: dict[str, Callable[[SampleProblem], Tensor]] = {
+    "backprop": backprop,
+    "checkpointed": checkpointed,
+    "adjoint": adjoint,
+}
+
+
+def recorder(problem: SampleProblem, replays: list[Replay]) -> Observe:
+    """Appends the accepted steps of each round."""
+
+    def record(attempt: Attempt, batch: Batch, reads: list[Read]) -> None:
+        step, accepted = attempt.step, attempt.accepted
+        if not problem.compact:
+            h = torch.where(accepted, step.h, 0.0)
+            replays.append(Replay(None, step.t, h, step.y, tuple(reads), step.solved))
+            return
+        position, sample = accepted.cumsum(0) - 1, batch.sample[accepted]
+        if len(sample):
+            moved = tuple(replace(read, place=position[read.place]) for read in reads)
+            t, h, y, *solved = (x[accepted] for x in (step.t, step.h, step.y, *step.solved))
+            replays.append(Replay(sample, t, h, y, moved, tuple(solved)))
+
+    return record
 
 
 def again(problem: SampleProblem, formula: Formula, replay: Replay, y: Tensor) -> SampleStep:
@@ -53,7 +79,7 @@ class Checkpointed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, problem: SampleProblem, y0: Tensor, *params: Tensor) -> Tensor:
         ctx.problem, ctx.replays = problem, []
-        return integrate_samples(problem, ctx.replays.append)
+        return integrate_samples(problem, recorder(problem, ctx.replays))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:

@@ -7,14 +7,13 @@ done or have failed are taken out when they are a quarter of those in hand.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from noderun.solvers.batch import clipped, first_batch, first_sizes, fixed_end, upcoming
+from noderun.solvers.batch import Batch, clipped, first_batch, first_sizes, fixed_end, upcoming
 from noderun.solvers.sample_attempt import Attempt, after_no_number, diagnosed, judged
 from noderun.solvers.sample_field import FieldOf
 from noderun.solvers.sample_formulas import formula_of
@@ -24,20 +23,21 @@ from noderun.solvers.sample_problem import (
     EVENT,
     LIMIT,
     RUNNING,
-    Replay,
+    Read,
     SampleProblem,
 )
 from noderun.solvers.sample_step import Start, spread
 
-Observe = Callable[[Replay], None]
+Observe = Callable[[Attempt, Batch, list[Read]], None]  # a round: what was tried, by whom, and what was read off it
 
 
 def integrate_samples(problem: SampleProblem, observe: Observe | None = None) -> Tensor:
-    """The rows [R, N] of ``problem.readout``, without history; ``observe`` sees every round's accepted steps."""
+    """The rows [R, N] of ``problem.readout``, without history; ``observe`` sees every round."""
     with torch.no_grad():
         walk = Walk(problem, observe)
         while walk.alive:
             walk.round()
+        problem.stats.t.copy_(problem.field.natural(problem.stats.t))
     return torch.cat(walk.outputs.rows)
 
 
@@ -56,7 +56,7 @@ class Walk:
         self.jumps = bool(self.control.jumps)
         self.known = False  # whether batch.slope is f(t, y)
         self.alive = int(self.batch.live.sum())
-        problem.stats.t.copy_(self.field.natural(problem.ts[:, -1]))
+        problem.stats.t.copy_(problem.ts[:, -1])
         if self.alive:
             self.start()
         self.shrink()
@@ -93,7 +93,7 @@ class Walk:
         if self.problem.fractions:
             outputs.step(batch, step, accepted)
         if self.observe is not None:
-            self.show(attempt, self.observe)
+            self.observe(attempt, batch, outputs.reads)
         self.rounds, self.calls = self.rounds + 1, self.calls + step.calls
         self.conclude(attempt, trouble, stop, any_passed)
 
@@ -125,20 +125,6 @@ class Walk:
             self.cross(attempt)
         if any_passed or trouble or stop is not None:
             self.finish(attempt, code, stop)
-
-    def show(self, attempt: Attempt, observe: Observe) -> None:
-        """Hand on the accepted steps of a round."""
-        step, accepted, reads = attempt.step, attempt.accepted, self.outputs.reads
-        if not self.problem.compact:
-            h = torch.where(accepted, step.h, 0.0)
-            observe(Replay(None, step.t, h, step.y, tuple(reads), step.solved))
-            return
-        position, sample = accepted.cumsum(0) - 1, self.batch.sample[accepted]
-        if not len(sample):
-            return
-        moved = tuple(dataclasses.replace(read, place=position[read.place]) for read in reads)
-        t, h, y, *solved = (x[accepted] for x in (step.t, step.h, step.y, *step.solved))
-        observe(Replay(sample, t, h, y, moved, tuple(solved)))
 
     def advance(self, attempt: Attempt) -> None:
         """Move the accepted, choose every sample's next step size."""
@@ -189,7 +175,7 @@ class Walk:
         """Write down what is finished."""
         batch, stats = self.batch, self.problem.stats
         sample = batch.sample[finished]
-        stats.status[sample], stats.t[sample] = code[finished], self.field.natural(t)[finished]
+        stats.status[sample], stats.t[sample] = code[finished], t[finished]
         stats.accepted[sample] = batch.steps[finished]
         stats.rejected[sample] = self.rounds - batch.steps[finished]
         stats.nfe_forward[sample] += self.calls + self.memory.calls[finished]

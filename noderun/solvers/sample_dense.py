@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from noderun.solvers.dense import barycentric
-from noderun.solvers.sample_problem import SampleProblem
+from noderun.solvers.sample_problem import SampleProblem, count_from
 
 
 def ordered(sample: Tensor, time: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -16,6 +16,19 @@ def ordered(sample: Tensor, time: Tensor, size: int) -> tuple[Tensor, Tensor]:
     count = torch.bincount(sample, minlength=size)
     first = count.cumsum(0) - count
     return order, torch.arange(len(order), device=order.device) - first[sample[order]]
+
+
+def at_times(problem: SampleProblem, rows: Tensor) -> Tensor:
+    """ys [T, B, N] at the times asked for, NaN where a sample did not arrive."""
+    y0 = problem.y0
+    passed = (problem.ts == problem.ts[:, :1]).nonzero(as_tuple=True)
+    first, sample, column = [passed[0]], [passed[0]], [passed[1]]
+    for start, samples, columns, _ in problem.readout.asked:
+        first.append(count_from(start, samples))
+        sample.append(samples)
+        column.append(columns)
+    empty = y0.new_full((problem.ts.shape[1], *y0.shape), torch.nan)
+    return empty.index_put((torch.cat(column), torch.cat(sample)), rows[torch.cat(first)])
 
 
 def every_step(problem: SampleProblem, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,13 +41,13 @@ def every_step(problem: SampleProblem, rows: Tensor) -> tuple[Tensor, Tensor]:
     parts = [(everyone, problem.ts[:, 0], everyone)]
     for first, sample, t, h, _ in readout.steps:
         last = first + (sum(theta > 0 for theta in problem.fractions) - 1) * len(sample)
-        parts.append((sample, t + h, torch.arange(last, last + len(sample), device=rows.device)))
+        parts.append((sample, t + h, count_from(last, sample)))
     for first, sample, column, end in readout.asked:
         t = problem.ts[sample, column]
         new = ~end & (t != problem.ts[sample, column - 1])
-        parts.append((sample[new], t[new], torch.arange(first, first + len(sample), device=rows.device)[new]))
+        parts.append((sample[new], t[new], count_from(first, sample)[new]))
     for first, sample, _, t in readout.events:
-        parts.append((sample, t, torch.arange(first, first + len(sample), device=rows.device)))
+        parts.append((sample, t, count_from(first, sample)))
     sample, time, row = (torch.cat(part) for part in zip(*parts, strict=True))
     reached = time <= problem.field.natural(problem.stats.t)[sample]
     sample, time, row = sample[reached], time[reached], row[reached]

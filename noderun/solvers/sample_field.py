@@ -23,7 +23,8 @@ class SampleField:
         self, f: Callable[..., Any], layout: Layout, args: tuple[Any, ...], autocast: Autocast, sign: Tensor
     ) -> None:
         self.f, self.layout, self.args, self.autocast = f, layout, args, autocast
-        self.size, self.sign = len(sign), sign if bool((sign < 0).any()) else None
+        self.size, self.signs = len(sign), sign
+        self.sign = sign if bool((sign < 0).any()) else None
         dims = {len(shape) - layout.pairs for shape in layout.shapes}
         if len(dims) > 1:
             raise ValueError("per_sample=True takes nested states whose tensors have equally many dimensions")

@@ -63,10 +63,29 @@ class SampleReadout:
     # at the second, and so on
     steps: list[tuple[int, Tensor, Tensor, Tensor, Tensor]] = dataclasses.field(default_factory=list)
 
+    def all_rows(self, problem: SampleProblem) -> tuple[Tensor, Tensor, Tensor]:
+        """Of which sample and at which time along its way every row is, and which row, [n] each."""
+        everyone = torch.arange(len(problem.y0), device=problem.ts.device)
+        parts = [(everyone, problem.ts[:, 0], everyone)]
+        fractions = [theta for theta in problem.fractions if theta > 0]
+        for first, sample, t, h, _ in self.steps:
+            time = torch.cat([t + theta * h for theta in fractions])
+            parts.append((sample.repeat(len(fractions)), time, count_from(first, time)))
+        for first, sample, column, _ in self.asked:
+            parts.append((sample, problem.ts[sample, column], count_from(first, sample)))
+        parts += [(sample, t, count_from(first, t)) for first, sample, _, t in self.events]
+        sample, time, row = (torch.cat(part) for part in zip(*parts, strict=True))
+        return sample, time, row
+
     def clear(self) -> None:
         self.steps.clear()
         self.asked.clear()
         self.events.clear()
+
+
+def count_from(first: int, like: Tensor) -> Tensor:
+    """Row numbers [n] from the first, as many as ``like`` [n] has elements."""
+    return torch.arange(first, first + len(like), device=like.device)
 
 
 @dataclass
@@ -100,5 +119,6 @@ class SampleProblem:
     params: tuple[Tensor, ...] = ()
     events: Sequence[Event] = ()
     compact: bool = True
+    backward: Control = Control()  # of a gradient that is itself a solve
     fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts; the last is 1
     readout: SampleReadout = dataclasses.field(default_factory=SampleReadout)

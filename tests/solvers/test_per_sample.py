@@ -10,7 +10,8 @@ from torch.autograd import gradcheck
 from noderun import Event, NonFiniteDynamics, StepLimit, StepUnderflow, solve
 
 ADAPTIVE = ("dopri5", "tsit5", "bosh3", "dopri8", "fehlberg45", "dop853")
-GRADIENTS = ("backprop", "checkpointed")
+GRADIENTS = ("backprop", "checkpointed")  # exact for the steps that were made
+EVERY_GRADIENT = (*GRADIENTS, "adjoint")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_nested_states_norms_and_tolerances_for_each_component():
     assert (tight.stats.accepted > loose.stats.accepted).all()
 
 
-@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("gradient", EVERY_GRADIENT)
 @pytest.mark.parametrize("compact", [True, False])
 @pytest.mark.parametrize("fixed", [True, False])
 def test_gradients(gradient, compact, fixed):
@@ -171,6 +172,30 @@ def test_the_two_gradients_are_the_same_and_checkpointed_counts():
             assert ((6 * accepted <= nfe) & (nfe <= 7 * accepted)).all()
     for a, b in zip(*results.values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["tsit5", "radau5"])
+def test_the_adjoint_takes_steps_of_each_sample_s_own_back(solver):
+    weight, rate = tensor([0.3, -0.2], [0.1, 0.4]).requires_grad_(), tensor([0.5], [8.0], [2.5]).requires_grad_()
+    ts, y0 = tensor([0.0, 0.7, 0.9], [1.5, 0.3, 0.2], [0.25, 0.4, 0.6]), starts(3).requires_grad_()
+
+    def f(t, y, rate, weight):
+        return torch.tanh(y @ weight) - rate * y + (t > 0.5) * 3.0
+
+    common = dict(solver=solver, jump_ts=[0.5], rtol=1e-8, atol=1e-10, gradient_rtol=1e-6, gradient_atol=1e-8)
+    sol = solve(f, y0, ts, per_sample=True, args=(rate, weight), gradient="adjoint", **common)
+    exact = solve(f, y0, ts, per_sample=True, args=(rate, weight), gradient="backprop", **common)
+    found, expected = (torch.autograd.grad((s.ys[1:] ** 2).sum(), (y0, rate, weight)) for s in (sol, exact))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    assert 0 < sol.stats.nfe_backward.min() < sol.stats.nfe_backward.max()
+
+
+def test_gradients_that_a_closure_would_hide_are_refused():
+    rate = tensor(0.5, 1.0).requires_grad_()
+    for gradient in ("checkpointed", "adjoint"):
+        with pytest.raises(ValueError, match="name them with params="):
+            solve(lambda t, y: -rate * y, starts(3), [0.0, 1.0], per_sample=True, gradient=gradient)
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
@@ -209,7 +234,7 @@ def test_events_of_each_sample():
     torch.testing.assert_close(grad, expected, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("gradient", EVERY_GRADIENT)
 @pytest.mark.parametrize("what", ["ts", "ys"])
 def test_gradients_of_events(gradient, what):
     def event(y0, length):
@@ -289,7 +314,8 @@ def test_what_cannot_work_is_refused_in_a_sentence():
         ("try 'tsit5'", dict(solver="adams")),
         ("try 'kvaerno5'", dict(solver="bdf")),
         ("try 'tsit5'", dict(solver="yoshida4", dt=0.1)),
-        ("use 'checkpointed'", dict(gradient="adjoint")),
+        ("use 'checkpointed'", dict(gradient="symplectic")),
+        ("gradient_options", dict(gradient_options=dict(checkpoints=3))),
         (r"\[T\] or \[3, T\]", dict(ts=torch.zeros(2, 4))),
         ("one number each", dict(events=Event(lambda t, y: y))),
     ):
