@@ -62,22 +62,27 @@ class Systems:
         if len(a) == 1:
             values, into, back = values.real, into.real, back.real
         kind = a.dtype.to_complex() if values.is_complex() else a.dtype
+        self.kept: tuple[Tensor, Tensor, Factors] | None = None
         self.values, self.into, self.back = (x.to(a.device, kind) for x in (values, into, back))
 
     def factored(self, h: Tensor, matrix: Tensor) -> Factors:
-        """LU of I - h lambda J [m, b, N, N]."""
+        """LU of I - h lambda J [m, b, N, N], kept while h and J are the same tensors: for all stages of a step."""
+        if self.kept is not None and self.kept[0] is h and self.kept[1] is matrix:
+            return self.kept[2]
         scaled = matrix * h.to(matrix.dtype).view(-1, 1, 1)
         systems = self.values.neg().view(-1, 1, 1, 1) * scaled
         systems.diagonal(dim1=-2, dim2=-1).add_(1)
         lu, pivots, _ = torch.linalg.lu_factor_ex(systems)
+        self.kept = h, matrix, (lu, pivots)
         return lu, pivots
 
     def solve(self, factors: Factors, residual: Tensor) -> Tensor:
         """(I - h a x J)^-1 residual [b, s, N]."""
+        if self.into.numel() == 1:  # a single stage
+            return torch.linalg.lu_solve(*factors, residual.transpose(1, 2).unsqueeze(0))[0].transpose(1, 2)
         right = (self.into @ residual.to(self.into.dtype)).transpose(0, 1).unsqueeze(-1)
         solved = torch.linalg.lu_solve(*factors, right).squeeze(-1).transpose(0, 1)
-        solution = self.back @ solved
-        return solution.real if solution.is_complex() else solution
+        return (self.back @ solved).real
 
 
 class SampleNewton:

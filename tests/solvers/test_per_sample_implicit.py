@@ -1,5 +1,7 @@
 """Implicit methods with steps of each sample's own: against each sample alone, and against scipy."""
 
+import functools
+
 import pytest
 import torch
 from sample_problems import decay, starts, tensor, van_der_pol
@@ -19,10 +21,10 @@ ADAPTIVE = [n for n in IMPLICIT if noderun.SOLVERS[n].adaptive]
 
 @pytest.mark.parametrize("solver", ADAPTIVE)
 def test_each_sample_takes_the_steps_that_it_takes_alone(solver):
-    y0, ts = starts(3), [0.0, 0.5, 2.0]
+    y0, ts = starts(2), [0.0, 0.5, 1.0]
     tol = 1e-3 if solver == "sdirk2" else 1e-5
     batch = solve(van_der_pol, y0, ts, per_sample=True, solver=solver, rtol=tol, atol=tol)
-    assert batch.status == ["done"] * 3
+    assert batch.status == ["done"] * 2
     for i, start in enumerate(y0):
         alone = solve(van_der_pol, start, ts, solver=solver, rtol=tol, atol=tol).stats
         assert abs(batch.stats.accepted[i] - alone.accepted) <= 0.02 * alone.accepted
@@ -41,8 +43,7 @@ def test_fixed_steps_equal_those_alone(solver):
         assert batch.stats.accepted[i] == alone.stats.accepted
 
 
-@pytest.mark.parametrize("compact", [True, False])
-@pytest.mark.parametrize("gradient", ["backprop", "checkpointed"])
+@pytest.mark.parametrize(("gradient", "compact"), [("backprop", False), ("checkpointed", True)])
 @pytest.mark.parametrize("solver", IMPLICIT)
 def test_gradients_are_those_of_each_sample_alone(solver, gradient, compact):
     options = dict(rtol=1e-3, atol=1e-4) if solver in ADAPTIVE else dict(dt=0.1)
@@ -65,20 +66,16 @@ def test_gradients_are_those_of_each_sample_alone(solver, gradient, compact):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("solver", ["tsit5", "radau5", "kvaerno5", "rodas4"])
-@pytest.mark.parametrize("nested", [True, False])
-def test_complex_states(solver, nested):
-    rates, y0 = (
-        torch.tensor([[1.0 + 2.0j], [0.5 - 1.0j]], dtype=torch.complex128),
-        tensor([1.0, 2.0], [3.0, 0.5]) + 0.5j,
-    )
-    exact = y0 * torch.exp(-rates * tensor([1.0], [2.0]))
-    ts = tensor([0.0, 1.0], [1.0, -1.0])
-    f = lambda t, y, rate: -rate * y * (1 + 0 * t)  # noqa: E731
-    f_nested = lambda t, y, rate: {"a": f(t, y["a"], rate)}  # noqa: E731
-    options = dict(per_sample=True, solver=solver, rtol=1e-7, atol=1e-9, args=(rates * tensor([1.0], [-1.0]),))
-    ys = solve(f_nested, {"a": y0}, ts, **options).ys["a"] if nested else solve(f, y0, ts, **options).ys
-    torch.testing.assert_close(ys[-1], exact, rtol=1e-5, atol=1e-7)
+@pytest.mark.parametrize(
+    ("solver", "nested"), [("tsit5", False), ("radau5", True), ("kvaerno5", False), ("rodas4", False)]
+)
+def test_complex_states(solver):
+    """Of a nested state, one sample forward and one backward in time."""
+    rates, y0, ts = tensor([1.0], [-0.5]) + 2.0j, tensor([1.0, 2.0], [3.0, 0.5]) + 0.5j, tensor([0.0, 1.0], [1.0, -1.0])
+    f = lambda t, y, rate: {"a": -rate * y["a"] * torch.ones_like(t)}  # noqa: E731
+    sol = solve(f, {"a": y0}, ts, per_sample=True, solver=solver, rtol=1e-7, atol=1e-9, args=(rates,))
+    exact = y0 * torch.exp(-rates * ts.diff(dim=1))
+    torch.testing.assert_close(sol.ys["a"][-1], exact, rtol=1e-5, atol=1e-7)
 
 
 def rober(t, y, rates):
@@ -88,26 +85,33 @@ def rober(t, y, rates):
     return torch.stack([-ab + bc, ab - bc - bb, bb], dim=-1)
 
 
+RATES = tensor([0.04, 3e7, 1e4], [0.4, 3e6, 1e3], [0.01, 3e8, 1e4])
+
+
+@functools.cache
+def rober_by_scipy(sample):
+    f = lambda t, y: rober(t, torch.tensor(y), RATES[sample]).numpy()  # noqa: E731
+    return torch.tensor(solve_ivp(f, (0.0, 1e4), [1.0, 0.0, 0.0], method="Radau", rtol=1e-8, atol=1e-13).y[:, -1])
+
+
 @pytest.mark.parametrize("solver", ["radau5", "kvaerno5", "rodas4"])
 def test_stiff_kinetics_with_rates_of_each_sample(solver):
-    rates = tensor([0.04, 3e7, 1e4], [0.4, 3e6, 1e3], [0.01, 3e8, 1e4])
     y0, options = tensor([1.0, 0.0, 0.0]).expand(3, 3).contiguous(), dict(solver=solver, rtol=1e-5, atol=1e-9)
-    sol = solve(rober, y0, [0.0, 1e4], per_sample=True, args=(rates,), **options)
-    for i, rate in enumerate(rates):
+    sol = solve(rober, y0, [0.0, 1e4], per_sample=True, args=(RATES,), **options)
+    for i, rate in enumerate(RATES):
         alone = solve(rober, y0[i], [0.0, 1e4], args=(rate,), **options).stats.accepted
         assert abs(sol.stats.accepted[i] - alone) <= 0.02 * alone
-        f = lambda t, y, rate=rate: rober(t, torch.tensor(y), rate).numpy()  # noqa: E731
-        exact = solve_ivp(f, (0.0, 1e4), y0[i].numpy(), method="Radau", rtol=1e-9, atol=1e-13).y[:, -1]
-        torch.testing.assert_close(sol.ys[-1, i], torch.tensor(exact), rtol=2e-4, atol=1e-9)
+        torch.testing.assert_close(sol.ys[-1, i], rober_by_scipy(i), rtol=2e-4, atol=1e-9)
 
 
-@pytest.mark.parametrize("compact", [True, False])
-@pytest.mark.parametrize("solver", ["kvaerno5", "rodas4", "radau5", "gauss4"])
+@pytest.mark.parametrize(
+    ("solver", "compact"), [("kvaerno5", True), ("rodas4", False), ("radau5", True), ("gauss4", False)]
+)
 def test_a_failed_sample_stops_no_other(solver, compact):
     y0, ts = tensor([2.0, 0.0], [0.5, 0.0]), [0.0, 0.1, 3.0]
     wall = lambda t, y: torch.where((t > 0.5) & (y[:, :1] > 1), torch.nan, -0.1 * y)  # noqa: E731
-    options = dict(throw=False, dt=None if solver in ADAPTIVE else 0.1)
-    sol = solve(wall, y0, ts, per_sample=True, solver=solver, compact=compact, **options)
+    options = dict(throw=False, dt=None if solver in ADAPTIVE else 0.1, compact=solver in ("kvaerno5", "radau5"))
+    sol = solve(wall, y0, ts, per_sample=True, solver=solver, **options)
     assert sol.status[0] in ("nonfinite", "newton", "underflow") and sol.status[1] == "done"
     torch.testing.assert_close(sol.ys[1:, 1, 0], 0.5 * torch.exp(-0.1 * tensor(0.1, 3.0)), rtol=1e-4, atol=0)
     assert torch.isfinite(sol.ys[1, 0]).all() and torch.isnan(sol.ys[2, 0]).all() and 0.4 < sol.stats.t[0] <= 0.5
