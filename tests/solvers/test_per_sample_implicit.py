@@ -66,9 +66,7 @@ def test_gradients_are_those_of_each_sample_alone(solver, gradient, compact):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("solver", "nested"), [("tsit5", False), ("radau5", True), ("kvaerno5", False), ("rodas4", False)]
-)
+@pytest.mark.parametrize("solver", ["tsit5", "radau5", "kvaerno5", "rodas4"])
 def test_complex_states(solver):
     """Of a nested state, one sample forward and one backward in time."""
     rates, y0, ts = tensor([1.0], [-0.5]) + 2.0j, tensor([1.0, 2.0], [3.0, 0.5]) + 0.5j, tensor([0.0, 1.0], [1.0, -1.0])
@@ -104,10 +102,8 @@ def test_stiff_kinetics_with_rates_of_each_sample(solver):
         torch.testing.assert_close(sol.ys[-1, i], rober_by_scipy(i), rtol=2e-4, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("solver", "compact"), [("kvaerno5", True), ("rodas4", False), ("radau5", True), ("gauss4", False)]
-)
-def test_a_failed_sample_stops_no_other(solver, compact):
+@pytest.mark.parametrize("solver", ["kvaerno5", "rodas4", "radau5", "gauss4"])
+def test_a_failed_sample_stops_no_other(solver):
     y0, ts = tensor([2.0, 0.0], [0.5, 0.0]), [0.0, 0.1, 3.0]
     wall = lambda t, y: torch.where((t > 0.5) & (y[:, :1] > 1), torch.nan, -0.1 * y)  # noqa: E731
     options = dict(throw=False, dt=None if solver in ADAPTIVE else 0.1, compact=solver in ("kvaerno5", "radau5"))
