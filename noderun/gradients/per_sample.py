@@ -53,13 +53,14 @@ def recorder(problem: SampleProblem, replays: list[Replay]) -> Observe:
         step, accepted = attempt.step, attempt.accepted
         if not problem.compact:
             h = torch.where(accepted, step.h, 0.0)
-            replays.append(Replay(None, step.t, h, step.y, tuple(reads), step.solved))
+            solved = (torch.where(accepted.view(-1, *[1] * (x.dim() - 1)), x, 0.0) for x in step.solved)
+            replays.append(Replay(None, step.t, h, step.y, tuple(reads), tuple(solved)))
             return
         position, sample = accepted.cumsum(0) - 1, batch.sample[accepted]
         if len(sample):
             moved = tuple(replace(read, place=position[read.place]) for read in reads)
-            t, h, y, *solved = (x[accepted] for x in (step.t, step.h, step.y, *step.solved))
-            replays.append(Replay(sample, t, h, y, moved, tuple(solved)))
+            t, h, y, *found = (x[accepted] for x in (step.t, step.h, step.y, *step.solved))
+            replays.append(Replay(sample, t, h, y, moved, tuple(found)))
 
     return record
 

@@ -18,14 +18,7 @@ from noderun.solvers.sample_attempt import Attempt, after_no_number, diagnosed, 
 from noderun.solvers.sample_field import FieldOf
 from noderun.solvers.sample_formulas import formula_of
 from noderun.solvers.sample_outputs import NEVER, SampleOutputs
-from noderun.solvers.sample_problem import (
-    DONE,
-    EVENT,
-    LIMIT,
-    RUNNING,
-    Read,
-    SampleProblem,
-)
+from noderun.solvers.sample_problem import DONE, EVENT, LIMIT, RUNNING, Read, SampleProblem
 from noderun.solvers.sample_step import Start, spread
 
 Observe = Callable[[Attempt, Batch, list[Read]], None]  # a round: what was tried, by whom, and what was read off it
@@ -67,7 +60,8 @@ class Walk:
             self.outputs.start(self.field, batch)
         if self.estimate:
             batch.slope = self.field(batch.t, batch.y)
-            batch.h = first_sizes(control, self.field, batch, batch.slope, problem.method.error_order)
+            sizes = first_sizes(control, self.field, batch, batch.slope, problem.method.error_order)
+            batch.h = torch.where(batch.live, sizes, 0.0)
             self.known = True
             self.calls = 1 if control.first_step is not None else 2
         problem.stats.status.copy_(torch.where(batch.live, RUNNING, DONE))
