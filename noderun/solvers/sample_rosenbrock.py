@@ -40,6 +40,7 @@ class Linear(ImplicitFormula):
         matrix, rate = self.linearized(start)
         if rate is None:
             rate, step.calls = self.difference(start, step.slope), step.calls + 1
+        rate = torch.where((h != 0).unsqueeze(1), rate, 0.0)  # NaN may stand behind the end of a failed sample
         factors, slope, gamma = self.systems.factored(h, matrix), step.slope, tableau.gamma
         for i, (row, alpha) in enumerate(zip(tableau.a, tableau.alpha, strict=True)):
             if i > 0:
