@@ -23,7 +23,7 @@ from noderun.arguments import (
 from noderun.gradients import SOLVES, configured
 from noderun.gradients.dependence import owner, parameters
 from noderun.gradients.info import Backward
-from noderun.samples import sample_layout, sample_problem, solve_samples
+from noderun.samples import refuse_gradient, sample_layout, sample_problem, solve_samples
 from noderun.solvers import Control, Controller, Event, Occurrences, Solution, SolveError, Statistics
 from noderun.solvers.control import Norm
 from noderun.solvers.dense import DenseOutput
@@ -131,8 +131,8 @@ def solve(
     watched = (events,) if isinstance(events, Event) else tuple(events)
     fractions = NODES if dense else ENDS if steps else ()
     if per_sample:
-        if gradient_options:
-            raise ValueError("per_sample=True takes no gradient_options: leave them out, or per_sample=False")
+        if torch.is_grad_enabled():
+            refuse_gradient(gradient, configured(gradient, backward, gradient_options or {}))
         choices = dict(method=method, control=control, backward=backward, params=depends, events=watched)
         own = sample_problem(f, y0, layout, times, args, compact=compact, fractions=fractions, **choices)
         return solve_samples(own, gradient, times, params is not None, steps, throw)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from noderun.gradients.dependence import owner
+from noderun.gradients.info import Backward
 from noderun.gradients.per_sample import SOLVES
 from noderun.solvers import Event, Occurrences, Solution
 from noderun.solvers.events import rates
@@ -57,12 +58,18 @@ def sample_problem(f: Any, y0: Any, layout: Layout, ts: Tensor, args: tuple[Any,
     return SampleProblem(field=field, y0=flat, ts=way * sign, stats=stats, **choices)
 
 
+def refuse_gradient(gradient: str, chosen: Backward) -> None:
+    """ValueError where this gradient method, or a choice within it, has one time for all samples."""
+    if gradient not in SOLVES:
+        raise ValueError(f"gradient '{gradient}' has one time for all samples: with per_sample=True use 'checkpointed'")
+    if chosen.norm != "state" or chosen.checkpoints is not None:
+        raise ValueError(f"per_sample=True takes gradient '{gradient}' with norm='state' and without checkpoints")
+
+
 def solve_samples(
     problem: SampleProblem, gradient: str, ts: Tensor, declared: bool, steps: bool, throw: bool
 ) -> Solution:
     """``Solution.ys`` [T, B, ...]; statistics and status for each sample; ``declared``: its params are all there."""
-    if gradient not in SOLVES:
-        raise ValueError(f"gradient '{gradient}' has one time for all samples: with per_sample=True use 'checkpointed'")
     times = sample_times(ts, len(problem.y0))
     with problem.field.autocast.outside():
         rows, moved = with_times(problem, gradient, times, declared)
@@ -75,10 +82,12 @@ def solve_samples(
 
 def with_times(problem: SampleProblem, gradient: str, times: Tensor, declared: bool) -> tuple[Tensor, Tensor | None]:
     """The rows with the chosen gradient behind them; zeros [T, B, 1] that carry the gradients of the times, if any."""
-    solve = SOLVES[gradient] if torch.is_grad_enabled() else integrate_samples
-    if torch.is_grad_enabled() and gradient != "backprop" and not declared:
+    if not torch.is_grad_enabled():
+        return integrate_samples(problem), None
+    solve = SOLVES[gradient]
+    if gradient != "backprop" and not declared:
         refuse_hidden(problem)
-    if not (times.requires_grad and torch.is_grad_enabled()):
+    if not times.requires_grad:
         return solve(problem), None
     # To first order, moving a time t_i moves y(t_i) by f, and moving t_0 is moving y_0 by -f.
     moved = problem.field.natural((times - times.detach()).t()).to(problem.y0).unsqueeze(2)

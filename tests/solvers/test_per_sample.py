@@ -315,12 +315,15 @@ def test_what_cannot_work_is_refused_in_a_sentence():
         ("try 'kvaerno5'", dict(solver="bdf")),
         ("try 'tsit5'", dict(solver="yoshida4", dt=0.1)),
         ("use 'checkpointed'", dict(gradient="symplectic")),
-        ("gradient_options", dict(gradient_options=dict(checkpoints=3))),
+        ("without checkpoints", dict(gradient="checkpointed", gradient_options=dict(checkpoints=3))),
+        ("norm='state'", dict(gradient="adjoint", gradient_options=dict(norm="full"))),
         (r"\[T\] or \[3, T\]", dict(ts=torch.zeros(2, 4))),
         ("one number each", dict(events=Event(lambda t, y: y))),
     ):
         ts = options.pop("ts", [0.0, 1.0])
         with pytest.raises(ValueError, match=match):
             solve(van_der_pol, y0, ts, per_sample=True, **options)
+    with torch.no_grad():  # where there is no gradient, none is refused
+        assert solve(van_der_pol, y0, [0.0, 0.1], per_sample=True, gradient="symplectic").status == ["done"] * 3
     with pytest.raises(ValueError, match="they must be equal"):
         solve(lambda t, y: y[:, :1], y0, [0.0, 1.0], per_sample=True)
