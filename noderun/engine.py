@@ -23,7 +23,7 @@ from noderun.arguments import (
 from noderun.gradients import SOLVES, configured
 from noderun.gradients.dependence import owner, parameters
 from noderun.gradients.info import Backward
-from noderun.samples import sample_layout, solve_samples
+from noderun.samples import refuse_gradient, sample_layout, sample_problem, solve_samples
 from noderun.solvers import Control, Controller, Event, Occurrences, Solution, SolveError, Statistics
 from noderun.solvers.control import Norm
 from noderun.solvers.dense import DenseOutput
@@ -88,9 +88,11 @@ def solve(
     its ``interpolate(t)`` knows y at every time in between.
 
     With ``per_sample`` each sample of y0 [B, ...] has its own times (``ts`` [T] or [B, T], each row either way), steps,
-    statistics and status, and takes the steps that it takes alone. f receives t as [b, 1, ..., 1] and only the samples
-    still under way, for which tensors in ``args`` with a leading dimension of B are gathered; ``compact=False`` keeps
-    all of them in every call. A sample that fails is NaN from there on and does not stop the others.
+    statistics and status, and takes the steps that it takes alone, by Runge-Kutta (explicit, diagonally implicit or
+    collocation) and Rosenbrock methods. f receives t as [b, 1, ..., 1] and only the samples still under way, for which
+    tensors in ``args`` with a leading dimension of B are gathered; ``compact=False`` keeps all of them in every call. A
+    sample that fails is NaN from there on and does not stop the others. ``steps`` gives ts [n, B] and ys [n, B, ...],
+    NaN behind a sample's last; the t of ``interpolate(t)`` is then [], [n] or [n, B].
 
     Raises SolveError subclasses with the partial ``solution``; with ``throw=False`` returns that one, NaN where the
     solve did not arrive. ValueError and TypeError for arguments that cannot work.
@@ -105,12 +107,13 @@ def solve(
     layout, flat = sample_layout(y0) if per_sample else whole, whole.flatten(y0)
     if not (flat.is_floating_point() or flat.is_complex()):
         raise TypeError(f"y0 is {flat.dtype}; a state is floating point or complex: y0.float() makes it so")
-    if flat.is_complex() and method.info.implicit and not per_sample:  # Newton's matrix is that of real equations
+    if flat.is_complex() and method.info.implicit:  # Newton's matrix is that of real equations
         layout = layout.as_pairs()
-        flat = layout.flatten(y0)
+        flat = Layout.of(y0).as_pairs().flatten(y0)
     times = ts if isinstance(ts, Tensor) else torch.as_tensor(ts, dtype=torch.float64)
     host = checked_times(times[0] if per_sample and times.dim() == 2 else times)
-    step, grid = checked_grid(dt, host)
+    ends = host if times.dim() < 2 else [times.min().item(), times.max().item()]
+    step, grid = checked_grid(dt, ends)
     control = Control(
         rtol=flattened(rtol, layout),
         atol=flattened(atol, layout),
@@ -124,14 +127,23 @@ def solve(
         norm=checked_norm(norm, layout),
         controller=checked_controller(controller),
     )
+    backward = replace(
+        control,
+        rtol=control.rtol if gradient_rtol is None else gradient_rtol,
+        atol=control.atol if gradient_atol is None else gradient_atol,
+        first_step=None,
+    )
     depends = parameters(f, params, args) if torch.is_grad_enabled() else ()
     watched = (events,) if isinstance(events, Event) else tuple(events)
+    fractions = NODES if dense else ENDS if steps else ()
     if per_sample:
-        if steps or dense:
-            raise ValueError("per_sample=True has no steps=True or dense=True: give each sample its own ts [B, T]")
         if options.get("compile"):
             raise ValueError("per_sample=True has no compiled steps: leave compile=True out")
-        return solve_samples(f, y0, times, method, control, gradient, args, depends, watched, compact, throw)
+        if torch.is_grad_enabled():
+            refuse_gradient(gradient, configured(gradient, backward, gradient_options or {}))
+        choices = dict(method=method, control=control, backward=backward, params=depends, events=watched)
+        own = sample_problem(f, y0, layout, times, args, compact=compact, fractions=fractions, **choices)
+        return solve_samples(own, gradient, times, params is not None, steps, throw)
     problem = Problem(
         field=VectorField(f, layout, args, Autocast(flat.device.type)),
         y0=flat,
@@ -141,13 +153,7 @@ def solve(
         stats=Statistics(),
         params=depends,
         events=watched,
-        fractions=NODES if dense else ENDS if steps else (),
-    )
-    backward = replace(
-        control,
-        rtol=control.rtol if gradient_rtol is None else gradient_rtol,
-        atol=control.atol if gradient_atol is None else gradient_atol,
-        first_step=None,
+        fractions=fractions,
     )
     chosen = configured(gradient, backward, gradient_options or {})
     return solution(problem, gradient, chosen, times, params is not None, steps, throw)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
+from noderun.gradients.dependence import owner
+from noderun.gradients.info import Backward
 from noderun.gradients.per_sample import SOLVES
-from noderun.solvers import Control, Event, Occurrences, Solution
+from noderun.solvers import Event, Occurrences, Solution
 from noderun.solvers.events import rates
-from noderun.solvers.field import Autocast
-from noderun.solvers.method import Method
+from noderun.solvers.field import HIDDEN, Autocast
+from noderun.solvers.outputs import NODES
 from noderun.solvers.per_sample import integrate_samples
-from noderun.solvers.runge_kutta import ExplicitRungeKutta
+from noderun.solvers.sample_dense import SampleDense, at_times, every_step
 from noderun.solvers.sample_field import SampleField
 from noderun.solvers.sample_problem import FAILURES, STATUS, SampleProblem, SampleStatistics
 from noderun.solvers.state import Layout
@@ -44,66 +46,69 @@ def sample_times(ts: Tensor, size: int) -> Tensor:
     return times
 
 
-def explicit(method: Method) -> ExplicitRungeKutta:
-    if not isinstance(method, ExplicitRungeKutta):
-        raise ValueError(f"per_sample=True takes explicit Runge-Kutta methods; '{method.name}' is none: try 'tsit5'")
-    return method
+def sample_problem(f: Any, y0: Any, layout: Layout, ts: Tensor, args: tuple[Any, ...], **choices: Any) -> SampleProblem:
+    """``layout`` is that of one sample; ``choices`` are the problem's other fields."""
+    leaves = (Layout.of(y0).as_pairs() if layout.pairs else Layout.of(y0)).leaves(y0)
+    size = len(leaves[0])
+    flat = torch.cat([leaf.reshape(size, -1) for leaf in leaves], dim=1)
+    way = sample_times(ts, size).detach().to(flat.device, torch.float64)
+    sign = torch.where(way[:, -1:] < way[:, :1], -1.0, 1.0)
+    field = SampleField(f, layout, args, Autocast(flat.device.type), sign[:, 0].to(flat.dtype.to_real()))
+    stats = SampleStatistics.of(size, flat.device)
+    return SampleProblem(field=field, y0=flat, ts=way * sign, stats=stats, **choices)
+
+
+def refuse_gradient(gradient: str, chosen: Backward) -> None:
+    """ValueError where this gradient method, or a choice within it, has one time for all samples."""
+    if gradient not in SOLVES:
+        raise ValueError(f"gradient '{gradient}' has one time for all samples: with per_sample=True use 'checkpointed'")
+    if chosen.norm != "state" or chosen.checkpoints is not None:
+        raise ValueError(f"per_sample=True takes gradient '{gradient}' with norm='state' and without checkpoints")
 
 
 def solve_samples(
-    f: Any,
-    y0: Any,
-    ts: Tensor,
-    method: Method,
-    control: Control,
-    gradient: str,
-    args: tuple[Any, ...],
-    params: tuple[Tensor, ...],
-    events: Sequence[Event],
-    compact: bool,
-    throw: bool,
+    problem: SampleProblem, gradient: str, ts: Tensor, declared: bool, steps: bool, throw: bool
 ) -> Solution:
-    """``Solution.ys`` [T, B, ...]; statistics and status for each sample."""
-    if gradient not in SOLVES:
-        raise ValueError(f"gradient '{gradient}' has one time for all samples: with per_sample=True use 'checkpointed'")
-    if control.grid is not None or control.jumps:
-        raise ValueError("per_sample=True takes no grid as dt and no jump_ts; give dt as a number, or None")
-    layout, leaves = sample_layout(y0), Layout.of(y0).leaves(y0)
-    size = len(leaves[0])
-    times = sample_times(ts, size)
-    flat = torch.cat([leaf.reshape(size, -1) for leaf in leaves], dim=1)
-    field = SampleField(f, layout, args, Autocast(flat.device.type), size)
-    problem = SampleProblem(
-        field=field,
-        y0=flat,
-        ts=times.detach().to(flat.device, torch.float64),
-        method=explicit(method),
-        control=control,
-        stats=SampleStatistics.of(size, flat.device),
-        params=params,
-        events=events,
-        compact=compact,
-    )
-    with field.autocast.outside():
-        solution = assembled(problem, *with_times(problem, gradient, times), ts)
+    """``Solution.ys`` [T, B, ...]; statistics and status for each sample; ``declared``: its params are all there."""
+    times = sample_times(ts, len(problem.y0))
+    with problem.field.autocast.outside():
+        rows, moved = with_times(problem, gradient, times, declared)
+        solution = assembled(problem, rows, moved, ts, steps)
     failures = [i for i, code in enumerate(problem.stats.status.tolist()) if code in FAILURES]
     if throw and failures:
         raise failure(problem, solution, failures)
     return solution
 
 
-def with_times(problem: SampleProblem, gradient: str, times: Tensor) -> tuple[Tensor, Tensor | None]:
+def with_times(problem: SampleProblem, gradient: str, times: Tensor, declared: bool) -> tuple[Tensor, Tensor | None]:
     """The rows with the chosen gradient behind them; zeros [T, B, 1] that carry the gradients of the times, if any."""
-    solve = SOLVES[gradient] if torch.is_grad_enabled() else integrate_samples
-    if not (times.requires_grad and torch.is_grad_enabled()):
+    if not torch.is_grad_enabled():
+        return integrate_samples(problem), None
+    solve = SOLVES[gradient]
+    if gradient != "backprop" and not declared:
+        refuse_hidden(problem)
+    if not times.requires_grad:
         return solve(problem), None
     # To first order, moving a time t_i moves y(t_i) by f, and moving t_0 is moving y_0 by -f.
-    moved = (times - times.detach()).t().to(problem.y0).unsqueeze(2)
+    moved = problem.field.natural((times - times.detach()).t()).to(problem.y0).unsqueeze(2)
     return solve(replace(problem, y0=problem.y0 - slopes(problem, 0, problem.y0) * moved[0])), moved
 
 
+def refuse_hidden(problem: SampleProblem) -> None:
+    """ValueError where f is a closure over tensors that require gradients: those would be lost without a word."""
+    field = problem.field
+    if isinstance(owner(field.f), nn.Module) or any(
+        isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(field.args)
+    ):
+        return
+    with torch.enable_grad():
+        slope = field.of(None)(problem.ts[:, 0], problem.y0.detach())
+    if slope.requires_grad:
+        raise ValueError(HIDDEN)
+
+
 def slopes(problem: SampleProblem, column: int, y: Tensor) -> Tensor:
-    """f [B, N] of the whole batch at one of its times, zero where the solve did not arrive."""
+    """dy/ds [B, N] of the whole batch at one of its times, zero where the solve did not arrive."""
     there = torch.isfinite(y.detach()).all(1, keepdim=True)
     with torch.no_grad():
         slope = problem.field.of(None)(problem.ts[:, column], torch.where(there, y, problem.y0).detach())
@@ -111,24 +116,24 @@ def slopes(problem: SampleProblem, column: int, y: Tensor) -> Tensor:
     return torch.where(there, slope, 0.0)
 
 
-def assembled(problem: SampleProblem, rows: Tensor, moved: Tensor | None, ts: Tensor) -> Solution:
-    y0, layout, readout = problem.y0, problem.field.layout, problem.readout
-    passed = (problem.ts == problem.ts[:, :1]).nonzero(as_tuple=True)
-    first, sample, column = [passed[0]], [passed[0]], [passed[1]]
-    for start, samples, columns in readout.asked:
-        first.append(torch.arange(start, start + len(samples), device=y0.device))
-        sample.append(samples)
-        column.append(columns)
-    empty = y0.new_full((problem.ts.shape[1], *y0.shape), torch.nan)
-    ys = empty.index_put((torch.cat(column), torch.cat(sample)), rows[torch.cat(first)])
-    if moved is not None:
-        ys = ys + torch.stack([slopes(problem, i, y) for i, y in enumerate(ys)]) * moved
+def assembled(problem: SampleProblem, rows: Tensor, moved: Tensor | None, ts: Tensor, steps: bool) -> Solution:
+    """What the caller asked for out of the rows of a solve."""
+    layout = problem.field.layout
+    if steps:
+        times, ys = every_step(problem, rows)
+        ts = times.to(ts.dtype)
+    else:
+        ys = at_times(problem, rows)
+        if moved is not None:
+            ys = ys + torch.stack([slopes(problem, i, y) for i, y in enumerate(ys)]) * moved
     return Solution(
         ts=ts,
         ys=layout.rebuild(layout.split(ys)),
         stats=problem.stats,
         status=[STATUS[code] for code in problem.stats.status.tolist()],
         events=tuple(occurrences(problem, rows, i, ts.dtype) for i in range(len(problem.events))),
+        dense=SampleDense(problem, rows) if problem.fractions == NODES else None,
+        layout=layout,
     )
 
 
@@ -152,7 +157,7 @@ def occurrences(problem: SampleProblem, rows: Tensor, which: int, dtype: torch.d
     pairs = [differentiable(problem, problem.events[which], t, y) for t, y in zip(ts, ys, strict=True)]
     times = torch.stack([t for t, _ in pairs]) if pairs else problem.ts.new_empty(0, size)
     states = torch.stack([y for _, y in pairs]) if pairs else y0.new_empty(0, *y0.shape)
-    return Occurrences(times.to(dtype), layout.rebuild(layout.split(states)))
+    return Occurrences(problem.field.natural(times).to(dtype), layout.rebuild(layout.split(states)))
 
 
 def differentiable(problem: SampleProblem, event: Event, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,13 +167,13 @@ def differentiable(problem: SampleProblem, event: Event, t: Tensor, y: Tensor) -
     """
     if not torch.is_grad_enabled():
         return t, y
-    field, there = problem.field, torch.isfinite(t)
+    field, there = problem.field.of(None), torch.isfinite(t)
     at, state = torch.where(there, t, problem.ts[:, 0]), torch.where(there.unsqueeze(1), y, problem.y0.detach())
     with torch.no_grad():
-        slope = field.of(None)(at, state)
+        slope = field(at, state)
     problem.stats.nfe_forward += there
-    rate = rates(lambda t, y: field.values(event.fn, t, y), at, state.detach(), slope)
-    value = field.values(event.fn, at, state)
+    rate = rates(lambda t, y: field.value(event.fn, t, y), at, state.detach(), slope)
+    value = field.value(event.fn, at, state)
     shift = -(value - value.detach()) / torch.where(there, rate, 1.0)
     return t + shift.double(), y + slope * shift.unsqueeze(1)
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from noderun.solvers.per_sample import integrate_samples
-from noderun.solvers.sample_problem import Replay, SampleProblem
-from noderun.solvers.sample_step import Formula, SampleStep
+from noderun.gradients.sample_adjoint import adjoint
+from noderun.solvers.batch import Batch
+from noderun.solvers.per_sample import Observe, integrate_samples
+from noderun.solvers.sample_attempt import Attempt
+from noderun.solvers.sample_formulas import formula_of
+from noderun.solvers.sample_problem import Read, Replay, SampleProblem
+from noderun.solvers.sample_step import Formula, SampleStep, Start
 
 
 def backprop(problem: SampleProblem) -> Tensor:
     """The rows with the graph of every accepted step behind them; those steps cost their calls of f once more."""
     replays: list[Replay] = []
-    integrate_samples(problem, replays.append)
-    formula, y, rows = Formula(problem.method.tableau, problem.y0), problem.y0, [problem.y0]
+    integrate_samples(problem, recorder(problem, replays))
+    formula, y, rows = formula_of(problem.method, problem.control, problem.y0), problem.y0, [problem.y0]
     for replay in replays:
         step = again(problem, formula, replay, y if replay.samples is None else y[replay.samples])
         rows.extend(read.of(step) for read in replay.reads)
@@ -34,11 +39,34 @@ def checkpointed(problem: SampleProblem) -> Tensor:
     return Checkpointed.apply(problem, problem.y0, *problem.params)
 
 
-SOLVES: dict[str, Callable[[SampleProblem], Tensor]] = {"backprop": backprop, "checkpointed": checkpointed}
+SOLVES: dict[str, Callable[[SampleProblem], Tensor]] = {
+    "backprop": backprop,
+    "checkpointed": checkpointed,
+    "adjoint": adjoint,
+}
+
+
+def recorder(problem: SampleProblem, replays: list[Replay]) -> Observe:
+    """Appends the accepted steps of each round."""
+
+    def record(attempt: Attempt, batch: Batch, reads: list[Read]) -> None:
+        step, accepted = attempt.step, attempt.accepted
+        if not problem.compact:
+            h = torch.where(accepted, step.h, 0.0)
+            solved = (torch.where(accepted.view(-1, *[1] * (x.dim() - 1)), x, 0.0) for x in step.solved)
+            replays.append(Replay(None, step.t, h, step.y, tuple(reads), tuple(solved)))
+            return
+        position, sample = accepted.cumsum(0) - 1, batch.sample[accepted]
+        if len(sample):
+            moved = tuple(replace(read, place=position[read.place]) for read in reads)
+            t, h, y, *found = (x[accepted] for x in (step.t, step.h, step.y, *step.solved))
+            replays.append(Replay(sample, t, h, y, moved, tuple(found)))
+
+    return record
 
 
 def again(problem: SampleProblem, formula: Formula, replay: Replay, y: Tensor) -> SampleStep:
-    return SampleStep(formula, problem.field.of(replay.samples), replay.t, y, replay.h)
+    return formula.again(Start(problem.field.of(replay.samples), replay.t, y, replay.h), replay.solved)
 
 
 def count(nfe: Tensor, replay: Replay, step: SampleStep) -> None:
@@ -52,14 +80,14 @@ class Checkpointed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, problem: SampleProblem, y0: Tensor, *params: Tensor) -> Tensor:
         ctx.problem, ctx.replays = problem, []
-        return integrate_samples(problem, ctx.replays.append)
+        return integrate_samples(problem, recorder(problem, ctx.replays))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         if torch.is_grad_enabled():
             raise RuntimeError("gradient='checkpointed' can be differentiated once; use gradient='backprop' for more")
         problem, (cotangents,) = ctx.problem, grads
-        stats, formula = problem.stats, Formula(problem.method.tableau, problem.y0)
+        stats, formula = problem.stats, formula_of(problem.method, problem.control, problem.y0)
         nfe = torch.zeros_like(stats.nfe_forward)
         a = torch.zeros_like(problem.y0)
         thetas = [torch.zeros_like(p) for p in problem.params]

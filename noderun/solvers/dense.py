@@ -21,7 +21,7 @@ class DenseOutput:
 
     def __call__(self, t: Tensor) -> Tensor:
         """[n, N] at t [n]; ValueError outside the interval of the solve."""
-        t = t.detach().to("cpu", torch.float64)
+        t = t.detach().to("cpu", torch.float64).contiguous()
         forward = bool(self.sizes[0] > 0)
         ends = self.starts + self.sizes
         low, high = (self.starts[0], ends[-1]) if forward else (ends[-1], self.starts[0])

@@ -14,6 +14,11 @@ from noderun.solvers.state import Layout
 
 Integrand = list[Tensor]  # what is integrated beside the state at one point, for instance the parameters' vjp
 
+HIDDEN = (
+    "f uses tensors that require gradients but is no Module, so they cannot be found: "
+    "name them with params=, or use gradient='backprop'"
+)
+
 
 class Autocast:
     """The autocast state where a solve was called: f runs in it, the solver's own arithmetic does not."""
@@ -77,10 +82,7 @@ class VectorField:
             leaves = self.layout.leaves(self.f(t, self.layout.unflatten(y.detach()), *self.args))
         argued = any(isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(self.args))
         if any(leaf.requires_grad for leaf in leaves) and not argued:
-            raise ValueError(
-                "f uses tensors that require gradients but is no Module, so they cannot be found: "
-                "name them with params=, or use gradient='backprop'"
-            )
+            raise ValueError(HIDDEN)
         return [leaf.detach() for leaf in leaves]
 
     def __call__(self, t: Tensor, y: Tensor, weighted: bool = True) -> Tensor:

@@ -144,12 +144,14 @@ class Rosenbrock(ImplicitMethod):
 
 
 def time_derivative(value: Tensor, t: Tensor, graph: bool) -> Tensor | None:
-    """df/dt [N], the derivative of v^T df/dt by v; None where f's graph does not reach t."""
+    """df/dt, of value's shape, the derivative of v^T df/dt by v; None where f's graph does not reach t ([] or [b])."""
+    if not value.requires_grad:
+        return None
     v = torch.zeros_like(value, requires_grad=True)
     (product,) = torch.autograd.grad(value, t, v, create_graph=True, allow_unused=True)
     if product is None:
         return None
-    (rate,) = torch.autograd.grad(product, v, create_graph=graph)
+    (rate,) = torch.autograd.grad(product.sum(), v, create_graph=graph)
     return rate
 
 

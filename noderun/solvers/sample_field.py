@@ -12,50 +12,78 @@ from torch.utils._pytree import tree_map
 from noderun.solvers.field import Autocast
 from noderun.solvers.state import Layout, describe
 
-Evaluate = Callable[[Tensor, Tensor], Tensor]  # t [b], y [b, N] -> dy/dt [b, N]
-
 
 class SampleField:
-    """dy/dt = f(t, y, *args) for any of the samples of a batch of ``size``; ``layout`` is that of one sample."""
+    """dy/dt = f(t, y, *args) for any of the samples of a batch of ``size``; ``layout`` is that of one sample.
+
+    The solver walks every sample along rising times s. Where ``sign`` [B] is -1 its time runs back: t = -s.
+    """
 
     def __init__(
-        self, f: Callable[..., Any], layout: Layout, args: tuple[Any, ...], autocast: Autocast, size: int
+        self, f: Callable[..., Any], layout: Layout, args: tuple[Any, ...], autocast: Autocast, sign: Tensor
     ) -> None:
-        self.f, self.layout, self.args, self.autocast, self.size = f, layout, args, autocast, size
-        dims = {len(shape) for shape in layout.shapes}
+        self.f, self.layout, self.args, self.autocast = f, layout, args, autocast
+        self.size, self.signs = len(sign), sign
+        self.sign = sign if bool((sign < 0).any()) else None
+        dims = {len(shape) - layout.pairs for shape in layout.shapes}
         if len(dims) > 1:
             raise ValueError("per_sample=True takes nested states whose tensors have equally many dimensions")
         self.broadcast = (1,) * dims.pop()
 
-    def of(self, samples: Tensor | None) -> Evaluate:
+    def natural(self, s: Tensor) -> Tensor:
+        """t [..., B] from times along the ways, and the other way round."""
+        return s if self.sign is None else s * self.sign
+
+    def of(self, samples: Tensor | None) -> FieldOf:
         """f for these samples, None being all; tensors in args with a leading dimension of B are theirs too."""
 
         def gathered(x: Any) -> Any:
             return x[samples] if isinstance(x, Tensor) and x.dim() and len(x) == self.size else x
 
-        args = self.args if samples is None else tree_map(gathered, self.args)
+        if samples is None:
+            return FieldOf(self, self.args, self.sign)
+        return FieldOf(self, tree_map(gathered, self.args), None if self.sign is None else self.sign[samples])
 
-        def evaluate(t: Tensor, y: Tensor) -> Tensor:
-            with self.autocast.inside():
-                slope = self.f(self.time(t, y), self.layout.rebuild(self.layout.split(y)), *args)
-            return self.flat(slope, len(y)).to(y.dtype)
 
-        return evaluate
+class FieldOf:
+    """f along the way of some samples: s [b], y [b, N] -> dy/ds [b, N]."""
 
-    def time(self, t: Tensor, y: Tensor) -> Tensor:
-        """t [b] as f sees it: [b, 1, ..., 1], broadcastable to the state."""
-        return t.to(y.dtype.to_real()).reshape(-1, *self.broadcast)
+    def __init__(self, field: SampleField, args: tuple[Any, ...], sign: Tensor | None) -> None:
+        self.field, self.args, self.sign, self.layout = field, args, sign, field.layout
+
+    def __call__(self, s: Tensor, y: Tensor) -> Tensor:
+        field = self.field
+        if field.autocast.enabled:
+            with field.autocast.inside():
+                slope = field.f(self.time(s, y), self.state(y), *self.args)
+        else:
+            slope = field.f(self.time(s, y), self.state(y), *self.args)
+        flat = self.flat(slope, y.shape[0]).to(y.dtype)
+        return flat if self.sign is None else flat * self.sign.unsqueeze(1)
+
+    def natural(self, s: Tensor) -> Tensor:
+        return s if self.sign is None else s * self.sign
+
+    def time(self, s: Tensor, y: Tensor) -> Tensor:
+        """t as f sees it: [b, 1, ..., 1], broadcastable to the state."""
+        return self.natural(s).to(y.dtype.to_real()).view(-1, *self.field.broadcast)
+
+    def state(self, y: Tensor) -> Any:
+        return self.layout.rebuild(self.layout.split(y))
 
     def flat(self, state: Any, count: int) -> Tensor:
         """[b, N]; ValueError where f returned other shapes than the state's."""
-        wanted = tuple(torch.Size((count, *shape)) for shape in self.layout.shapes)
-        rebuilt = Layout(wanted, (), self.layout.rebuild, self.layout.keys, self.layout.single)
+        layout = self.layout
+        if layout.single and isinstance(state, Tensor) and state.shape == (count, *layout.shapes[0]):
+            return state.reshape(count, -1)
+        wanted = tuple(torch.Size((count, *shape)) for shape in layout.shapes)
+        rebuilt = Layout(wanted, (), layout.rebuild, layout.keys, layout.single, layout.pairs)
         return torch.cat([leaf.reshape(count, -1) for leaf in rebuilt.leaves(state)], dim=1)
 
-    def values(self, fn: Callable[..., Tensor], t: Tensor, y: Tensor) -> Tensor:
+    def value(self, fn: Callable[..., Tensor], s: Tensor, y: Tensor) -> Tensor:
         """An event's function fn(t, y) [b]."""
-        value = fn(self.time(t, y), self.layout.rebuild(self.layout.split(y)))
-        if value.numel() != len(t):
+        value = fn(self.time(s, y), self.state(y))
+        if value.numel() != len(s):
             got = describe((value.shape,))
-            raise ValueError(f"an event's function returned {got} for {len(t)} samples; it returns one number each")
-        return value.reshape(-1)
+            raise ValueError(f"an event's function returned {got} for {len(s)} samples; it returns one number each")
+        return value.reshape(-1).double()

@@ -10,18 +10,19 @@ import torch
 from torch import Tensor
 
 from noderun.solvers.control import Control
-from noderun.solvers.errors import NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
+from noderun.solvers.errors import NewtonDivergence, NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
 from noderun.solvers.events import Event
-from noderun.solvers.runge_kutta import ExplicitRungeKutta
+from noderun.solvers.method import Method
 from noderun.solvers.sample_field import SampleField
 from noderun.solvers.sample_step import SampleStep
 
-RUNNING, DONE, EVENT, NONFINITE, UNDERFLOW, LIMIT = range(6)
-STATUS = ("running", "done", "event", "nonfinite", "underflow", "step_limit")
+RUNNING, DONE, EVENT, NONFINITE, UNDERFLOW, LIMIT, NEWTON = range(7)
+STATUS = ("running", "done", "event", "nonfinite", "underflow", "step_limit", "newton")
 FAILURES: dict[int, tuple[type[SolveError], str]] = {
     NONFINITE: (NonFiniteDynamics, "f returned NaN or infinity"),
     UNDERFLOW: (StepUnderflow, "the step size fell below the resolution of t: the tolerance cannot be met"),
     LIMIT: (StepLimit, "max_steps attempts did not reach the end"),
+    NEWTON: (NewtonDivergence, "Newton's iteration diverged"),
 }
 
 
@@ -43,22 +44,48 @@ class Replay:
     """Accepted steps of one round, enough to make them again, and what was read off them."""
 
     samples: Tensor | None  # [m]; None: the whole batch, with h = 0 where no step was accepted
-    t: Tensor
+    t: Tensor  # along the way
     h: Tensor
     y: Tensor
     reads: tuple[Read, ...]
+    solved: tuple[Tensor, ...]  # what the steps found by iteration
 
 
 @dataclass
 class SampleReadout:
     """What the rows of the result are; the first B are y0."""
 
-    asked: list[tuple[int, Tensor, Tensor]] = dataclasses.field(default_factory=list)  # first row, samples, columns
+    # first row, samples, columns of ts, whether at a step's end
+    asked: list[tuple[int, Tensor, Tensor, Tensor]] = dataclasses.field(default_factory=list)
     events: list[tuple[int, Tensor, int, Tensor]] = dataclasses.field(default_factory=list)  # first, samples, which, t
 
+    # first row, samples, t, h, rows of the states at t; the rows are those of all samples at the first fraction, then
+    # at the second, and so on
+    steps: list[tuple[int, Tensor, Tensor, Tensor, Tensor]] = dataclasses.field(default_factory=list)
+
+    def all_rows(self, problem: SampleProblem) -> tuple[Tensor, Tensor, Tensor]:
+        """Of which sample and at which time along its way every row is, and which row, [n] each."""
+        everyone = torch.arange(len(problem.y0), device=problem.ts.device)
+        parts = [(everyone, problem.ts[:, 0], everyone)]
+        fractions = [theta for theta in problem.fractions if theta > 0]
+        for first, sample, t, h, _ in self.steps:
+            time = torch.cat([t + theta * h for theta in fractions])
+            parts.append((sample.repeat(len(fractions)), time, count_from(first, time)))
+        for first, sample, column, _ in self.asked:
+            parts.append((sample, problem.ts[sample, column], count_from(first, sample)))
+        parts += [(sample, t, count_from(first, t)) for first, sample, _, t in self.events]
+        sample, time, row = (torch.cat(part) for part in zip(*parts, strict=True))
+        return sample, time, row
+
     def clear(self) -> None:
+        self.steps.clear()
         self.asked.clear()
         self.events.clear()
+
+
+def count_from(first: int, like: Tensor) -> Tensor:
+    """Row numbers [n] from the first, as many as ``like`` [n] has elements."""
+    return torch.arange(first, first + len(like), device=like.device)
 
 
 @dataclass
@@ -68,6 +95,7 @@ class SampleStatistics:
     nfe_forward: Tensor
     accepted: Tensor
     rejected: Tensor
+    jacobians: Tensor  # evaluations of df/dy; their calls of f are not in nfe_forward
     status: Tensor  # index into STATUS
     t: Tensor
     nfe_backward: Tensor | None = None
@@ -75,7 +103,7 @@ class SampleStatistics:
     @staticmethod
     def of(size: int, device: torch.device) -> SampleStatistics:
         zeros = torch.zeros(size, dtype=torch.long, device=device)
-        return SampleStatistics(zeros, zeros.clone(), zeros.clone(), zeros + DONE, zeros.double())
+        return SampleStatistics(zeros, zeros.clone(), zeros.clone(), zeros.clone(), zeros + DONE, zeros.double())
 
 
 @dataclass(frozen=True)
@@ -84,11 +112,13 @@ class SampleProblem:
 
     field: SampleField
     y0: Tensor  # [B, N]
-    ts: Tensor  # [B, T] in double precision, each row monotone
-    method: ExplicitRungeKutta
+    ts: Tensor  # [B, T] in double precision along each sample's way, rising
+    method: Method
     control: Control
     stats: SampleStatistics
     params: tuple[Tensor, ...] = ()
     events: Sequence[Event] = ()
     compact: bool = True
+    backward: Control = Control()  # of a gradient that is itself a solve
+    fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts; the last is 1
     readout: SampleReadout = dataclasses.field(default_factory=SampleReadout)

@@ -1,101 +1,105 @@
-"""One explicit Runge-Kutta step of many samples, each by a step size of its own."""
+"""One step of many samples, each by a step size of its own: what all methods share."""
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from noderun.solvers.sample_field import Evaluate
-from noderun.solvers.tableau import ButcherTableau
+from noderun.solvers.batch import Rows, factors
+from noderun.solvers.control import Control
+from noderun.solvers.sample_field import FieldOf
+
+SHORT = 16  # rows of fewer components are too short for the inner loop of an operation that broadcasts along them
 
 
-class Formula:
-    """A tableau on a device."""
+def spread(x: Tensor, like: Tensor) -> Tensor:
+    """x [b] broadcastable to ``like`` [b, N], of the same shape where rows are short."""
+    column = x.unsqueeze(1)
+    return column.expand_as(like).contiguous() if like.shape[1] < SHORT else column
 
-    def __init__(self, tableau: ButcherTableau, like: Tensor) -> None:
-        def row(weights: tuple[float, ...]) -> Tensor:
-            return torch.tensor(weights, dtype=like.dtype, device=like.device)
 
-        self.tableau = tableau
-        self.a, self.dense_a = [row(r) for r in tableau.a], [row(r) for r in tableau.dense_a]
-        self.b, self.error, self.low_error = row(tableau.b), row(tableau.error or ()), row(tableau.low_error or ())
-        self.dense = torch.tensor(tableau.dense, dtype=torch.float64, device=like.device)  # [stages, powers of theta]
+@dataclass(frozen=True)
+class Start:
+    """Where an attempt of many samples starts, and by how much it goes on."""
+
+    field: FieldOf
+    t: Tensor  # [b]
+    y: Tensor  # [b, N]
+    h: Tensor  # [b]
+    slope: Tensor | None = None  # f(t, y) where it is known
 
 
 class SampleStep:
-    """From (t [b], y [b, N]) by h [b]; ``slope`` is f at the start where it is known."""
+    """An attempt of many samples: from (t [b], y [b, N]) by h [b] to y1 = y + sum_i b_i u_i with u_i = h k_i [b, N].
 
-    def __init__(
-        self,
-        formula: Formula,
-        evaluate: Evaluate,
-        t: Tensor,
-        y: Tensor,
-        h: Tensor,
-        slope: Tensor | None = None,
-        estimate: bool = False,
-    ) -> None:
-        self.formula, self.evaluate, self.t, self.y, self.h = formula, evaluate, t, y, h
-        self.scale = h.to(y.dtype).unsqueeze(1)
-        self.slopes: list[Tensor] = []
-        self.calls = 0
-        tableau = formula.tableau
-        # Rows of one buffer make a weighted sum one matrix-vector product; autograd needs tensors of their own.
-        stages = 0 if torch.is_grad_enabled() else tableau.stages + len(tableau.dense_c)
-        self.buffer = y.new_empty(stages, y.numel())
-        # Without an estimate nothing in this step needs an FSAL method's last stage.
-        evaluated = tableau.stages if estimate or not tableau.fsal else tableau.stages - 1
-        state = y
-        for i in range(evaluated):
-            if i == 0 and slope is not None:
-                self.keep(slope)
-                continue
-            state = self.sum(formula.a[i]) if i else y
-            self.add(tableau.c[i], state)
-        self.y1 = state if tableau.fsal and estimate else self.sum(formula.b)
+    ``dense`` [stages, powers of theta] are the polynomials by which the u_i enter y(t + theta h).
+    """
 
-    def add(self, c: float, state: Tensor) -> None:
-        self.calls += 1
-        self.keep(self.evaluate(self.t + c * self.h, state))
+    def __init__(self, start: Start, dense: Tensor) -> None:
+        self.field, self.t, self.y, self.h, self.dense = start.field, start.t, start.y, start.h, dense
+        self.slope = start.slope  # f at the start, once it is known
+        self.y1 = start.y
+        self.us: list[Tensor] = []
+        self.errors: tuple[Tensor, ...] = ()  # estimates [b, N]
+        self.failed: Tensor | None = None  # [b] where Newton's iteration diverged
+        self.solved: tuple[Tensor, ...] = ()  # [b, ...] what was found by iteration, for a replay
+        self.calls = 0  # of f, for all samples in hand
+        self.end: Tensor | None = None  # f at the end, where a stage is that
 
-    def keep(self, slope: Tensor) -> None:
-        if len(self.buffer):
-            slope = self.buffer[len(self.slopes)].view_as(slope).copy_(slope)
-        self.slopes.append(slope)
-
-    def sum(self, weights: Tensor) -> Tensor:
-        """y + h sum_j weights_j k_j."""
-        return torch.addcmul(self.y, self.weighted(weights), self.scale)
-
-    def weighted(self, weights: Tensor) -> Tensor:
-        n = min(len(weights), len(self.slopes))
-        if len(self.buffer):
-            return torch.mv(self.buffer[:n].t(), weights[:n]).view_as(self.y)
-        return torch.tensordot(weights[:n], torch.stack(self.slopes[:n]), 1)
-
-    def error(self, weights: Tensor) -> Tensor:
-        return self.weighted(weights).mul_(self.scale)
-
-    def last_slope(self) -> Tensor | None:
-        """f at the end, where a stage is that."""
-        tableau = self.formula.tableau
-        there = tableau.fsal and self.calls and len(self.slopes) >= tableau.stages
-        return self.slopes[tableau.stages - 1] if there else None
+    def increments(self) -> Tensor:
+        """All u_i that ``dense`` weighs [s, b, N]."""
+        return torch.stack(self.us)
 
     def between(self, place: Tensor, theta: Tensor) -> Tensor:
         """y(t + theta h) [n, N] of the samples at ``place`` [n], y1 itself at theta = 1."""
-        self.complete()
-        powers = torch.stack([theta ** (i + 1) for i in range(self.formula.dense.shape[1])], dim=1)
-        weights = (powers @ self.formula.dense.t()).to(self.y.dtype)
-        slopes = torch.stack(self.slopes)[: weights.shape[1], place]
-        inside = self.y[place] + self.scale[place] * torch.einsum("ns,snk->nk", weights, slopes)
+        powers = theta.expand(self.dense.shape[1], -1).cumprod(0)
+        weights = (self.dense @ powers).to(self.y.dtype).unsqueeze(2)
+        inside = self.y[place] + (weights * self.increments()[:, place]).sum(0)
         return torch.where((theta == 1).unsqueeze(1), self.y1[place], inside)
 
-    def complete(self) -> None:
-        """Evaluate the stages that only the continuous extension needs, once."""
-        tableau = self.formula.tableau
-        if tableau.fsal and len(self.slopes) < tableau.stages:
-            self.add(1.0, self.y1)
-        for i in range(len(self.slopes) - tableau.stages, len(tableau.dense_c)):
-            row, c = self.formula.dense_a[i], tableau.dense_c[i]
-            self.add(c, self.y1 if c == 1 and tableau.dense_a[i] == tableau.b else self.sum(row))
+
+@dataclass
+class Memory(Rows):
+    """What a method carries along for each sample beside its state."""
+
+    calls: Tensor  # of f, where that is a sample's own
+    jacobians: Tensor
+
+
+class Formula(ABC):
+    """A method on a device, as it steps many samples at once."""
+
+    history = False  # whether its step size control looks at earlier error ratios whatever the controller
+
+    def __init__(self, order: int, dense: Sequence[Sequence[float]], control: Control, like: Tensor) -> None:
+        self.order, self.control, self.like = order, control, like
+        self.dense = torch.tensor(dense, dtype=torch.float64, device=like.device)
+
+    def row(self, weights: Sequence[float]) -> Tensor:
+        return torch.tensor(weights, dtype=self.like.dtype, device=self.like.device)
+
+    def memory(self, y: Tensor) -> Memory:
+        count = torch.zeros(y.shape[0], dtype=torch.long, device=y.device)
+        return Memory(count, count)
+
+    @abstractmethod
+    def step(self, start: Start, memory: Memory, estimate: bool) -> SampleStep:
+        """Attempt a step, with ``estimate`` also its error."""
+
+    @abstractmethod
+    def again(self, start: Start, solved: Sequence[Tensor]) -> SampleStep:
+        """The same step under autograd, from what it found by iteration."""
+
+    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, memory: Memory) -> Tensor:
+        """The factor on h [b], before its upper limit."""
+        return factors(self.control.controller, ratio, errors, self.order)
+
+    def accept(self, step: SampleStep, memory: Memory, accepted: Tensor) -> None:  # noqa: B027  (few have a past)
+        """The accepted steps become the past."""
+
+    def restart(self, memory: Memory, at: Tensor) -> None:  # noqa: B027
+        """The samples ``at`` [b] crossed a jump of f: forget what was known about them."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from noderun.solvers.dense import DenseOutput
 from noderun.solvers.events import Occurrences
 from noderun.solvers.state import Layout
 
@@ -40,13 +40,13 @@ class Solution:
     stats: Any
     status: Any = "done"  # event: a terminal one ended the solve
     events: tuple[Occurrences, ...] = ()
-    dense: DenseOutput | None = None
+    dense: Callable[[Tensor], Tensor] | None = None
     layout: Layout | None = None
 
     def interpolate(self, t: Tensor | float) -> Any:
-        """y at any time [] or [n] between the first and the last step; ValueError without ``dense=True``."""
+        """y at any time [] or [n] of the solve, with per_sample=True also [n, B]; ValueError without ``dense=True``."""
         if self.dense is None or self.layout is None:
             raise ValueError("interpolate needs the steps: give dense=True to solve")
         at = torch.as_tensor(t, dtype=torch.float64)
-        ys = self.dense(at.reshape(-1))
+        ys = self.dense(at if at.dim() else at.reshape(1))
         return self.layout.unflatten(ys if at.dim() else ys[0])

@@ -105,3 +105,18 @@ def test_without_gradients_nothing_is_added():
 
     (few, before), (many, after) = ops(1.0), ops(20.0)
     FORWARD.covers(Counter({op: (after[op] - before[op]) / (many - few) for op in after}))
+
+
+def test_a_round_of_samples_with_steps_of_their_own_waits_once():
+    """The one wait is the ``tolist`` of a round's flags, which is not dispatched; all others are."""
+
+    def ops(end):
+        with torch.no_grad(), Dispatched() as dispatched:
+            stats = solve(Field(), torch.ones(8, 8), [0.0, end], max_step=0.5, per_sample=True).stats
+        return int(stats.accepted[0] + stats.rejected[0]), dispatched.ops
+
+    (few, before), (many, after) = ops(1.0), ops(20.0)
+    assert many - few > 5
+    found = Counter({op: (after[op] - before[op]) / (many - few) for op in after})
+    Cost(calls=6, vjps=0, operations=96, syncs=0).covers(found)
+    assert found["nonzero"] == 0

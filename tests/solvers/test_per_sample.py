@@ -4,32 +4,14 @@ import math
 
 import pytest
 import torch
+from sample_problems import decay, starts, tensor, van_der_pol
 from torch.autograd import gradcheck
 
-import noderun
 from noderun import Event, NonFiniteDynamics, StepLimit, StepUnderflow, solve
 
 ADAPTIVE = ("dopri5", "tsit5", "bosh3", "dopri8", "fehlberg45", "dop853")
-GRADIENTS = ("backprop", "checkpointed")
-
-
-def tensor(*values):
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def van_der_pol(t, y, mu=25.0):
-    x, v = y.unbind(-1)
-    return torch.stack([v, mu * (1 - x**2) * v - x], dim=-1)
-
-
-def decay(t, y, rate):
-    return -rate * y + torch.sin(t)
-
-
-def starts(count, seed=0):
-    directions = torch.randn(count, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    radii = 2 * torch.rand(count, 1, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64)
-    return radii * directions / directions.norm(dim=1, keepdim=True)
+GRADIENTS = ("backprop", "checkpointed")  # exact for the steps that were made
+EVERY_GRADIENT = (*GRADIENTS, "adjoint")
 
 
 @pytest.mark.parametrize(
@@ -56,12 +38,8 @@ def test_sixty_four_van_der_pol_oscillators():
         assert abs(batch.stats.accepted[i] - alone.stats.accepted) <= 0.02 * alone.stats.accepted
 
 
-@pytest.mark.parametrize("solver", sorted(n for n, i in noderun.SOLVERS.items() if i.fixed_step and i.order == 4))
+@pytest.mark.parametrize("solver", ["euler", "rk4", "rk4_38", "dopri5", "fehlberg45"])
 def test_fixed_steps_equal_those_alone(solver):
-    if solver not in ("rk4", "rk4_38"):
-        with pytest.raises(ValueError, match="explicit Runge-Kutta"):
-            solve(van_der_pol, starts(2), [0.0, 1.0], per_sample=True, solver=solver, dt=0.01)
-        return
     y0, ends = starts(3), tensor(0.31, 1.0, -0.5)
     ts = torch.stack([0 * ends, ends / 3, ends], dim=1)
     batch = solve(van_der_pol, y0, ts, per_sample=True, solver=solver, dt=0.01)
@@ -69,6 +47,58 @@ def test_fixed_steps_equal_those_alone(solver):
         alone = solve(van_der_pol, start, ts[i], solver=solver, dt=0.01)
         torch.testing.assert_close(batch.ys[:, i], alone.ys, rtol=1e-12, atol=1e-12)
         assert batch.stats.accepted[i] == alone.stats.accepted
+
+
+@pytest.mark.parametrize("solver", ["dopri5", "bosh3", "rk4", "radau5", "kvaerno5", "rodas4"])
+def test_jumps_are_stepped_to_exactly(solver):
+    jumps, rate = [0.25, 0.7, 1.1], tensor([1.0], [2.0], [0.5])
+    options = dict(solver=solver, jump_ts=jumps, **(dict(dt=0.1) if solver == "rk4" else dict(rtol=1e-6, atol=1e-8)))
+    ts, y0 = tensor([0.0, 0.7, 1.0], [1.5, 0.3, 0.2], [0.25, 0.4, 0.6]), starts(3)
+
+    def f(t, y, rate):
+        level = (t > jumps[0]) * 1.0 - (t > jumps[1]) * 3.0 + (t > jumps[2]) * 5.0
+        return -rate * y + level
+
+    sol = solve(f, y0, ts, per_sample=True, args=(rate,), **options)
+    for i, start in enumerate(y0):
+        alone = solve(f, start, ts[i], args=(rate[i],), **options)
+        assert sol.stats.accepted[i] == alone.stats.accepted and sol.stats.rejected[i] == alone.stats.rejected
+        torch.testing.assert_close(sol.ys[:, i], alone.ys, rtol=1e-9, atol=1e-9)
+
+
+def test_steps_along_a_grid():
+    grid, ts, y0 = [0.0, 0.1, 0.15, 0.4, 1.0], tensor([0.0, 0.3, 1.0], [1.0, 0.4, 0.0], [0.1, 0.2, 0.3]), starts(3)
+    sol = solve(van_der_pol, y0, ts, per_sample=True, solver="rk4", dt=grid, args=(1.0,))
+    for i, own in enumerate((grid, grid, [0.1, 0.15, 0.3])):
+        alone = solve(van_der_pol, y0[i], ts[i], solver="rk4", dt=own, args=(1.0,))
+        assert sol.stats.accepted[i] == alone.stats.accepted
+        torch.testing.assert_close(sol.ys[:, i], alone.ys, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("solver", ["dopri5", "kvaerno5"])
+def test_every_step_and_dense_output_are_those_of_each_sample_alone(solver, gradient):
+    ts, y0 = tensor([0.0, 0.3, 1.0], [1.0, 0.4, -2.0], [0.1, 0.1, 0.1]), starts(3).requires_grad_()
+    options = dict(solver=solver, gradient=gradient, args=(2.0,), rtol=1e-6, atol=1e-6, steps=True, dense=True)
+    sol = solve(van_der_pol, y0, ts, per_sample=True, **options)
+    at = tensor([0.0, 1.0, 0.1], [0.2, -0.3, 0.1], [1.0, -2.0, 0.1])
+    between = sol.interpolate(at)
+    assert between.shape == (3, 3, 2) and sol.interpolate(0.1).shape == (3, 2)
+    torch.testing.assert_close(between[:, 2], y0[2].expand(3, 2))
+    assert torch.isnan(sol.ts[1:, 2]).all() and torch.equal(sol.ys[0], y0)
+    expected = []
+    for i in range(2):
+        alone = solve(van_der_pol, y0[i], ts[i], **options)
+        n = len(alone.ts)
+        torch.testing.assert_close(sol.ts[:n, i], alone.ts, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(sol.ys[:n, i], alone.ys, rtol=1e-9, atol=1e-9)
+        assert torch.isnan(sol.ys[n:, i]).all()
+        torch.testing.assert_close(between[:, i], alone.interpolate(at[:, i]), rtol=1e-9, atol=1e-9)
+        expected.append(torch.autograd.grad(alone.interpolate(at[:, i]).sum(), y0)[0])
+    (grad,) = torch.autograd.grad(between[:, :2].sum(), y0)
+    torch.testing.assert_close(grad, sum(expected), rtol=1e-6, atol=1e-6)
+    with pytest.raises(ValueError, match="sample 1 is known from t = 1 to -2"):
+        sol.interpolate(tensor([0.5, 1.1, 0.1]).view(1, 3))
 
 
 def test_times_of_their_own_in_both_directions_and_args():
@@ -107,7 +137,7 @@ def test_nested_states_norms_and_tolerances_for_each_component():
     assert (tight.stats.accepted > loose.stats.accepted).all()
 
 
-@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("gradient", EVERY_GRADIENT)
 @pytest.mark.parametrize("compact", [True, False])
 @pytest.mark.parametrize("fixed", [True, False])
 def test_gradients(gradient, compact, fixed):
@@ -144,6 +174,40 @@ def test_the_two_gradients_are_the_same_and_checkpointed_counts():
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("solver", ["tsit5", "radau5"])
+def test_the_adjoint_takes_steps_of_each_sample_s_own_back(solver):
+    weight, rate = tensor([0.3, -0.2], [0.1, 0.4]).requires_grad_(), tensor([0.5], [8.0], [2.5]).requires_grad_()
+    ts, y0 = tensor([0.0, 0.7, 0.9], [1.5, 0.3, 0.2], [0.25, 0.4, 0.6]), starts(3).requires_grad_()
+
+    def f(t, y, rate, weight):
+        return torch.tanh(y @ weight) - rate * y + (t > 0.5) * 3.0
+
+    common = dict(solver=solver, jump_ts=[0.5], rtol=1e-7, atol=1e-9, gradient_rtol=1e-6, gradient_atol=1e-8)
+    sol = solve(f, y0, ts, per_sample=True, args=(rate, weight), gradient="adjoint", **common)
+    exact = solve(f, y0, ts, per_sample=True, args=(rate, weight), gradient="backprop", **common)
+    found, expected = (torch.autograd.grad((s.ys[1:] ** 2).sum(), (y0, rate, weight)) for s in (sol, exact))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    assert 0 < sol.stats.nfe_backward.min() < sol.stats.nfe_backward.max()
+
+
+def test_gradients_that_a_closure_would_hide_are_refused():
+    rate = tensor(0.5, 1.0).requires_grad_()
+    for gradient in ("checkpointed", "adjoint"):
+        with pytest.raises(ValueError, match="name them with params="):
+            solve(lambda t, y: -rate * y, starts(3), [0.0, 1.0], per_sample=True, gradient=gradient)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_gradients_where_a_round_accepts_no_step(gradient):
+    y0, options = starts(1).requires_grad_(), dict(gradient=gradient, rtol=1e-5, atol=1e-5)
+    sol = solve(van_der_pol, y0, [0.0, 2.0], per_sample=True, **options)
+    assert sol.stats.rejected > 0
+    (found,) = torch.autograd.grad(sol.ys[-1].sum(), y0)
+    (alone,) = torch.autograd.grad(solve(van_der_pol, y0[0], [0.0, 2.0], **options).ys[-1].sum(), y0)
+    torch.testing.assert_close(found, alone, rtol=1e-6, atol=1e-6)
+
+
 def test_backprop_is_twice_differentiable():
     def end(y0):
         return solve(van_der_pol, y0, [0.0, 0.5], per_sample=True, args=(1.0,), gradient="backprop", rtol=1e-8).ys[-1]
@@ -170,7 +234,7 @@ def test_events_of_each_sample():
     torch.testing.assert_close(grad, expected, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("gradient", EVERY_GRADIENT)
 @pytest.mark.parametrize("what", ["ts", "ys"])
 def test_gradients_of_events(gradient, what):
     def event(y0, length):
@@ -247,15 +311,19 @@ def test_each_failure_says_where_and_carries_what_was_reached(error, f, options,
 def test_what_cannot_work_is_refused_in_a_sentence():
     y0 = starts(3)
     for match, options in (
-        ("use 'checkpointed'", dict(gradient="adjoint")),
-        ("no grid", dict(solver="rk4", dt=[0.0, 0.5, 1.0])),
-        ("jump_ts", dict(jump_ts=[0.5])),
-        ("dense", dict(dense=True)),
+        ("try 'tsit5'", dict(solver="adams")),
+        ("try 'kvaerno5'", dict(solver="bdf")),
+        ("try 'tsit5'", dict(solver="yoshida4", dt=0.1)),
+        ("use 'checkpointed'", dict(gradient="symplectic")),
+        ("without checkpoints", dict(gradient="checkpointed", gradient_options=dict(checkpoints=3))),
+        ("norm='state'", dict(gradient="adjoint", gradient_options=dict(norm="full"))),
         (r"\[T\] or \[3, T\]", dict(ts=torch.zeros(2, 4))),
         ("one number each", dict(events=Event(lambda t, y: y))),
     ):
         ts = options.pop("ts", [0.0, 1.0])
         with pytest.raises(ValueError, match=match):
             solve(van_der_pol, y0, ts, per_sample=True, **options)
+    with torch.no_grad():  # where there is no gradient, none is refused
+        assert solve(van_der_pol, y0, [0.0, 0.1], per_sample=True, gradient="symplectic").status == ["done"] * 3
     with pytest.raises(ValueError, match="they must be equal"):
         solve(lambda t, y: y[:, :1], y0, [0.0, 1.0], per_sample=True)

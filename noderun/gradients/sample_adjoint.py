@@ -1,0 +1,149 @@
+"""The continuous adjoint of a batch whose samples have steps of their own; see ``adjoint``.
+
+Every sample's (z, a) is integrated back from each of its outputs to the one before, again with steps of its own. The
+integral for theta, which does not act back on a, is Gauss's formula on every accepted step's continuous extension.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noderun.gradients.dependence import refuse_second
+from noderun.solvers.batch import Batch
+from noderun.solvers.implicit import GAUSS, NODES
+from noderun.solvers.per_sample import integrate_samples
+from noderun.solvers.sample_attempt import Attempt
+from noderun.solvers.sample_dense import at_times, ordered
+from noderun.solvers.sample_field import FieldOf, SampleField
+from noderun.solvers.sample_problem import FAILURES, Read, SampleProblem, SampleReadout, SampleStatistics
+
+
+def adjoint(problem: SampleProblem) -> Tensor:
+    """The rows, with a backward solve behind them that holds no more than these rows."""
+    return Adjoint.apply(problem, problem.y0, *problem.params)
+
+
+class Adjoint(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, problem: SampleProblem, y0: Tensor, *params: Tensor) -> Tensor:
+        rows = integrate_samples(problem)
+        ctx.problem = problem
+        ctx.save_for_backward(rows, *params)
+        return rows
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        refuse_second("adjoint")
+        rows, *_ = ctx.saved_tensors
+        problem: SampleProblem = ctx.problem
+        with problem.field.autocast.outside():
+            sweep = SampleSweep(problem)
+            a = sweep.run(rows, grads[0])
+        stats = problem.stats
+        stats.nfe_backward = sweep.nfe if stats.nfe_backward is None else stats.nfe_backward + sweep.nfe
+        return None, a, *sweep.thetas
+
+
+class AdjointFieldOf(FieldOf):
+    """d(z, a)/ds [b, 2 N] of some samples, where s runs against the way of the solve."""
+
+    def __call__(self, s: Tensor, y: Tensor) -> Tensor:
+        recording = torch.is_grad_enabled()  # for the Jacobian of an implicit method
+        z, a = y.chunk(2, dim=1)
+        with torch.enable_grad():
+            z = z if recording and z.requires_grad else z.detach().requires_grad_()
+            dz = super().__call__(-s, z)
+        if not dz.requires_grad:  # f does not depend on the state
+            return torch.cat([-dz, torch.zeros_like(a)], dim=1)
+        (da,) = torch.autograd.grad(dz, z, a, create_graph=recording, materialize_grads=True, allow_unused=True)
+        both = torch.cat([-dz, da], dim=1)
+        return both if recording else both.detach()
+
+
+class AdjointField(SampleField):
+    """The field of (z, a), whose times run against those of ``field``."""
+
+    def __init__(self, field: SampleField) -> None:
+        self.inner, self.layout = field, field.layout
+        self.sign = -field.signs
+
+    def of(self, samples: Tensor | None) -> FieldOf:
+        inner = self.inner.of(samples)
+        return AdjointFieldOf(self.inner, inner.args, inner.sign)
+
+
+class SampleSweep:
+    """dL/dy0 [B, N] and dL/dtheta from dL/drows."""
+
+    def __init__(self, problem: SampleProblem) -> None:
+        self.problem, self.field = problem, AdjointField(problem.field)
+        self.thetas = [torch.zeros_like(p) for p in problem.params]
+        self.nfe = torch.zeros_like(problem.stats.nfe_forward)
+
+    def run(self, rows: Tensor, cotangents: Tensor) -> Tensor:
+        problem, (size, width) = self.problem, self.problem.y0.shape
+        sample, time, row = problem.readout.all_rows(problem)
+        wanted = (cotangents[row] != 0).any(1) | (row < size)  # the starts, and what the loss depends on
+        sample, time, row = sample[wanted], time[wanted], row[wanted]
+        order, place = ordered(sample, time, size)
+        at = place, sample[order]
+        ts = time.new_full((int(place.max()) + 1, size), torch.nan).index_put(at, time[order])
+        z = rows.new_zeros(*ts.shape, width).index_put(at, rows[row[order]])
+        given = torch.zeros_like(z).index_put(at, cotangents[row[order]])
+        a = torch.zeros_like(z[0])
+        for i in reversed(range(1, len(ts))):
+            a = self.back(ts[i], ts[i - 1], z[i], a + given[i])
+        return a + given[0]
+
+    def back(self, start: Tensor, end: Tensor, z: Tensor, a: Tensor) -> Tensor:
+        """a [B, N] at ``end`` from a at ``start``; samples whose start is NaN have nothing there."""
+        problem, stay = self.problem, torch.isnan(start)
+        ts = torch.where(stay.unsqueeze(1), 0.0, torch.stack([-start, -end], dim=1))
+        stats, y0 = SampleStatistics.of(len(z), z.device), torch.cat([z, a], dim=1)
+        solve = replace(
+            problem,
+            field=self.field,
+            y0=y0,
+            ts=ts,
+            control=problem.backward.fitted(y0[0]),
+            stats=stats,
+            events=(),
+            fractions=(),
+            readout=SampleReadout(),
+        )
+        rows = integrate_samples(solve, self.integrate if self.thetas else None)
+        self.nfe += stats.nfe_forward
+        for code, (kind, what) in FAILURES.items():
+            if (stats.status == code).any():
+                which = int((stats.status == code).nonzero()[0])
+                t, step = stats.t[which].item(), int(stats.accepted[which])
+                raise kind(f"on the way back, gradient='adjoint': {what} (sample {which}, t = {t:.6g})", t, step)
+        return at_times(solve, rows)[1].chunk(2, dim=1)[1]
+
+    def integrate(self, attempt: Attempt, batch: Batch, reads: list[Read]) -> None:
+        """Add what the accepted steps of a round contribute to dL/dtheta."""
+        step, accepted, sample = attempt.step, attempt.accepted, None
+        place = torch.arange(len(accepted), device=accepted.device)
+        if self.problem.compact:
+            place = place[accepted]
+            sample = batch.sample[place]
+        h = torch.where(accepted, step.h, 0.0)[place]
+        for node, weight in zip(NODES, GAUSS, strict=True) if len(place) else ():
+            inside = step.between(place, torch.full_like(h, node))
+            z, a = torch.where(accepted[place].unsqueeze(1), inside, step.y[place]).chunk(2, dim=1)
+            with torch.enable_grad():
+                dz = self.problem.field.of(sample)(-(step.t[place] + node * h), z)
+            self.add(dz, a * (weight * h).to(a.dtype).unsqueeze(1))
+        self.nfe[batch.sample] += len(NODES) * accepted
+
+    def add(self, dz: Tensor, cotangent: Tensor) -> None:
+        if not dz.requires_grad:
+            return
+        shares = torch.autograd.grad(dz, self.problem.params, cotangent, allow_unused=True)
+        used = [(total, share) for total, share in zip(self.thetas, shares, strict=True) if share is not None]
+        if used:
+            torch._foreach_add_([total for total, _ in used], [share for _, share in used])

@@ -1,0 +1,228 @@
+"""Simplified Newton for the stage equations of many samples at once, each with its own J, LU factors and convergence.
+
+What is decided for one solution in ``Newton`` is decided here on tensors [b]; Hairer, Wanner II, IV.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noderun.solvers.batch import norms
+from noderun.solvers.control import Control
+from noderun.solvers.sample_step import Memory, Start
+
+Factors = tuple[Tensor, Tensor]  # LU and pivots
+
+
+@dataclass
+class NewtonMemory(Memory):
+    """What the iterations of each sample leave for the next; the leading dimension of every tensor is b."""
+
+    matrix: Tensor  # J [b, N, N]
+    known: Tensor  # whether it was ever evaluated
+    fresh: Tensor  # whether at the current state
+    slow: Tensor  # the last iteration converged, but a new J would help
+    eta: Tensor  # estimate of |Z - Z*| / |dZ|; HW II, (IV.8.10)
+    iterations: Tensor
+
+
+def unsolved(y: Tensor) -> NewtonMemory:
+    size, width = y.shape
+    no, count = y.new_zeros(size, dtype=torch.bool), y.new_zeros(size, dtype=torch.long)
+    return NewtonMemory(count, count, y.new_zeros(size, width, width), no, no, no, y.new_ones(size), count)
+
+
+@dataclass
+class StageEquations:
+    """Z_i = h sum_j a_ij f(t_j, base + Z_j) for every sample; J is taken at the start."""
+
+    start: Start
+    times: Sequence[Tensor]  # s of [b]
+    base: Tensor  # [b, N]
+    a: Tensor  # [s, s]
+
+    def right(self, slopes: list[Tensor]) -> Tensor:
+        """The right-hand side [b, s, N] from f at the stages."""
+        return (self.a @ torch.stack(slopes, dim=1)) * self.start.h.to(self.a.dtype).view(-1, 1, 1)
+
+
+class Systems:
+    """I - h a x J as systems of the size of J, one for each eigenvalue of a or complex pair; HW II, (IV.8.6)."""
+
+    def __init__(self, a: Tensor) -> None:
+        values, vectors = torch.linalg.eig(a.double().cpu())
+        kept = values.imag >= 0
+        values, into, back = values[kept], torch.linalg.inv(vectors)[kept], vectors[:, kept]
+        back = back * torch.where(values.imag > 0, 2.0, 1.0)
+        if len(a) == 1:
+            values, into, back = values.real, into.real, back.real
+        kind = a.dtype.to_complex() if values.is_complex() else a.dtype
+        self.kept: tuple[Tensor, Tensor, Factors] | None = None
+        self.values, self.into, self.back = (x.to(a.device, kind) for x in (values, into, back))
+
+    def factored(self, h: Tensor, matrix: Tensor) -> Factors:
+        """LU of I - h lambda J [m, b, N, N], kept while h and J are the same tensors: for all stages of a step."""
+        if self.kept is not None and self.kept[0] is h and self.kept[1] is matrix:
+            return self.kept[2]
+        scaled = matrix * h.to(matrix.dtype).view(-1, 1, 1)
+        systems = self.values.neg().view(-1, 1, 1, 1) * scaled
+        systems.diagonal(dim1=-2, dim2=-1).add_(1)
+        lu, pivots, _ = torch.linalg.lu_factor_ex(systems)
+        self.kept = h, matrix, (lu, pivots)
+        return lu, pivots
+
+    def solve(self, factors: Factors, residual: Tensor) -> Tensor:
+        """(I - h a x J)^-1 residual [b, s, N]."""
+        if self.into.numel() == 1:  # a single stage
+            return torch.linalg.lu_solve(*factors, residual.transpose(1, 2).unsqueeze(0))[0].transpose(1, 2)
+        right = (self.into @ residual.to(self.into.dtype)).transpose(0, 1).unsqueeze(-1)
+        solved = torch.linalg.lu_solve(*factors, right).squeeze(-1).transpose(0, 1)
+        return (self.back @ solved).real
+
+
+class SampleNewton:
+    """The stage solver of a batch. Fixed steps are solved to round-off, others as well as their tolerance asks."""
+
+    def __init__(self, control: Control, a: Tensor) -> None:
+        self.control, self.systems = control, Systems(a)
+        self.kappa, self.limit = 1.0, 20
+        if not control.fixed:
+            rtol, eps = float(torch.as_tensor(control.rtol).min()), torch.finfo(a.dtype).eps
+            self.kappa, self.limit = max(10 * eps / max(rtol, eps), min(0.03, rtol**0.5)), 7
+
+    def solve(
+        self, memory: NewtonMemory, equations: StageEquations, guess: Tensor, active: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Z [b, s, N] of the ``active`` samples [b], and for which of them the iteration diverged [b]."""
+        stale = active & (~memory.known | (memory.slow & ~memory.fresh))
+        if stale.any():
+            self.evaluate(memory, equations, stale)
+        stages, failed = self.iterate(memory, equations, guess, active)
+        again = failed & ~memory.fresh
+        if again.any():
+            self.evaluate(memory, equations, again)
+            second, lost = self.iterate(memory, equations, guess, again)
+            stages = torch.where(again.view(-1, 1, 1), second, stages)
+            failed = torch.where(again, lost, failed)
+        return stages, failed
+
+    def evaluate(self, memory: NewtonMemory, equations: StageEquations, chosen: Tensor) -> None:
+        matrix = jacobians(equations.start)
+        memory.matrix = torch.where(chosen.view(-1, 1, 1), matrix, memory.matrix)
+        memory.jacobians = memory.jacobians + chosen
+        memory.known, memory.fresh, memory.slow = memory.known | chosen, memory.fresh | chosen, memory.slow & ~chosen
+
+    def scale(self, y: Tensor) -> Tensor:
+        """The size [b, N] that an error of Newton's iteration may have, up to kappa."""
+        if self.control.fixed:
+            return (1 + y.abs()) * torch.finfo(y.dtype).eps * 8
+        return self.control.atol + self.control.rtol * y.abs()
+
+    def iterate(
+        self, memory: NewtonMemory, equations: StageEquations, stages: Tensor, active: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Z [b, s, N] of the ``active``, and for which of them the iteration diverges or would take too long."""
+        start, base = equations.start, equations.base
+        factors = self.systems.factored(start.h, memory.matrix)
+        scale = self.scale(start.y).unsqueeze(1)
+        eta = memory.eta.clamp_min(1e-16) ** 0.8
+        size, rate = torch.zeros_like(eta), torch.zeros_like(eta)
+        failed = torch.zeros_like(active)
+        for k in range(self.limit):
+            points = zip(equations.times, stages.unbind(1), strict=True)
+            slopes = [start.field(t, base + z) for t, z in points]
+            update = self.systems.solve(factors, equations.right(slopes) - stages)
+            memory.calls = memory.calls + len(equations.times) * active
+            before, size = size, self.norm(update / scale)
+            if k > 0:
+                rate = torch.where(size > 0, size / before, rate)
+                eta = torch.where(size > 0, torch.where(rate < 1, rate / (1 - rate), torch.inf), eta)
+            stages = torch.where(active.view(-1, 1, 1), stages + update, stages)
+            close = eta * size <= self.kappa
+            if self.control.fixed:  # round-off may be reached before
+                close = close | ((rate > 0.5) & (size < 100 * self.kappa))
+            hopeless = ~torch.isfinite(size)
+            if k > 0:
+                hopeless = hopeless | (eta * size * rate ** (self.limit - 1 - k) > self.kappa)
+            self.note(memory, active & close, eta, rate, k)
+            failed = failed | (active & ~close & hopeless)
+            active = active & ~close & ~hopeless
+            if not active.any():
+                break
+        return stages, failed | active
+
+    def norm(self, update: Tensor) -> Tensor:
+        """The largest norm among the stages [b]."""
+        rows = norms(self.control, update.flatten(0, 1))
+        return rows.view(update.shape[:2]).amax(1)
+
+    def note(self, memory: NewtonMemory, converged: Tensor, eta: Tensor, rate: Tensor, k: int) -> None:
+        memory.eta = torch.where(converged, eta, memory.eta)
+        memory.iterations = torch.where(converged, k + 1, memory.iterations)
+        memory.slow = torch.where(converged, (rate > 1e-3) if k > 1 else torch.zeros_like(converged), memory.slow)
+
+
+def jacobians(start: Start) -> Tensor:
+    """df/dy [b, N, N] of independent samples."""
+    with torch.enable_grad():
+        point = start.y.detach().requires_grad_()
+        return jacobians_of(start.field(start.t, point), point).detach()
+
+
+def jacobians_of(value: Tensor, point: Tensor, graph: bool = False) -> Tensor:
+    """The same from f's value and the point [b, N] that it came from: N products, each for all samples at once."""
+    if not value.requires_grad:
+        return value.new_zeros(*value.shape, value.shape[1])
+    unit = torch.eye(value.shape[1], dtype=value.dtype, device=value.device).unsqueeze(1)
+    (rows,) = torch.autograd.grad(
+        value,
+        point,
+        unit.expand(-1, *value.shape),
+        is_grads_batched=True,
+        retain_graph=True,
+        create_graph=graph,
+        materialize_grads=True,
+    )
+    return rows.transpose(0, 1)
+
+
+def coupled(a: Tensor, h: Tensor, matrices: list[Tensor]) -> Factors:
+    """LU of I - h (a_ij J_j) [b, s N, s N], where J differs among the stages."""
+    size, width = len(h), len(a) * matrices[0].shape[-1]
+    scaled = torch.stack(matrices) * h.to(a.dtype).view(-1, 1, 1)
+    system = torch.einsum("ij,jbkl->bikjl", a, scaled).reshape(size, width, width).neg()
+    system.diagonal(dim1=-2, dim2=-1).add_(1)
+    lu, pivots, _ = torch.linalg.lu_factor_ex(system)
+    return lu, pivots
+
+
+def differentiable(equations: StageEquations, stages: Tensor) -> Tensor:
+    """``stages`` [b, s, N] as functions of ``base`` and of what f depends on, by the implicit function theorem."""
+    start, base = equations.start, equations.base
+    points = [base + z for z in stages.unbind(1)]
+    points = [point if point.requires_grad else point.requires_grad_() for point in points]
+    slopes = [start.field(t, point) for t, point in zip(equations.times, points, strict=True)]
+    matrices = [jacobians_of(slope, point) for slope, point in zip(slopes, points, strict=True)]
+    return Implicit.apply(stages, equations.right(slopes), *coupled(equations.a, start.h, matrices))
+
+
+class Implicit(torch.autograd.Function):
+    """Z where Z = R(Z, theta), given the value of Z and the graph of R: dZ = (I - dR/dZ)^-1 dR/dtheta dtheta."""
+
+    @staticmethod
+    def forward(ctx: Any, stages: Tensor, residual: Tensor, lu: Tensor, pivots: Tensor) -> Tensor:
+        ctx.save_for_backward(lu, pivots)
+        return stages.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError("an implicit solver can be differentiated once; rosenbrock23 and rodas4 can twice")
+        lu, pivots = ctx.saved_tensors
+        right = grads[0].flatten(1).unsqueeze(2)
+        return None, torch.linalg.lu_solve(lu, pivots, right, adjoint=True).view_as(grads[0]), None, None

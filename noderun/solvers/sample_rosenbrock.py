@@ -1,0 +1,73 @@
+"""Rosenbrock steps of many samples, each by a step size of its own; see ``rosenbrock``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from noderun.solvers.control import Control
+from noderun.solvers.rosenbrock import Rosenbrock, time_derivative
+from noderun.solvers.sample_implicit import ImplicitFormula, column
+from noderun.solvers.sample_newton import Systems, jacobians_of
+from noderun.solvers.sample_step import Memory, SampleStep, Start
+
+
+class Linear(ImplicitFormula):
+    """One linear system a stage, with the exact J and df/dt at the start of every step."""
+
+    def __init__(self, method: Rosenbrock, control: Control, like: Tensor) -> None:
+        self.tableau = method.tableau
+        super().__init__(method.error_order, self.tableau.dense, control, like)
+        self.systems = Systems(self.row([self.tableau.gamma]).unsqueeze(1))
+
+    def step(self, start: Start, memory: Memory, estimate: bool) -> SampleStep:
+        step = self.walk(start)
+        memory.jacobians = memory.jacobians + 1
+        if estimate:
+            step.errors = (self.weighted(self.tableau.error, step.us),)
+        return step
+
+    def again(self, start: Start, solved: Sequence[Tensor]) -> SampleStep:
+        return self.walk(start)
+
+    def walk(self, start: Start) -> SampleStep:
+        tableau, y, h = self.tableau, start.y, start.h
+        step = SampleStep(start, self.dense)
+        if step.slope is None:
+            step.slope, step.calls = start.field(start.t, y), 1
+        matrix, rate = self.linearized(start)
+        if rate is None:
+            rate, step.calls = self.difference(start, step.slope), step.calls + 1
+        rate = torch.where((h != 0).unsqueeze(1), rate, 0.0)  # NaN may stand behind the end of a failed sample
+        factors, slope, gamma = self.systems.factored(h, matrix), step.slope, tableau.gamma
+        for i, (row, alpha) in enumerate(zip(tableau.a, tableau.alpha, strict=True)):
+            if i > 0:
+                slope, step.calls = start.field(start.t + alpha * h, self.plus(y, row, step.us)), step.calls + 1
+            right = column(gamma * h, y) * slope + column(gamma * tableau.slopes[i] * h**2, y) * rate
+            if i > 0:
+                right = self.plus(right, [gamma * c for c in tableau.c[i]], step.us)
+            step.us.append(self.systems.solve(factors, right.unsqueeze(1))[:, 0])
+        step.end = slope if tableau.fsal else None
+        step.y1 = self.plus(y, tableau.m, step.us)
+        return step
+
+    def linearized(self, start: Start) -> tuple[Tensor, Tensor | None]:
+        """J [b, N, N] and df/dt [b, N] (None: out of autograd's sight) at the start, part of the solution's graph."""
+        graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            time = start.t.detach().clone().requires_grad_()
+            point = start.y if graph and start.y.requires_grad else start.y.detach().requires_grad_()
+            value = start.field(time, point)
+            matrix, rate = jacobians_of(value, point, graph), time_derivative(value, time, graph)
+        return matrix if graph else matrix.detach(), rate
+
+    def difference(self, start: Start, slope: Tensor) -> Tensor:
+        """df/dt [b, N] by a forward difference: exactly 0 where f does not use t."""
+        real = start.y.dtype.to_real()
+        now = start.t.to(real)
+        delta = torch.finfo(real).eps ** 0.5 * torch.maximum(now.abs(), start.h.abs().to(real))
+        later = now + delta
+        span = torch.where(later > now, later - now, 1.0)
+        return (start.field(later, start.y) - slope) / span.unsqueeze(1)
