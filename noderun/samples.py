@@ -16,10 +16,10 @@ from noderun.solvers import Event, Occurrences, Solution
 from noderun.solvers.events import rates
 from noderun.solvers.field import HIDDEN, Autocast
 from noderun.solvers.outputs import NODES
-from noderun.solvers.per_sample import integrate_samples
-from noderun.solvers.sample_dense import SampleDense, at_times, every_step
-from noderun.solvers.sample_field import SampleField
-from noderun.solvers.sample_problem import FAILURES, STATUS, SampleProblem, SampleStatistics
+from noderun.solvers.per_sample.dense import SampleDense, at_times, every_step
+from noderun.solvers.per_sample.field import SampleField
+from noderun.solvers.per_sample.problem import FAILURES, STATUS, SampleProblem, SampleStatistics
+from noderun.solvers.per_sample.walk import integrate_samples
 from noderun.solvers.state import Layout
 
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from noderun.gradients.sample_adjoint import adjoint
-from noderun.solvers.batch import Batch
-from noderun.solvers.per_sample import Observe, integrate_samples
-from noderun.solvers.sample_attempt import Attempt
-from noderun.solvers.sample_formulas import formula_of
-from noderun.solvers.sample_problem import Read, Replay, SampleProblem
-from noderun.solvers.sample_step import Formula, SampleStep, Start
+from noderun.solvers.per_sample.attempt import Attempt
+from noderun.solvers.per_sample.batch import Batch
+from noderun.solvers.per_sample.formulas import formula_of
+from noderun.solvers.per_sample.problem import Read, Replay, SampleProblem
+from noderun.solvers.per_sample.step import Formula, SampleStep, Start
+from noderun.solvers.per_sample.walk import Observe, integrate_samples
 
 
 def backprop(problem: SampleProblem) -> Tensor:

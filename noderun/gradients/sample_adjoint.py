@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from noderun.gradients.dependence import refuse_second
-from noderun.solvers.batch import Batch
 from noderun.solvers.implicit import GAUSS, NODES
-from noderun.solvers.per_sample import integrate_samples
-from noderun.solvers.sample_attempt import Attempt
-from noderun.solvers.sample_dense import at_times, ordered
-from noderun.solvers.sample_field import FieldOf, SampleField
-from noderun.solvers.sample_problem import FAILURES, Read, SampleProblem, SampleReadout, SampleStatistics
+from noderun.solvers.per_sample.attempt import Attempt
+from noderun.solvers.per_sample.batch import Batch
+from noderun.solvers.per_sample.dense import at_times, ordered
+from noderun.solvers.per_sample.field import FieldOf, SampleField
+from noderun.solvers.per_sample.problem import FAILURES, Read, SampleProblem, SampleReadout, SampleStatistics
+from noderun.solvers.per_sample.walk import integrate_samples
 
 
 def adjoint(problem: SampleProblem) -> Tensor:

@@ -7,12 +7,12 @@ import functools
 import torch
 from torch import Tensor
 
-from noderun.solvers.batch import Batch, upcoming
 from noderun.solvers.events import AFTER, Event, crossed
+from noderun.solvers.per_sample.batch import Batch, upcoming
+from noderun.solvers.per_sample.field import FieldOf
+from noderun.solvers.per_sample.problem import Read, SampleProblem
+from noderun.solvers.per_sample.step import SampleStep
 from noderun.solvers.roots import roots
-from noderun.solvers.sample_field import FieldOf
-from noderun.solvers.sample_problem import Read, SampleProblem
-from noderun.solvers.sample_step import SampleStep
 
 NEVER = 2.0  # the fraction of a step at which a sample stops that no event stops
 

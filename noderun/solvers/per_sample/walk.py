@@ -13,13 +13,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from noderun.solvers.batch import Batch, clipped, first_batch, first_sizes, fixed_end, upcoming
-from noderun.solvers.sample_attempt import Attempt, after_no_number, diagnosed, judged
-from noderun.solvers.sample_field import FieldOf
-from noderun.solvers.sample_formulas import formula_of
-from noderun.solvers.sample_outputs import NEVER, SampleOutputs
-from noderun.solvers.sample_problem import DONE, EVENT, LIMIT, RUNNING, Read, SampleProblem
-from noderun.solvers.sample_step import Start, spread
+from noderun.solvers.per_sample.attempt import Attempt, after_no_number, diagnosed, judged
+from noderun.solvers.per_sample.batch import Batch, clipped, first_batch, first_sizes, fixed_end, upcoming
+from noderun.solvers.per_sample.field import FieldOf
+from noderun.solvers.per_sample.formulas import formula_of
+from noderun.solvers.per_sample.outputs import NEVER, SampleOutputs
+from noderun.solvers.per_sample.problem import DONE, EVENT, LIMIT, RUNNING, Read, SampleProblem
+from noderun.solvers.per_sample.step import Start, spread
 
 Observe = Callable[[Attempt, Batch, list[Read]], None]  # a round: what was tried, by whom, and what was read off it
 

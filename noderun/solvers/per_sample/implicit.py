@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from noderun.solvers.sample_newton import NewtonMemory
-from noderun.solvers.sample_step import Formula, Memory, SampleStep
+from noderun.solvers.per_sample.newton import NewtonMemory
+from noderun.solvers.per_sample.step import Formula, Memory, SampleStep
 
 
 class ImplicitFormula(Formula):

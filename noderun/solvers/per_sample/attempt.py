@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noderun.solvers.batch import Batch, ratios
 from noderun.solvers.control import Control
-from noderun.solvers.sample_problem import NEWTON, NONFINITE, RUNNING, UNDERFLOW
-from noderun.solvers.sample_step import SampleStep
+from noderun.solvers.per_sample.batch import Batch, ratios
+from noderun.solvers.per_sample.problem import NEWTON, NONFINITE, RUNNING, UNDERFLOW
+from noderun.solvers.per_sample.step import SampleStep
 from noderun.solvers.tableau import combined
 
 

@@ -8,14 +8,14 @@ from noderun.solvers.collocation import Collocation
 from noderun.solvers.control import Control
 from noderun.solvers.dirk import DiagonallyImplicit
 from noderun.solvers.method import Method
+from noderun.solvers.per_sample.collocation import Collocated, RadauFormula
+from noderun.solvers.per_sample.dirk import Diagonal
+from noderun.solvers.per_sample.explicit import Explicit
+from noderun.solvers.per_sample.rosenbrock import Linear
+from noderun.solvers.per_sample.step import Formula
 from noderun.solvers.radau5 import Radau5
 from noderun.solvers.rosenbrock import Rosenbrock
 from noderun.solvers.runge_kutta import ExplicitRungeKutta
-from noderun.solvers.sample_collocation import Collocated, RadauFormula
-from noderun.solvers.sample_dirk import Diagonal
-from noderun.solvers.sample_explicit import Explicit
-from noderun.solvers.sample_rosenbrock import Linear
-from noderun.solvers.sample_step import Formula
 
 
 def formula_of(method: Method, control: Control, like: Tensor) -> Formula:

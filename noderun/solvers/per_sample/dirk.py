@@ -9,9 +9,9 @@ from torch import Tensor
 
 from noderun.solvers.control import Control
 from noderun.solvers.dirk import DiagonallyImplicit
-from noderun.solvers.sample_implicit import ImplicitFormula, column
-from noderun.solvers.sample_newton import NewtonMemory, SampleNewton, StageEquations, differentiable, unsolved
-from noderun.solvers.sample_step import Memory, SampleStep, Start
+from noderun.solvers.per_sample.implicit import ImplicitFormula, column
+from noderun.solvers.per_sample.newton import NewtonMemory, SampleNewton, StageEquations, differentiable, unsolved
+from noderun.solvers.per_sample.step import Memory, SampleStep, Start
 
 Solve = Callable[[StageEquations], Tensor]  # Z [b, 1, N]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from noderun.solvers.dense import barycentric
-from noderun.solvers.sample_problem import SampleProblem, count_from
+from noderun.solvers.per_sample.problem import SampleProblem, count_from
 
 
 def ordered(sample: Tensor, time: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -8,13 +8,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noderun.solvers.batch import ratios
 from noderun.solvers.collocation import Collocation
 from noderun.solvers.control import Control
+from noderun.solvers.per_sample.batch import ratios
+from noderun.solvers.per_sample.implicit import ImplicitFormula, column, steady
+from noderun.solvers.per_sample.newton import (
+    NewtonMemory,
+    SampleNewton,
+    StageEquations,
+    Systems,
+    differentiable,
+    unsolved,
+)
+from noderun.solvers.per_sample.step import Memory, SampleStep, Start
 from noderun.solvers.radau5 import ERROR, GAMMA
-from noderun.solvers.sample_implicit import ImplicitFormula, column, steady
-from noderun.solvers.sample_newton import NewtonMemory, SampleNewton, StageEquations, Systems, differentiable, unsolved
-from noderun.solvers.sample_step import Memory, SampleStep, Start
 
 
 @dataclass

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from noderun.solvers.control import Control
+from noderun.solvers.per_sample.step import Formula, Memory, SampleStep, Start, spread
 from noderun.solvers.runge_kutta import ExplicitRungeKutta
-from noderun.solvers.sample_step import Formula, Memory, SampleStep, Start, spread
 
 
 class Explicit(Formula):

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.solvers.batch import norms
 from noderun.solvers.control import Control
-from noderun.solvers.sample_step import Memory, Start
+from noderun.solvers.per_sample.batch import norms
+from noderun.solvers.per_sample.step import Memory, Start
 
 Factors = tuple[Tensor, Tensor]  # LU and pivots
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noderun.solvers.batch import Rows, factors
 from noderun.solvers.control import Control
-from noderun.solvers.sample_field import FieldOf
+from noderun.solvers.per_sample.batch import Rows, factors
+from noderun.solvers.per_sample.field import FieldOf
 
 SHORT = 16  # rows of fewer components are too short for the inner loop of an operation that broadcasts along them
 

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from noderun.solvers.control import Control
+from noderun.solvers.per_sample.implicit import ImplicitFormula, column
+from noderun.solvers.per_sample.newton import Systems, jacobians_of
+from noderun.solvers.per_sample.step import Memory, SampleStep, Start
 from noderun.solvers.rosenbrock import Rosenbrock, time_derivative
-from noderun.solvers.sample_implicit import ImplicitFormula, column
-from noderun.solvers.sample_newton import Systems, jacobians_of
-from noderun.solvers.sample_step import Memory, SampleStep, Start
 
 
 class Linear(ImplicitFormula):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from noderun.solvers.control import Control, Controller, rms
-from noderun.solvers.sample_field import FieldOf
+from noderun.solvers.per_sample.field import FieldOf
 
 
 @dataclass

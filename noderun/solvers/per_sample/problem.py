@@ -13,8 +13,8 @@ from noderun.solvers.control import Control
 from noderun.solvers.errors import NewtonDivergence, NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
 from noderun.solvers.events import Event
 from noderun.solvers.method import Method
-from noderun.solvers.sample_field import SampleField
-from noderun.solvers.sample_step import SampleStep
+from noderun.solvers.per_sample.field import SampleField
+from noderun.solvers.per_sample.step import SampleStep
 
 RUNNING, DONE, EVENT, NONFINITE, UNDERFLOW, LIMIT, NEWTON = range(7)
 STATUS = ("running", "done", "event", "nonfinite", "underflow", "step_limit", "newton")
