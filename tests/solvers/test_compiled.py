@@ -220,11 +220,14 @@ def test_nested_states_tolerances_by_component_events_and_dense_output_compiled(
 @pytest.mark.long
 def test_half_precision_is_rounded_as_in_an_eager_solve_and_other_modes_compile_anew():
     f, y0 = Net(torch.float32), start(torch.float32)
-    for mode in (torch.inference_mode(), torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16)):
+    # In bfloat16 a difference of round-off in float32 may tip a rounding, which moves one value by its eps of 8e-3;
+    # left unrounded on the way, as the compiler would have it, ys differ by 3e-3.
+    autocast = torch.autocast("cpu", dtype=torch.bfloat16)
+    for mode, atol in ((torch.inference_mode(), 1e-6), (torch.no_grad(), 1e-6), (autocast, 1e-4)):
         with mode:
-            plain, fast = (solve(f, y0, rtol=1e-3, compile=c) for c in (False, True))
+            plain, fast = (solve(f, y0, dt=0.1, compile=c) for c in (False, True))
         assert fast.stats == plain.stats
-        torch.testing.assert_close(fast.ys, plain.ys, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(fast.ys, plain.ys, rtol=1e-6, atol=atol)
 
 
 @pytest.mark.long
