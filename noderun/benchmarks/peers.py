@@ -15,7 +15,11 @@ from noderun.benchmarks.problems import LotkaVolterra, MLPField, Problem, VanDer
 from noderun.engine import solve
 from noderun.solvers import Solution
 
-OURS: dict[str, dict[str, Any]] = {"noderun": {}}  # contender -> what its solve() is told beside the problem
+OURS: dict[str, dict[str, Any]] = {  # contender -> what its solve() is told beside the problem
+    "noderun": {},
+    "noderun compiled": {"compile": True},
+}
+COMPILED = ("backprop", "checkpointed")  # gradients whose way back is compiled, too
 PEERS = {"torchdiffeq": ("torchdiffeq",), "torchode": ("torchode",), "diffrax": ("diffrax", "jax")}
 
 
@@ -26,7 +30,8 @@ def installed() -> dict[str, bool]:
 def solvers(problem: Problem) -> Contenders:
     """name -> the solve without gradients; each returns ys [T, B, D]."""
     there = installed()
-    contenders: Contenders = {name: partial(noderun_solve, problem, **told) for name, told in OURS.items()}
+    ours = {"noderun": {}} if problem.per_sample else OURS
+    contenders: Contenders = {name: partial(noderun_solve, problem, **told) for name, told in ours.items()}
     if there["torchdiffeq"] and not problem.per_sample:
         contenders["torchdiffeq"] = lambda: torchdiffeq_solve(problem)
     if there["torchode"]:
@@ -40,7 +45,10 @@ def gradients(problem: Problem, methods: tuple[str, ...]) -> Contenders:
     """name -> gradient of sum of squares of all outputs but the first with respect to y0 and the parameters."""
     there = installed()
     contenders: Contenders = {
-        f"{name} {g}": torch_gradient(problem, noderun_with(g, **told)) for name, told in OURS.items() for g in methods
+        f"{name} {g}": torch_gradient(problem, noderun_with(g, **told))
+        for name, told in OURS.items()
+        for g in methods
+        if not told or g in COMPILED
     }
     if there["torchdiffeq"]:
         from torchdiffeq import odeint, odeint_adjoint
