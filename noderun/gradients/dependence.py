@@ -72,11 +72,17 @@ def again(problem: Problem, then: dict[str, Tensor]) -> Iterator[VectorField]:
         stats.nfe_backward = (stats.nfe_backward or 0) + field.nfe
 
 
-def refuse_noise(gradient: str, y: Tensor, then: Tensor, now: Tensor, field: VectorField) -> None:
-    """RuntimeError where the change from y, evaluated again, differs from what it was by more than round-off."""
+def refuse_noise(
+    gradient: str, y: Tensor, then: Tensor, now: Tensor, field: VectorField, iterated: bool = False
+) -> None:
+    """RuntimeError where the change from y, evaluated again, differs from what it was by more than round-off.
+
+    What was ``iterated`` is known to the round-off of 1 + |y| only, see ``Newton.scale``.
+    """
     eps = torch.finfo(field.autocast.dtype or y.dtype).eps
     size = torch.linalg.vector_norm
-    allowed = eps**0.5 * size(then - y) + 100 * torch.finfo(y.dtype).eps * size(y)
+    known = size(y) + (y.numel() ** 0.5 if iterated else 0.0)
+    allowed = eps**0.5 * size(then - y) + 100 * torch.finfo(y.dtype).eps * known
     if bool(size(now - then) > allowed):
         raise RuntimeError(
             f"f is stochastic: called again at the same (t, y) it gives another value, and gradient='{gradient}' "

@@ -115,7 +115,7 @@ class Reversal:
             return
         row, theta = move.outputs[-1]
         now = y1 if theta == 1 else inside.reshape(-1, len(y))[-1]
-        refuse_noise(self.gradient, y.detach(), self.ys[row], now.detach(), self.field)
+        refuse_noise(self.gradient, y.detach(), self.ys[row], now.detach(), self.field, self.method.iterates)
         self.ys = None
 
     def add(self, grads: tuple[Tensor | None, ...]) -> None:

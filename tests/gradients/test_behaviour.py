@@ -219,6 +219,19 @@ def test_noise_that_is_drawn_at_every_call_is_refused(gradient, source):
         sol.ys.sum().backward()
 
 
+def test_what_newton_leaves_open_where_a_state_vanishes_is_no_noise():
+    w = torch.full((3, 3), 0.1, dtype=F64, requires_grad=True)
+
+    def f(t, y):
+        return torch.tanh(y @ w) - 20 * torch.cos(t) ** 2 * y
+
+    y0 = torch.linspace(0.5, 1, 6, dtype=F64).view(2, 3)
+    for solver in ("implicit_midpoint", "kvaerno3"):
+        sol = noderun.solve(f, y0, [0.0, 3.0], solver=solver, dt=0.1, params=(w,))
+        sol.ys[-1].sum().backward()
+        assert w.grad.isfinite().all()
+
+
 @pytest.mark.parametrize("gradient", ALL)
 def test_noise_that_is_fixed_for_one_solve_is_not(gradient):
     def f(t, y, noise):
