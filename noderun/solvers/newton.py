@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,30 +15,10 @@ from torch import Tensor
 from noderun.solvers.control import Control, rms
 from noderun.solvers.errors import NewtonDivergence
 from noderun.solvers.field import Field
-from noderun.solvers.jacobian import Blocks, Jacobian
+from noderun.solvers.jacobian import Jacobian
+from noderun.solvers.stage_systems import Factors, Implicit, Systems, coupled, precision, round_off
 
 Weights = tuple[tuple[float, ...], ...]  # h a_ij
-Factors = tuple[Tensor, Tensor]  # LU and pivots of [B, s d, s d]
-
-
-class Decoupled:
-    """I - w x J as systems of size d, one for each eigenvalue of w or pair of complex ones; HW II, (IV.8.6)."""
-
-    def __init__(self, weights: Tensor, jacobian: Tensor) -> None:
-        values, vectors = torch.linalg.eig(weights)
-        kept = values.imag >= 0
-        self.into = torch.linalg.inv(vectors)[kept]
-        self.back = vectors[:, kept] * torch.where(values[kept].imag > 0, 2.0, 1.0)
-        systems = values[kept].neg().view(-1, 1, 1, 1) * jacobian
-        systems.diagonal(dim1=-2, dim2=-1).add_(1)
-        lu, pivots, _ = torch.linalg.lu_factor_ex(systems)  # [m, B, d, d]
-        self.factors = lu, pivots
-
-    def solve(self, blocks: Blocks, residual: Tensor) -> Tensor:
-        """(I - w x J)^-1 residual [s, N]."""
-        right = blocks.split(self.into @ residual.to(self.into.dtype)).unsqueeze(-1)
-        solved = blocks.join(torch.linalg.lu_solve(*self.factors, right).squeeze(-1))
-        return (self.back @ solved).real
 
 
 class Newton:
@@ -48,15 +27,11 @@ class Newton:
     def __init__(self, field: Field, control: Control | None, y: Tensor) -> None:
         self.jacobian = Jacobian(field.layout, y)
         self.control = control if control is not None and not control.fixed else None
-        self.kappa, self.limit = 1.0, 20
-        if self.control is not None:
-            rtol = float(torch.as_tensor(self.control.rtol).min())
-            eps = torch.finfo(y.dtype).eps
-            self.kappa, self.limit = max(10 * eps / max(rtol, eps), min(0.03, rtol**0.5)), 7
+        self.kappa, self.limit = precision(self.control, y.dtype)
         self.matrix: Tensor | None = None  # J [B, d, d]
         self.fresh = False  # J was evaluated at the current state
         self.slow = False  # the last iteration converged, but a new J would help
-        self.factors: dict[Weights, Factors | Decoupled] = {}
+        self.factors: dict[Weights, tuple[Systems, Factors]] = {}
         self.eta = 1.0  # estimate of |Z - Z*| / |dZ|; HW II, (IV.8.10)
         self.iterations = 0
         self.found: list[Tensor] = []  # the stages of the step in hand
@@ -91,7 +66,7 @@ class Newton:
     def scale(self, y: Tensor) -> Tensor:
         """The size [N] that an error of Newton's iteration may have, up to kappa."""
         if self.control is None:
-            return (1 + y.abs()) * torch.finfo(y.dtype).eps * 8
+            return round_off(y)
         return self.control.atol + self.control.rtol * y.abs()
 
     def evaluate(self, field: Field, t: Tensor, y: Tensor) -> None:
@@ -135,19 +110,19 @@ class Newton:
             assert self.matrix is not None
             if len(self.factors) > 1:  # those of another h
                 self.factors.clear()
-            a = torch.tensor(weights, dtype=residual.dtype, device=residual.device)
-            self.factors[key] = Decoupled(a, self.matrix) if len(weights) > 1 else factor(a, [self.matrix])
+            systems = Systems(torch.tensor(weights, dtype=residual.dtype, device=residual.device))
+            self.factors[key] = systems, systems.factored(self.matrix)
             field.factorizations += 1
-        factors = self.factors[key]
-        if isinstance(factors, Decoupled):
-            return factors.solve(self.jacobian.blocks, residual)
-        return self.substitute(factors, residual)
+        systems, factors = self.factors[key]
+        return self.joined(systems.solve(factors, self.samples(residual)))
 
-    def substitute(self, factors: Factors, residual: Tensor, transposed: bool = False) -> Tensor:
-        blocks, s = self.jacobian.blocks, len(residual)
-        right = blocks.split(residual).transpose(0, 1).reshape(blocks.count, -1, 1)
-        solved = torch.linalg.lu_solve(*factors, right, adjoint=transposed)
-        return blocks.join(solved.reshape(blocks.count, s, blocks.width).transpose(0, 1))
+    def samples(self, stages: Tensor) -> Tensor:
+        """[s, N] as [B, s, d]."""
+        return self.jacobian.blocks.split(stages).transpose(0, 1)
+
+    def joined(self, samples: Tensor) -> Tensor:
+        """[B, s, d] as [s, N]."""
+        return self.jacobian.blocks.join(samples.transpose(0, 1))
 
     def differentiable(
         self, field: Field, times: Sequence[Tensor], base: Tensor, weights: Weights, stages: Tensor
@@ -160,8 +135,8 @@ class Newton:
         jacobians = self.jacobians(slopes, points)
         a = torch.tensor(weights, dtype=base.dtype, device=base.device)
         with torch.enable_grad():
-            residual = a @ torch.stack(slopes)
-        return Implicit.apply(stages, residual, self, factor(a, jacobians))
+            residual = self.samples(a @ torch.stack(slopes))
+            return self.joined(Implicit.apply(self.samples(stages), residual, *coupled(a, jacobians)))
 
     def jacobians(self, slopes: list[Tensor], points: list[Tensor]) -> list[Tensor]:
         """J [B, d, d] at every stage, in the same blocks."""
@@ -173,29 +148,3 @@ class Newton:
     def moved(self) -> None:
         """The state is another one."""
         self.fresh = False
-
-
-def factor(a: Tensor, jacobians: Sequence[Tensor]) -> Factors:
-    """LU of I - (a_ij J_j) [B, s d, s d]."""
-    count, d, s = len(jacobians[0]), jacobians[0].shape[-1], len(a)
-    system = torch.einsum("ij,jbkl->bikjl", a, torch.stack(list(jacobians))).reshape(count, s * d, s * d).neg()
-    system.diagonal(dim1=-2, dim2=-1).add_(1)
-    lu, pivots, _ = torch.linalg.lu_factor_ex(system)
-    return lu, pivots
-
-
-class Implicit(torch.autograd.Function):
-    """Z where Z = R(Z, theta), given the value of Z and the graph of R: dZ = (I - dR/dZ)^-1 dR/dtheta dtheta."""
-
-    @staticmethod
-    def forward(ctx: Any, stages: Tensor, residual: Tensor, newton: Newton, factors: Factors) -> Tensor:
-        ctx.newton = newton
-        ctx.save_for_backward(*factors)
-        return stages.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        if torch.is_grad_enabled():
-            raise RuntimeError("an implicit solver can be differentiated once; rosenbrock23 and rodas4 can twice")
-        lu, pivots = ctx.saved_tensors
-        return None, ctx.newton.substitute((lu, pivots), grads[0], transposed=True), None, None

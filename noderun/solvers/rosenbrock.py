@@ -19,7 +19,7 @@ from noderun.solvers.field import Field
 from noderun.solvers.implicit import ImplicitMethod, Work, combine, integrated
 from noderun.solvers.jacobian import Jacobian
 from noderun.solvers.method import Step
-from noderun.solvers.newton import Factors, factor
+from noderun.solvers.stage_systems import Factors, coupled
 from noderun.solvers.stages import stage_times
 from noderun.solvers.tableau import Row
 
@@ -110,7 +110,7 @@ class Rosenbrock(ImplicitMethod):
         if work.factors is None or work.factors[0] != h:
             field.factorizations += 1
             a = torch.tensor([[h * self.tableau.gamma]], dtype=y.dtype, device=y.device)
-            work.factors = (h, factor(a, [work.matrix]))
+            work.factors = (h, coupled(a, [work.matrix]))
         return work.factors[1]
 
     def linearize(self, field: Field, t: float, y: Tensor, h: float, work: RosenbrockWork) -> None:

@@ -14,7 +14,7 @@ from noderun.solvers.dirk import DiagonallyImplicit
 from noderun.solvers.field import Autocast, VectorField
 from noderun.solvers.implicit import ImplicitMethod
 from noderun.solvers.jacobian import Blocks, Jacobian
-from noderun.solvers.newton import Decoupled
+from noderun.solvers.stage_systems import Systems
 from noderun.solvers.state import Layout
 
 IMPLICIT = [name for name, method in METHODS.items() if isinstance(method, ImplicitMethod) and method.info.fixed_step]
@@ -250,9 +250,9 @@ def test_a_jacobian_that_does_not_fit_is_refused():
 def test_decoupled_stages_solve_the_system_of_all_stages(solver):
     torch.manual_seed(0)
     a = 0.3 * torch.tensor(METHODS[solver].tableau.a, dtype=torch.float64)
-    jacobian, residual = torch.randn(4, 3, 3, dtype=torch.float64), torch.randn(len(a), 12, dtype=torch.float64)
-    solved = Decoupled(a, jacobian).solve(Blocks(Layout.of(residual[0].view(4, 3))), residual)
+    jacobian, residual = torch.randn(4, 3, 3, dtype=torch.float64), torch.randn(4, len(a), 3, dtype=torch.float64)
+    systems = Systems(a)
+    solved = systems.solve(systems.factored(jacobian), residual)
     whole = torch.eye(3 * len(a), dtype=torch.float64) - torch.stack([torch.kron(a, block) for block in jacobian])
-    right = residual.view(len(a), 4, 3).transpose(0, 1).reshape(4, -1)
-    expected = torch.linalg.solve(whole, right).view(4, len(a), 3).transpose(0, 1).reshape(len(a), -1)
+    expected = torch.linalg.solve(whole, residual.flatten(1)).view_as(residual)
     torch.testing.assert_close(solved, expected, rtol=1e-12, atol=1e-12)

@@ -15,8 +15,8 @@ from noderun.solvers.per_sample.implicit import ImplicitFormula, column, steady
 from noderun.solvers.per_sample.newton import (
     NewtonMemory,
     SampleNewton,
+    ScaledSystems,
     StageEquations,
-    Systems,
     differentiable,
     unsolved,
 )
@@ -111,14 +111,14 @@ class RadauFormula(Collocated):
 
     def __init__(self, method: Collocation, control: Control, like: Tensor) -> None:
         super().__init__(method, control, like)
-        self.real = Systems(self.row([GAMMA]).unsqueeze(1))
+        self.real = ScaledSystems(self.row([GAMMA]).unsqueeze(1))
 
     def estimate(self, start: Start, step: SampleStep, z: Tensor, memory: PolynomialMemory) -> None:
         """(I - h gamma J)^-1 (h gamma f(t, y) + gamma sum_i e_i Z_i), once more where it is large; HW II, IV.8."""
         y, scale = start.y, column(GAMMA * start.h, start.y)
         if step.slope is None:
             step.slope, step.calls = start.field(start.t, y), 1
-        factors = self.real.factored(start.h, memory.matrix)
+        factors = self.real.at(start.h, memory.matrix)
         combined = GAMMA * torch.einsum("s,bsn->bn", self.row(ERROR), z)
 
         def filtered(slope: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class Diagonal(ImplicitFormula):
 
     def filtered(self, h: Tensor, error: Tensor, memory: NewtonMemory) -> Tensor:
         systems = self.newton.systems
-        return systems.solve(systems.factored(h, memory.matrix), error.unsqueeze(1))[:, 0]
+        return systems.solve(systems.at(h, memory.matrix), error.unsqueeze(1))[:, 0]
 
     def again(self, start: Start, solved: Sequence[Tensor]) -> SampleStep:
         step, stages = SampleStep(start, self.dense), list(solved)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +14,7 @@ from torch import Tensor
 from noderun.solvers.control import Control
 from noderun.solvers.per_sample.batch import norms
 from noderun.solvers.per_sample.step import Memory, Start
-
-Factors = tuple[Tensor, Tensor]  # LU and pivots
+from noderun.solvers.stage_systems import Factors, Implicit, Systems, coupled, precision, round_off
 
 
 @dataclass
@@ -48,52 +46,33 @@ class StageEquations:
 
     def right(self, slopes: list[Tensor]) -> Tensor:
         """The right-hand side [b, s, N] from f at the stages."""
-        return (self.a @ torch.stack(slopes, dim=1)) * self.start.h.to(self.a.dtype).view(-1, 1, 1)
+        return (self.a @ torch.stack(slopes, dim=1)) * scale_of(self.start.h, self.a)
 
 
-class Systems:
-    """I - h a x J as systems of the size of J, one for each eigenvalue of a or complex pair; HW II, (IV.8.6)."""
+class ScaledSystems(Systems):
+    """The same with step sizes h [b] of the samples' own."""
 
     def __init__(self, a: Tensor) -> None:
-        values, vectors = torch.linalg.eig(a.double().cpu())
-        kept = values.imag >= 0
-        values, into, back = values[kept], torch.linalg.inv(vectors)[kept], vectors[:, kept]
-        back = back * torch.where(values.imag > 0, 2.0, 1.0)
-        if len(a) == 1:
-            values, into, back = values.real, into.real, back.real
-        kind = a.dtype.to_complex() if values.is_complex() else a.dtype
+        super().__init__(a)
         self.kept: tuple[Tensor, Tensor, Factors] | None = None
-        self.values, self.into, self.back = (x.to(a.device, kind) for x in (values, into, back))
 
-    def factored(self, h: Tensor, matrix: Tensor) -> Factors:
-        """LU of I - h lambda J [m, b, N, N], kept while h and J are the same tensors: for all stages of a step."""
-        if self.kept is not None and self.kept[0] is h and self.kept[1] is matrix:
-            return self.kept[2]
-        scaled = matrix * h.to(matrix.dtype).view(-1, 1, 1)
-        systems = self.values.neg().view(-1, 1, 1, 1) * scaled
-        systems.diagonal(dim1=-2, dim2=-1).add_(1)
-        lu, pivots, _ = torch.linalg.lu_factor_ex(systems)
-        self.kept = h, matrix, (lu, pivots)
-        return lu, pivots
+    def at(self, h: Tensor, matrix: Tensor) -> Factors:
+        """The factors, kept while h and J are the same tensors: for all stages of a step."""
+        if self.kept is None or self.kept[0] is not h or self.kept[1] is not matrix:
+            self.kept = h, matrix, self.factored(matrix * scale_of(h, matrix))
+        return self.kept[2]
 
-    def solve(self, factors: Factors, residual: Tensor) -> Tensor:
-        """(I - h a x J)^-1 residual [b, s, N]."""
-        if self.into.numel() == 1:  # a single stage
-            return torch.linalg.lu_solve(*factors, residual.transpose(1, 2).unsqueeze(0))[0].transpose(1, 2)
-        right = (self.into @ residual.to(self.into.dtype)).transpose(0, 1).unsqueeze(-1)
-        solved = torch.linalg.lu_solve(*factors, right).squeeze(-1).transpose(0, 1)
-        return (self.back @ solved).real
+
+def scale_of(h: Tensor, like: Tensor) -> Tensor:
+    return h.to(like.dtype).view(-1, 1, 1)
 
 
 class SampleNewton:
     """The stage solver of a batch. Fixed steps are solved to round-off, others as well as their tolerance asks."""
 
     def __init__(self, control: Control, a: Tensor) -> None:
-        self.control, self.systems = control, Systems(a)
-        self.kappa, self.limit = 1.0, 20
-        if not control.fixed:
-            rtol, eps = float(torch.as_tensor(control.rtol).min()), torch.finfo(a.dtype).eps
-            self.kappa, self.limit = max(10 * eps / max(rtol, eps), min(0.03, rtol**0.5)), 7
+        self.control, self.systems = control, ScaledSystems(a)
+        self.kappa, self.limit = precision(control, a.dtype)
 
     def solve(
         self, memory: NewtonMemory, equations: StageEquations, guess: Tensor, active: Tensor
@@ -120,7 +99,7 @@ class SampleNewton:
     def scale(self, y: Tensor) -> Tensor:
         """The size [b, N] that an error of Newton's iteration may have, up to kappa."""
         if self.control.fixed:
-            return (1 + y.abs()) * torch.finfo(y.dtype).eps * 8
+            return round_off(y)
         return self.control.atol + self.control.rtol * y.abs()
 
     def iterate(
@@ -128,7 +107,7 @@ class SampleNewton:
     ) -> tuple[Tensor, Tensor]:
         """Z [b, s, N] of the ``active``, and for which of them the iteration diverges or would take too long."""
         start, base = equations.start, equations.base
-        factors = self.systems.factored(start.h, memory.matrix)
+        factors = self.systems.at(start.h, memory.matrix)
         scale = self.scale(start.y).unsqueeze(1)
         eta = memory.eta.clamp_min(1e-16) ** 0.8
         size, rate = torch.zeros_like(eta), torch.zeros_like(eta)
@@ -191,38 +170,12 @@ def jacobians_of(value: Tensor, point: Tensor, graph: bool = False) -> Tensor:
     return rows.transpose(0, 1)
 
 
-def coupled(a: Tensor, h: Tensor, matrices: list[Tensor]) -> Factors:
-    """LU of I - h (a_ij J_j) [b, s N, s N], where J differs among the stages."""
-    size, width = len(h), len(a) * matrices[0].shape[-1]
-    scaled = torch.stack(matrices) * h.to(a.dtype).view(-1, 1, 1)
-    system = torch.einsum("ij,jbkl->bikjl", a, scaled).reshape(size, width, width).neg()
-    system.diagonal(dim1=-2, dim2=-1).add_(1)
-    lu, pivots, _ = torch.linalg.lu_factor_ex(system)
-    return lu, pivots
-
-
 def differentiable(equations: StageEquations, stages: Tensor) -> Tensor:
     """``stages`` [b, s, N] as functions of ``base`` and of what f depends on, by the implicit function theorem."""
     start, base = equations.start, equations.base
     points = [base + z for z in stages.unbind(1)]
     points = [point if point.requires_grad else point.requires_grad_() for point in points]
     slopes = [start.field(t, point) for t, point in zip(equations.times, points, strict=True)]
-    matrices = [jacobians_of(slope, point) for slope, point in zip(slopes, points, strict=True)]
-    return Implicit.apply(stages, equations.right(slopes), *coupled(equations.a, start.h, matrices))
-
-
-class Implicit(torch.autograd.Function):
-    """Z where Z = R(Z, theta), given the value of Z and the graph of R: dZ = (I - dR/dZ)^-1 dR/dtheta dtheta."""
-
-    @staticmethod
-    def forward(ctx: Any, stages: Tensor, residual: Tensor, lu: Tensor, pivots: Tensor) -> Tensor:
-        ctx.save_for_backward(lu, pivots)
-        return stages.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        if torch.is_grad_enabled():
-            raise RuntimeError("an implicit solver can be differentiated once; rosenbrock23 and rodas4 can twice")
-        lu, pivots = ctx.saved_tensors
-        right = grads[0].flatten(1).unsqueeze(2)
-        return None, torch.linalg.lu_solve(lu, pivots, right, adjoint=True).view_as(grads[0]), None, None
+    scale = scale_of(start.h, equations.a)
+    matrices = [jacobians_of(slope, point) * scale for slope, point in zip(slopes, points, strict=True)]
+    return Implicit.apply(stages, equations.right(slopes), *coupled(equations.a, matrices))

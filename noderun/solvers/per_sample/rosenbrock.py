@@ -9,7 +9,7 @@ from torch import Tensor
 
 from noderun.solvers.control import Control
 from noderun.solvers.per_sample.implicit import ImplicitFormula, column
-from noderun.solvers.per_sample.newton import Systems, jacobians_of
+from noderun.solvers.per_sample.newton import ScaledSystems, jacobians_of
 from noderun.solvers.per_sample.step import Memory, SampleStep, Start
 from noderun.solvers.rosenbrock import Rosenbrock, time_derivative
 
@@ -20,7 +20,7 @@ class Linear(ImplicitFormula):
     def __init__(self, method: Rosenbrock, control: Control, like: Tensor) -> None:
         self.tableau = method.tableau
         super().__init__(method.error_order, self.tableau.dense, control, like)
-        self.systems = Systems(self.row([self.tableau.gamma]).unsqueeze(1))
+        self.systems = ScaledSystems(self.row([self.tableau.gamma]).unsqueeze(1))
 
     def step(self, start: Start, memory: Memory, estimate: bool) -> SampleStep:
         step = self.walk(start)
@@ -41,7 +41,7 @@ class Linear(ImplicitFormula):
         if rate is None:
             rate, step.calls = self.difference(start, step.slope), step.calls + 1
         rate = torch.where((h != 0).unsqueeze(1), rate, 0.0)  # NaN may stand behind the end of a failed sample
-        factors, slope, gamma = self.systems.factored(h, matrix), step.slope, tableau.gamma
+        factors, slope, gamma = self.systems.at(h, matrix), step.slope, tableau.gamma
         for i, (row, alpha) in enumerate(zip(tableau.a, tableau.alpha, strict=True)):
             if i > 0:
                 slope, step.calls = start.field(start.t + alpha * h, self.plus(y, row, step.us)), step.calls + 1
