@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from noderun.gradients.reversal import Move, Reversal, State
-from noderun.solvers.compiled import CompiledRungeKutta
+from noderun.solvers.compiled.runge_kutta import CompiledRungeKutta
 
 
 class CompiledReversal(Reversal):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.gradients.sample_adjoint import adjoint
+from noderun.gradients.per_sample_adjoint import adjoint
 from noderun.solvers.per_sample.attempt import Attempt
 from noderun.solvers.per_sample.batch import Batch
 from noderun.solvers.per_sample.formulas import formula_of

@@ -39,7 +39,7 @@ class ExplicitRungeKutta(Method):
         super().configured(**options)
         if not compile:
             return self
-        from noderun.solvers.compiled import compiled  # which is made of this class
+        from noderun.solvers.compiled.runge_kutta import compiled  # which is made of this class
 
         return compiled(self)
 

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import noderun
 from noderun.solvers import METHODS, SOLVERS
-from noderun.solvers.compiled import graph_of
+from noderun.solvers.compiled.runge_kutta import graph_of
 from noderun.solvers.field import Autocast, VectorField
 from noderun.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.solvers.state import Layout

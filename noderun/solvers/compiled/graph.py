@@ -16,11 +16,11 @@ from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from noderun.solvers.compiled.traced import Found, Pulled, Start, pull_function, start_function, step_function
 from noderun.solvers.control import Control
 from noderun.solvers.field import Autocast, VectorField
 from noderun.solvers.state import Layout
 from noderun.solvers.tableau import ButcherTableau
-from noderun.solvers.traced import Found, Pulled, Start, pull_function, start_function, step_function
 
 
 class Graph:

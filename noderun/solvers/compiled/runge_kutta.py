@@ -18,14 +18,14 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from noderun.solvers.compiled.graph import Graph
+from noderun.solvers.compiled.traced import Pulled
 from noderun.solvers.control import Control, from_bend, trial_step
 from noderun.solvers.field import Field, VectorField
-from noderun.solvers.graph import Graph
 from noderun.solvers.method import Method, Step
 from noderun.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.solvers.stages import Stages, Table
 from noderun.solvers.tableau import combined
-from noderun.solvers.traced import Pulled
 
 GRAPHS: WeakKeyDictionary[Any, dict[Any, Graph]] = WeakKeyDictionary()  # of each f
 
