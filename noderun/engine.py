@@ -30,6 +30,7 @@ from noderun.solvers.dense import DenseOutput
 from noderun.solvers.events import differentiable_event
 from noderun.solvers.field import Autocast, VectorField
 from noderun.solvers.integrate import Problem, integrate
+from noderun.solvers.method import Method
 from noderun.solvers.outputs import ENDS, NODES, Outputs
 from noderun.solvers.stages import under_transform
 from noderun.solvers.state import Layout
@@ -103,13 +104,7 @@ def solve(
     """
     options = {**(solver_options or {}), **({"compile": True} if compile else {})}
     method = checked_method(solver, options, gradient, dt)
-    whole = Layout.of(y0)
-    layout, flat = sample_layout(y0) if per_sample else whole, whole.flatten(y0)
-    if not (flat.is_floating_point() or flat.is_complex()):
-        raise TypeError(f"y0 is {flat.dtype}; a state is floating point or complex: y0.float() makes it so")
-    if flat.is_complex() and method.info.implicit:  # Newton's matrix is that of real equations
-        layout = layout.as_pairs()
-        flat = Layout.of(y0).as_pairs().flatten(y0)
+    layout, flat = laid_out(y0, method, per_sample)
     times = ts if isinstance(ts, Tensor) else torch.as_tensor(ts, dtype=torch.float64)
     host = checked_times(times[0] if per_sample and times.dim() == 2 else times)
     ends = host if times.dim() < 2 else [times.min().item(), times.max().item()]
@@ -127,12 +122,7 @@ def solve(
         norm=checked_norm(norm, layout),
         controller=checked_controller(controller),
     )
-    backward = replace(
-        control,
-        rtol=control.rtol if gradient_rtol is None else gradient_rtol,
-        atol=control.atol if gradient_atol is None else gradient_atol,
-        first_step=None,
-    )
+    chosen = configured(gradient, control.backward(gradient_rtol, gradient_atol), gradient_options or {})
     depends = parameters(f, params, args) if torch.is_grad_enabled() else ()
     watched = (events,) if isinstance(events, Event) else tuple(events)
     fractions = NODES if dense else ENDS if steps else ()
@@ -140,8 +130,8 @@ def solve(
         if options.get("compile"):
             raise ValueError("per_sample=True has no compiled steps: leave compile=True out")
         if torch.is_grad_enabled():
-            refuse_gradient(gradient, configured(gradient, backward, gradient_options or {}))
-        choices = dict(method=method, control=control, backward=backward, params=depends, events=watched)
+            refuse_gradient(gradient, chosen)
+        choices = dict(method=method, control=control, backward=chosen.control, params=depends, events=watched)
         own = sample_problem(f, y0, layout, times, args, compact=compact, fractions=fractions, **choices)
         return solve_samples(own, gradient, times, params is not None, steps, throw)
     problem = Problem(
@@ -155,8 +145,18 @@ def solve(
         events=watched,
         fractions=fractions,
     )
-    chosen = configured(gradient, backward, gradient_options or {})
     return solution(problem, gradient, chosen, times, params is not None, steps, throw)
+
+
+def laid_out(y0: Any, method: Method, per_sample: bool) -> tuple[Layout, Tensor]:
+    """The layout of a state, or of one sample, and y0 [N]; TypeError for what is no state."""
+    whole = Layout.of(y0)
+    layout, flat = sample_layout(y0) if per_sample else whole, whole.flatten(y0)
+    if not (flat.is_floating_point() or flat.is_complex()):
+        raise TypeError(f"y0 is {flat.dtype}; a state is floating point or complex: y0.float() makes it so")
+    if flat.is_complex() and method.info.implicit:  # Newton's matrix is that of real equations
+        return layout.as_pairs(), whole.as_pairs().flatten(y0)
+    return layout, flat
 
 
 def solution(

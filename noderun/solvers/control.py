@@ -120,6 +120,15 @@ class Control:
         floor = torch.as_tensor(atol, dtype=y.dtype.to_real(), device=y.device)
         return replace(self, rtol=rtol, atol=atol, floor=floor)
 
+    def backward(self, rtol: float | None, atol: float | None) -> Control:
+        """For a solve on the way back: tolerances of its own where given, and a first step of its own."""
+        return replace(
+            self,
+            rtol=self.rtol if rtol is None else rtol,
+            atol=self.atol if atol is None else atol,
+            first_step=None,
+        )
+
     @property
     def fixed(self) -> bool:
         return self.dt is not None or self.grid is not None
