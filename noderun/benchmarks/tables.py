@@ -88,10 +88,15 @@ def milliseconds(rows: Sequence[Row]) -> str:
     """A line a contender: its median and spread, and its time over that of the case's first."""
     lines, case = [], None
     for row in rows:
-        time = f"{row.milliseconds:.4g} ({row.low:.4g} to {row.high:.4g})"
+        spread = f" ({readable(row.low)} to {readable(row.high)})" if row.high > row.low else ""
+        time = readable(row.milliseconds) + spread
         lines.append([row.case if row.case != case else "", row.contender, time, f"{row.times_first:.2f}"])
         case = row.case
     return table(["case", "contender", "ms (lowest to highest)", "over the first"], lines)
+
+
+def readable(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.4g}"
 
 
 def mebibytes(rows: Sequence[MemoryRow]) -> str:
