@@ -61,10 +61,11 @@ def test_held_bytes_grow_as_the_methods_say(folder):
 
 
 def test_an_absent_peer_is_named_and_left_out(folder):
-    assert not [row for row in rows(folder) if row["contender"].startswith("torchode")]
-    assert [row for row in rows(folder) if row["contender"].startswith("torchdiffeq")]
-    assert json.loads((folder / "bench.json").read_text())["machine"]["absent"] == ["torchode"]
-    assert "Absent: torchode." in (folder / "tables.md").read_text()
+    absent = json.loads((folder / "bench.json").read_text())["machine"]["absent"]  # diffrax too, if it is not installed
+    assert "torchode" in absent and "torchdiffeq" not in absent
+    there = {row["contender"].split()[0] for row in rows(folder)}
+    assert "torchdiffeq" in there and not there & set(absent)
+    assert f"Absent: {', '.join(absent)}." in (folder / "tables.md").read_text()
 
 
 def test_an_epoch_is_run_where_it_is_asked_for(tmp_path):
