@@ -25,10 +25,13 @@ NOT_CHOICES = ("experiment",)  # what an experiment sets counts as given
 
 
 class UnknownKey(SettingError):
-    """A key that no chosen option has."""
+    """A key that no chosen option has; ``owners`` are options of its group that have it."""
 
-    def __init__(self, key: str, known: Iterable[str]) -> None:
-        super().__init__(f"no setting '{key}'{nearest_key(key, known)}")
+    def __init__(self, key: str, known: Iterable[str], owners: Sequence[str]) -> None:
+        group, few = key.partition(".")[0], ", ".join(owners[:3])
+        more = f" and {len(owners) - 3} others have" if len(owners) > 3 else " has" if len(owners) == 1 else " have"
+        where = f" with this {group}; {group}={few}{more} it" if owners else nearest_key(key, known)
+        super().__init__(f"no setting '{key}'{where}")
         self.key = key
 
 
@@ -85,7 +88,7 @@ class Composer:
         config = self.compose(overrides)
         defaults = self.defaults(config.hydra.runtime.choices)
         for key in sorted(unresolved(config).keys() - unresolved(defaults).keys()):
-            raise UnknownKey(key, known_keys(defaults))
+            raise self._unknown(key, known_keys(defaults))
         return config, defaults
 
     def groups(self) -> set[str]:
@@ -131,13 +134,19 @@ class Composer:
     def _no_option(self, group: str, option: str) -> str:
         return f"no {group} '{option}'{nearest(option, self.options(group))}"
 
+    def _unknown(self, key: str, known: Iterable[str]) -> UnknownKey:
+        group, _, leaf = key.partition(".")
+        options = self.options(group) if leaf and self.is_group(group) else []
+        loaded = {option: self.loader.repository.load_config(f"{group}/{option}") for option in options}
+        return UnknownKey(key, known, [option for option, found in loaded.items() if found and leaf in found.config])
+
     def _explained(self, error: Exception, overrides: Sequence[str]) -> SettingError:
         cause = error.__cause__ or error
         key = getattr(cause, "full_key", None)
         if isinstance(cause, ConfigAttributeError | ConfigKeyError) and key:
             choices = [str(o.input_line) for o in self.parse(overrides) if self.chooses(o)]
             known = known_keys(self._load(choices if choices != list(overrides) else []))
-            return UnknownKey(str(key), known)
+            return self._unknown(str(key), known)
         return SettingError(_first_line(cause) if cause is not error else _first_line(error))
 
 

@@ -7,6 +7,7 @@ something would have come before the solve.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from noderun.dynamics.conv import group_norm
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """``solve`` goes from ``start()`` with ``f`` through ``ts``; ``loss(ys)`` is differentiated."""
 
     name: str
@@ -24,12 +25,13 @@ class Objective(nn.Module):
     ts: list[float]
     tol: float
 
+    @abstractmethod
     def start(self) -> Any:
         """A tensor or a tuple of them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, ys: Any) -> Tensor:
-        raise NotImplementedError
+        """Of the solution at all of ``ts``."""
 
 
 class ConcatConv(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 from torch import Tensor
@@ -46,5 +47,6 @@ class FixedAdams(Multistep):
             work.push(t, slope, stages.integrands[0])
         return step
 
+    @abstractmethod
     def formula(self, field: Field, t: float, y: Tensor, h: float, work: History) -> Step:
-        raise NotImplementedError
+        """The step, once the history holds k values of f."""

@@ -58,7 +58,8 @@ def guarded(work: Callable[[], object], job: Job, folder: Path) -> str:
         status, error = attempted(work, folder)
     except KeyboardInterrupt:
         runs.write_status(folder, "interrupted", job.identity)
-        log.warning("interrupted; the same command goes on from where it stopped")
+        again = "starts over" if job.settings.fresh else "goes on from where it stopped"
+        log.warning("interrupted; the same command %s", again)
         raise
     runs.write_status(folder, status, job.identity, error)
     return status

@@ -49,10 +49,11 @@ class Cost:
     operations: int
     syncs: int = 0
 
-    def covers(self, ops):
-        found = (ops["tanh"], ops["tanh_backward"], sum(n for op, n in ops.items() if op not in VIEWS), ops[SYNC])
-        allowed = (self.calls, self.vjps, self.operations, self.syncs)
-        assert all(n <= most + 0.01 for n, most in zip(found, allowed, strict=True)), (found, allowed, ops)
+    def exceeded(self, ops):
+        """What of it costs more, and how much."""
+        beside = sum(n for op, n in ops.items() if op not in VIEWS)
+        found = {"calls": ops["tanh"], "vjps": ops["tanh_backward"], "operations": beside, "syncs": ops[SYNC]}
+        return {name: n for name, n in found.items() if n > getattr(self, name) + 0.01}
 
 
 FORWARD = Cost(calls=6, vjps=0, operations=36, syncs=1)
@@ -90,7 +91,7 @@ def per_step(gradient):
 @pytest.mark.parametrize("gradient", COSTS)
 def test_a_step_costs_no_more_than_it_did(gradient):
     for cost, ops in zip(COSTS[gradient], per_step(gradient), strict=True):
-        cost.covers(ops)
+        assert not cost.exceeded(ops), ops
 
 
 def test_every_gradient_has_its_cost():
@@ -104,7 +105,7 @@ def test_without_gradients_nothing_is_added():
         return stats.accepted + stats.rejected, dispatched.ops
 
     (few, before), (many, after) = ops(1.0), ops(20.0)
-    FORWARD.covers(Counter({op: (after[op] - before[op]) / (many - few) for op in after}))
+    assert not FORWARD.exceeded(Counter({op: (after[op] - before[op]) / (many - few) for op in after}))
 
 
 def test_a_round_of_samples_with_steps_of_their_own_waits_once():
@@ -118,5 +119,5 @@ def test_a_round_of_samples_with_steps_of_their_own_waits_once():
     (few, before), (many, after) = ops(1.0), ops(20.0)
     assert many - few > 5
     found = Counter({op: (after[op] - before[op]) / (many - few) for op in after})
-    Cost(calls=6, vjps=0, operations=96, syncs=0).covers(found)
+    assert not Cost(calls=6, vjps=0, operations=96, syncs=0).exceeded(found)
     assert found["nonzero"] == 0
