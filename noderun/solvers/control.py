@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,10 +63,14 @@ class Controller:
 
     def factor(self, errors: tuple[float, float, float], order: int) -> float:
         """The factor on h from the last three error ratios, newest first (1 where there was no step yet)."""
+        return min(self.max_factor, max(self.min_factor, self.unlimited([max(e, 1e-12) for e in errors], order)))
+
+    def unlimited(self, errors: Sequence[Any], order: int) -> Any:
+        """The same before its limits, of numbers or tensors above 0."""
         k_i, k_p, k_d = self.integral, self.proportional, self.derivative
-        newest, before, oldest = (max(e, 1e-12) for e in errors)
+        newest, before, oldest = errors
         power = newest ** -(k_i + k_p + k_d) * before ** (k_p + 2 * k_d) * oldest**-k_d
-        return min(self.max_factor, max(self.min_factor, self.safety * power ** (1 / (order + 1))))
+        return self.safety * power ** (1 / (order + 1))
 
 
 I_CONTROLLER = Controller()
@@ -91,13 +97,12 @@ class Control:
     before: Callback | None = None  # called before each attempt
     accepted: Callback | None = None
     rejected: Callback | None = None
-    floor: Tensor | None = None  # atol of a solve's dtype and device, where ``fitted`` has made it
 
     def scale(self, size: Tensor) -> Tensor:
         """atol + rtol |y| from |y|."""
-        if self.floor is None or isinstance(self.rtol, Tensor):
+        if isinstance(self.rtol, Tensor) or isinstance(self.atol, Tensor):
             return self.atol + self.rtol * size
-        return torch.add(self.floor, size, alpha=self.rtol)
+        return torch.add(constant(self.atol, size.dtype, size.device), size, alpha=self.rtol)
 
     def measure(self, v: Tensor) -> float:
         """The norm of v, on the host."""
@@ -116,12 +121,15 @@ class Control:
 
     def fitted(self, y: Tensor) -> Control:
         """For the vector y [N], which may be several states of one layout, as the adjoint's is."""
+        if not isinstance(self.rtol, Tensor) and not isinstance(self.atol, Tensor):
+            return self
         rtol, atol = (x.repeat(y.numel() // x.numel()) if isinstance(x, Tensor) else x for x in (self.rtol, self.atol))
-        floor = torch.as_tensor(atol, dtype=y.dtype.to_real(), device=y.device)
-        return replace(self, rtol=rtol, atol=atol, floor=floor)
+        return replace(self, rtol=rtol, atol=atol)
 
     def backward(self, rtol: float | None, atol: float | None) -> Control:
         """For a solve on the way back: tolerances of its own where given, and a first step of its own."""
+        if rtol is None and atol is None and self.first_step is None:
+            return self
         return replace(
             self,
             rtol=self.rtol if rtol is None else rtol,
@@ -151,6 +159,13 @@ class Control:
                 break
             yield t + i * signed
         yield t_end
+
+
+@functools.lru_cache(maxsize=64)
+def constant(x: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """x [], made once."""
+    with torch.inference_mode(False):
+        return torch.full((), x, dtype=dtype, device=device)
 
 
 def between(times: Sequence[float], t: float, t_end: float) -> list[float]:

@@ -52,7 +52,7 @@ def integrate(problem: Problem, observe: Callable[[Taken], None] | None = None) 
     """ys [rows, N], y0 first, the rows of ``problem.readout``; with autograd on, differentiable through every step."""
     outputs = Outputs(problem.ts, problem.fractions, problem.y0, problem.readout)
     field, stats = problem.field, problem.stats
-    stepper = Stepper(problem.method, field, problem.control, problem.ts[0], problem.y0)
+    stepper = stepper_of(problem)
     watch = Watch(problem.events, field, problem.ts[0], problem.y0) if problem.events else None
 
     def on_step(step: Step, t_end: float) -> None:
@@ -76,3 +76,13 @@ def integrate(problem: Problem, observe: Callable[[Taken], None] | None = None) 
         stats.accepted += stepper.accepted
         stats.rejected += stepper.rejected
     return outputs.stacked()
+
+
+def stepper_of(problem: Problem) -> Stepper:
+    """At the start; events are looked for after every step, so with them steps go one by one."""
+    start = (problem.method, problem.field, problem.control, problem.ts[0], problem.y0)
+    if not problem.method.compiles or problem.events:
+        return Stepper(*start)
+    from noderun.solvers.compiled.stepper import WalkingStepper  # the compiler's import takes a second
+
+    return WalkingStepper(*start, inside=len(problem.ts) > 2 or bool(problem.fractions))

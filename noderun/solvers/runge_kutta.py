@@ -107,9 +107,12 @@ class ExplicitRungeKutta(Method):
 
     def between(self, y: Tensor, h: float, work: Stages, thetas: Sequence[float]) -> Tensor:
         """y(t + theta h) [n, N] for n thetas."""
+        return work.sums(y, self.dense_rows(h, thetas, y))
+
+    def dense_rows(self, h: float, thetas: Sequence[float], like: Tensor) -> Tensor:
+        """Weights [n, s + 1] of k_(s-1), ..., k_0 and y in y(t + theta h)."""
         rows = [[*(h * w for w in reversed(self.tableau.dense_weights(theta))), 1.0] for theta in thetas]
-        weights = torch.tensor(rows, dtype=y.dtype).to(y.device, non_blocking=True)
-        return work.sums(y, weights)
+        return torch.tensor(rows, dtype=like.dtype).to(like.device, non_blocking=True)
 
     def quadrature(self, h: float, work: Stages, evaluated: int) -> list[tuple[float, Integrand]]:
         """h b_i and the integrand at stage i: the method's own quadrature rule."""

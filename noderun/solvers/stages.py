@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -48,19 +49,32 @@ class Stages:
         self.transformed = under_transform()
         self.recording = torch.is_grad_enabled() or self.transformed
         self.count, self.size, self.table = count, y.numel(), table
-        self.rows = y.new_empty(0 if self.transformed else count + 1, y.numel())
-        self.ks = [] if self.transformed else list(self.rows.unbind()[-2::-1])  # views of k_0, k_1, ...
+        self.like = y
         self.graph: list[Tensor | None] = [None] * count
         self.integrands: list[Integrand | None] = [None] * count
         self.known = False
         self.last = 0  # the stage that is f at the step's end, or 0 where none does
         self.complete = False  # whether the stages that only the continuous extension needs are evaluated
         self.held: Tensor | None = None  # the y in the last row
-        self.blocks = [] if self.transformed else self.transposed()
-        self.scaled = torch.empty_like(table.ones)
-        self.weights = self.scaled.split(table.lengths)
+        self.weights: tuple[Tensor, ...] = ()  # the table's rows at the step size in hand
 
-    def transposed(self) -> list[Tensor]:
+    # What a solve that leaves its steps to a graph need not make:
+
+    @cached_property
+    def scaled(self) -> Tensor:
+        return torch.empty_like(self.table.ones)
+
+    @cached_property
+    def rows(self) -> Tensor:
+        return self.like.new_empty(self.count + 1, self.size)
+
+    @cached_property
+    def ks(self) -> list[Tensor]:
+        """Views of k_0, k_1, ..."""
+        return list(self.rows.unbind()[-2::-1])
+
+    @cached_property
+    def blocks(self) -> list[Tensor]:
         """For each row of the table the columns [N, n] that it weighs."""
         blocks = []
         for i, n in enumerate(self.table.lengths):
@@ -74,6 +88,7 @@ class Stages:
             self.weights = torch.add(self.table.ones, self.table.weights, alpha=h).split(self.table.lengths)
         else:
             torch.add(self.table.ones, self.table.weights, alpha=h, out=self.scaled)
+            self.weights = self.weights or self.scaled.split(self.table.lengths)
         if y is not self.held and not self.transformed:
             self.rows[-1].copy_(y.detach())
             self.held = y

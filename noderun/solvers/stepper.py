@@ -84,26 +84,32 @@ class Stepper:
 
     def adaptive(self, t_end: float, on_step: OnStep | None) -> None:
         """Steps as large as the tolerance allows; the last one is cut to end at t_end."""
-        h = self.h if self.h is not None else self.first(t_end)
         while self.t != t_end and not self.stopped:
-            h = h if self.method.own_steps else self.control.limited(h)
-            self.check(h)
-            clipped = self.clip(h, t_end)
-            self.tell(self.control.before, clipped)
-            step = self.attempt(clipped)
-            if step is None or step.error is None:
-                h = self.halve(clipped)
-                continue
-            ratio = self.method.ratio(self.work, self.control, step)
-            if ratio <= 1 or (abs(clipped) <= self.control.min_step and math.isfinite(ratio)):
-                self.errors = (ratio, *self.errors[:2])
-                grown = clipped * self.factor(self.errors)
-                # A step that was cut short says little about the size that the tolerance allows.
-                h = max(h, grown, key=abs) if abs(clipped) < abs(h) else grown
-                self.take(step, t_end if step.h == t_end - self.t else self.t + step.h, on_step)
-            else:
-                h = self.reject(clipped, ratio)
-        self.h = h
+            self.go_on(t_end, on_step)
+
+    def go_on(self, t_end: float, on_step: OnStep | None) -> None:
+        """One attempt, and the step size to try after it."""
+        h = self.first(t_end) if self.h is None else self.h
+        h = h if self.method.own_steps else self.control.limited(h)
+        self.check(h)
+        clipped = self.clip(h, t_end)
+        self.tell(self.control.before, clipped)
+        step = self.attempt(clipped)
+        if step is None or step.error is None:
+            self.h = self.halve(clipped)
+        else:
+            self.judge(step, h, clipped, self.method.ratio(self.work, self.control, step), t_end, on_step)
+
+    def judge(self, step: Step, h: float, clipped: float, ratio: float, t_end: float, on_step: OnStep | None) -> None:
+        """Take a step tried with h cut to ``clipped``, or not, by its error in units of the tolerance."""
+        if ratio <= 1 or (abs(clipped) <= self.control.min_step and math.isfinite(ratio)):
+            self.errors = (ratio, *self.errors[:2])
+            grown = clipped * self.factor(self.errors)
+            # A step that was cut short says little about the size that the tolerance allows.
+            self.h = max(h, grown, key=abs) if abs(clipped) < abs(h) else grown
+            self.take(step, t_end if step.h == t_end - self.t else self.t + step.h, on_step)
+        else:
+            self.h = self.reject(clipped, ratio)
 
     def first(self, t_end: float) -> float:
         span = t_end - self.t

@@ -56,7 +56,36 @@ def test_compiled_solves_are_the_eager_ones_to_round_off_and_compile_once():
         plain, fast = solve(f, **options), solve(f, **options, compile=True)
         assert fast.stats == plain.stats
         torch.testing.assert_close(fast.ys, plain.ys, rtol=1e-11, atol=1e-12)
-    assert graph(f, start()).compilations == 2  # the step, and the choice of the first step size
+    assert graph(f, start()).compilations == 1  # many steps, with the choice of the first step size
+    for options in ({"max_step": 0.01}, {"first_step": 1.0, "jump_ts": [0.7, 0.9]}, {"dense": True}):
+        plain, fast = solve(f, **options), solve(f, **options, compile=True)
+        assert fast.stats == plain.stats
+        torch.testing.assert_close(fast.ys, plain.ys, rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(fast.interpolate(1.1), plain.interpolate(1.1), rtol=1e-11, atol=1e-12)
+    assert graph(f, start()).compilations == 2  # and from a step size that is known
+
+
+class Exploding(nn.Module):
+    """y' = y^2 from 1 goes to infinity at t = 1, where the error of every step is NaN."""
+
+    def forward(self, t, y):
+        return y * y
+
+
+EXPLODING = Exploding()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"ts": [0.0, 2.0]}, {"ts": [0.0, 0.9], "max_steps": 5}, {"ts": [0.0, 2.0], "min_step": 0.1}],
+    ids=["underflow", "too many steps", "past the pole"],
+)
+def test_a_compiled_solve_fails_where_and_as_the_eager_one(options):
+    y0 = torch.ones(1, dtype=torch.float64)
+    plain, fast = (solve(EXPLODING, y0, **options, compile=c, throw=False) for c in (False, True))
+    assert fast.status == plain.status != "done"
+    assert (fast.stats.accepted, fast.stats.rejected) == (plain.stats.accepted, plain.stats.rejected)
+    torch.testing.assert_close(fast.ys, plain.ys, rtol=1e-9, atol=0, equal_nan=True)
 
 
 def test_a_gradient_goes_back_over_compiled_steps():
@@ -65,7 +94,7 @@ def test_a_gradient_goes_back_over_compiled_steps():
     assert (counted.nfe_forward, counted.accepted) == (stats.nfe_forward, stats.accepted)
     assert counted.nfe_backward >= stats.nfe_backward
     torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-11)
-    assert graph(f, start()).compilations == 4  # as above, the transpose, and the step that autograd records
+    assert graph(f, start()).compilations == 3  # as above, the transpose, and the step that autograd records
 
 
 class Branching(Net):

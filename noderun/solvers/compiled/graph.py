@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from noderun.solvers.compiled.traced import Found, Pulled, Start, pull_function, start_function, step_function
+from noderun.solvers.compiled.walk import Walked, attempts_at_once, walk_function
 from noderun.solvers.control import Control
 from noderun.solvers.field import Autocast, VectorField
 from noderun.solvers.state import Layout
@@ -24,16 +25,19 @@ from noderun.solvers.tableau import ButcherTableau
 
 
 class Graph:
-    """The compiled step, its transpose and the choice of the first step size, each called with the numbers of a solve.
+    """The compiled step, many attempts of it, its transpose and the choice of the first step size.
 
-    ``failed`` says why there can be none, ``compilations`` how often something was compiled.
+    Each is called with the numbers of a solve. ``failed`` says why there can be none, ``walks`` whether one call can
+    make many attempts (by whether stages are kept), ``compilations`` how often something was compiled.
     """
 
-    def __init__(self, tableau: ButcherTableau, layout: Layout, autocast: Autocast) -> None:
+    def __init__(self, tableau: ButcherTableau, order: int, layout: Layout, autocast: Autocast) -> None:
         self.failed: str | None = None
         self.compilations = 0
+        self.walks = {inside: attempts_at_once(tableau, sum(layout.sizes), inside) > 0 for inside in (False, True)}
         self.functions: dict[str, Callable[..., Any]] = {
-            "start": start_function(layout, autocast),
+            "walk": walk_function(tableau, order, layout, autocast),
+            "start": start_function(order, layout, autocast),
             "step": step_function(tableau, layout, autocast),
             "pull": pull_function(tableau, layout, autocast),
         }
@@ -66,22 +70,50 @@ class Graph:
             found: Pulled | None = self.call("pull", field, control, (t, h), y, a, params)
         return found
 
+    def walk(
+        self,
+        field: VectorField,
+        control: Control,
+        numbers: Sequence[float],
+        y: Tensor,
+        slope: Tensor | None,
+        inside: bool,
+    ) -> Walked | None:
+        """Attempts from y on, by the ``numbers`` of ``walk_function``; None where steps go one by one.
+
+        A loop asks more of f than a step does (that it writes to nothing, that its tensors share no memory).
+        """
+        if not self.walks[inside]:
+            return None
+        choices = (control.norm, control.controller, inside)
+        try:
+            walked: Walked = self.run("walk", field, control, numbers, y, slope, *choices)
+        except Exception:  # what is wrong with f itself, its step says
+            self.walks = dict.fromkeys(self.walks, False)
+            return None
+        return walked
+
     def call(
-        self, name: str, field: VectorField, control: Control, numbers: tuple[float, float], y: Tensor, *rest: Any
+        self, name: str, field: VectorField, control: Control, numbers: Sequence[float], y: Tensor, *rest: Any
+    ) -> Any:
+        try:
+            return self.run(name, field, control, numbers, y, *rest)
+        except Exception as error:  # whatever the compiler stumbles over; what f itself raises, it raises again
+            self.fail(reason(error))
+            return None
+
+    def run(
+        self, name: str, field: VectorField, control: Control, numbers: Sequence[float], y: Tensor, *rest: Any
     ) -> Any:
         tolerances = (control.rtol, control.atol)
         scalars = [*numbers, *(0.0 if isinstance(x, Tensor) else x for x in tolerances)]
         given = [x if isinstance(x, Tensor) else None for x in tolerances]
         packed = torch.tensor(scalars, dtype=torch.float64).to(y.device, non_blocking=True)
-        try:
-            if name not in self.compiled:
-                function = own_code(self.functions[name])
-                self.compiled[name] = torch.compile(function, fullgraph=True, dynamic=False, backend=self.backend)
-            with tracing(y):
-                return self.compiled[name](field.f, field.args, packed, given, y, *rest)
-        except Exception as error:  # whatever the compiler stumbles over; what f itself raises, it raises again
-            self.fail(reason(error))
-            return None
+        if name not in self.compiled:
+            function = own_code(self.functions[name])
+            self.compiled[name] = torch.compile(function, fullgraph=True, dynamic=False, backend=self.backend)
+        with tracing(y):
+            return self.compiled[name](field.f, field.args, packed, given, y, *rest)
 
     def backend(self, module: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
         from torch._inductor.compile_fx import compile_fx
@@ -111,11 +143,17 @@ class Impure(RuntimeError):
 class Watched(TorchDispatchMode):
     """Runs a graph on tensors without data and refuses what a step must not do twice."""
 
+    supports_higher_order_operators = True
+
     def __init__(self, inputs: Sequence[Any]) -> None:
         super().__init__()
         self.inputs = {x.untyped_storage()._cdata for x in inputs if isinstance(x, Tensor)}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.higher_order.while_loop:  # its body, once
+            _, body, carried, captured = args
+            with self:
+                return body(*carried, *captured)
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise Impure("f draws random numbers")
         for value, argument in zip(args, func._schema.arguments, strict=False):
@@ -168,10 +206,10 @@ class KeepVectorMath(CustomGraphPass):
     def __call__(self, graph: torch.fx.Graph) -> None:
         for node in graph.nodes:
             if node.target is torch.ops.aten.tanh.default and node.meta["val"].numel() > 1000:
-                node.meta["should_fallback"] = True
+                node.meta.setdefault("custom", {})["fallback_to_eager"] = True  # stays with the body of a loop
 
     def uuid(self) -> str:
-        return "noderun: tanh of more than 1000"
+        return "noderun: tanh of more than 1000, loops too"
 
 
 def lowering(inputs: Sequence[Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from noderun.solvers.compiled.graph import Graph
 from noderun.solvers.compiled.traced import Pulled
-from noderun.solvers.control import Control, from_bend, trial_step
+from noderun.solvers.control import Control
 from noderun.solvers.field import Field, VectorField
 from noderun.solvers.method import Method, Step
 from noderun.solvers.runge_kutta import ExplicitRungeKutta
@@ -74,12 +74,11 @@ class CompiledRungeKutta(ExplicitRungeKutta):
         if graph is not None and isinstance(field, VectorField):
             found = graph.start(field, control, t, span, y.detach())
             if found is not None:
-                slope, norms = found
+                slope, h = found
                 field.nfe += 2
                 work.ks[0].copy_(slope)
                 work.known = True
-                d0, d1, bend = norms.tolist()
-                return from_bend(trial_step(d0, d1, span), d1, bend, span, self.error_order)
+                return float(h.item())
         return super().first_size(field, control, t, y, span, work)
 
     def attempt(
@@ -146,7 +145,7 @@ def graph_of(method: ExplicitRungeKutta, field: Field, y: Tensor) -> Graph | Non
     key = (method.name, layout.shapes, layout.keys, y.dtype, y.device, autocast.enabled, autocast.dtype)
     graph = graphs.get(key)
     if graph is None:
-        graph = graphs[key] = Graph(method.tableau, layout, autocast)
+        graph = graphs[key] = Graph(method.tableau, method.error_order, layout, autocast)
         if y.is_complex():
             graph.fail("the compiler makes no code for complex states")
     return None if graph.failed else graph

@@ -1,4 +1,4 @@
-"""What a compiled solve traces: the branch-free step, its transpose, and the sizes from which the first step follows.
+"""What a compiled solve traces: the branch-free step, its transpose, and the choice of the first step size.
 
 The sums are those of the eager path, in the order that the compiler likes.
 """
@@ -17,7 +17,7 @@ from noderun.solvers.state import Layout
 from noderun.solvers.tableau import ButcherTableau, Row
 
 Found = tuple[Tensor, Tensor, Tensor | None]  # y1 [N], k_(s-1) to k_0 [s, N], norms of the error estimates [m]
-Start = tuple[Tensor, Tensor]  # f(t, y) [N]; norms of y, of f and of f's change over the trial step
+Start = tuple[Tensor, Tensor]  # f(t, y) [N], the first step size []
 Pulled = tuple[Tensor | None, ...]  # dL/dy [N], then dL/dtheta where f depends on it
 Function = Callable[[Callable[..., Any], tuple[Any, ...], Tensor, Tensor], Tensor]  # f, args, t, y -> dy/dt
 
@@ -34,22 +34,23 @@ def flat_function(layout: Layout, autocast: Autocast) -> Function:
     return derivative
 
 
-def step_function(tableau: ButcherTableau, layout: Layout, autocast: Autocast) -> Callable[..., Found]:
-    """One attempt of a step, with norms where there is a ``norm``; ``numbers`` are t, h, rtol and atol."""
+def attempt_function(tableau: ButcherTableau, layout: Layout, autocast: Autocast) -> Callable[..., Found]:
+    """One attempt of a step by h from (t, y), with norms where there is a ``norm``; ``scalars`` are rtol and atol."""
     derivative = flat_function(layout, autocast)
     estimates = [row for row in (tableau.error, tableau.low_error) if row is not None]
     s, fsal = tableau.stages, tableau.fsal
 
-    def step(
+    def attempt(
         f: Callable[..., Any],
         args: tuple[Any, ...],
-        numbers: Tensor,
+        t: Tensor,
+        h: Tensor,
+        scalars: Sequence[Tensor],
         tolerances: list[Tensor | None],
         y: Tensor,
         slope: Tensor | None,
         norm: Norm | None,
     ) -> Found:
-        t, h, *scalars = numbers.unbind()
         size = h.to(y.dtype)
         ks: list[Tensor] = [] if slope is None else [slope]
         state = y
@@ -64,12 +65,32 @@ def step_function(tableau: ButcherTableau, layout: Layout, autocast: Autocast) -
         plain = [k.detach() for k in ks]
         return y1, stacked, torch.stack([norm(size * weighted(row, plain) / scale) for row in estimates])
 
+    return attempt
+
+
+def step_function(tableau: ButcherTableau, layout: Layout, autocast: Autocast) -> Callable[..., Found]:
+    """The same with ``numbers`` t, h, rtol and atol."""
+    attempt = attempt_function(tableau, layout, autocast)
+
+    def step(
+        f: Callable[..., Any],
+        args: tuple[Any, ...],
+        numbers: Tensor,
+        tolerances: list[Tensor | None],
+        y: Tensor,
+        slope: Tensor | None,
+        norm: Norm | None,
+    ) -> Found:
+        t, h, *scalars = numbers.unbind()
+        return attempt(f, args, t, h, scalars, tolerances, y, slope, norm)
+
     return step
 
 
-def start_function(layout: Layout, autocast: Autocast) -> Callable[..., Start]:
-    """The sizes of HNW I, II.4; ``numbers`` are t, the span, rtol and atol."""
+def start_function(order: int, layout: Layout, autocast: Autocast) -> Callable[..., Start]:
+    """f at the start and the first step size, as ``control.first_step``; ``numbers`` are t, the span, rtol and atol."""
     derivative = flat_function(layout, autocast)
+    power = 1 / (order + 1)
 
     def start(
         f: Callable[..., Any],
@@ -86,7 +107,10 @@ def start_function(layout: Layout, autocast: Autocast) -> Callable[..., Start]:
         trial = torch.where((d0 > 1e-5) & (d1 > 1e-5), 0.01 * d0 / d1, 1e-6)  # control.trial_step
         trial = torch.minimum(trial, span.abs()) * torch.sign(span)
         later = derivative(f, args, (t + trial).to(y.dtype), y + trial.to(y.dtype) * slope)
-        return slope, torch.stack([d0, d1, norm((later - slope) / scale).to(torch.float64)])
+        bend, h0 = norm((later - slope) / scale).to(torch.float64), trial.abs()
+        largest = torch.fmax(d1, bend / h0)  # control.from_bend
+        h1 = torch.where(largest <= 1e-15, (h0 * 1e-3).clamp_min(1e-6), (0.01 / largest) ** power)
+        return slope, torch.copysign(torch.fmin(torch.fmin(100 * h0, h1), span.abs()), span)
 
     return start
 
