@@ -21,7 +21,7 @@ from noderun.arguments import (
     flattened,
 )
 from noderun.gradients import SOLVES, configured
-from noderun.gradients.dependence import owner, parameters
+from noderun.gradients.dependence import dependencies, named_parameters, owner
 from noderun.gradients.info import Backward
 from noderun.samples import refuse_gradient, sample_layout, sample_problem, solve_samples
 from noderun.solvers import Control, Controller, Event, Occurrences, Solution, SolveError, Statistics
@@ -123,7 +123,8 @@ def solve(
         controller=checked_controller(controller),
     )
     chosen = configured(gradient, control.backward(gradient_rtol, gradient_atol), gradient_options or {})
-    depends = parameters(f, params, args) if torch.is_grad_enabled() else ()
+    own = named_parameters(f) if torch.is_grad_enabled() else {}
+    depends = dependencies(own, params, args) if torch.is_grad_enabled() else ()
     watched = (events,) if isinstance(events, Event) else tuple(events)
     fractions = NODES if dense else ENDS if steps else ()
     if per_sample:
@@ -132,8 +133,8 @@ def solve(
         if torch.is_grad_enabled():
             refuse_gradient(gradient, chosen)
         choices = dict(method=method, control=control, backward=chosen.control, params=depends, events=watched)
-        own = sample_problem(f, y0, layout, times, args, compact=compact, fractions=fractions, **choices)
-        return solve_samples(own, gradient, times, params is not None, steps, throw)
+        samples = sample_problem(f, y0, layout, times, args, compact=compact, fractions=fractions, **choices)
+        return solve_samples(samples, gradient, times, params is not None, steps, throw)
     problem = Problem(
         field=VectorField(f, layout, args, Autocast(flat.device.type)),
         y0=flat,
@@ -142,6 +143,7 @@ def solve(
         control=control,
         stats=Statistics(),
         params=depends,
+        own=own,
         events=watched,
         fractions=fractions,
     )

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.gradients.dependence import again, named_parameters, refuse_second
+from noderun.gradients.dependence import again, refuse_second
 from noderun.gradients.info import Backward, GradientInfo
 from noderun.gradients.sweep import AdjointField, Sweep
 from noderun.solvers.control import Control, rms
@@ -40,7 +40,7 @@ class Adjoint(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, problem: Problem, backward: Backward, y0: Tensor, *params: Tensor) -> Tensor:
         ys = integrate(problem)
-        ctx.problem, ctx.choices, ctx.then = problem, backward, named_parameters(problem.field.f)
+        ctx.problem, ctx.choices = problem, backward
         ctx.times = list(problem.readout.times)
         ctx.save_for_backward(ys, *params)
         return ys
@@ -51,7 +51,7 @@ class Adjoint(torch.autograd.Function):
         ys, *_ = ctx.saved_tensors
         problem: Problem = ctx.problem
         kind = FullSweep if ctx.choices.norm == "full" else StateSweep
-        with again(problem, ctx.then) as field:
+        with again(problem) as field:
             sweep = kind("adjoint", problem, ctx.choices.control, ctx.times, ys)
             a = sweep.run(sweep.field(field), grads[0])
         return None, None, a, *sweep.thetas

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.gradients.dependence import again, named_parameters, refuse_second
+from noderun.gradients.dependence import again, refuse_second
 from noderun.gradients.info import Backward, GradientInfo
 from noderun.gradients.reversal import MakeReversal, Move, Reversal, State
 from noderun.gradients.schedule import Checkpoint, Checkpoints, last_to_first
@@ -66,7 +66,6 @@ class Checkpointed(torch.autograd.Function):
 
         ys = integrate(problem, observe)
         ctx.problem, ctx.moves, ctx.limit, ctx.reversal = problem, moves, limit, reversal
-        ctx.then = named_parameters(problem.field.f)
         ctx.places, tensors = flattened(checkpoints)
         ctx.save_for_backward(ys, *params, *tensors)
         return ys
@@ -78,14 +77,15 @@ class Checkpointed(torch.autograd.Function):
         ys, *tensors = ctx.saved_tensors
         checkpoints = Checkpoints(ctx.limit)
         checkpoints.held = rebuilt(ctx.places, tensors[len(problem.params) :], ctx.moves)
-        with again(problem, ctx.then) as field:
+        with again(problem) as field:
             reversal: Reversal = ctx.reversal(problem, field, ys, grads[0])
 
             def advance(start: int, end: int, state: State) -> State:
                 return replayed(reversal, field, ctx.moves[start : end + 1], state)
 
-            for n, state in last_to_first(checkpoints, len(ctx.moves), advance):
-                reversal.pull(ctx.moves[n], state, ctx.moves[n - 1] if n else None)
+            moves, states = ctx.moves, last_to_first(checkpoints, len(ctx.moves), advance)
+            pulls = ((moves[n], state, moves[n - 1] if n else None) for n, state in states)
+            reversal.back(pulls, ctx.limit and 1)  # where states are few they are made one at a time
         return None, None, None, reversal.a + grads[0][0], *reversal.thetas
 
 

@@ -1,22 +1,83 @@
-"""Compiled steps pulled back: each is one graph that makes the step again and transposes it."""
+"""Compiled steps pulled back, many in one call of a graph."""
 
 from __future__ import annotations
 
-from noderun.gradients.reversal import Move, Reversal, State
-from noderun.solvers.compiled.runge_kutta import CompiledRungeKutta
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from noderun.gradients.reversal import Pull, Reversal
+from noderun.solvers.compiled.graph import Graph
+from noderun.solvers.compiled.runge_kutta import CompiledRungeKutta, graph_of
+from noderun.solvers.field import VectorField
+from noderun.solvers.integrate import Problem
 
 
 class CompiledReversal(Reversal):
-    """A step with outputs inside it goes back under autograd, over the graph that autograd records."""
+    """Where f is a Module, which names its parameters; else a step goes back over the graph that autograd records."""
 
-    def pull(self, move: Move, state: State, before: Move | None) -> None:
-        assert isinstance(self.method, CompiledRungeKutta)
-        grads = None
-        if not move.inside:
-            a = self.end_cotangent(move)
-            grads = self.method.pull(self.field, move.t, move.h, state.y.detach(), a, self.params)
-        if grads is None or grads[0] is None:
-            super().pull(move, state, before)
+    method: CompiledRungeKutta
+
+    def __init__(self, gradient: str, problem: Problem, field: VectorField, ys: Tensor, cotangents: Tensor) -> None:
+        super().__init__(gradient, problem, field, ys, cotangents)
+        self.names = {id(p): name for name, p in problem.own.items()}
+
+    def back(self, pulls: Iterable[Pull], most: int | None = None) -> None:
+        graph, names = graph_of(self.method, self.field, self.a), self.names
+        own = isinstance(self.field.f, nn.Module) and all(id(p) in names for p in self.params)
+        if graph is None or not own:
+            super().back(pulls, most)
             return
-        self.a = grads[0]
-        self.add(grads[1:])
+        named = {names[id(p)]: p for p in self.params}
+        for run in runs(pulls, graph.back_at_once, most):
+            if not self.pull_run(graph, run, named):
+                super().back(run)
+
+    def pull_run(self, graph: Graph, run: list[Pull], params: dict[str, Tensor]) -> bool:
+        """Steps from the last to the first; False where none was pulled back."""
+        inside, tableau = bool(run[0][0].inside), self.method.tableau
+        room = graph.back_at_once[inside]
+        if not room or self.method.control is None:
+            return False
+        order = run[::-1]
+        starts = self.a.new_empty(room, len(self.a))
+        torch.stack([state.y.detach() for _, state, _ in order], out=starts[: len(run)])
+        a = self.a if inside else self.end_cotangent(run[0][0])
+        shares = self.shares(order, room) if inside else None
+        moves = [(move.t, move.h) for move, _, _ in order]
+        pulled = graph.back(self.field, self.method.control, moves, starts, a, shares, params)
+        if pulled is None:
+            return False
+        self.field.nfe += len(run) * (tableau.stages - (tableau.fsal and not inside))
+        self.a = pulled[0]
+        self.add(pulled[1:])
+        return True
+
+    def shares(self, order: list[Pull], room: int) -> Tensor:
+        """[room, s + 2, N]: what each step's k_(s-1), ..., k_0, y and y1 receive from the outputs read off it."""
+        s, like = self.method.tableau.stages, self.cotangents
+        shares = like.new_empty(room, s + 2, like.shape[1])
+        for i, (move, _, _) in enumerate(order):
+            weights = self.method.dense_rows(move.h, [theta for _, theta in move.inside], like)
+            torch.mm(weights.t(), like[[row for row, _ in move.inside]], out=shares[i, :-1])
+            ends = [row for row, theta in move.outputs if theta == 1]
+            torch.sum(like[ends], dim=0, out=shares[i, -1])
+        return shares
+
+
+def runs(pulls: Iterable[Pull], room: dict[bool, int], most: int | None) -> Iterator[list[Pull]]:
+    """Successive steps that one call can take: all with outputs inside, or none with an output but at the run's end."""
+    run: list[Pull] = []
+    for pull in pulls:
+        move = pull[0]
+        inside = bool(move.inside)
+        if run and (bool(run[0][0].inside) != inside or (move.outputs and not inside)):
+            yield run
+            run = []
+        run.append(pull)
+        if len(run) >= (most or room[inside]):
+            yield run
+            run = []
+    if run:
+        yield run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,19 +24,17 @@ def owner(f: Callable[..., Any]) -> Any:
     return getattr(f, "__self__", f)
 
 
-def parameters(f: Callable[..., Any], params: Iterable[Tensor] | None, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
-    """What f depends on and requires gradients: declared or its Module's parameters, and the tensors in args."""
-    module = owner(f)
-    if params is None:
-        params = module.parameters() if isinstance(module, nn.Module) else ()
-    tensors = [x for x in (*params, *tree_leaves(args)) if isinstance(x, Tensor) and x.requires_grad]
+def dependencies(own: dict[str, Tensor], params: Iterable[Tensor] | None, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """What f depends on and requires gradients: declared or its ``own`` parameters, and the tensors in args."""
+    declared = own.values() if params is None else params
+    tensors = [x for x in (*declared, *tree_leaves(args)) if isinstance(x, Tensor) and x.requires_grad]
     return tuple({id(x): x for x in tensors}.values())
 
 
 class AsThen(nn.Module):
     """f with the parameters that its Module had at the time of the solve (functional_call has taken them out again)."""
 
-    def __init__(self, f: Callable[..., Any], then: dict[str, Tensor]) -> None:
+    def __init__(self, f: Callable[..., Any], then: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.module = owner(f)
         self.unregistered = (f,)  # f may be the module: under a second name functional_call would not put all back
@@ -55,16 +53,16 @@ def named_parameters(f: Callable[..., Any]) -> dict[str, Tensor]:
 
 
 @contextmanager
-def again(problem: Problem, then: dict[str, Tensor]) -> Iterator[VectorField]:
-    """The field for a backward pass, counted in nfe_backward: the forward's autocast state, the parameters of ``then``.
+def again(problem: Problem) -> Iterator[VectorField]:
+    """The field for a backward pass, counted in nfe_backward: the forward's autocast state and its parameters.
 
     Whatever surrounds backward() (an autocast region, a functional_call) takes no part in it.
     """
     field, stats = copy.copy(problem.field), problem.stats
     field.nfe, field.closed = 0, False
     now = named_parameters(field.f)
-    if any(now[name] is not tensor for name, tensor in then.items()):
-        field.f, field.replaced = AsThen(field.f, then).call, True
+    if any(now[name] is not tensor for name, tensor in problem.own.items()):
+        field.f, field.replaced = AsThen(field.f, problem.own).call, True
     try:
         with torch.autocast(field.autocast.device, enabled=False):
             yield field

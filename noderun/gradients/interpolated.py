@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.gradients.dependence import again, named_parameters, refuse_second
+from noderun.gradients.dependence import again, refuse_second
 from noderun.gradients.info import Backward, GradientInfo
 from noderun.gradients.sweep import AdjointField, Sweep
 from noderun.solvers.field import VectorField
@@ -75,7 +75,7 @@ class Interpolated(torch.autograd.Function):
     def forward(ctx: Any, problem: Problem, backward: Backward, y0: Tensor, *params: Tensor) -> Tensor:
         path = Path(problem.method.order)
         ys = integrate(problem, path.add)
-        ctx.problem, ctx.control, ctx.then = problem, backward.control, named_parameters(problem.field.f)
+        ctx.problem, ctx.control = problem, backward.control
         ctx.times, ctx.spans = list(problem.readout.times), path.spans
         ctx.save_for_backward(ys, *params, *path.starts, *path.insides)
         return ys
@@ -88,7 +88,7 @@ class Interpolated(torch.autograd.Function):
         path = Path(problem.method.order)
         path.spans, tensors = ctx.spans, tensors[len(problem.params) :]
         path.starts, path.insides = tensors[: len(path.spans) + 1], tensors[len(path.spans) + 1 :]
-        with again(problem, ctx.then) as field:
+        with again(problem) as field:
             sweep = PathSweep("interpolated", problem, ctx.control, ctx.times, ys)
             a = sweep.run(PathField("interpolated", field, problem.params, path), grads[0])
         return None, None, a, *sweep.thetas

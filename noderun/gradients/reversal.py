@@ -6,7 +6,7 @@ theta. The step sizes are constants, so its transpose is all that the gradient o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,9 @@ class Move:
         return [(row, theta) for row, theta in self.outputs if theta < 1]
 
 
+Pull = tuple[Move, State, Move | None]  # a step, what it is made again from, and the step whose turn is next
+
+
 class Reversal:
     """``a`` = dL/dy [N] at the start of the last step pulled back, ``thetas`` = dL/dtheta of all steps so far."""
 
@@ -68,11 +71,13 @@ class Reversal:
         self.past: list[Tensor | None] = []  # dL/d(snapshot)
         self.thetas = [torch.zeros_like(p) for p in problem.params]
 
-    def pull(self, move: Move, state: State, before: Move | None) -> None:
-        """From the end of a step to its start, under autograd through the step as the method makes it.
+    def back(self, pulls: Iterable[Pull], most: int | None = None) -> None:
+        """Over all steps, last to first, looking at no more than ``most`` of them at a time."""
+        for move, state, before in pulls:
+            self.pull(move, state, before)
 
-        ``before`` is the step whose turn is next.
-        """
+    def pull(self, move: Move, state: State, before: Move | None) -> None:
+        """From the end of a step to its start, under autograd through the step as the method makes it."""
         y, past = state.y.detach().requires_grad_(), None
         if state.past is not None:
             past = ([x.detach().requires_grad_() for x in state.past[0]], state.past[1])

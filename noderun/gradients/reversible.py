@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.gradients.dependence import again, named_parameters, refuse_second
+from noderun.gradients.dependence import again, refuse_second
 from noderun.gradients.info import Backward, GradientInfo
 from noderun.gradients.reversal import Move, Reversal, State
 from noderun.solvers.integrate import Problem, Taken, integrate
@@ -45,7 +45,7 @@ class Reversible(torch.autograd.Function):
             moves.append(Move.of(taken))
 
         ys = integrate(problem, observe)
-        ctx.problem, ctx.moves, ctx.then = problem, moves, named_parameters(problem.field.f)
+        ctx.problem, ctx.moves = problem, moves
         end = last[0] if last else State(y0, None, [])
         ctx.save_for_backward(ys, y0, *params, end.y, *(end.past[0] if end.past else ()))
         return ys
@@ -56,7 +56,7 @@ class Reversible(torch.autograd.Function):
         problem, moves = ctx.problem, ctx.moves
         ys, y0, *tensors = ctx.saved_tensors
         y, *aux = tensors[len(problem.params) :]
-        with again(problem, ctx.then) as field:
+        with again(problem) as field:
             reversal = Reversal("reversible", problem, field, ys, grads[0])
             assert isinstance(reversal.method, Stepwise)
             for n in reversed(range(len(moves))):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +31,7 @@ class Problem:
     control: Control
     stats: Statistics
     params: tuple[Tensor, ...] = ()  # what f depends on and may require gradients
+    own: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)  # f's parameters when it was solved, by name
     adjoint_method: Method | None = None  # of a gradient that is itself a solve, where it is another
     events: Sequence[Event] = ()
     fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts

@@ -82,7 +82,7 @@ EXPLODING = Exploding()
 )
 def test_a_compiled_solve_fails_where_and_as_the_eager_one(options):
     y0 = torch.ones(1, dtype=torch.float64)
-    plain, fast = (solve(EXPLODING, y0, **options, compile=c, throw=False) for c in (False, True))
+    plain, fast = (solve(EXPLODING, y0, solver="bosh3", **options, compile=c, throw=False) for c in (False, True))
     assert fast.status == plain.status != "done"
     assert (fast.stats.accepted, fast.stats.rejected) == (plain.stats.accepted, plain.stats.rejected)
     torch.testing.assert_close(fast.ys, plain.ys, rtol=1e-9, atol=0, equal_nan=True)
@@ -90,11 +90,29 @@ def test_a_compiled_solve_fails_where_and_as_the_eager_one(options):
 
 def test_a_gradient_goes_back_over_compiled_steps():
     f = Net()
-    (plain, stats), (fast, counted) = (gradients(f, gradient="checkpointed", compile=c) for c in (False, True))
-    assert (counted.nfe_forward, counted.accepted) == (stats.nfe_forward, stats.accepted)
-    assert counted.nfe_backward >= stats.nfe_backward
-    torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-11)
-    assert graph(f, start()).compilations == 3  # as above, the transpose, and the step that autograd records
+    limited = {"gradient_options": {"checkpoints": 3}}
+    for options in ({}, {"max_step": 0.01}, limited, {"ts": [0.0, 2.0]}, {"ts": [0.0, 2.0], "max_step": 0.01}):
+        both = (gradients(f, gradient="checkpointed", compile=c, **options) for c in (False, True))
+        (plain, stats), (fast, counted) = both
+        assert (counted.nfe_forward, counted.accepted) == (stats.nfe_forward, stats.accepted)
+        inside = sum(t not in (0.0, 2.0) for t in options.get("ts", TS))  # at most a call more for each
+        assert stats.nfe_backward <= counted.nfe_backward <= stats.nfe_backward + inside
+        torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-11)
+    # Steps from an unknown and a known step size, and steps pulled back, each with and without outputs inside them;
+    # and one step alone
+    assert graph(f, start()).compilations == 7
+
+
+def test_a_compiled_gradient_reaches_what_no_module_names():
+    def scaled(t, y, scale):
+        return torch.sin(t) * torch.tanh(scale * y)
+
+    found = []
+    for compile in (False, True):
+        scale = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+        ys = solve(scaled, gradient="checkpointed", args=(scale,), compile=compile).ys
+        found.append(torch.autograd.grad(ys.square().sum(), scale)[0])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-10, atol=1e-11)
 
 
 class Branching(Net):

@@ -1,4 +1,4 @@
-"""The step of one f under torch.compile: how it is called, what is refused, and how it is lowered."""
+"""The graphs of one f under torch.compile: how they are called, and what is refused."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._dynamo.exc import FailOnRecompileLimitHit
-from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from noderun.solvers.compiled.traced import Found, Pulled, Start, pull_function, start_function, step_function
+from noderun.solvers.compiled.back import Pulled, back_function, steps_at_once
+from noderun.solvers.compiled.lowering import lowering, small_products
+from noderun.solvers.compiled.traced import Found, Start, start_function, step_function
 from noderun.solvers.compiled.walk import Walked, attempts_at_once, walk_function
 from noderun.solvers.control import Control
 from noderun.solvers.field import Autocast, VectorField
@@ -25,21 +26,24 @@ from noderun.solvers.tableau import ButcherTableau
 
 
 class Graph:
-    """The compiled step, many attempts of it, its transpose and the choice of the first step size.
+    """The compiled step, many attempts of it, many steps pulled back, and the choice of the first step size.
 
-    Each is called with the numbers of a solve. ``failed`` says why there can be none, ``walks`` whether one call can
-    make many attempts (by whether stages are kept), ``compilations`` how often something was compiled.
+    Each is called with the numbers of a solve. ``failed`` says why there can be none, ``compilations`` how often
+    something was compiled; ``walks`` whether one call makes many attempts and ``back_at_once`` how many steps one call
+    pulls back, by whether outputs lie inside the steps.
     """
 
     def __init__(self, tableau: ButcherTableau, order: int, layout: Layout, autocast: Autocast) -> None:
         self.failed: str | None = None
         self.compilations = 0
-        self.walks = {inside: attempts_at_once(tableau, sum(layout.sizes), inside) > 0 for inside in (False, True)}
+        size = sum(layout.sizes)
+        self.walks = {inside: attempts_at_once(tableau, size, inside) > 0 for inside in (False, True)}
+        self.back_at_once = {inside: steps_at_once(tableau, size, inside) for inside in (False, True)}
         self.functions: dict[str, Callable[..., Any]] = {
             "walk": walk_function(tableau, order, layout, autocast),
             "start": start_function(order, layout, autocast),
             "step": step_function(tableau, layout, autocast),
-            "pull": pull_function(tableau, layout, autocast),
+            "back": back_function(tableau, layout, autocast),
         }
         self.compiled: dict[str, Callable[..., Any]] = {}
 
@@ -53,21 +57,6 @@ class Graph:
     def start(self, field: VectorField, control: Control, t: float, span: float, y: Tensor) -> Start | None:
         """The same for the sizes from which a first step follows."""
         found: Start | None = self.call("start", field, control, (t, span), y, control.norm)
-        return found
-
-    def pull(
-        self,
-        field: VectorField,
-        control: Control,
-        t: float,
-        h: float,
-        y: Tensor,
-        a: Tensor,
-        params: tuple[Tensor, ...],
-    ) -> Pulled | None:
-        """The same for the transpose of a step."""
-        with torch.no_grad(), torch._dynamo.config.patch(trace_autograd_ops=True):
-            found: Pulled | None = self.call("pull", field, control, (t, h), y, a, params)
         return found
 
     def walk(
@@ -92,6 +81,28 @@ class Graph:
             self.walks = dict.fromkeys(self.walks, False)
             return None
         return walked
+
+    def back(
+        self,
+        field: VectorField,
+        control: Control,
+        moves: Sequence[tuple[float, float]],
+        starts: Tensor,
+        a: Tensor,
+        shares: Tensor | None,
+        params: dict[str, Tensor],
+    ) -> Pulled | None:
+        """dL/dy and dL/dtheta of steps (t, h), see ``back_function``; None where autograd has to."""
+        empty = (0.0, 0.0) * (len(starts) - len(moves))
+        numbers = (len(moves), *(x for move in moves for x in move), *empty)
+        detached = tuple(p.detach() for p in params.values())
+        try:
+            with torch.no_grad():
+                pulled: Pulled = self.run("back", field, control, numbers, starts, a, shares, tuple(params), detached)
+        except Exception:  # as for a walk
+            self.back_at_once = dict.fromkeys(self.back_at_once, 0)
+            return None
+        return pulled
 
     def call(
         self, name: str, field: VectorField, control: Control, numbers: Sequence[float], y: Tensor, *rest: Any
@@ -122,7 +133,8 @@ class Graph:
         require_pure(module, inputs)
         # A graph that may be gone through twice (retain_graph) must not give its buffers away.
         with torch._functorch.config.patch(donated_buffer=False), quiet("torch._inductor.ir"):
-            return compile_fx(module, list(inputs), config_patches=lowering(inputs))
+            options, decompositions = lowering(inputs), small_products()
+            return compile_fx(module, list(inputs), config_patches=options, decompositions=decompositions)
 
     def fail(self, why: str) -> None:
         self.failed = why
@@ -195,26 +207,3 @@ def reason(error: BaseException) -> str:
     inner = getattr(error, "inner_exception", None) or error
     lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
     return lines[0].rstrip(".") if lines else type(inner).__name__
-
-
-class KeepVectorMath(CustomGraphPass):
-    """On a CPU torch's own tanh goes through a vector mathematics library, several times faster than generated code.
-
-    Below some hundred elements its call costs more than it saves.
-    """
-
-    def __call__(self, graph: torch.fx.Graph) -> None:
-        for node in graph.nodes:
-            if node.target is torch.ops.aten.tanh.default and node.meta["val"].numel() > 1000:
-                node.meta.setdefault("custom", {})["fallback_to_eager"] = True  # stays with the body of a loop
-
-    def uuid(self) -> str:
-        return "noderun: tanh of more than 1000, loops too"
-
-
-def lowering(inputs: Sequence[Any]) -> dict[str, Any]:
-    """Options of the compiler: half precision is rounded as f does it; on a CPU the whole step is one C++ function."""
-    options: dict[str, Any] = {"emulate_precision_casts": True}
-    if all(x.device.type == "cpu" for x in inputs if isinstance(x, Tensor)):
-        options |= {"cpp_wrapper": True, "post_grad_custom_post_pass": KeepVectorMath()}
-    return options

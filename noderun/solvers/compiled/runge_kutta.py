@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from noderun.solvers.compiled.graph import Graph
-from noderun.solvers.compiled.traced import Pulled
 from noderun.solvers.control import Control
 from noderun.solvers.field import Field, VectorField
 from noderun.solvers.method import Method, Step
@@ -101,18 +100,6 @@ class CompiledRungeKutta(ExplicitRungeKutta):
                 work.take(ks)
                 return y1, work.norms
         return super().attempt(field, t, y, h, work, evaluated, estimate)
-
-    def pull(
-        self, field: VectorField, t: float, h: float, y: Tensor, a: Tensor, params: tuple[Tensor, ...]
-    ) -> Pulled | None:
-        """dL/dy [N] and dL/dtheta of a step from a = dL/dy1; None where steps are eager."""
-        graph = graph_of(self, field, y)
-        if graph is None or self.control is None:
-            return None
-        found = graph.pull(field, self.control, t, h, y, a, params)
-        if found is not None:
-            field.nfe += self.tableau.stages - self.tableau.fsal
-        return found
 
     def ratio(self, work: Stages, control: Control, step: Step) -> float:
         assert isinstance(work, CompiledStages)

@@ -1,4 +1,4 @@
-"""What a compiled solve traces: the branch-free step, its transpose, and the choice of the first step size.
+"""What a compiled solve traces: the branch-free step, and the choice of the first step size.
 
 The sums are those of the eager path, in the order that the compiler likes.
 """
@@ -18,7 +18,6 @@ from noderun.solvers.tableau import ButcherTableau, Row
 
 Found = tuple[Tensor, Tensor, Tensor | None]  # y1 [N], k_(s-1) to k_0 [s, N], norms of the error estimates [m]
 Start = tuple[Tensor, Tensor]  # f(t, y) [N], the first step size []
-Pulled = tuple[Tensor | None, ...]  # dL/dy [N], then dL/dtheta where f depends on it
 Function = Callable[[Callable[..., Any], tuple[Any, ...], Tensor, Tensor], Tensor]  # f, args, t, y -> dy/dt
 
 
@@ -35,7 +34,10 @@ def flat_function(layout: Layout, autocast: Autocast) -> Function:
 
 
 def attempt_function(tableau: ButcherTableau, layout: Layout, autocast: Autocast) -> Callable[..., Found]:
-    """One attempt of a step by h from (t, y), with norms where there is a ``norm``; ``scalars`` are rtol and atol."""
+    """One attempt of a step by h from (t, y), with norms where there is a ``norm``; ``scalars`` are rtol and atol.
+
+    Without a norm the last stage of a method where it is the next step's first is left out, unless ``whole``.
+    """
     derivative = flat_function(layout, autocast)
     estimates = [row for row in (tableau.error, tableau.low_error) if row is not None]
     s, fsal = tableau.stages, tableau.fsal
@@ -50,14 +52,15 @@ def attempt_function(tableau: ButcherTableau, layout: Layout, autocast: Autocast
         y: Tensor,
         slope: Tensor | None,
         norm: Norm | None,
+        whole: bool = False,
     ) -> Found:
-        size = h.to(y.dtype)
+        size, whole = h.to(y.dtype), whole or norm is not None or not fsal
         ks: list[Tensor] = [] if slope is None else [slope]
         state = y
-        for i in range(len(ks), s if norm is not None or not fsal else s - 1):
+        for i in range(len(ks), s if whole else s - 1):
             state = y + size * weighted(tableau.a[i], ks) if i else y
             ks.append(derivative(f, args, (t + tableau.c[i] * h).to(y.dtype), state))
-        y1 = state if fsal and norm is not None else y + size * weighted(tableau.b, ks)
+        y1 = state if fsal and whole else y + size * weighted(tableau.b, ks)
         stacked = torch.stack(ks[::-1])
         if norm is None:
             return y1, stacked, None
@@ -113,27 +116,6 @@ def start_function(order: int, layout: Layout, autocast: Autocast) -> Callable[.
         return slope, torch.copysign(torch.fmin(torch.fmin(100 * h0, h1), span.abs()), span)
 
     return start
-
-
-def pull_function(tableau: ButcherTableau, layout: Layout, autocast: Autocast) -> Callable[..., Pulled]:
-    """The transpose of a step: dL/dy and dL/dtheta of its stages from ``a`` = dL/dy1; ``numbers`` as of a step."""
-    step = step_function(tableau, layout, autocast)
-
-    def pull(
-        f: Callable[..., Any],
-        args: tuple[Any, ...],
-        numbers: Tensor,
-        tolerances: list[Tensor | None],
-        y: Tensor,
-        a: Tensor,
-        params: tuple[Tensor, ...],
-    ) -> Pulled:
-        start = y.detach().requires_grad_()
-        with torch.enable_grad():
-            y1 = step(f, args, numbers, tolerances, start, None, None)[0]
-            return torch.autograd.grad(y1, (start, *params), a, allow_unused=True)
-
-    return pull
 
 
 def scaled(tolerances: Sequence[Tensor | None], scalars: Sequence[Tensor], size: Tensor) -> Tensor:
