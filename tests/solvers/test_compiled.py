@@ -77,7 +77,7 @@ EXPLODING = Exploding()
 
 @pytest.mark.parametrize(
     "options",
-    [{"ts": [0.0, 2.0]}, {"ts": [0.0, 0.9], "max_steps": 5}, {"ts": [0.0, 2.0], "min_step": 0.1}],
+    [{"ts": [0.0, 2.0]}, {"ts": [0.0, 0.9], "max_steps": 5}, {"ts": [0.0, 2.0], "min_step": 0.1, "max_steps": 500}],
     ids=["underflow", "too many steps", "past the pole"],
 )
 def test_a_compiled_solve_fails_where_and_as_the_eager_one(options):
