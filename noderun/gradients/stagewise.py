@@ -94,7 +94,7 @@ class StagewiseReversal(Reversal):
         x.requires_grad_()
         if self.single:
             if i < len(rows) - 1:
-                self.field.into(rows[i], t, x.detach())
+                self.field.into(self.field.target(rows[i]), t, x.detach())
             return x, None
         k = self.evaluate(t, x)
         rows[i].copy_(k.detach())

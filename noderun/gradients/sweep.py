@@ -48,10 +48,13 @@ class AdjointField(ABC):
     def __call__(self, t: Tensor, y: Tensor, weighted: bool = True) -> Tensor:
         return torch.cat(self.parts(t, y, weighted))
 
-    def into(self, out: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None:
+    def target(self, out: Tensor) -> Tensor:
+        return out
+
+    def into(self, target: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None:
         start = 0
         for part in self.parts(t, y, weighted):
-            out[start : start + len(part)].copy_(part)
+            target[start : start + len(part)].copy_(part)
             start += len(part)
 
     def vjp(self, t: Tensor, z: Tensor, a: Tensor, weighted: bool) -> tuple[Tensor, Tensor]:

@@ -45,7 +45,9 @@ class Field(Protocol):
 
     def __call__(self, t: Tensor, y: Tensor, weighted: bool = True) -> Tensor: ...
 
-    def into(self, out: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None: ...
+    def target(self, out: Tensor) -> Tensor: ...
+
+    def into(self, target: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None: ...
 
     def linearize(self, t: Tensor, y: Tensor) -> Tensor: ...
 
@@ -99,15 +101,20 @@ class VectorField:
         self.nfe -= 1
         return self(t, y, False)
 
-    def into(self, out: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None:
-        """The same, written into out [N] without an intermediate copy."""
+    def target(self, out: Tensor) -> Tensor:
+        """A view of out [N] for ``into``: in the state's shape where that is one tensor's."""
+        return out.view(self.shape) if self.shape else out
+
+    def into(self, target: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None:
+        """The same, written without an intermediate copy."""
         shape = self.shape
         if shape and not self.closed:  # the usual case, in as few calls as can be
             self.nfe += 1
             slope = self.f(t, y.view(*shape), *self.args)
             if not (isinstance(slope, Tensor) and slope.shape == shape):
                 self.layout.leaves(slope)  # says what is wrong
-            out.copy_(slope.reshape(-1))
+            target.copy_(slope)
             return
-        for part, leaf in zip(self.layout.split(out), self.leaves(t, y), strict=True):
+        parts = [target] if shape else self.layout.split(target)
+        for part, leaf in zip(parts, self.leaves(t, y), strict=True):
             part.copy_(leaf)
