@@ -77,9 +77,10 @@ def solve(
     ``gradient_atol`` (default: the solve's) hold where the gradient is itself a solve;
     ``gradient_options`` are the gradient's own (``norm`` of adjoint, ``checkpoints`` of checkpointed and symplectic).
 
-    ``compile`` makes the step of an explicit Runge-Kutta method, with f inside, one compiled graph, once for each f and
-    shape of the state (seconds, of a convolutional f half a minute); where f or the machine cannot, a warning says so
-    and steps stay as they are. Numbers in ``args`` are constants of a graph: give what changes as tensors.
+    ``compile`` makes the steps of an explicit Runge-Kutta method, with f inside, one compiled graph, many steps a call
+    where nothing looks at single ones; once for each f and shape of the state (seconds, of a convolutional f half a
+    minute). Where f or the machine cannot, a warning says so and steps stay as they are. Numbers in ``args`` are
+    constants of a graph: give what changes as tensors.
 
     ``norm`` of the error: rms, max, items (the largest rms among a nested state's tensors) or a function of [N].
     Implicit solvers take a complex state as pairs of real numbers, also in the norm.

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noderun.benchmarks.bare import bare_loop
 from noderun.benchmarks.case import Contenders
 from noderun.benchmarks.problems import LotkaVolterra, MLPField, Problem, VanDerPol
 from noderun.engine import solve
@@ -19,7 +20,7 @@ OURS: dict[str, dict[str, Any]] = {  # contender -> what its solve() is told bes
     "noderun": {},
     "noderun compiled": {"compile": True},
 }
-COMPILED = ("backprop", "checkpointed")  # gradients whose way back is compiled, too
+COMPILED = ("backprop", "checkpointed", "adjoint")  # gradients whose way back is compiled, too
 PEERS = {"torchdiffeq": ("torchdiffeq",), "torchode": ("torchode",), "diffrax": ("diffrax", "jax")}
 
 
@@ -32,6 +33,8 @@ def solvers(problem: Problem) -> Contenders:
     there = installed()
     ours = {"noderun": {}} if problem.per_sample else OURS
     contenders: Contenders = {name: partial(noderun_solve, problem, **told) for name, told in ours.items()}
+    if len(problem.ts) == 2 and not problem.per_sample:
+        contenders["bare loop"] = bare_loop(problem)
     if there["torchdiffeq"] and not problem.per_sample:
         contenders["torchdiffeq"] = lambda: torchdiffeq_solve(problem)
     if there["torchode"]:

@@ -19,6 +19,7 @@ from noderun.gradients.sweep import AdjointField, Sweep
 from noderun.solvers.control import Control, rms
 from noderun.solvers.field import VectorField
 from noderun.solvers.integrate import Problem, integrate
+from noderun.solvers.stepper import Stepper
 
 INFO = GradientInfo(
     exact=False,
@@ -87,6 +88,17 @@ class StateSweep(Sweep):
 
     def adjoint(self, state: Tensor) -> Tensor:
         return state.chunk(2)[1]
+
+    def stepper(self, field: AdjointField, t: float, y: Tensor) -> Stepper:
+        method = self.problem.adjoint_method or self.problem.method
+        if not method.compiles:
+            return super().stepper(field, t, y)
+        from noderun.gradients.compiled import AdjointStepper, named_dependencies  # as for checkpointed
+
+        named = named_dependencies(self.problem)
+        if named is None:
+            return super().stepper(field, t, y)
+        return AdjointStepper(method, field, self.control, t, y, params=named)
 
 
 class FullField(AdjointField):

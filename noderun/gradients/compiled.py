@@ -1,4 +1,4 @@
-"""Compiled steps pulled back, many in one call of a graph."""
+"""Gradients through compiled steps: many steps pulled back in one call, and the adjoint's own walk."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from noderun.gradients.reversal import Pull, Reversal
+from noderun.gradients.sweep import AdjointField
 from noderun.solvers.compiled.graph import Graph
 from noderun.solvers.compiled.runge_kutta import CompiledRungeKutta, graph_of
+from noderun.solvers.compiled.stepper import WalkingStepper
 from noderun.solvers.field import VectorField
 from noderun.solvers.integrate import Problem
 
@@ -19,17 +21,12 @@ class CompiledReversal(Reversal):
 
     method: CompiledRungeKutta
 
-    def __init__(self, gradient: str, problem: Problem, field: VectorField, ys: Tensor, cotangents: Tensor) -> None:
-        super().__init__(gradient, problem, field, ys, cotangents)
-        self.names = {id(p): name for name, p in problem.own.items()}
-
     def back(self, pulls: Iterable[Pull], most: int | None = None) -> None:
-        graph, names = graph_of(self.method, self.field, self.a), self.names
-        own = isinstance(self.field.f, nn.Module) and all(id(p) in names for p in self.params)
-        if graph is None or not own:
+        graph = graph_of(self.method, self.field, self.a)
+        named = named_dependencies(self.problem)
+        if graph is None or named is None:
             super().back(pulls, most)
             return
-        named = {names[id(p)]: p for p in self.params}
         for run in runs(pulls, graph.back_at_once, most):
             if not self.pull_run(graph, run, named):
                 super().back(run)
@@ -64,6 +61,25 @@ class CompiledReversal(Reversal):
             ends = [row for row, theta in move.outputs if theta == 1]
             torch.sum(like[ends], dim=0, out=shares[i, -1])
         return shares
+
+
+def named_dependencies(problem: Problem) -> dict[str, Tensor] | None:
+    """All that f depends on, by its names in f; None where f is no Module, or where its args require gradients."""
+    names = {id(p): name for name, p in problem.own.items()}
+    if not isinstance(problem.field.f, nn.Module) or not all(id(p) in names for p in problem.params):
+        return None
+    return {names[id(p)]: p.detach() for p in problem.params}
+
+
+class AdjointStepper(WalkingStepper):
+    """Walks along the adjoint's field."""
+
+    adjoint = True
+
+    @property
+    def called(self) -> VectorField:
+        assert isinstance(self.field, AdjointField)
+        return self.field.field
 
 
 def runs(pulls: Iterable[Pull], room: dict[bool, int], most: int | None) -> Iterator[list[Pull]]:

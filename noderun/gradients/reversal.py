@@ -63,7 +63,7 @@ class Reversal:
     """``a`` = dL/dy [N] at the start of the last step pulled back, ``thetas`` = dL/dtheta of all steps so far."""
 
     def __init__(self, gradient: str, problem: Problem, field: VectorField, ys: Tensor, cotangents: Tensor) -> None:
-        self.gradient, self.field, self.params = gradient, field, problem.params
+        self.gradient, self.field, self.problem, self.params = gradient, field, problem, problem.params
         self.method = problem.method.bound(problem.control)
         self.ys: Tensor | None = ys  # until the first step made again was compared with it
         self.cotangents = cotangents

@@ -102,8 +102,7 @@ class Sweep(ABC):
         a = cotangents[last]
         if last == 0:
             return a.clone()
-        method = (self.problem.adjoint_method or self.problem.method).eager
-        stepper = Stepper(method, field, self.control, self.times[last], self.state(last, a))
+        stepper = self.stepper(field, self.times[last], self.state(last, a))
         try:
             for row in [i for i in reversed(stops) if i > 0] + [0]:
                 stepper.advance(self.times[row], lambda step, t_end: self.accumulate(field, step))
@@ -116,12 +115,17 @@ class Sweep(ABC):
             self.count(stepper)
         return a
 
+    def stepper(self, field: AdjointField, t: float, y: Tensor) -> Stepper:
+        method = self.problem.adjoint_method or self.problem.method
+        return Stepper(method.eager, field, self.control, t, y)
+
     def accumulate(self, field: AdjointField, step: Step) -> None:
         if not self.thetas:
             return
         quadrature = step.quadrature or integrated(field, step).quadrature
         for weight, integrand in quadrature:
-            torch._foreach_add_(self.thetas, integrand, alpha=-weight)
+            if integrand:
+                torch._foreach_add_(self.thetas, integrand, alpha=-weight)
 
     def count(self, stepper: Stepper) -> None:
         stats = self.problem.stats

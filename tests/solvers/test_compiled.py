@@ -38,10 +38,10 @@ def solve(f, y0=None, ts=TS, **options):
         return noderun.solve(f, y0, ts, **{"rtol": 1e-6, "atol": 1e-6, **options})
 
 
-def graph(f, y0, solver="dopri5"):
-    """The compiled step of f, None where it has none."""
+def graph(f, y0, solver="dopri5", adjoint=False):
+    """The graphs of f or of its adjoint, None where it has none."""
     field = VectorField(f, Layout.of(y0), (), Autocast("cpu"))
-    return graph_of(METHODS[solver].configured(compile=True), field, y0.reshape(-1))
+    return graph_of(METHODS[solver].configured(compile=True), field, y0.reshape(-1), adjoint)
 
 
 def gradients(f, **options):
@@ -62,7 +62,7 @@ def test_compiled_solves_are_the_eager_ones_to_round_off_and_compile_once():
         assert fast.stats == plain.stats
         torch.testing.assert_close(fast.ys, plain.ys, rtol=1e-11, atol=1e-12)
     torch.testing.assert_close(fast.interpolate(1.1), plain.interpolate(1.1), rtol=1e-11, atol=1e-12)
-    assert graph(f, start()).compilations == 2  # and from a step size that is known
+    assert graph(f, start()).compilations == 3  # and from a step size that is known, with and without f there
 
 
 class Exploding(nn.Module):
@@ -101,6 +101,26 @@ def test_a_gradient_goes_back_over_compiled_steps():
     # Steps from an unknown and a known step size, and steps pulled back, each with and without outputs inside them;
     # and one step alone
     assert graph(f, start()).compilations == 7
+
+
+def test_a_compiled_adjoint_walks_along_its_own_field():
+    f = Net()
+    (plain, stats), (fast, counted) = (gradients(f, gradient="adjoint", compile=c) for c in (False, True))
+    assert counted == stats
+    torch.testing.assert_close(fast, plain, rtol=1e-9, atol=1e-10)
+    assert graph(f, start(), adjoint=True).compilations == 2  # choosing the first step size; after a jump
+
+
+def test_steps_go_one_by_one_where_the_loop_refuses_f(monkeypatch):
+    def refuse(*args, **options):
+        raise RuntimeError("no loops today")
+
+    monkeypatch.setattr("noderun.solvers.compiled.walk.while_loop", refuse)
+    f = Net()
+    with pytest.warns(UserWarning, match="one by one") as told:
+        fast = solve(f, compile=True)
+    assert len(told) == 1
+    torch.testing.assert_close(fast.ys, solve(f).ys, rtol=1e-11, atol=1e-12)
 
 
 def test_a_compiled_gradient_reaches_what_no_module_names():

@@ -8,11 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._higher_order_ops.while_loop import while_loop
-from torch.func import functional_call, vjp
+from torch.func import vjp
 
-from noderun.solvers.compiled.traced import attempt_function
-from noderun.solvers.field import Autocast
-from noderun.solvers.state import Layout
+from noderun.solvers.compiled.traced import Function, attempt, tolerances
 from noderun.solvers.tableau import ButcherTableau
 
 Pulled = tuple[Tensor, ...]  # dL/dy [N] at the start of the first step, then dL/dtheta
@@ -28,42 +26,35 @@ def steps_at_once(tableau: ButcherTableau, size: int, inside: bool) -> int:
     return min(MOST, 1 + ROOM // max(size * (tableau.stages + 3 if inside else 1), 1))
 
 
-def back_function(tableau: ButcherTableau, layout: Layout, autocast: Autocast) -> Callable[..., Pulled]:
+def back_function(tableau: ButcherTableau, function: Function) -> Callable[..., Pulled]:
     """``numbers``: how many steps, then t and h of each of the K that there is room for; rtol and atol.
 
     ``starts`` [K, N] are the states that the steps start from, ``a`` [N] is dL/dy at the end of the last. ``shares``
     [K, s + 2, N] are cotangents of each step's k_(s-1), ..., k_0, y and y1, where outputs were read off the steps.
     """
-    attempt = attempt_function(tableau, layout, autocast)
 
     def back(
         f: nn.Module,
         args: tuple[Any, ...],
         numbers: Tensor,
-        tolerances: list[Tensor | None],
+        given: list[Tensor | None],
         starts: Tensor,
         a: Tensor,
         shares: Tensor | None,
         names: tuple[str, ...],
         params: tuple[Tensor, ...],
     ) -> Pulled:
-        moves = numbers[1:-2].reshape(-1, 2)
-
         def going(left: Tensor, a: Tensor, *thetas: Tensor) -> Tensor:
             return left > 0
 
         def body(left: Tensor, a: Tensor, *thetas: Tensor) -> tuple[Tensor, ...]:
             index = (left - 1).reshape(1)
-            t, h = moves.index_select(0, index)[0].unbind()
+            t, h = numbers[1:-2].reshape(-1, 2).index_select(0, index)[0].unbind()
 
             def step(y: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-                named = dict(zip(names, values, strict=True))
-
-                def called(*inputs: Any) -> Any:
-                    return functional_call(f, named, inputs)
-
-                y1, ks, _ = attempt(called, args, t, h, (), tolerances, y, None, None, shares is not None)
-                return (y1,) if shares is None else (y1, ks, y)
+                derivative, within = function(f, args, names, values), tolerances(numbers, given)
+                y1, ks, *_ = attempt(tableau, derivative, t, h, within, y, None, None, shares is not None)
+                return (y1,) if shares is None else (y1, torch.stack(ks[::-1]), y)
 
             pull = vjp(step, starts.index_select(0, index)[0], *params)[1]
             if shares is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FunctionType
 from typing import Any
@@ -17,7 +17,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from noderun.solvers.compiled.back import Pulled, back_function, steps_at_once
 from noderun.solvers.compiled.lowering import lowering, small_products
-from noderun.solvers.compiled.traced import Found, Start, start_function, step_function
+from noderun.solvers.compiled.traced import (
+    Found,
+    Shares,
+    Start,
+    adjoint_function,
+    flat_function,
+    named_function,
+    start_function,
+    step_function,
+)
 from noderun.solvers.compiled.walk import Walked, attempts_at_once, walk_function
 from noderun.solvers.control import Control
 from noderun.solvers.field import Autocast, VectorField
@@ -33,17 +42,21 @@ class Graph:
     pulls back, by whether outputs lie inside the steps.
     """
 
-    def __init__(self, tableau: ButcherTableau, order: int, layout: Layout, autocast: Autocast) -> None:
+    def __init__(
+        self, tableau: ButcherTableau, order: int, layout: Layout, autocast: Autocast, adjoint: bool = False
+    ) -> None:
         self.failed: str | None = None
+        self.alone: str | None = None  # why there is no loop over steps, until it was told
         self.compilations = 0
-        size = sum(layout.sizes)
+        size = sum(layout.sizes) * (2 if adjoint else 1)
         self.walks = {inside: attempts_at_once(tableau, size, inside) > 0 for inside in (False, True)}
         self.back_at_once = {inside: steps_at_once(tableau, size, inside) for inside in (False, True)}
+        function = (adjoint_function if adjoint else flat_function)(layout, autocast)
         self.functions: dict[str, Callable[..., Any]] = {
-            "walk": walk_function(tableau, order, layout, autocast),
-            "start": start_function(order, layout, autocast),
-            "step": step_function(tableau, layout, autocast),
-            "back": back_function(tableau, layout, autocast),
+            "walk": walk_function(tableau, order, function),
+            "start": start_function(order, function),
+            "step": step_function(tableau, function),
+            "back": back_function(tableau, named_function(layout, autocast)),
         }
         self.compiled: dict[str, Callable[..., Any]] = {}
 
@@ -65,8 +78,10 @@ class Graph:
         control: Control,
         numbers: Sequence[float],
         y: Tensor,
-        slope: Tensor | None,
+        known: tuple[Tensor, Shares] | None,
+        choose: bool,
         inside: bool,
+        params: Mapping[str, Tensor],
     ) -> Walked | None:
         """Attempts from y on, by the ``numbers`` of ``walk_function``; None where steps go one by one.
 
@@ -74,11 +89,11 @@ class Graph:
         """
         if not self.walks[inside]:
             return None
-        choices = (control.norm, control.controller, inside)
+        choices = (control.norm, control.controller, choose, inside, tuple(params), tuple(params.values()))
         try:
-            walked: Walked = self.run("walk", field, control, numbers, y, slope, *choices)
-        except Exception:  # what is wrong with f itself, its step says
-            self.walks = dict.fromkeys(self.walks, False)
+            walked: Walked = self.run("walk", field, control, numbers, y, known, *choices)
+        except Exception as error:
+            self.walks, self.alone = dict.fromkeys(self.walks, False), reason(error)
             return None
         return walked
 
@@ -90,17 +105,17 @@ class Graph:
         starts: Tensor,
         a: Tensor,
         shares: Tensor | None,
-        params: dict[str, Tensor],
+        params: Mapping[str, Tensor],
     ) -> Pulled | None:
         """dL/dy and dL/dtheta of steps (t, h), see ``back_function``; None where autograd has to."""
         empty = (0.0, 0.0) * (len(starts) - len(moves))
         numbers = (len(moves), *(x for move in moves for x in move), *empty)
-        detached = tuple(p.detach() for p in params.values())
+        named = (tuple(params), tuple(params.values()))
         try:
             with torch.no_grad():
-                pulled: Pulled = self.run("back", field, control, numbers, starts, a, shares, tuple(params), detached)
-        except Exception:  # as for a walk
-            self.back_at_once = dict.fromkeys(self.back_at_once, 0)
+                pulled: Pulled = self.run("back", field, control, numbers, starts, a, shares, *named)
+        except Exception as error:
+            self.back_at_once, self.alone = dict.fromkeys(self.back_at_once, 0), reason(error)
             return None
         return pulled
 
@@ -108,10 +123,14 @@ class Graph:
         self, name: str, field: VectorField, control: Control, numbers: Sequence[float], y: Tensor, *rest: Any
     ) -> Any:
         try:
-            return self.run(name, field, control, numbers, y, *rest)
+            found = self.run(name, field, control, numbers, y, *rest)
         except Exception as error:  # whatever the compiler stumbles over; what f itself raises, it raises again
             self.fail(reason(error))
             return None
+        if self.alone is not None:
+            warnings.warn(f"compile=True makes steps of this f one by one: {self.alone}", stacklevel=2)
+            self.alone = None
+        return found
 
     def run(
         self, name: str, field: VectorField, control: Control, numbers: Sequence[float], y: Tensor, *rest: Any

@@ -119,8 +119,8 @@ def compiled(method: ExplicitRungeKutta) -> CompiledRungeKutta:
     return CompiledRungeKutta(method)
 
 
-def graph_of(method: ExplicitRungeKutta, field: Field, y: Tensor) -> Graph | None:
-    """The compiled step of a field; None where steps are eager."""
+def graph_of(method: ExplicitRungeKutta, field: Field, y: Tensor, adjoint: bool = False) -> Graph | None:
+    """The graphs of a field, or of its adjoint; None where steps are eager."""
     if not isinstance(field, VectorField) or field.closed or field.replaced:
         return None
     if (
@@ -129,10 +129,10 @@ def graph_of(method: ExplicitRungeKutta, field: Field, y: Tensor) -> Graph | Non
         return None
     graphs = GRAPHS.setdefault(identity(field.f), {})
     layout, autocast = field.layout, field.autocast
-    key = (method.name, layout.shapes, layout.keys, y.dtype, y.device, autocast.enabled, autocast.dtype)
+    key = (adjoint, method.name, layout.shapes, layout.keys, y.dtype, y.device, autocast.enabled, autocast.dtype)
     graph = graphs.get(key)
     if graph is None:
-        graph = graphs[key] = Graph(method.tableau, method.error_order, layout, autocast)
+        graph = graphs[key] = Graph(method.tableau, method.error_order, layout, autocast, adjoint)
         if y.is_complex():
             graph.fail("the compiler makes no code for complex states")
     return None if graph.failed else graph

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from noderun.solvers.compiled.graph import Graph
 from noderun.solvers.compiled.runge_kutta import CompiledRungeKutta, graph_of
+from noderun.solvers.compiled.traced import Shares
 from noderun.solvers.control import Control
-from noderun.solvers.field import Field, VectorField
+from noderun.solvers.field import Field, Integrand, VectorField
 from noderun.solvers.method import Method, Step
 from noderun.solvers.stepper import OnStep, Stepper
+
+NONE: Mapping[str, Tensor] = MappingProxyType({})
+NOTHING: list[tuple[float, Integrand]] = [(0.0, [])]
 
 
 class WalkingStepper(Stepper):
@@ -22,54 +27,74 @@ class WalkingStepper(Stepper):
     """
 
     method: CompiledRungeKutta
+    adjoint = False  # whether the field is the adjoint's
 
-    def __init__(self, method: Method, field: Field, control: Control, t: float, y: Tensor, inside: bool) -> None:
+    def __init__(
+        self,
+        method: Method,
+        field: Field,
+        control: Control,
+        t: float,
+        y: Tensor,
+        inside: bool = False,
+        params: Mapping[str, Tensor] = NONE,
+    ) -> None:
         super().__init__(method, field, control, t, y)
-        self.inside = inside
-        self.slope: Tensor | None = None  # f at the current y, where a walk left it
+        self.inside, self.params = inside, params
+        self.known: tuple[Tensor, Shares] | None = None  # f at the current y, where a walk left it
         watched = control.before or control.accepted or control.rejected
         self.walks = not (watched or self.work.recording)
 
+    @property
+    def called(self) -> VectorField:
+        """The field that calls f."""
+        assert isinstance(self.field, VectorField)
+        return self.field
+
     def go_on(self, t_end: float, on_step: OnStep | None) -> None:
-        graph = graph_of(self.method, self.field, self.y) if self.walks else None
+        graph = graph_of(self.method, self.called, self.y, self.adjoint) if self.walks else None
         if graph is not None and self.walk(graph, t_end, on_step):
             return
-        if self.slope is not None:
-            self.work.ks[0].copy_(self.slope)
-            self.work.known, self.slope = True, None
+        if self.known is not None:
+            slope, shares = self.known
+            self.work.ks[0].copy_(slope)
+            self.work.integrands[0], self.work.known, self.known = list(shares), True, None
         super().go_on(t_end, on_step)
 
     def restart(self) -> None:
         super().restart()
-        self.slope = None
+        self.known = None
 
     def walk(self, graph: Graph, t_end: float, on_step: OnStep | None) -> bool:
         """As many attempts as one call makes; False where it made none."""
-        assert isinstance(self.field, VectorField)
-        control, slope = self.control, self.slope
+        control, known = self.control, self.known
         if self.h is None and control.first_step is not None:
             self.h = self.first(t_end)
+        choose = self.h is None
         if self.h is not None:
             self.check(control.limited(self.h))
-            slope = self.method.derivative(self.field, self.t, self.y, self.work) if slope is None else slope
         left = control.max_steps - self.accepted - self.rejected
         now = (self.t, self.h or 0.0, *self.errors, float(self.retried))
         numbers = (*now, t_end, left, control.min_step, control.max_step)
-        walked = graph.walk(self.field, control, numbers, self.y, slope, self.inside)
+        walked = graph.walk(self.called, control, numbers, self.y, known, choose, self.inside, self.params)
         if walked is None:
             return False
-        y, self.slope, starts, stages, record = walked
-        made, following, *found = record.tolist()
+        y, slope, starts, stages, record, shares, totals = walked
+        made, self.h, *found = record.tolist()
         attempts = list(zip(*[iter(found)] * 3, strict=True))[: int(made)]
-        self.field.nfe += len(attempts) * (self.method.tableau.stages - 1) + (2 if slope is None else 0)
-        self.h = following
+        self.called.nfe += len(attempts) * (self.method.tableau.stages - 1) + (known is None) + choose
+        self.known = (slope, shares)
+        quadrature = [(1.0, list(totals))]  # the integrals of the whole walk go with its first accepted step
         for i, (h, size, ratio) in enumerate(attempts):
-            after = starts[i + 1].clone() if i + 1 < len(attempts) else y
-            step = self.seen(None if stages is None else stages[i], size, after)
+            after, before = starts[i + 1].clone() if i + 1 < len(attempts) else y, self.accepted
+            step = self.seen(None if stages is None else stages[i], size, after, quadrature)
             self.judge(step, h, size, ratio, t_end, on_step)
+            quadrature = NOTHING if self.accepted > before else quadrature
         return bool(attempts)
 
-    def seen(self, stages: Tensor | None, size: float, after: Tensor) -> Step:
+    def seen(
+        self, stages: Tensor | None, size: float, after: Tensor, quadrature: list[tuple[float, Integrand]]
+    ) -> Step:
         """The step of an attempt, whose ``stages`` [s, N] are k_(s-1), ..., k_0."""
         y = self.y
 
@@ -77,4 +102,4 @@ class WalkingStepper(Stepper):
             assert stages is not None
             return y + torch.mm(self.method.dense_rows(size, thetas, y)[:, :-1], stages)
 
-        return Step(self.t, size, y, after, None, interpolate)
+        return Step(self.t, size, y, after, None, interpolate, quadrature)

@@ -1,4 +1,4 @@
-"""What a compiled solve traces: the branch-free step, and the choice of the first step size.
+"""What a compiled solve traces: f on flat states, the branch-free step, and the choice of the first step size.
 
 The sums are those of the eager path, in the order that the compiler likes.
 """
@@ -10,117 +10,173 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import functional_call, vjp
 
 from noderun.solvers.control import Norm
 from noderun.solvers.field import Autocast
 from noderun.solvers.state import Layout
 from noderun.solvers.tableau import ButcherTableau, Row
 
+Shares = tuple[Tensor, ...]  # what is integrated beside the state at one point
+Derivative = Callable[[Tensor, Tensor], tuple[Tensor, Shares]]  # t, y [N] -> dy/dt [N], and beside it
+Function = Callable[..., Derivative]  # f, its args, names and values of its parameters -> dy/dt
+Tolerances = tuple[Tensor, Tensor]  # rtol and atol, [] or [N]
 Found = tuple[Tensor, Tensor, Tensor | None]  # y1 [N], k_(s-1) to k_0 [s, N], norms of the error estimates [m]
 Start = tuple[Tensor, Tensor]  # f(t, y) [N], the first step size []
-Function = Callable[[Callable[..., Any], tuple[Any, ...], Tensor, Tensor], Tensor]  # f, args, t, y -> dy/dt
+Attempted = tuple[Tensor, list[Tensor], list[Shares], Tensor | None]  # y1 [N]; k_i, shares; norms of the estimates [m]
 
 
 def flat_function(layout: Layout, autocast: Autocast) -> Function:
-    def derivative(f: Callable[..., Any], args: tuple[Any, ...], t: Tensor, y: Tensor) -> Tensor:
-        if not autocast.enabled:
-            leaves = layout.leaves(f(t, layout.unflatten(y), *args))
-        else:
-            with torch.autocast(autocast.device, dtype=autocast.dtype):
+    """f itself; its parameters are those that it has."""
+
+    def function(f: Callable[..., Any], args: tuple[Any, ...], names: Sequence[str], params: Shares) -> Derivative:
+        def derivative(t: Tensor, y: Tensor) -> tuple[Tensor, Shares]:
+            if not autocast.enabled:
                 leaves = layout.leaves(f(t, layout.unflatten(y), *args))
-        return torch.cat([leaf.reshape(-1) for leaf in leaves]).to(y.dtype)
+            else:
+                with torch.autocast(autocast.device, dtype=autocast.dtype):
+                    leaves = layout.leaves(f(t, layout.unflatten(y), *args))
+            return torch.cat([leaf.reshape(-1) for leaf in leaves]).to(y.dtype), ()
 
-    return derivative
+        return derivative
 
-
-def attempt_function(tableau: ButcherTableau, layout: Layout, autocast: Autocast) -> Callable[..., Found]:
-    """One attempt of a step by h from (t, y), with norms where there is a ``norm``; ``scalars`` are rtol and atol.
-
-    Without a norm the last stage of a method where it is the next step's first is left out, unless ``whole``.
-    """
-    derivative = flat_function(layout, autocast)
-    estimates = [row for row in (tableau.error, tableau.low_error) if row is not None]
-    s, fsal = tableau.stages, tableau.fsal
-
-    def attempt(
-        f: Callable[..., Any],
-        args: tuple[Any, ...],
-        t: Tensor,
-        h: Tensor,
-        scalars: Sequence[Tensor],
-        tolerances: list[Tensor | None],
-        y: Tensor,
-        slope: Tensor | None,
-        norm: Norm | None,
-        whole: bool = False,
-    ) -> Found:
-        size, whole = h.to(y.dtype), whole or norm is not None or not fsal
-        ks: list[Tensor] = [] if slope is None else [slope]
-        state = y
-        for i in range(len(ks), s if whole else s - 1):
-            state = y + size * weighted(tableau.a[i], ks) if i else y
-            ks.append(derivative(f, args, (t + tableau.c[i] * h).to(y.dtype), state))
-        y1 = state if fsal and whole else y + size * weighted(tableau.b, ks)
-        stacked = torch.stack(ks[::-1])
-        if norm is None:
-            return y1, stacked, None
-        scale = scaled(tolerances, scalars, torch.maximum(y.detach().abs(), y1.detach().abs()))
-        plain = [k.detach() for k in ks]
-        return y1, stacked, torch.stack([norm(size * weighted(row, plain) / scale) for row in estimates])
-
-    return attempt
+    return function
 
 
-def step_function(tableau: ButcherTableau, layout: Layout, autocast: Autocast) -> Callable[..., Found]:
-    """The same with ``numbers`` t, h, rtol and atol."""
-    attempt = attempt_function(tableau, layout, autocast)
+def named_function(layout: Layout, autocast: Autocast) -> Function:
+    """f of a Module as a function of its parameters, too."""
+    flat = flat_function(layout, autocast)
+
+    def function(f: Any, args: tuple[Any, ...], names: Sequence[str], params: Shares) -> Derivative:
+        named = dict(zip(names, params, strict=True))
+        return flat(lambda *inputs: functional_call(f, named, inputs), args, (), ())
+
+    return function
+
+
+def adjoint_function(layout: Layout, autocast: Autocast) -> Function:
+    """d(z, a)/dt = (f, -a^T df/dz) on [2 N], and beside it a^T df/dtheta; Chen et al. 2018, equations 4 and 5."""
+    named = named_function(layout, autocast)
+
+    def function(f: Any, args: tuple[Any, ...], names: Sequence[str], params: Shares) -> Derivative:
+        def derivative(t: Tensor, state: Tensor) -> tuple[Tensor, Shares]:
+            z, a = state.chunk(2)
+
+            def slope(z: Tensor, *values: Tensor) -> Tensor:
+                return named(f, args, names, values)(t, z)[0]
+
+            dz, pull = vjp(slope, z, *params)[:2]
+            da, *shares = pull(a)
+            return torch.cat((dz, -da)), tuple(share.contiguous() for share in shares)
+
+        return derivative
+
+    return function
+
+
+def step_function(tableau: ButcherTableau, function: Function) -> Callable[..., Found]:
+    """One attempt of a step; ``numbers`` are t, h, rtol and atol."""
 
     def step(
         f: Callable[..., Any],
         args: tuple[Any, ...],
         numbers: Tensor,
-        tolerances: list[Tensor | None],
+        given: list[Tensor | None],
         y: Tensor,
         slope: Tensor | None,
         norm: Norm | None,
     ) -> Found:
-        t, h, *scalars = numbers.unbind()
-        return attempt(f, args, t, h, scalars, tolerances, y, slope, norm)
+        t, h = numbers[:2].unbind()
+        known = None if slope is None else (slope, ())
+        derivative = function(f, args, (), ())
+        y1, ks, _, norms = attempt(tableau, derivative, t, h, tolerances(numbers, given), y, known, norm)
+        return y1, torch.stack(ks[::-1]), norms
 
     return step
 
 
-def start_function(order: int, layout: Layout, autocast: Autocast) -> Callable[..., Start]:
-    """f at the start and the first step size, as ``control.first_step``; ``numbers`` are t, the span, rtol and atol."""
-    derivative = flat_function(layout, autocast)
-    power = 1 / (order + 1)
+def start_function(order: int, function: Function) -> Callable[..., Start]:
+    """f at the start and the first step size; ``numbers`` are t, the span, rtol and atol."""
 
     def start(
         f: Callable[..., Any],
         args: tuple[Any, ...],
         numbers: Tensor,
-        tolerances: list[Tensor | None],
+        given: list[Tensor | None],
         y: Tensor,
         norm: Norm,
     ) -> Start:
-        t, span, *scalars = numbers.unbind()
-        slope = derivative(f, args, t.to(y.dtype), y)
-        scale = scaled(tolerances, scalars, y.abs())
-        d0, d1 = (norm(x / scale).to(torch.float64) for x in (y, slope))
-        trial = torch.where((d0 > 1e-5) & (d1 > 1e-5), 0.01 * d0 / d1, 1e-6)  # control.trial_step
-        trial = torch.minimum(trial, span.abs()) * torch.sign(span)
-        later = derivative(f, args, (t + trial).to(y.dtype), y + trial.to(y.dtype) * slope)
-        bend, h0 = norm((later - slope) / scale).to(torch.float64), trial.abs()
-        largest = torch.fmax(d1, bend / h0)  # control.from_bend
-        h1 = torch.where(largest <= 1e-15, (h0 * 1e-3).clamp_min(1e-6), (0.01 / largest) ** power)
-        return slope, torch.copysign(torch.fmin(torch.fmin(100 * h0, h1), span.abs()), span)
+        t, span = numbers[:2].unbind()
+        derivative = function(f, args, (), ())
+        slope, _ = derivative(t.to(y.dtype), y)
+        return slope, first_size(derivative, order, t, span, tolerances(numbers, given), y, slope, norm)
 
     return start
 
 
-def scaled(tolerances: Sequence[Tensor | None], scalars: Sequence[Tensor], size: Tensor) -> Tensor:
-    """atol + rtol |y|: tolerances by component where they were given so."""
-    rtol, atol = ((z if x is None else x).to(size.dtype) for x, z in zip(tolerances, scalars, strict=True))
+def attempt(
+    tableau: ButcherTableau,
+    derivative: Derivative,
+    t: Tensor,
+    h: Tensor,
+    within: Tolerances,
+    y: Tensor,
+    known: tuple[Tensor, Shares] | None,
+    norm: Norm | None,
+    whole: bool = False,
+) -> Attempted:
+    """A step by h from (t, y), where k_0 is perhaps ``known``; with a ``norm`` also its error.
+
+    Without one, the last stage of a method where it is the next step's first is left out, unless ``whole``.
+    """
+    size, whole = h.to(y.dtype), whole or norm is not None or not tableau.fsal
+    ks, beside = ([], []) if known is None else ([known[0]], [known[1]])
+    state = y
+    for i in range(len(ks), tableau.stages if whole else tableau.stages - 1):
+        state = y + size * weighted(tableau.a[i], ks) if i else y
+        k, shares = derivative((t + tableau.c[i] * h).to(y.dtype), state)
+        ks.append(k)
+        beside.append(shares)
+    y1 = state if tableau.fsal and whole else y + size * weighted(tableau.b, ks)
+    if norm is None:
+        return y1, ks, beside, None
+    scale = scaled(within, torch.maximum(y.detach().abs(), y1.detach().abs()))
+    plain = [k.detach() for k in ks]
+    estimates = [row for row in (tableau.error, tableau.low_error) if row is not None]
+    return y1, ks, beside, torch.stack([norm(size * weighted(row, plain) / scale) for row in estimates])
+
+
+def first_size(
+    derivative: Derivative,
+    order: int,
+    t: Tensor,
+    span: Tensor,
+    within: Tolerances,
+    y: Tensor,
+    slope: Tensor,
+    norm: Norm,
+) -> Tensor:
+    """The first step size [], as ``control.first_step``; one call of f."""
+    scale = scaled(within, y.abs())
+    d0, d1 = (norm(x / scale).to(torch.float64) for x in (y, slope))
+    trial = torch.where((d0 > 1e-5) & (d1 > 1e-5), 0.01 * d0 / d1, 1e-6)  # control.trial_step
+    trial = torch.minimum(trial, span.abs()) * torch.sign(span)
+    later, _ = derivative((t + trial).to(y.dtype), y + trial.to(y.dtype) * slope)
+    bend, h0 = norm((later - slope) / scale).to(torch.float64), trial.abs()
+    largest = torch.fmax(d1, bend / h0)  # control.from_bend
+    h1 = torch.where(largest <= 1e-15, (h0 * 1e-3).clamp_min(1e-6), (0.01 / largest) ** (1 / (order + 1)))
+    return torch.copysign(torch.fmin(torch.fmin(100 * h0, h1), span.abs()), span)
+
+
+def tolerances(numbers: Tensor, given: Sequence[Tensor | None]) -> Tolerances:
+    """By component where they were given so, else the last two of the numbers."""
+    rtol, atol = (z if x is None else x for x, z in zip(given, numbers[-2:].unbind(), strict=True))
+    return rtol, atol
+
+
+def scaled(within: Tolerances, size: Tensor) -> Tensor:
+    """atol + rtol |y|."""
+    rtol, atol = (x.to(size.dtype) for x in within)
     return atol + rtol * size
 
 

@@ -14,15 +14,14 @@ import torch
 from torch import Tensor
 from torch._higher_order_ops.while_loop import while_loop
 
-from noderun.solvers.compiled.traced import attempt_function, start_function
+from noderun.solvers.compiled.traced import Function, Shares, attempt, first_size, tolerances, weighted
 from noderun.solvers.control import Controller, Norm
-from noderun.solvers.field import Autocast
-from noderun.solvers.state import Layout
 from noderun.solvers.tableau import ButcherTableau
 
 # y and f(t, y) [N] after the last attempt; before each y [K, N] and, where kept, its k_(s-1), ..., k_0 [K, s, N]; the
-# number of attempts, the step size to try next, and for each h, h as it was cut and the error ratio [2 + 3 K]
-Walked = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]
+# number of attempts, the step size to try next, and for each h, h as it was cut and the error ratio [2 + 3 K]; what is
+# integrated beside the state at the end, and its integrals
+Walked = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor, Shares, Shares]
 
 MOST = 64  # attempts in one call
 ROOM = 2**20  # numbers in their record
@@ -38,54 +37,71 @@ def attempts_at_once(tableau: ButcherTableau, size: int, inside: bool) -> int:
     return room if able and room > 1 else 0
 
 
-def walk_function(tableau: ButcherTableau, order: int, layout: Layout, autocast: Autocast) -> Callable[..., Walked]:
+def walk_function(tableau: ButcherTableau, order: int, function: Function) -> Callable[..., Walked]:
     """``numbers``: t, h, three error ratios, whether the last attempt failed; the end, how many more attempts there may
-    be, the least and the largest step; rtol and atol. Without a ``slope`` it is evaluated and the first h chosen.
-    With ``inside`` the stages are kept, for outputs inside the steps.
+    be, the least and the largest step; rtol and atol.
+
+    What is not ``known`` at the start is evaluated, and with ``choose`` the first h chosen. With ``inside`` the stages
+    are kept, for outputs inside the steps.
     """
-    attempt = attempt_function(tableau, layout, autocast)
-    start = start_function(order, layout, autocast)
 
     def walk(
         f: Callable[..., Any],
         args: tuple[Any, ...],
         numbers: Tensor,
-        tolerances: list[Tensor | None],
+        given: list[Tensor | None],
         y: Tensor,
-        slope: Tensor | None,
+        known: tuple[Tensor, Shares] | None,
         norm: Norm,
         controller: Controller,
+        choose: bool,
         inside: bool,
+        names: tuple[str, ...],
+        params: Shares,
     ) -> Walked:
         most = attempts_at_once(tableau, len(y), inside)
-        state = numbers[:6].clone()
-        if slope is None:
-            given = torch.stack([numbers[0], numbers[6] - numbers[0], *numbers[10:].unbind()])
-            slope, h = start(f, args, given, tolerances, y, norm)
+        state, derivative = numbers[:6].clone(), function(f, args, names, params)
+        slope, shares = derivative(numbers[0].to(y.dtype), y) if known is None else known
+        if choose:
+            span, within = numbers[6] - numbers[0], tolerances(numbers, given)
+            h = first_size(derivative, order, numbers[0], span, within, y, slope, norm)
             state = torch.cat([state[:1], h.reshape(1), state[2:]])
         sizes, starts = numbers.new_zeros(most, 3), y.new_empty(most, len(y))
         stages = y.new_empty(most, tableau.stages, len(y)) if inside else None
 
-        def going(state: Tensor, y: Tensor, slope: Tensor, count: Tensor) -> Tensor:
+        def going(state: Tensor, y: Tensor, slope: Tensor, count: Tensor, *beside: Tensor) -> Tensor:
             t, h = state[:2].unbind()
             left = (count < most) & (count < numbers[7]) & (t != numbers[6])
             return left & (h.abs() > 8 * sys.float_info.epsilon * t.abs()) & (h.abs() > 1e-300)
 
-        def body(state: Tensor, y: Tensor, slope: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        def body(state: Tensor, y: Tensor, slope: Tensor, count: Tensor, *beside: Tensor) -> tuple[Tensor, ...]:
             h, size = sized(state, numbers)
-            y1, ks, norms = attempt(f, args, state[0], size, numbers[10:].unbind(), tolerances, y, slope, norm)
+            at_start, totals = beside[: len(shares)], beside[len(shares) :]
+            derivative, within = function(f, args, names, params), tolerances(numbers, given)
+            y1, ks, each, norms = attempt(tableau, derivative, state[0], size, within, y, (slope, at_start), norm)
             assert norms is not None
             ratio = norms[0].to(torch.float64)
             record(sizes, count, torch.stack([h, size, ratio]))
             record(starts, count, y)
             if stages is not None:
-                record(stages, count, ks)
+                record(stages, count, torch.stack(ks[::-1]))
             taken, state = judged(controller, order, state, numbers, h, size, ratio)
-            return state, torch.where(taken, y1, y), torch.where(taken, ks[0], slope), count + 1
+            kept = [
+                torch.where(taken, *pair) for pair in ((y1, y), (ks[-1], slope), *zip(each[-1], at_start, strict=True))
+            ]
+            sums = [
+                total + torch.where(taken, size.to(total.dtype) * weighted(tableau.b, column), 0.0)
+                for total, column in zip(totals, zip(*each, strict=True), strict=True)
+            ]
+            return state, *kept[:2], count + 1, *kept[2:], *sums
 
         count = torch.zeros((), dtype=torch.int64, device=y.device)
-        state, y, slope, count = while_loop(going, body, (state, y.clone(), slope.clone(), count))
-        return y, slope, starts, stages, torch.cat([count.to(sizes.dtype).reshape(1), state[1:2], sizes.reshape(-1)])
+        carried = (x.clone() for x in shares)
+        zeros = (torch.zeros_like(x) for x in shares)
+        start = (state, y.clone(), slope.clone(), count, *carried, *zeros)
+        state, y, slope, count, *beside = while_loop(going, body, start)
+        found = torch.cat([count.to(sizes.dtype).reshape(1), state[1:2], sizes.reshape(-1)])
+        return y, slope, starts, stages, found, tuple(beside[: len(shares)]), tuple(beside[len(shares) :])
 
     return walk
 
