@@ -23,7 +23,7 @@ from noderun.solvers.tableau import ButcherTableau
 # integrated beside the state at the end, and its integrals
 Walked = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor, Shares, Shares]
 
-MOST = 64  # attempts in one call
+MOST, FEWEST = 64, 8  # attempts in one call; for fewer, large ones it would not pay
 ROOM = 2**20  # numbers in their record
 
 
@@ -34,7 +34,7 @@ def attempts_at_once(tableau: ButcherTableau, size: int, inside: bool) -> int:
     """
     room = min(MOST, ROOM // max(size * (tableau.stages + 1 if inside else 1), 1))
     able = tableau.fsal and not tableau.dense_c and tableau.error is not None and tableau.low_error is None
-    return room if able and room > 1 else 0
+    return room if able and room >= FEWEST else 0
 
 
 def walk_function(tableau: ButcherTableau, order: int, function: Function) -> Callable[..., Walked]:
