@@ -68,6 +68,8 @@ class WalkingStepper(Stepper):
     def walk(self, graph: Graph, t_end: float, on_step: OnStep | None) -> bool:
         """As many attempts as one call makes; False where it made none."""
         control, known = self.control, self.known
+        if known is None and self.work.known:  # after a step that went alone
+            known = self.work.ks[0], tuple(self.work.integrands[0] or ())
         if self.h is None and control.first_step is not None:
             self.h = self.first(t_end)
         choose = self.h is None
