@@ -224,5 +224,6 @@ def reason(error: BaseException) -> str:
     if isinstance(error, FailOnRecompileLimitHit):
         return "what f depends on beside tensors changes, and each change would be compiled anew"
     inner = getattr(error, "inner_exception", None) or error
-    lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
+    text = str(inner).partition("Got graph break/error:")[2] or str(inner)  # of a loop, what is wrong comes after that
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0].rstrip(".") if lines else type(inner).__name__
