@@ -151,7 +151,10 @@ class Graph:
         self.compilations += 1
         require_pure(module, inputs)
         # A graph that may be gone through twice (retain_graph) must not give its buffers away.
-        with torch._functorch.config.patch(donated_buffer=False), quiet("torch._inductor.ir"):
+        with (
+            torch._functorch.config.patch(donated_buffer=False),
+            quiet("torch._inductor.ir", "torch.utils.cpp_extension"),
+        ):
             options, decompositions = lowering(inputs), small_products()
             return compile_fx(module, list(inputs), config_patches=options, decompositions=decompositions)
 
@@ -208,15 +211,16 @@ def tracing(y: Tensor) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def quiet(name: str) -> Iterator[None]:
-    """Without the log's remarks on how an operation is lowered: no user can do anything about them."""
-    logger = logging.getLogger(name)
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+def quiet(*names: str) -> Iterator[None]:
+    """Without these logs' remarks (how an operation is lowered, that there is no GPU), which no user can act on."""
+    levels = {logging.getLogger(name): logging.getLogger(name).level for name in names}
+    for logger in levels:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 def reason(error: BaseException) -> str:
