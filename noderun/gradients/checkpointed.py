@@ -85,7 +85,7 @@ class Checkpointed(torch.autograd.Function):
 
             moves, states = ctx.moves, last_to_first(checkpoints, len(ctx.moves), advance)
             pulls = ((moves[n], state, moves[n - 1] if n else None) for n, state in states)
-            reversal.back(pulls, ctx.limit and 1)  # where states are few they are made one at a time
+            reversal.back(pulls, 1 if ctx.limit else None)  # where states are few they are made one at a time
         return None, None, None, reversal.a + grads[0][0], *reversal.thetas
 
 

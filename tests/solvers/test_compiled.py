@@ -124,6 +124,17 @@ def test_steps_go_one_by_one_where_the_loop_refuses_f(monkeypatch):
         fast = solve(f, compile=True)
     assert len(told) == 1
     torch.testing.assert_close(fast.ys, solve(f).ys, rtol=1e-11, atol=1e-12)
+    with pytest.warns(UserWarning, match="the adjoint's loop was refused"):
+        fast = gradients(f, gradient="adjoint", compile=True)[0]
+    torch.testing.assert_close(fast, gradients(f, gradient="adjoint")[0], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("rows", [1, 400], ids=["a row times a matrix", "tanh of 1200 numbers"])
+def test_products_and_functions_that_are_lowered_otherwise_are_the_same(rows):
+    f, y0 = Net(), torch.linspace(-1, 1, 3 * rows, dtype=torch.float64).reshape(rows, 3)
+    plain, fast = (solve(f, y0, [0.0, 2.0], compile=c) for c in (False, True))
+    assert fast.stats == plain.stats and graph(f, y0).compilations == 1
+    torch.testing.assert_close(fast.ys, plain.ys, rtol=1e-11, atol=1e-12)
 
 
 def test_a_compiled_gradient_reaches_what_no_module_names():

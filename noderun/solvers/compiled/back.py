@@ -10,20 +10,17 @@ from torch import Tensor, nn
 from torch._higher_order_ops.while_loop import while_loop
 from torch.func import vjp
 
-from noderun.solvers.compiled.traced import Function, attempt, tolerances
+from noderun.solvers.compiled.traced import Function, at_once, attempt, tolerances
 from noderun.solvers.tableau import ButcherTableau
 
 Pulled = tuple[Tensor, ...]  # dL/dy [N] at the start of the first step, then dL/dtheta
-
-MOST = 64  # steps in one call
-ROOM = 2**20  # numbers given to it beside the first step's
 
 
 def steps_at_once(tableau: ButcherTableau, size: int, inside: bool) -> int:
     """How many steps of a state [size] one call pulls back; 0 where outputs inside them need stages of their own."""
     if inside and (tableau.dense_a or len(tableau.dense) != tableau.stages):
         return 0
-    return min(MOST, 1 + ROOM // max(size * (tableau.stages + 3 if inside else 1), 1))
+    return max(1, at_once(size * (tableau.stages + 3) if inside else size))
 
 
 def back_function(tableau: ButcherTableau, function: Function) -> Callable[..., Pulled]:

@@ -20,11 +20,9 @@ from noderun.solvers.compiled.lowering import lowering, small_products
 from noderun.solvers.compiled.traced import (
     Found,
     Shares,
-    Start,
     adjoint_function,
     flat_function,
     named_function,
-    start_function,
     step_function,
 )
 from noderun.solvers.compiled.walk import Walked, attempts_at_once, walk_function
@@ -35,7 +33,7 @@ from noderun.solvers.tableau import ButcherTableau
 
 
 class Graph:
-    """The compiled step, many attempts of it, many steps pulled back, and the choice of the first step size.
+    """The compiled step, many attempts of it, and many steps pulled back.
 
     Each is called with the numbers of a solve. ``failed`` says why there can be none, ``compilations`` how often
     something was compiled; ``walks`` whether one call makes many attempts and ``back_at_once`` how many steps one call
@@ -48,13 +46,13 @@ class Graph:
         self.failed: str | None = None
         self.alone: str | None = None  # why there is no loop over steps, until it was told
         self.compilations = 0
+        self.adjoint = adjoint
         size = sum(layout.sizes) * (2 if adjoint else 1)
         self.walks = {inside: attempts_at_once(tableau, size, inside) > 0 for inside in (False, True)}
         self.back_at_once = {inside: steps_at_once(tableau, size, inside) for inside in (False, True)}
         function = (adjoint_function if adjoint else flat_function)(layout, autocast)
         self.functions: dict[str, Callable[..., Any]] = {
             "walk": walk_function(tableau, order, function),
-            "start": start_function(order, function),
             "step": step_function(tableau, function),
             "back": back_function(tableau, named_function(layout, autocast)),
         }
@@ -65,11 +63,6 @@ class Graph:
     ) -> Found | None:
         """None where it could not be compiled, with a warning that says why."""
         found: Found | None = self.call("step", field, control, (t, h), y, slope, control.norm if estimate else None)
-        return found
-
-    def start(self, field: VectorField, control: Control, t: float, span: float, y: Tensor) -> Start | None:
-        """The same for the sizes from which a first step follows."""
-        found: Start | None = self.call("start", field, control, (t, span), y, control.norm)
         return found
 
     def walk(
@@ -93,6 +86,8 @@ class Graph:
         try:
             walked: Walked = self.run("walk", field, control, numbers, y, known, *choices)
         except Exception as error:
+            if self.adjoint:  # whose steps have no graph alone
+                self.fail(f"the adjoint's loop was refused ({reason(error)})")
             self.walks, self.alone = dict.fromkeys(self.walks, False), reason(error)
             return None
         return walked

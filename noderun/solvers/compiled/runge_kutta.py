@@ -1,9 +1,9 @@
 """An explicit Runge-Kutta step as one compiled graph: every stage with f traced into it, y1 and the error's norm.
 
-Compiled is the step and nothing else: the loop, the choice of step sizes, outputs and events stay on the host, so that
-a compiled solve takes the steps that the eager one takes, up to round-off. torch.compile checks its guards at every
-step. For an f that cannot be traced, that draws noise or changes its own state, and on a machine without a compiler
-there is one warning, and steps stay eager. While autograd records, the graph comes with its transpose.
+This is the step that goes alone, where autograd records it or something looks at it; ``walk`` makes many in one call.
+Either way the host decides on each attempt as in an eager solve, so that the accepted steps are the same to round-off.
+For an f that cannot be traced, that draws noise or changes its own state, and on a machine without a compiler there is
+one warning, and steps stay eager.
 """
 
 from __future__ import annotations
@@ -68,18 +68,6 @@ class CompiledRungeKutta(ExplicitRungeKutta):
     def start(self, y: Tensor) -> CompiledStages:
         return CompiledStages(self.tableau.stages + len(self.tableau.dense_c), y, self.table(y))
 
-    def first_size(self, field: Field, control: Control, t: float, y: Tensor, span: float, work: Stages) -> float:
-        graph = graph_of(self, field, y) if not (work.recording or work.known) else None
-        if graph is not None and isinstance(field, VectorField):
-            found = graph.start(field, control, t, span, y.detach())
-            if found is not None:
-                slope, h = found
-                field.nfe += 2
-                work.ks[0].copy_(slope)
-                work.known = True
-                return float(h.item())
-        return super().first_size(field, control, t, y, span, work)
-
     def attempt(
         self, field: Field, t: float, y: Tensor, h: float, work: Stages, evaluated: int, estimate: bool
     ) -> tuple[Tensor, Tensor | None]:
@@ -123,9 +111,7 @@ def graph_of(method: ExplicitRungeKutta, field: Field, y: Tensor, adjoint: bool 
     """The graphs of a field, or of its adjoint; None where steps are eager."""
     if not isinstance(field, VectorField) or field.closed or field.replaced:
         return None
-    if (
-        torch._C._len_torch_dispatch_stack()
-    ):  # someone counts or watches operations: the compiler leaves such calls alone
+    if torch._C._len_torch_dispatch_stack():  # operations are watched: the compiler leaves such calls alone
         return None
     graphs = GRAPHS.setdefault(identity(field.f), {})
     layout, autocast = field.layout, field.autocast

@@ -22,8 +22,10 @@ Derivative = Callable[[Tensor, Tensor], tuple[Tensor, Shares]]  # t, y [N] -> dy
 Function = Callable[..., Derivative]  # f, its args, names and values of its parameters -> dy/dt
 Tolerances = tuple[Tensor, Tensor]  # rtol and atol, [] or [N]
 Found = tuple[Tensor, Tensor, Tensor | None]  # y1 [N], k_(s-1) to k_0 [s, N], norms of the error estimates [m]
-Start = tuple[Tensor, Tensor]  # f(t, y) [N], the first step size []
 Attempted = tuple[Tensor, list[Tensor], list[Shares], Tensor | None]  # y1 [N]; k_i, shares; norms of the estimates [m]
+
+MOST = 64  # steps in one call of a loop
+ROOM = 2**20  # numbers that they leave
 
 
 def flat_function(layout: Layout, autocast: Autocast) -> Function:
@@ -95,25 +97,6 @@ def step_function(tableau: ButcherTableau, function: Function) -> Callable[..., 
     return step
 
 
-def start_function(order: int, function: Function) -> Callable[..., Start]:
-    """f at the start and the first step size; ``numbers`` are t, the span, rtol and atol."""
-
-    def start(
-        f: Callable[..., Any],
-        args: tuple[Any, ...],
-        numbers: Tensor,
-        given: list[Tensor | None],
-        y: Tensor,
-        norm: Norm,
-    ) -> Start:
-        t, span = numbers[:2].unbind()
-        derivative = function(f, args, (), ())
-        slope, _ = derivative(t.to(y.dtype), y)
-        return slope, first_size(derivative, order, t, span, tolerances(numbers, given), y, slope, norm)
-
-    return start
-
-
 def attempt(
     tableau: ButcherTableau,
     derivative: Derivative,
@@ -166,6 +149,11 @@ def first_size(
     largest = torch.fmax(d1, bend / h0)  # control.from_bend
     h1 = torch.where(largest <= 1e-15, (h0 * 1e-3).clamp_min(1e-6), (0.01 / largest) ** (1 / (order + 1)))
     return torch.copysign(torch.fmin(torch.fmin(100 * h0, h1), span.abs()), span)
+
+
+def at_once(size: int) -> int:
+    """How many steps one call of a loop makes where each leaves ``size`` numbers."""
+    return min(MOST, ROOM // max(size, 1))
 
 
 def tolerances(numbers: Tensor, given: Sequence[Tensor | None]) -> Tolerances:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch._higher_order_ops.while_loop import while_loop
 
-from noderun.solvers.compiled.traced import Function, Shares, attempt, first_size, tolerances, weighted
+from noderun.solvers.compiled.traced import Function, Shares, at_once, attempt, first_size, tolerances, weighted
 from noderun.solvers.control import Controller, Norm
 from noderun.solvers.tableau import ButcherTableau
 
@@ -23,8 +23,7 @@ from noderun.solvers.tableau import ButcherTableau
 # integrated beside the state at the end, and its integrals
 Walked = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor, Shares, Shares]
 
-MOST, FEWEST = 64, 8  # attempts in one call; for fewer, large ones it would not pay
-ROOM = 2**20  # numbers in their record
+FEWEST = 8  # attempts in one call: for less, large ones it would not pay
 
 
 def attempts_at_once(tableau: ButcherTableau, size: int, inside: bool) -> int:
@@ -32,7 +31,7 @@ def attempts_at_once(tableau: ButcherTableau, size: int, inside: bool) -> int:
 
     A method whose last stage is not the next step's first would call f once more after each rejected attempt.
     """
-    room = min(MOST, ROOM // max(size * (tableau.stages + 1 if inside else 1), 1))
+    room = at_once(size * (tableau.stages + 1) if inside else size)
     able = tableau.fsal and not tableau.dense_c and tableau.error is not None and tableau.low_error is None
     return room if able and room >= FEWEST else 0
 
@@ -63,16 +62,16 @@ def walk_function(tableau: ButcherTableau, order: int, function: Function) -> Ca
         state, derivative = numbers[:6].clone(), function(f, args, names, params)
         slope, shares = derivative(numbers[0].to(y.dtype), y) if known is None else known
         if choose:
-            span, within = numbers[6] - numbers[0], tolerances(numbers, given)
-            h = first_size(derivative, order, numbers[0], span, within, y, slope, norm)
+            t, within = numbers[0], tolerances(numbers, given)
+            h = first_size(derivative, order, t, limits(numbers)[0] - t, within, y, slope, norm)
             state = torch.cat([state[:1], h.reshape(1), state[2:]])
         sizes, starts = numbers.new_zeros(most, 3), y.new_empty(most, len(y))
         stages = y.new_empty(most, tableau.stages, len(y)) if inside else None
 
         def going(state: Tensor, y: Tensor, slope: Tensor, count: Tensor, *beside: Tensor) -> Tensor:
-            t, h = state[:2].unbind()
-            left = (count < most) & (count < numbers[7]) & (t != numbers[6])
-            return left & (h.abs() > 8 * sys.float_info.epsilon * t.abs()) & (h.abs() > 1e-300)
+            (t, h), (end, left, *_) = state[:2].unbind(), limits(numbers)
+            further = (count < most) & (count < left) & (t != end)
+            return further & (h.abs() > 8 * sys.float_info.epsilon * t.abs()) & (h.abs() > 1e-300)
 
         def body(state: Tensor, y: Tensor, slope: Tensor, count: Tensor, *beside: Tensor) -> tuple[Tensor, ...]:
             h, size = sized(state, numbers)
@@ -110,9 +109,14 @@ def record(rows: Tensor, index: Tensor, row: Tensor) -> None:
     rows.index_copy_(0, index.reshape(1), row.unsqueeze(0))
 
 
+def limits(numbers: Tensor) -> tuple[Tensor, ...]:
+    """The end, how many more attempts there may be, the least and the largest step."""
+    return numbers[6:10].unbind()
+
+
 def sized(state: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
     """h within its limits, and as it is cut to the end (``Control.limited``, ``Stepper.clip``)."""
-    (t, wanted), (end, _, least, most) = state[:2].unbind(), numbers[6:10].unbind()
+    (t, wanted), (end, _, least, most) = state[:2].unbind(), limits(numbers)
     h = torch.copysign(torch.minimum(torch.maximum(wanted.abs(), least), most), wanted)
     left = end - t
     halved = torch.where(h.abs() > 0.9 * left.abs(), left / 2, h)
@@ -123,7 +127,7 @@ def judged(
     controller: Controller, order: int, state: Tensor, numbers: Tensor, h: Tensor, size: Tensor, ratio: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Whether the attempt is taken, and the state after it (``Stepper.judge``); h is NaN if the error is no number."""
-    (t, _, newest, before, oldest, retried), end, least = state.unbind(), numbers[6], numbers[8]
+    (t, _, newest, before, oldest, retried), (end, _, least, _) = state.unbind(), limits(numbers)
     taken = (ratio <= 1) | ((size.abs() <= least) & torch.isfinite(ratio))
     grown = size * factor(controller, (ratio, newest, before), order, taken, retried)
     following = torch.where(taken & (size.abs() < h.abs()) & (h.abs() >= grown.abs()), h, grown)
