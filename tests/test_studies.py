@@ -1,6 +1,7 @@
 """Studies from words to tables: a small real sweep, and what is evaluated of it without training."""
 
 import csv
+import itertools
 import json
 import logging
 import shutil
@@ -96,7 +97,7 @@ def test_other_solvers_need_no_training(run, capsys, monkeypatch):
     out = capsys.readouterr()
     assert out.out.splitlines()[-1] == str(run / "evaluate") and "2 of 6 jobs come out equal" in out.err
     found = {row["tested with"]: row for row in rows(run / "evaluate" / "results.csv")}
-    assert found.keys() == {"euler-dt0.1", "rk4-dt0.25", "dopri5-tol0.1", "dopri5-tol0.001"}
+    assert found.keys() >= {"euler-dt0.1", "rk4-dt0.25", "dopri5-tol0.1", "dopri5-tol0.001"}
     assert float(found["euler-dt0.1"]["nfe_test"]) == 10 and float(found["rk4-dt0.25"]["nfe_test"]) == 16
     errors = {name: float(row["numerical_error"]) for name, row in found.items()}
     assert errors["rk4-dt0.25"] < errors["euler-dt0.1"] / 10 and min(errors.values()) > 0
@@ -147,9 +148,10 @@ def test_a_net_that_was_deepened_is_evaluated_as_deep_as_it_ended(place, capsys)
 
 def test_its_own_solver_gives_the_error_of_training(run):
     assert evaluate(run) == 0
-    (cell,) = [row for row in rows(run / "evaluate" / "results.csv") if row["tested with"] == "dopri5-tol0.001"]
+    cells = [row for row in rows(run / "evaluate" / "results.csv") if row["tested with"] == "dopri5-tol0.001"]
+    assert cells  # one, or one more where figures were asked for before
     result = json.loads((run / "result.json").read_text())
-    for key in ("test_error", "test_loss", "nfe_test", "parameters", "steps"):
+    for cell, key in itertools.product(cells, ("test_error", "test_loss", "nfe_test", "parameters", "steps")):
         assert float(cell[key]) == pytest.approx(result[key], rel=1e-6), key
 
 
