@@ -58,7 +58,7 @@ OPTION_KEYS: dict[str, dict[str, Any]] = {
     },
     "solver": {"compile": bool},
     "regularizer": {"order": Count},
-    "gradient": {"norm": Literal["state", "full"], "checkpoints": Count | None},
+    "gradient": {"norm": Literal["full", "seminorm"], "checkpoints": Count | None},
     "optimizer": {"momentum": Fraction, "nesterov": bool, "betas": tuple[Fraction, ...], "eps": Positive},
     "scheduler": {
         "milestones": tuple[Positive, ...],

@@ -23,11 +23,11 @@ class Backward:
     """The choices of a backward pass; ValueError where one is out of range."""
 
     control: Control  # where the gradient is itself a solve
-    norm: str = "state"  # what the error norm of the adjoint sees: "state" (z, a), or "full" (z, a, theta)
+    norm: str = "full"  # what the error norm of an adjoint sees: "full" (z, a, theta), or "seminorm" (z, a)
     checkpoints: int | None = None  # how many states are held; None: that of every accepted step
 
     def __post_init__(self) -> None:
-        if self.norm not in ("state", "full"):
-            raise ValueError(f"gradient norm is '{self.norm}'; it is 'state' or 'full'")
+        if self.norm not in ("full", "seminorm"):
+            raise ValueError(f"gradient norm is '{self.norm}'; it is 'full' or 'seminorm'")
         if self.checkpoints is not None and self.checkpoints < 1:
             raise ValueError(f"checkpoints is {self.checkpoints}; it is a number of states from 1, or None for all")

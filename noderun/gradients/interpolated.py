@@ -25,6 +25,7 @@ INFO = GradientInfo(
     held="the dense forward solution: as many states a step as the method's order",
     source="Serban, Hindmarsh 2005; Rackauckas et al. 2020",
     description="adjoint along the stored forward solution; no drift of the state on the way back",
+    options=("norm",),
 )
 
 
@@ -75,7 +76,7 @@ class Interpolated(torch.autograd.Function):
     def forward(ctx: Any, problem: Problem, backward: Backward, y0: Tensor, *params: Tensor) -> Tensor:
         path = Path(problem.method.order)
         ys = integrate(problem, path.add)
-        ctx.problem, ctx.control = problem, backward.control
+        ctx.problem, ctx.choices = problem, backward
         ctx.times, ctx.spans = list(problem.readout.times), path.spans
         ctx.save_for_backward(ys, *params, *path.starts, *path.insides)
         return ys
@@ -89,7 +90,7 @@ class Interpolated(torch.autograd.Function):
         path.spans, tensors = ctx.spans, tensors[len(problem.params) :]
         path.starts, path.insides = tensors[: len(path.spans) + 1], tensors[len(path.spans) + 1 :]
         with again(problem) as field:
-            sweep = PathSweep("interpolated", problem, ctx.control, ctx.times, ys)
+            sweep = PathSweep("interpolated", problem, ctx.choices, ctx.times, ys)
             a = sweep.run(PathField("interpolated", field, problem.params, path), grads[0])
         return None, None, a, *sweep.thetas
 

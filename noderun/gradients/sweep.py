@@ -4,24 +4,29 @@
 
 At each output its cotangent is added to a. The integral for theta does not act back on a, so it is a quadrature beside
 the solve: the method's own weights times the vjp at its stages, or Gauss's formula on the step's continuous extension.
+Its error counts in the step size control by one norm for the whole vector, see ``Sweep.error_ratio``.
 """
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from noderun.gradients.dependence import refuse_noise
-from noderun.solvers.control import Control
+from noderun.gradients.info import Backward
 from noderun.solvers.errors import SolveError
-from noderun.solvers.field import VectorField
+from noderun.solvers.field import Integrand, VectorField
 from noderun.solvers.implicit import integrated
 from noderun.solvers.integrate import Problem
-from noderun.solvers.method import Step
+from noderun.solvers.method import Step, Weighted
 from noderun.solvers.state import Layout
 from noderun.solvers.stepper import Stepper
+
+HALVINGS = 12  # of a step whose integral is not accurate enough, where the step itself cannot be tried again
 
 
 class AdjointField(ABC):
@@ -80,10 +85,16 @@ class AdjointField(ABC):
 class Sweep(ABC):
     """dL/dy0 and dL/dtheta from dL/dys [rows, N]."""
 
-    def __init__(self, gradient: str, problem: Problem, control: Control, times: list[float], ys: Tensor) -> None:
+    def __init__(self, gradient: str, problem: Problem, choices: Backward, times: list[float], ys: Tensor) -> None:
         self.gradient, self.problem, self.times, self.ys = gradient, problem, times, ys
-        self.thetas = [torch.zeros_like(p) for p in problem.params]
-        self.control = control
+        self.control, self.method = choices.control, problem.adjoint_method or problem.method
+        self.thetas: Integrand = [torch.zeros_like(p) for p in problem.params]
+        self.controlled = choices.norm == "full" and bool(self.thetas) and not self.control.fixed
+        count = sum(theta.numel() for theta in self.thetas)
+        rtol, atol = (float(x.min()) if isinstance(x, Tensor) else x for x in (self.control.rtol, self.control.atol))
+        self.rtol, self.atol = rtol, atol * count**0.5  # of Euclidean norms
+        self.size = 0.0  # |dL/dtheta| so far
+        self.following = self.thetas, self.size  # both after the step in hand
 
     @abstractmethod
     def state(self, row: int, a: Tensor) -> Tensor:
@@ -103,6 +114,8 @@ class Sweep(ABC):
         if last == 0:
             return a.clone()
         stepper = self.stepper(field, self.times[last], self.state(last, a))
+        if self.controlled and not self.method.own_steps:
+            stepper.beside = self.error_ratio
         try:
             for row in [i for i in reversed(stops) if i > 0] + [0]:
                 stepper.advance(self.times[row], lambda step, t_end: self.accumulate(field, step))
@@ -112,22 +125,78 @@ class Sweep(ABC):
         except SolveError as error:
             raise type(error)(f"on the way back, gradient='{self.gradient}': {error}", error.t, error.step) from error
         finally:
-            self.count(stepper)
+            self.count_steps(stepper)
         return a
 
     def stepper(self, field: AdjointField, t: float, y: Tensor) -> Stepper:
-        method = self.problem.adjoint_method or self.problem.method
-        return Stepper(method.eager, field, self.control, t, y)
+        return Stepper(self.method.eager, field, self.control, t, y)
+
+    def error_ratio(self, step: Step) -> float:
+        """The error of dL/dtheta over a step in units of atol + rtol |dL/dtheta|, in the root mean square norm.
+
+        One norm for the whole vector: if each component were held to its own size, those that hardly matter would ask
+        for steps of their own.
+        """
+        after = torch._foreach_sub(self.thetas, total(step.quadrature))
+        error, size = norms((total(step.quadrature_error), after))
+        self.following = list(after), size
+        return error / (self.atol + self.rtol * max(self.size, size))
 
     def accumulate(self, field: AdjointField, step: Step) -> None:
+        """Add what an accepted step contributes to dL/dtheta."""
         if not self.thetas:
             return
-        quadrature = step.quadrature or integrated(field, step).quadrature
-        for weight, integrand in quadrature:
-            if integrand:
-                torch._foreach_add_(self.thetas, integrand, alpha=-weight)
+        if not step.quadrature:
+            step = integrated(field, step)
+        if not self.controlled:
+            torch._foreach_sub_(self.thetas, total(step.quadrature))
+        elif self.method.own_steps:
+            self.refine(field, step, HALVINGS)
+        else:
+            self.thetas, self.size = self.following
 
-    def count(self, stepper: Stepper) -> None:
+    def refine(self, field: AdjointField, step: Step, halvings: int) -> None:
+        """The same for a step that cannot be tried again: its halves on the same continuous extension, and theirs."""
+        if self.error_ratio(step) <= 1 or halvings == 0:
+            self.thetas, self.size = self.following
+            return
+        for part in halves(step):
+            self.refine(field, integrated(field, part), halvings - 1)
+
+    def count_steps(self, stepper: Stepper) -> None:
         stats = self.problem.stats
         stats.accepted_backward = (stats.accepted_backward or 0) + stepper.accepted
         stats.rejected_backward = (stats.rejected_backward or 0) + stepper.rejected
+
+
+def total(pairs: Iterable[Weighted]) -> Integrand:
+    """sum_i w_i g_i."""
+    (weight, first), *rest = pairs
+    sums = torch._foreach_mul(first, weight)
+    for weight, integrand in rest:
+        torch._foreach_add_(sums, integrand, alpha=weight)
+    return list(sums)
+
+
+def norms(vectors: Sequence[Integrand]) -> list[float]:
+    """The Euclidean norm of each vector, which is a list of tensors, in one transfer."""
+    sizes = torch.stack([torch.stack(same(torch._foreach_norm(vector))) for vector in vectors])
+    found: list[float] = torch.linalg.vector_norm(sizes, dim=1).tolist()
+    return found
+
+
+def same(numbers: Sequence[Tensor]) -> list[Tensor]:
+    """In the dtype of the first."""
+    return [x.to(numbers[0].dtype) for x in numbers]
+
+
+def halves(step: Step) -> list[Step]:
+    """A step cut in two for what is integrated along it."""
+
+    def half(start: float) -> Step:
+        def interpolate(thetas: Sequence[float]) -> Tensor:
+            return step.interpolate([start + theta / 2 for theta in thetas])
+
+        return Step(step.t + start * step.h, step.h / 2, step.y, step.y1, step.error, interpolate)
+
+    return [half(0.0), half(0.5)]

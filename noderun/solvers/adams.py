@@ -53,7 +53,7 @@ class Adams(Multistep):
 
     def factor(self, work: History, control: Control, errors: tuple[float, float, float], retried: bool) -> float:
         """The largest factor on h that an order offers; the order changes with it."""
-        offers = self.offers(work)
+        offers = self.offers(work) if errors[0] <= work.estimates[0] else self.tried(work, errors[0])
         order = max(offers, key=lambda m: offers[m])
         factor = min(2.0, max(0.2, offers[order]))
         if errors[0] > 1:
@@ -61,6 +61,15 @@ class Adams(Multistep):
             return min(factor, 0.9)
         work.next_order = order
         return factor if factor < 1 or factor >= GROWTH else 1.0
+
+    def tried(self, work: History, error: float) -> dict[int, float]:
+        """The same where the integrals beside the state decide, whose error is known at the order in use alone.
+
+        Then the order goes up with every accepted step, as far as the history reaches, and down with every rejected one.
+        """
+        k = work.order
+        following = max(k - 1, 1) if error > 1 else min(k + 1, HIGHEST, len(work.slopes))
+        return {following: max(error, 1e-12) ** (-1 / (k + 1)) / SAFETY[1]}
 
     def offers(self, work: History) -> dict[int, float]:
         k = work.order

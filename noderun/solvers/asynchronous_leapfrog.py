@@ -10,8 +10,6 @@ from noderun.solvers.reversible import Carry, Reversible, evaluate, parabola
 class AsynchronousLeapfrog(Reversible):
     """m = y + h/2 v;  v1 = 2 f(t + h/2, m) - v;  y1 = m + h/2 v1.  aux is [v], f(t, y) at first."""
 
-    weighted = False
-
     def initial(self, y: Tensor, slope: Tensor) -> list[Tensor]:
         return [slope]
 
@@ -20,9 +18,11 @@ class AsynchronousLeapfrog(Reversible):
         middle = y.add(v, alpha=h / 2)
         u = evaluate(field, t + h / 2, middle)
         v1 = 2 * u - v
-        work.next = [v1]
+        work.next, work.next_integrand = [v1], field.integrand
         step = parabola(t, h, y, middle.add(v1, alpha=h / 2), v, u - v, estimate)
-        step.quadrature = [(h, field.integrand)] if field.integrand is not None else []
+        if field.integrand is not None and work.integrand is not None:
+            step.quadrature = [(h, field.integrand)]
+            step.quadrature_error = [(h, field.integrand), (-h, work.integrand)]
         return step
 
     def reverse(self, field: Field, t: float, h: float, y1: Tensor, aux1: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

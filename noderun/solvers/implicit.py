@@ -10,13 +10,15 @@ from torch import Tensor
 
 from noderun.solvers.control import Control
 from noderun.solvers.field import Field, Integrand
-from noderun.solvers.method import Info, Method, Step
+from noderun.solvers.method import Info, Method, Step, weighted
 from noderun.solvers.newton import Newton
 from noderun.solvers.stages import stage_times, under_transform
 
-# Gauss's formula of order 6 on [0, 1]
-NODES = (0.5 - 0.15**0.5, 0.5, 0.5 + 0.15**0.5)
-GAUSS = (5 / 18, 8 / 18, 5 / 18)
+# Gauss's formula of order 6 on [0, 1], with the step's start as a node of no weight; and how far it is from the formula
+# of order 3 through the start and the outer two nodes, its error estimate.
+NODES = (0.0, 0.5 - 0.15**0.5, 0.5, 0.5 + 0.15**0.5)
+GAUSS = (0.0, 5 / 18, 8 / 18, 5 / 18)
+GAUSS_ERROR = (2 / 3, -(5 + 15**0.5) / 9, 4 / 9, -(5 - 15**0.5) / 9)
 
 
 class Work:
@@ -106,15 +108,14 @@ def steady(factor: float) -> float:
 
 
 def integrated(field: Field, step: Step) -> Step:
-    """The step with the integrals beside the state: Gauss's formula on the continuous extension."""
+    """The step with the integrals beside the state, by Gauss's formula on the continuous extension."""
     if field.weighs:
-        states = step.interpolate(NODES)
-        times = stage_times(step.t, step.h, NODES, step.y)
-        step.quadrature = [
-            (step.h * weight, integrand)
-            for weight, t, y in zip(GAUSS, times, states, strict=True)
-            if (integrand := weighed(field, t, y)) is not None
-        ]
+        first = 1 if step.error is None else 0  # the start counts in the estimate alone
+        nodes = NODES[first:]
+        points = zip(stage_times(step.t, step.h, nodes, step.y), step.interpolate(nodes), strict=True)
+        integrands = [weighed(field, t, y) for t, y in points]
+        step.quadrature = weighted([step.h * w for w in GAUSS[first:]], integrands)
+        step.quadrature_error = [] if first else weighted([step.h * w for w in GAUSS_ERROR], integrands)
     return step
 
 

@@ -14,6 +14,7 @@ from noderun.solvers.control import Control, first_step
 from noderun.solvers.field import Field, Integrand
 
 Snapshot = tuple[list[Tensor], Any] | None
+Weighted = tuple[float, Integrand]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,14 @@ class Step:
     y1: Tensor  # [N] at t + h
     error: Tensor | None  # [N], or rows of estimates [m, N]; detached; None where none was wanted
     interpolate: Callable[[Sequence[float]], Tensor]  # theta in (0, 1), n of them -> [n, N]
-    quadrature: list[tuple[float, Integrand]] = field(default_factory=list)  # weights include h
+    quadrature: list[Weighted] = field(default_factory=list)  # of the integrals beside the state; weights include h
+    quadrature_error: list[Weighted] = field(default_factory=list)  # the same for the estimate of its error
+
+
+def weighted(weights: Sequence[float], integrands: Sequence[Integrand | None]) -> list[Weighted]:
+    """The pairs that count; integrands behind the last weight belong to the continuous extension."""
+    pairs = zip(weights, integrands, strict=False)
+    return [(w, integrand) for w, integrand in pairs if w != 0 and integrand is not None]
 
 
 class Method(ABC):

@@ -30,7 +30,6 @@ class Reversible(Method):
 
     memory = True
     order, error_order = 2, 1
-    weighted = True  # whether f at the start counts in integrals beside the state
 
     def __init__(self, name: str, source: str, description: str) -> None:
         self.name = name
@@ -60,7 +59,7 @@ class Reversible(Method):
         if work.aux is not None:
             return evaluate(field, t, y, False)
         if work.slope is None:
-            work.slope = evaluate(field, t, y, self.weighted)
+            work.slope = evaluate(field, t, y)
             work.integrand = field.integrand
         return work.slope
 

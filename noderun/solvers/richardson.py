@@ -70,11 +70,9 @@ class Richardson(Method):
         def interpolate(thetas: Sequence[float]) -> Tensor:
             return quintic(field, t, h, (y, first.y1, y1), thetas)
 
-        quadrature = [
-            *((w * (1 + 1 / self.gain), integrand) for w, integrand in (*first.quadrature, *second.quadrature)),
-            *((-w / self.gain, integrand) for w, integrand in whole.quadrature),
-        ]
-        return Step(t, h, y, y1, error.detach() if estimate else None, interpolate, quadrature)
+        halves = [*first.quadrature, *second.quadrature]
+        difference = [(w / self.gain, x) for w, x in halves] + [(-w / self.gain, x) for w, x in whole.quadrature]
+        return Step(t, h, y, y1, error.detach() if estimate else None, interpolate, halves + difference, difference)
 
     def accept(self, work: Any) -> None:
         self.base.restart(work)

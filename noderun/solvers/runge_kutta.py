@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.solvers.field import Field, Integrand
-from noderun.solvers.method import Info, Method, Step
+from noderun.solvers.field import Field
+from noderun.solvers.method import Info, Method, Step, weighted
 from noderun.solvers.stages import Stages, Table, stage_times
 from noderun.solvers.tableau import ButcherTableau
 
@@ -31,8 +31,10 @@ class ExplicitRungeKutta(Method):
             description=description,
         )
         fsal, last = tableau.fsal, tableau.stages - 1
-        # Stages that count in integrals beside the state; an FSAL stage counts as the first of the step after.
-        self.weighted = tuple(w != 0 or (fsal and i == last) for i, w in enumerate(tableau.b))
+        # Stages that count in integrals beside the state and in their error; an FSAL stage counts as the first of the
+        # step after.
+        counting = zip(tableau.b, tableau.error or tableau.b, strict=True)
+        self.weighted = tuple(b != 0 or e != 0 or (fsal and i == last) for i, (b, e) in enumerate(counting))
         self.tables: dict[tuple[torch.dtype, torch.device], Table] = {}
 
     def configured(self, compile: bool = False, **options: Any) -> Method:
@@ -73,7 +75,12 @@ class ExplicitRungeKutta(Method):
             self.complete(field, t, y, h, work, y1)
             return self.between(y, h, work, thetas)
 
-        return Step(t, h, y, y1, error, interpolate, self.quadrature(h, work, evaluated) if field.weighs else [])
+        step = Step(t, h, y, y1, error, interpolate)
+        if field.weighs:
+            step.quadrature = weighted([h * b for b in tableau.b], work.integrands)
+            estimates = [h * e for e in tableau.error] if estimate and tableau.error else []
+            step.quadrature_error = weighted(estimates, work.integrands)
+        return step
 
     def attempt(
         self, field: Field, t: float, y: Tensor, h: float, work: Stages, evaluated: int, estimate: bool
@@ -113,11 +120,6 @@ class ExplicitRungeKutta(Method):
         """Weights [n, s + 1] of k_(s-1), ..., k_0 and y in y(t + theta h)."""
         rows = [[*(h * w for w in reversed(self.tableau.dense_weights(theta))), 1.0] for theta in thetas]
         return torch.tensor(rows, dtype=like.dtype).to(like.device, non_blocking=True)
-
-    def quadrature(self, h: float, work: Stages, evaluated: int) -> list[tuple[float, Integrand]]:
-        """h b_i and the integrand at stage i: the method's own quadrature rule."""
-        pairs = zip(self.tableau.b[:evaluated], work.integrands[:evaluated], strict=True)
-        return [(h * b_i, integrand) for b_i, integrand in pairs if b_i != 0 and integrand is not None]
 
     def accept(self, work: Stages) -> None:
         work.advance()

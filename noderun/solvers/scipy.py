@@ -11,12 +11,12 @@ from torch import Tensor
 
 from noderun.solvers.control import Control
 from noderun.solvers.errors import StepUnderflow
-from noderun.solvers.field import Field, Integrand
+from noderun.solvers.field import Field
+from noderun.solvers.implicit import integrated
 from noderun.solvers.method import Info, Method, Step
 from noderun.solvers.stages import stage_times
 
 NAMES = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
-GAUSS = ((0.5 - 0.15**0.5, 5 / 18), (0.5, 4 / 9), (0.5 + 0.15**0.5, 5 / 18))  # Gauss and Legendre, order 6
 
 
 class Scipy(Method):
@@ -73,10 +73,7 @@ class Scipy(Method):
             return tensor(known[0]([t + x * size for x in thetas]).T, y)
 
         y1 = tensor(solver.y, y)
-        step = Step(t, size, y, y1, torch.zeros_like(y), interpolate)
-        if field.weighs:
-            step.quadrature = self.quadrature(field, step)
-        return step
+        return integrated(field, Step(t, size, y, y1, torch.zeros_like(y), interpolate))
 
     def solver(self, field: Field, t: float, y: Tensor, t_end: float) -> Any:
         from scipy import integrate
@@ -90,17 +87,6 @@ class Scipy(Method):
         first = control.first_step and min(control.first_step, abs(t_end - t))
         limits = {"max_step": control.max_step} | ({"min_step": control.min_step} if self.method == "LSODA" else {})
         return getattr(integrate, self.method)(f, t, start, t_end, rtol=rtol, atol=atol, first_step=first, **limits)
-
-    def quadrature(self, field: Field, step: Step) -> list[tuple[float, Integrand]]:
-        """The integrand at Gauss's nodes on the dense output, three more calls of f a step."""
-        times = stage_times(step.t, step.h, [x for x, _ in GAUSS], step.y)
-        states = step.interpolate([x for x, _ in GAUSS])
-        pairs = []
-        for (_, weight), time, state in zip(GAUSS, times, states, strict=True):
-            field(time, state)
-            assert field.integrand is not None
-            pairs.append((weight * step.h, field.integrand))
-        return pairs
 
     def factor(self, work: Any, control: Control, errors: tuple[float, float, float], retried: bool) -> float:
         return math.inf  # as far as there is to go; scipy's own step is smaller

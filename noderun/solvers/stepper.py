@@ -29,6 +29,7 @@ class Stepper:
         self.h: float | None = None  # the step size to try next, signed
         self.errors = (1.0, 1.0, 1.0)  # error ratios of accepted steps, newest first
         self.accepted = self.rejected = 0
+        self.beside: Callable[[Step], float] | None = None  # the error ratio of what is integrated beside the state
         self.stopped = False  # set from outside to end the way after the step in hand
         self.retried = False  # whether the last attempt was rejected
         self.nonfinite = False  # and because it met NaN or infinity
@@ -98,7 +99,15 @@ class Stepper:
         if step is None or step.error is None:
             self.h = self.halve(clipped)
         else:
-            self.judge(step, h, clipped, self.method.ratio(self.work, self.control, step), t_end, on_step)
+            self.judge(step, h, clipped, self.ratio(step), t_end, on_step)
+
+    def ratio(self, step: Step) -> float:
+        """The step's error in units of the tolerance: the larger of the state's and of what goes beside it."""
+        ratio = self.method.ratio(self.work, self.control, step)
+        if self.beside is None:
+            return ratio
+        beside = self.beside(step)
+        return beside if math.isnan(beside) else max(ratio, beside)
 
     def judge(self, step: Step, h: float, clipped: float, ratio: float, t_end: float, on_step: OnStep | None) -> None:
         """Take a step tried with h cut to ``clipped``, or not, by its error in units of the tolerance."""
