@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from noderun.arguments import (
     FixedStep,
@@ -21,8 +21,10 @@ from noderun.arguments import (
     flattened,
 )
 from noderun.gradients import SOLVES, configured
-from noderun.gradients.dependence import dependencies, named_parameters, owner
+from noderun.gradients.dependence import again, dependencies, named_parameters
+from noderun.gradients.examination import examine
 from noderun.gradients.info import Backward
+from noderun.gradients.times import AtTimes
 from noderun.samples import refuse_gradient, sample_layout, sample_problem, solve_samples
 from noderun.solvers import Control, Controller, Event, Occurrences, Solution, SolveError, Statistics
 from noderun.solvers.control import Norm
@@ -133,9 +135,10 @@ def solve(
             raise ValueError("per_sample=True has no compiled steps: leave compile=True out")
         if torch.is_grad_enabled():
             refuse_gradient(gradient, chosen)
-        choices = dict(method=method, control=control, backward=chosen.control, params=depends, events=watched)
+        choices = dict(method=method, control=control, params=depends, events=watched)
+        choices |= dict(backward=chosen.control, seminorm=chosen.norm == "seminorm")
         samples = sample_problem(f, y0, layout, times, args, compact=compact, fractions=fractions, **choices)
-        return solve_samples(samples, gradient, times, params is not None, steps, throw)
+        return solve_samples(samples, gradient, times, steps, throw)
     problem = Problem(
         field=VectorField(f, layout, args, Autocast(flat.device.type)),
         y0=flat,
@@ -148,7 +151,7 @@ def solve(
         events=watched,
         fractions=fractions,
     )
-    return solution(problem, gradient, chosen, times, params is not None, steps, throw)
+    return solution(problem, gradient, chosen, times, steps, throw)
 
 
 def laid_out(y0: Any, method: Method, per_sample: bool) -> tuple[Layout, Tensor]:
@@ -163,12 +166,18 @@ def laid_out(y0: Any, method: Method, per_sample: bool) -> tuple[Layout, Tensor]
 
 
 def solution(
-    problem: Problem, gradient: str, backward: Backward, times: Tensor, declared: bool, steps: bool, throw: bool
+    problem: Problem,
+    gradient: str,
+    backward: Backward,
+    times: Tensor,
+    steps: bool = False,
+    throw: bool = True,
+    strict: bool = True,
 ) -> Solution:
-    """The problem solved; ``backward`` are the gradient's choices, ``declared``: its params are all there."""
+    """The problem solved by the gradient's choices ``backward``; with ``strict`` f may use its params alone."""
     try:
         with problem.field.autocast.outside():
-            rows = differentiable(problem, gradient, backward, times, declared)
+            rows = differentiable(problem, gradient, backward, times, strict)
             return assembled(problem, rows, times, steps)
     except SolveError as error:
         rows = error.ys if error.ys is not None else Outputs(problem.ts, (), problem.y0, problem.readout).stacked()
@@ -178,29 +187,22 @@ def solution(
         return error.solution
 
 
-def differentiable(problem: Problem, gradient: str, backward: Backward, times: Tensor, declared: bool) -> Tensor:
-    """ys [rows, N] with the chosen gradient method behind them; a time t_0 that requires gradients moves y_0."""
-    if gradient == "backprop" and torch.is_grad_enabled():
-        solved: Callable[[Problem], Tensor] = integrate
-    elif not torch.is_grad_enabled() or under_transform():
+def differentiable(problem: Problem, gradient: str, backward: Backward, times: Tensor, strict: bool) -> Tensor:
+    """ys [rows, N] with the chosen gradient method behind them."""
+    if not torch.is_grad_enabled() or under_transform():
         return integrate(problem)
-    else:
-        problem.field.closed = not declared and not isinstance(owner(problem.field.f), nn.Module)
-        solved = functools.partial(SOLVES[gradient], backward)
-    if not times.requires_grad:
-        return solved(problem)
-    # To first order, moving a time t_i moves y(t_i) by f, and moving t_0 is moving y_0 by -f: this holds for every
-    # gradient method alike, and no step size decision takes part in it.
-    with torch.no_grad():
-        slope = evaluate(problem, problem.ts[0], problem.y0)
-    problem.stats.nfe_forward += 1
-    return solved(replace(problem, y0=problem.y0 - slope * moved(times, problem.y0)[0]))
+    if times.requires_grad:  # moving t_0 forward moves y_0 by -f
+        (y0,) = AtTimes.apply(lambda t, y: -rate(problem, t, y), problem.y0.unsqueeze(0), times[:1])
+        problem = replace(problem, y0=y0)
+    if gradient != "backprop":
+        examine(problem.field, problem.ts[0], problem.y0, problem.params, strict)
+    return SOLVES[gradient](backward, problem)
 
 
-def moved(times: Tensor, like: Tensor) -> Tensor:
-    """Zeros [len(times), 1] that carry the gradients of the times."""
-    shift = torch.where(torch.isfinite(times), times - times.detach(), 0.0)
-    return shift.to(like.dtype).to(like.device).unsqueeze(1)
+def rate(problem: Problem, t: Tensor, y: Tensor) -> Tensor:
+    """dy/dt [N] on the way back, at t [] of any dtype."""
+    with again(problem) as field:
+        return field(t.to(y.dtype.to_real()), y)
 
 
 def assembled(problem: Problem, rows: Tensor, times: Tensor, steps: bool, status: str = "done") -> Solution:
@@ -209,10 +211,7 @@ def assembled(problem: Problem, rows: Tensor, times: Tensor, steps: bool, status
     wanted = readout.every_step() if steps else readout.asked
     ys = rows if len(wanted) == len(rows) else rows[wanted]
     if times.requires_grad and torch.is_grad_enabled():
-        with torch.no_grad():
-            slopes = torch.stack([evaluate(problem, t, y) for t, y in zip(problem.ts, ys, strict=True)])
-        problem.stats.nfe_forward += len(slopes)
-        ys = ys + torch.where(torch.isfinite(ys.detach()), slopes, 0.0) * moved(times, problem.y0)
+        ys = AtTimes.apply(functools.partial(rate, problem), ys, times)
     return Solution(
         ts=times if not steps else torch.tensor([readout.times[row] for row in wanted], dtype=times.dtype),
         ys=layout.unflatten(ys),
@@ -236,7 +235,3 @@ def occurrences(problem: Problem, rows: Tensor, times: Tensor) -> tuple[Occurren
         found.append(Occurrences(ts, field.layout.unflatten(ys)))
     problem.stats.nfe_forward += field.nfe - before
     return tuple(found)
-
-
-def evaluate(problem: Problem, t: float, y: Tensor) -> Tensor:
-    return problem.field(torch.full((), t, dtype=y.dtype.to_real(), device=y.device), y.detach())

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
+from torch import Tensor
 
-from noderun.gradients.dependence import owner
+from noderun.gradients.examination import examined, fingerprint
 from noderun.gradients.info import Backward
 from noderun.gradients.per_sample import SOLVES
+from noderun.gradients.times import AtTimes
 from noderun.solvers import Event, Occurrences, Solution
 from noderun.solvers.events import rates
-from noderun.solvers.field import HIDDEN, Autocast
+from noderun.solvers.field import Autocast
 from noderun.solvers.outputs import NODES
 from noderun.solvers.per_sample.dense import SampleDense, at_times, every_step
-from noderun.solvers.per_sample.field import SampleField
+from noderun.solvers.per_sample.field import FieldOf, SampleField
 from noderun.solvers.per_sample.problem import FAILURES, STATUS, SampleProblem, SampleStatistics
 from noderun.solvers.per_sample.walk import integrate_samples
 from noderun.solvers.state import Layout
@@ -62,70 +63,64 @@ def refuse_gradient(gradient: str, chosen: Backward) -> None:
     """ValueError where this gradient method, or a choice within it, has one time for all samples."""
     if gradient not in SOLVES:
         raise ValueError(f"gradient '{gradient}' has one time for all samples: with per_sample=True use 'checkpointed'")
-    if chosen.norm != "state" or chosen.checkpoints is not None:
-        raise ValueError(f"per_sample=True takes gradient '{gradient}' with norm='state' and without checkpoints")
+    if chosen.checkpoints is not None:
+        raise ValueError(f"per_sample=True takes gradient '{gradient}' without checkpoints")
 
 
-def solve_samples(
-    problem: SampleProblem, gradient: str, ts: Tensor, declared: bool, steps: bool, throw: bool
-) -> Solution:
-    """``Solution.ys`` [T, B, ...]; statistics and status for each sample; ``declared``: its params are all there."""
+def solve_samples(problem: SampleProblem, gradient: str, ts: Tensor, steps: bool, throw: bool) -> Solution:
+    """``Solution.ys`` [T, B, ...]; statistics and status for each sample."""
     times = sample_times(ts, len(problem.y0))
     with problem.field.autocast.outside():
-        rows, moved = with_times(problem, gradient, times, declared)
-        solution = assembled(problem, rows, moved, ts, steps)
+        solution = assembled(problem, with_gradient(problem, gradient, times), times, ts, steps)
     failures = [i for i, code in enumerate(problem.stats.status.tolist()) if code in FAILURES]
     if throw and failures:
         raise failure(problem, solution, failures)
     return solution
 
 
-def with_times(problem: SampleProblem, gradient: str, times: Tensor, declared: bool) -> tuple[Tensor, Tensor | None]:
-    """The rows with the chosen gradient behind them; zeros [T, B, 1] that carry the gradients of the times, if any."""
+def with_gradient(problem: SampleProblem, gradient: str, times: Tensor) -> Tensor:
+    """The rows with the chosen gradient behind them."""
     if not torch.is_grad_enabled():
-        return integrate_samples(problem), None
-    solve = SOLVES[gradient]
-    if gradient != "backprop" and not declared:
-        refuse_hidden(problem)
-    if not times.requires_grad:
-        return solve(problem), None
-    # To first order, moving a time t_i moves y(t_i) by f, and moving t_0 is moving y_0 by -f.
-    moved = problem.field.natural((times - times.detach()).t()).to(problem.y0).unsqueeze(2)
-    return solve(replace(problem, y0=problem.y0 - slopes(problem, 0, problem.y0) * moved[0])), moved
+        return integrate_samples(problem)
+    if times.requires_grad:  # moving t_0 forward moves y_0 by -f
+        (y0,) = AtTimes.apply(lambda t, y: -rate(problem, t, y), problem.y0.unsqueeze(0), times[:, :1].t())
+        problem = replace(problem, y0=y0)
+    if gradient != "backprop":
+        examine(problem)
+    return SOLVES[gradient](problem)
 
 
-def refuse_hidden(problem: SampleProblem) -> None:
-    """ValueError where f is a closure over tensors that require gradients: those would be lost without a word."""
-    field = problem.field
-    if isinstance(owner(field.f), nn.Module) or any(
-        isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(field.args)
-    ):
-        return
-    with torch.enable_grad():
-        slope = field.of(None)(problem.ts[:, 0], problem.y0.detach())
-    if slope.requires_grad:
-        raise ValueError(HIDDEN)
+def examine(problem: SampleProblem) -> None:
+    """Look at f at the start, as for one solution; this call is no part of the solve."""
+
+    def call(y: Tensor, args: tuple[Any, ...]) -> list[Tensor]:
+        return [FieldOf(problem.field, args, problem.field.sign)(problem.ts[:, 0], y)]
+
+    (slope,) = examined(call, problem.y0, problem.field.args, problem.params, strict=True)
+    problem.field.witness = fingerprint(slope)
 
 
-def slopes(problem: SampleProblem, column: int, y: Tensor) -> Tensor:
-    """dy/ds [B, N] of the whole batch at one of its times, zero where the solve did not arrive."""
-    there = torch.isfinite(y.detach()).all(1, keepdim=True)
-    with torch.no_grad():
-        slope = problem.field.of(None)(problem.ts[:, column], torch.where(there, y, problem.y0).detach())
-    problem.stats.nfe_forward += 1
-    return torch.where(there, slope, 0.0)
+def rate(problem: SampleProblem, t: Tensor, y: Tensor) -> Tensor:
+    """dy/dt [B, N] of the whole batch at t [B]; a sample that did not arrive there stands at its start."""
+    field, stats = problem.field, problem.stats
+    there = torch.isfinite(y.detach()).all(1)
+    s = torch.where(there, field.natural(t.double()), problem.ts[:, 0])
+    with field.autocast.outside():
+        slope = field.of(None)(s, torch.where(there.unsqueeze(1), y, problem.y0.detach()))
+    stats.nfe_backward = there.long() if stats.nfe_backward is None else stats.nfe_backward + there
+    return field.natural(slope.t()).t()
 
 
-def assembled(problem: SampleProblem, rows: Tensor, moved: Tensor | None, ts: Tensor, steps: bool) -> Solution:
-    """What the caller asked for out of the rows of a solve."""
+def assembled(problem: SampleProblem, rows: Tensor, way: Tensor, ts: Tensor, steps: bool) -> Solution:
+    """What the caller asked for out of the rows of a solve; ``way`` are the times [B, T] of the samples."""
     layout = problem.field.layout
     if steps:
         times, ys = every_step(problem, rows)
         ts = times.to(ts.dtype)
     else:
         ys = at_times(problem, rows)
-        if moved is not None:
-            ys = ys + torch.stack([slopes(problem, i, y) for i, y in enumerate(ys)]) * moved
+        if way.requires_grad and torch.is_grad_enabled():
+            ys = AtTimes.apply(functools.partial(rate, problem), ys, way.t())
     return Solution(
         ts=ts,
         ys=layout.rebuild(layout.split(ys)),

@@ -86,7 +86,7 @@ class Call:
         if None in events:  # it happens at once
             return self.t[0], self.layout.unflatten(torch.stack([flat, flat]))
         times = self.t if not events else torch.cat([self.t[:1], self.t.new_full((1,), self.ts[1])])
-        func = Perturbed(self.func) if self.options.get("perturb") else self.func
+        func = Perturbed(self.func, self.ts[0], self.ts[-1]) if self.options.get("perturb") else self.func
         problem = Problem(
             field=VectorField(func, self.layout, (), Autocast(flat.device.type)),
             y0=flat,
@@ -99,9 +99,7 @@ class Call:
             events=[event for event in events if event is not None],
         )
         control = backward.control(func, params) if backward else problem.control
-        sol = solution(
-            problem, gradient, configured(gradient, control, {}), times, declared=True, steps=False, throw=True
-        )
+        sol = solution(problem, gradient, configured(gradient, control, {}), times, strict=False)
         if not events:
             return sol.ys
         (found,) = sol.events
@@ -208,9 +206,8 @@ class Call:
 class Perturbed:
     """f that never sees a step's two ends but the next times inside, for f that jumps there."""
 
-    def __init__(self, f: Callable[..., Any]) -> None:
-        self.f = f
-        self.start = self.end = math.nan
+    def __init__(self, f: Callable[..., Any], start: float, end: float) -> None:
+        self.f, self.start, self.end = f, start, end
 
     def entering(self, t: float, y: Tensor, h: float) -> None:
         self.start, self.end = t, t + h

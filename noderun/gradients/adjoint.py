@@ -52,7 +52,7 @@ class Adjoint(torch.autograd.Function):
         with again(problem) as field:
             sweep = StateSweep("adjoint", problem, ctx.choices, ctx.times, ys)
             a = sweep.run(StateField("adjoint", field, problem.params), grads[0])
-        return None, None, a, *sweep.thetas
+        return None, None, a, *sweep.integral.gradients()
 
 
 class StateField(AdjointField):

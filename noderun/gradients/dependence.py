@@ -1,4 +1,4 @@
-"""What f depends on: its parameters, where they are found, and f as it was when the forward solve called it."""
+"""What f depends on: its parameters, where they are found, and the field as a backward pass calls it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def again(problem: Problem) -> Iterator[VectorField]:
     Whatever surrounds backward() (an autocast region, a functional_call) takes no part in it.
     """
     field, stats = copy.copy(problem.field), problem.stats
-    field.nfe, field.closed = 0, False
+    field.nfe, field.first = 0, False
     now = named_parameters(field.f)
     if any(now[name] is not tensor for name, tensor in problem.own.items()):
         field.f, field.replaced = AsThen(field.f, problem.own).call, True
@@ -68,24 +68,6 @@ def again(problem: Problem) -> Iterator[VectorField]:
             yield field
     finally:
         stats.nfe_backward = (stats.nfe_backward or 0) + field.nfe
-
-
-def refuse_noise(
-    gradient: str, y: Tensor, then: Tensor, now: Tensor, field: VectorField, iterated: bool = False
-) -> None:
-    """RuntimeError where the change from y, evaluated again, differs from what it was by more than round-off.
-
-    What was ``iterated`` is known to the round-off of 1 + |y| only, see ``Newton.scale``.
-    """
-    eps = torch.finfo(field.autocast.dtype or y.dtype).eps
-    size = torch.linalg.vector_norm
-    known = size(y) + (y.numel() ** 0.5 if iterated else 0.0)
-    allowed = eps**0.5 * size(then - y) + 100 * torch.finfo(y.dtype).eps * known
-    if bool(size(now - then) > allowed):
-        raise RuntimeError(
-            f"f is stochastic: called again at the same (t, y) it gives another value, and gradient='{gradient}' "
-            "calls it again; draw its noise once before each solve and pass it in args=, or use gradient='backprop'"
-        )
 
 
 def refuse_second(gradient: str) -> None:

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from noderun.gradients.dependence import refuse_noise, refuse_second
+from noderun.gradients.dependence import refuse_second
+from noderun.gradients.examination import differs, refuse_other
 from noderun.gradients.info import Backward, GradientInfo
+from noderun.solvers.field import evaluate
 from noderun.solvers.integrate import Problem, Taken, integrate
 from noderun.solvers.method import Snapshot
 
@@ -73,8 +75,9 @@ class Tangents:
         work = method.restore(y, past)
         method.give(work, taken.solved)
         step = method.step(field, taken.step.t, y, taken.step.h, work, estimate=False)
-        if not self.started:
-            refuse_noise("forward", y.detach(), taken.step.y1.detach(), step.y1.detach(), field)
+        dtype = field.autocast.dtype
+        if not self.started and differs(y.detach(), taken.step.y1.detach(), step.y1.detach(), dtype):
+            refuse_other("forward", *(evaluate(field, taken.step.t, y) for _ in range(2)))
         inside = [step.interpolate(thetas)] if thetas else []
         method.accept(work)
         snapshot = method.snapshot(work)

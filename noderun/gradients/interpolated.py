@@ -92,7 +92,7 @@ class Interpolated(torch.autograd.Function):
         with again(problem) as field:
             sweep = PathSweep("interpolated", problem, ctx.choices, ctx.times, ys)
             a = sweep.run(PathField("interpolated", field, problem.params, path), grads[0])
-        return None, None, a, *sweep.thetas
+        return None, None, a, *sweep.integral.gradients()
 
 
 class PathField(AdjointField):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.gradients.per_sample_adjoint import adjoint
+from noderun.gradients.per_sample_adjoint import adjoint, check_start
 from noderun.solvers.per_sample.attempt import Attempt
 from noderun.solvers.per_sample.batch import Batch
 from noderun.solvers.per_sample.formulas import formula_of
@@ -92,6 +92,7 @@ class Checkpointed(torch.autograd.Function):
         a = torch.zeros_like(problem.y0)
         thetas = [torch.zeros_like(p) for p in problem.params]
         with problem.field.autocast.outside():
+            check_start("checkpointed", problem)
             for replay in reversed(ctx.replays):
                 a = pull_back(problem, formula, replay, a, cotangents, thetas, nfe)
         stats.nfe_backward = nfe if stats.nfe_backward is None else stats.nfe_backward + nfe

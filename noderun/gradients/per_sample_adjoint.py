@@ -1,11 +1,13 @@
 """The continuous adjoint of a batch whose samples have steps of their own; see ``adjoint``.
 
 Every sample's (z, a) is integrated back from each of its outputs to the one before, again with steps of its own. The
-integral for theta, which does not act back on a, is Gauss's formula on every accepted step's continuous extension.
+integral for theta, which does not act back on a, is Gauss's formula on the continuous extension of a round's accepted
+steps, all samples together; where its error is above the tolerance, on the halves of these steps.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +15,12 @@ import torch
 from torch import Tensor
 
 from noderun.gradients.dependence import refuse_second
-from noderun.solvers.implicit import GAUSS, NODES
+from noderun.gradients.examination import check_same
+from noderun.gradients.integral import Integral, joined
+from noderun.gradients.sweep import HALVINGS
+from noderun.solvers.field import Integrand
+from noderun.solvers.implicit import GAUSS, GAUSS_ERROR, NODES
+from noderun.solvers.method import Quadrature
 from noderun.solvers.per_sample.attempt import Attempt
 from noderun.solvers.per_sample.batch import Batch
 from noderun.solvers.per_sample.dense import at_times, ordered
@@ -41,11 +48,22 @@ class Adjoint(torch.autograd.Function):
         rows, *_ = ctx.saved_tensors
         problem: SampleProblem = ctx.problem
         with problem.field.autocast.outside():
+            check_start("adjoint", problem)
             sweep = SampleSweep(problem)
             a = sweep.run(rows, grads[0])
         stats = problem.stats
         stats.nfe_backward = sweep.nfe if stats.nfe_backward is None else stats.nfe_backward + sweep.nfe
-        return None, a, *sweep.thetas
+        return None, a, *sweep.integral.gradients()
+
+
+def check_start(gradient: str, problem: SampleProblem) -> None:
+    """Refuse an f that is another than in the forward pass."""
+
+    def start() -> Tensor:
+        with torch.no_grad():
+            return problem.field.of(None)(problem.ts[:, 0], problem.y0.detach())
+
+    check_same(gradient, problem.field.witness, problem.field.autocast.dtype, start)
 
 
 class AdjointFieldOf(FieldOf):
@@ -81,7 +99,7 @@ class SampleSweep:
 
     def __init__(self, problem: SampleProblem) -> None:
         self.problem, self.field = problem, AdjointField(problem.field)
-        self.thetas = [torch.zeros_like(p) for p in problem.params]
+        self.integral = Integral(problem.params, problem.backward, not problem.seminorm)
         self.nfe = torch.zeros_like(problem.stats.nfe_forward)
 
     def run(self, rows: Tensor, cotangents: Tensor) -> Tensor:
@@ -115,7 +133,7 @@ class SampleSweep:
             fractions=(),
             readout=SampleReadout(),
         )
-        rows = integrate_samples(solve, self.integrate if self.thetas else None)
+        rows = integrate_samples(solve, self.integrate if problem.params else None)
         self.nfe += stats.nfe_forward
         for code, (kind, what) in FAILURES.items():
             if (stats.status == code).any():
@@ -131,19 +149,37 @@ class SampleSweep:
         if self.problem.compact:
             place = place[accepted]
             sample = batch.sample[place]
+        if not len(place):
+            return
         h = torch.where(accepted, step.h, 0.0)[place]
-        for node, weight in zip(NODES, GAUSS, strict=True) if len(place) else ():
-            inside = step.between(place, torch.full_like(h, node))
+
+        def integrand(theta: float) -> Integrand:
+            """h a^T df/dtheta, summed over the samples, at this fraction of their steps."""
+            self.nfe[batch.sample] += accepted
+            inside = step.between(place, torch.full_like(h, theta))
             z, a = torch.where(accepted[place].unsqueeze(1), inside, step.y[place]).chunk(2, dim=1)
             with torch.enable_grad():
-                dz = self.problem.field.of(sample)(-(step.t[place] + node * h), z)
-            self.add(dz, a * (weight * h).to(a.dtype).unsqueeze(1))
-        self.nfe[batch.sample] += len(NODES) * accepted
+                dz = self.problem.field.of(sample)(-(step.t[place] + theta * h), z)
+            return self.shares(dz, a * h.to(a.dtype).unsqueeze(1))
 
-    def add(self, dz: Tensor, cotangent: Tensor) -> None:
+        self.add(integrand, 0.0, 1.0, HALVINGS)
+
+    def shares(self, dz: Tensor, cotangent: Tensor) -> Integrand:
+        params = self.problem.params
         if not dz.requires_grad:
-            return
-        shares = torch.autograd.grad(dz, self.problem.params, cotangent, allow_unused=True)
-        used = [(total, share) for total, share in zip(self.thetas, shares, strict=True) if share is not None]
-        if used:
-            torch._foreach_add_([total for total, _ in used], [share for _, share in used])
+            return joined(params, [None] * len(params))
+        return joined(params, torch.autograd.grad(dz, params, cotangent, allow_unused=True))
+
+    def add(self, integrand: Callable[[float], Integrand], start: float, width: float, halvings: int) -> None:
+        """Take away the integral over a part of the steps, by halves where it is not accurate enough."""
+        controlled = self.integral.controlled
+        nodes, weights, errors = (NODES, GAUSS, GAUSS_ERROR) if controlled else (NODES[1:], GAUSS[1:], ())
+        values = [integrand(start + width * node) for node in nodes]
+        quadrature = Quadrature.of(values, weights, errors, -width)
+        if not controlled:
+            self.integral.add(quadrature)
+        elif self.integral.try_on(quadrature) <= 1 or halvings == 0:
+            self.integral.take()
+        else:
+            for begin in (start, start + width / 2):
+                self.add(integrand, begin, width / 2, halvings - 1)

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.gradients.dependence import refuse_noise
-from noderun.solvers.field import VectorField
+from noderun.gradients.examination import differs, refuse_other
+from noderun.solvers.field import VectorField, evaluate
 from noderun.solvers.integrate import Problem, Taken
 from noderun.solvers.method import Snapshot
 
@@ -115,13 +115,15 @@ class Reversal:
         return sum((self.cotangents[row] for row, theta in move.outputs if theta == 1), self.a)
 
     def compare(self, move: Move, y: Tensor, y1: Tensor, inside: Tensor) -> None:
-        """Refuse an f that does not repeat itself, at the first step made again that has an output."""
+        """RuntimeError for an f that is not as it was, at the first step made again that has an output."""
         if self.ys is None or not move.outputs:
             return
         row, theta = move.outputs[-1]
         now = y1 if theta == 1 else inside.reshape(-1, len(y))[-1]
-        refuse_noise(self.gradient, y.detach(), self.ys[row], now.detach(), self.field, self.method.iterates)
+        y, then = y.detach(), self.ys[row]
         self.ys = None
+        if differs(y, then, now.detach(), self.field.autocast.dtype, self.method.iterates):
+            refuse_other(self.gradient, *(evaluate(self.field, move.t, y) for _ in range(2)))
 
     def add(self, grads: tuple[Tensor | None, ...]) -> None:
         used = [(total, g) for total, g in zip(self.thetas, grads, strict=True) if g is not None]

@@ -4,25 +4,26 @@
 
 At each output its cotangent is added to a. The integral for theta does not act back on a, so it is a quadrature beside
 the solve: the method's own weights times the vjp at its stages, or Gauss's formula on the step's continuous extension.
-Its error counts in the step size control by one norm for the whole vector, see ``Sweep.error_ratio``.
+Its error counts in the step size control, see ``Integral``.
 """
 
 from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from noderun.gradients.dependence import refuse_noise
+from noderun.gradients.examination import check_same
 from noderun.gradients.info import Backward
+from noderun.gradients.integral import Integral, joined
 from noderun.solvers.errors import SolveError
-from noderun.solvers.field import Integrand, VectorField
+from noderun.solvers.field import Integrand, VectorField, evaluate
 from noderun.solvers.implicit import integrated
 from noderun.solvers.integrate import Problem
-from noderun.solvers.method import Step, Weighted
+from noderun.solvers.method import Step
 from noderun.solvers.state import Layout
 from noderun.solvers.stepper import Stepper
 
@@ -36,9 +37,8 @@ class AdjointField(ABC):
 
     def __init__(self, gradient: str, field: VectorField, params: tuple[Tensor, ...], parts: int) -> None:
         self.gradient, self.field, self.params = gradient, field, params
-        self.integrand: list[Tensor] | None = None
+        self.integrand: Integrand | None = None
         self.factorizations = 0
-        self.unproven = True  # whether f repeats itself
         shapes, sizes = field.layout.shapes * parts, field.layout.sizes * parts
         self.layout = Layout(shapes, sizes, tuple, None, False)
 
@@ -67,34 +67,19 @@ class AdjointField(ABC):
         z = z.detach().requires_grad_()
         with torch.enable_grad():
             dz = self.field(t, z)
-        if self.unproven:
-            self.prove(t, z.detach(), dz.detach())
         wanted = (z, *self.params) if weighted else (z,)
         grads = torch.autograd.grad(dz, wanted, a, allow_unused=True) if dz.requires_grad else (None,) * len(wanted)
-        full = [torch.zeros_like(x) if g is None else g for x, g in zip(wanted, grads, strict=True)]
-        self.integrand = full[1:] if weighted else None
-        return dz.detach(), -full[0]
-
-    def prove(self, t: Tensor, z: Tensor, dz: Tensor) -> None:
-        """Refuse an f that draws noise at every call; this one call more is no part of the solve, nor of its NFE."""
-        self.unproven = False
-        refuse_noise(self.gradient, torch.zeros_like(z), dz, self.field(t, z), self.field)
-        self.field.nfe -= 1
+        self.integrand = joined(self.params, grads[1:]) if weighted and self.params else None
+        return dz.detach(), torch.zeros_like(z) if grads[0] is None else -grads[0]
 
 
 class Sweep(ABC):
-    """dL/dy0 and dL/dtheta from dL/dys [rows, N]."""
+    """dL/dy0 and, in ``integral``, dL/dtheta from dL/dys [rows, N]."""
 
     def __init__(self, gradient: str, problem: Problem, choices: Backward, times: list[float], ys: Tensor) -> None:
         self.gradient, self.problem, self.times, self.ys = gradient, problem, times, ys
         self.control, self.method = choices.control, problem.adjoint_method or problem.method
-        self.thetas: Integrand = [torch.zeros_like(p) for p in problem.params]
-        self.controlled = choices.norm == "full" and bool(self.thetas) and not self.control.fixed
-        count = sum(theta.numel() for theta in self.thetas)
-        rtol, atol = (float(x.min()) if isinstance(x, Tensor) else x for x in (self.control.rtol, self.control.atol))
-        self.rtol, self.atol = rtol, atol * count**0.5  # of Euclidean norms
-        self.size = 0.0  # |dL/dtheta| so far
-        self.following = self.thetas, self.size  # both after the step in hand
+        self.integral = Integral(problem.params, self.control, choices.norm == "full")
 
     @abstractmethod
     def state(self, row: int, a: Tensor) -> Tensor:
@@ -105,7 +90,8 @@ class Sweep(ABC):
         """a [N] in the state that an output was reached with."""
 
     def run(self, field: AdjointField, cotangents: Tensor) -> Tensor:
-        """dL/dy0 [N]; dL/dtheta is in ``thetas``."""
+        """dL/dy0 [N]."""
+        self.check_same(field.field)
         stops = [i for i, used in enumerate((cotangents != 0).any(dim=1).tolist()) if used and i < len(self.times)]
         if not stops:
             return torch.zeros_like(cotangents[0])
@@ -114,8 +100,8 @@ class Sweep(ABC):
         if last == 0:
             return a.clone()
         stepper = self.stepper(field, self.times[last], self.state(last, a))
-        if self.controlled and not self.method.own_steps:
-            stepper.beside = self.error_ratio
+        if self.integral.controlled and not self.method.own_steps:
+            stepper.beside = lambda step: self.integral.try_on(step.quadrature)
         try:
             for row in [i for i in reversed(stops) if i > 0] + [0]:
                 stepper.advance(self.times[row], lambda step, t_end: self.accumulate(field, step))
@@ -128,37 +114,32 @@ class Sweep(ABC):
             self.count_steps(stepper)
         return a
 
+    def check_same(self, field: VectorField) -> None:
+        """Refuse an f that is another than in the forward pass; the call is no part of the solve, nor of its NFE."""
+        before = field.nfe
+        start = functools.partial(evaluate, field, self.problem.ts[0], self.ys[0])
+        check_same(self.gradient, field.witness, field.autocast.dtype, start)
+        field.nfe = before
+
     def stepper(self, field: AdjointField, t: float, y: Tensor) -> Stepper:
         return Stepper(self.method.eager, field, self.control, t, y)
 
-    def error_ratio(self, step: Step) -> float:
-        """The error of dL/dtheta over a step in units of atol + rtol |dL/dtheta|, in the root mean square norm.
-
-        One norm for the whole vector: if each component were held to its own size, those that hardly matter would ask
-        for steps of their own.
-        """
-        after = torch._foreach_sub(self.thetas, total(step.quadrature))
-        error, size = norms((total(step.quadrature_error), after))
-        self.following = list(after), size
-        return error / (self.atol + self.rtol * max(self.size, size))
-
     def accumulate(self, field: AdjointField, step: Step) -> None:
         """Add what an accepted step contributes to dL/dtheta."""
-        if not self.thetas:
+        if not self.problem.params:
             return
-        if not step.quadrature:
-            step = integrated(field, step)
-        if not self.controlled:
-            torch._foreach_sub_(self.thetas, total(step.quadrature))
-        elif self.method.own_steps:
+        step = step if step.quadrature is not None else integrated(field, step)
+        if self.method.own_steps:
             self.refine(field, step, HALVINGS)
+        elif not self.integral.controlled:
+            self.integral.add(step.quadrature)
         else:
-            self.thetas, self.size = self.following
+            self.integral.take()
 
     def refine(self, field: AdjointField, step: Step, halvings: int) -> None:
         """The same for a step that cannot be tried again: its halves on the same continuous extension, and theirs."""
-        if self.error_ratio(step) <= 1 or halvings == 0:
-            self.thetas, self.size = self.following
+        if self.integral.try_on(step.quadrature) <= 1 or halvings == 0:
+            self.integral.take()
             return
         for part in halves(step):
             self.refine(field, integrated(field, part), halvings - 1)
@@ -167,27 +148,6 @@ class Sweep(ABC):
         stats = self.problem.stats
         stats.accepted_backward = (stats.accepted_backward or 0) + stepper.accepted
         stats.rejected_backward = (stats.rejected_backward or 0) + stepper.rejected
-
-
-def total(pairs: Iterable[Weighted]) -> Integrand:
-    """sum_i w_i g_i."""
-    (weight, first), *rest = pairs
-    sums = torch._foreach_mul(first, weight)
-    for weight, integrand in rest:
-        torch._foreach_add_(sums, integrand, alpha=weight)
-    return list(sums)
-
-
-def norms(vectors: Sequence[Integrand]) -> list[float]:
-    """The Euclidean norm of each vector, which is a list of tensors, in one transfer."""
-    sizes = torch.stack([torch.stack(same(torch._foreach_norm(vector))) for vector in vectors])
-    found: list[float] = torch.linalg.vector_norm(sizes, dim=1).tolist()
-    return found
-
-
-def same(numbers: Sequence[Tensor]) -> list[Tensor]:
-    """In the dtype of the first."""
-    return [x.to(numbers[0].dtype) for x in numbers]
 
 
 def halves(step: Step) -> list[Step]:

@@ -65,7 +65,7 @@ class Adams(Multistep):
     def tried(self, work: History, error: float) -> dict[int, float]:
         """The same where the integrals beside the state decide, whose error is known at the order in use alone.
 
-        Then the order goes up with every accepted step, as far as the history reaches, and down with every rejected one.
+        Then the order goes up with every accepted step, as far as the history reaches, and down after a rejection.
         """
         k = work.order
         following = max(k - 1, 1) if error > 1 else min(k + 1, HIGHEST, len(work.slopes))

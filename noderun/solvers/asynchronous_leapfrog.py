@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from noderun.solvers.field import Field
-from noderun.solvers.method import Step
+from noderun.solvers.method import Quadrature, Step
 from noderun.solvers.reversible import Carry, Reversible, evaluate, parabola
 
 
@@ -20,9 +20,7 @@ class AsynchronousLeapfrog(Reversible):
         v1 = 2 * u - v
         work.next, work.next_integrand = [v1], field.integrand
         step = parabola(t, h, y, middle.add(v1, alpha=h / 2), v, u - v, estimate)
-        if field.integrand is not None and work.integrand is not None:
-            step.quadrature = [(h, field.integrand)]
-            step.quadrature_error = [(h, field.integrand), (-h, work.integrand)]
+        step.quadrature = Quadrature.of((work.integrand, work.next_integrand), (0.0, 1.0), (-1.0, 1.0), h)
         return step
 
     def reverse(self, field: Field, t: float, h: float, y1: Tensor, aux1: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from noderun.solvers.state import Layout
 
-Integrand = list[Tensor]  # what is integrated beside the state at one point, for instance the parameters' vjp
+Integrand = Tensor  # [P], what is integrated beside the state at one point, for instance the parameters' vjp
 
-HIDDEN = (
-    "f uses tensors that require gradients but is no Module, so they cannot be found: "
-    "name them with params=, or use gradient='backprop'"
+IN_PLACE = (
+    "f changes y in place (relu_(y), y += ..., y[0] = ...), so that the solve would go on from another state: "
+    "let f compute on a copy, for instance y.clone()"
 )
 
 
@@ -33,6 +32,32 @@ class Autocast:
 
     def outside(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device, enabled=False) if self.enabled else nullcontext()
+
+
+@contextmanager
+def unchanged(y: Tensor) -> Iterator[None]:
+    """ValueError where y is changed in place inside, and y as it was."""
+    from noderun.solvers.stages import under_transform
+
+    if y.is_inference() or under_transform():
+        yield
+        return
+    before, version = y.detach().clone(), y._version
+    try:
+        yield
+    except RuntimeError as error:  # where y is a leaf, autograd refuses first
+        if "in-place operation" in str(error):
+            raise ValueError(IN_PLACE) from error
+        raise
+    if y._version != version:
+        with torch.no_grad():
+            y.copy_(before)
+        raise ValueError(IN_PLACE)
+
+
+def recorded(y: Tensor) -> bool:
+    """Whether autograd follows what is computed from y."""
+    return y.requires_grad and torch.is_grad_enabled()
 
 
 class Field(Protocol):
@@ -61,7 +86,10 @@ class VectorField:
         self.f, self.layout, self.args, self.autocast = f, layout, args, autocast
         self.nfe = self.jacobians = self.factorizations = 0
         self.integrand: Integrand | None = None
-        self.closed = False  # f is a closure: whether it hides parameters is looked up in its first call
+        self.first = True  # f was not called yet
+        self.differentiates = False  # f takes a gradient inside: it is called with autograd on, at a leaf
+        self.known: tuple[float, Tensor, list[Tensor]] | None = None  # t, y and f there, if it was called before
+        self.witness: Tensor | None = None  # what is kept of f at the start, to know it again on the way back
         self.replaced = False  # f is not the caller's own object, but made for one backward pass
         plain = layout.single and not layout.pairs and not autocast.enabled
         self.shape = layout.shapes[0] if plain else None  # of a state as f takes it
@@ -69,23 +97,52 @@ class VectorField:
     def leaves(self, t: Tensor, y: Tensor) -> list[Tensor]:
         """f(t, y, *args) as tensors of the state's shapes."""
         self.nfe += 1
-        if self.closed:
-            return self.opened(t, y)
+        if self.first:
+            return self.called_first(t, y)
+        try:
+            return self.called(t, y)
+        except RuntimeError as error:
+            return self.retried(t, y, error)
+
+    def called(self, t: Tensor, y: Tensor) -> list[Tensor]:
+        if self.differentiates and not recorded(y):
+            return self.called_at_leaf(t, y)
         state = self.layout.unflatten(y)
         if not self.autocast.enabled:
             return self.layout.leaves(self.f(t, state, *self.args))
         with self.autocast.inside():
             return self.layout.leaves(self.f(t, state, *self.args))
 
-    def opened(self, t: Tensor, y: Tensor) -> list[Tensor]:
-        """The same under autograd: a gradient through a closure's own parameters would be lost without a word."""
-        self.closed = False
-        with torch.enable_grad(), self.autocast.inside():
-            leaves = self.layout.leaves(self.f(t, self.layout.unflatten(y.detach()), *self.args))
-        argued = any(isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(self.args))
-        if any(leaf.requires_grad for leaf in leaves) and not argued:
-            raise ValueError(HIDDEN)
-        return [leaf.detach() for leaf in leaves]
+    def called_first(self, t: Tensor, y: Tensor) -> list[Tensor]:
+        self.first = False
+        known, self.known = self.known, None
+        if known is not None and not torch.is_grad_enabled():
+            at, start, leaves = known
+            if start.data_ptr() == y.data_ptr() and at == t.item():
+                return leaves
+        with unchanged(y):
+            try:
+                return self.called(t, y)
+            except RuntimeError as error:
+                return self.retried(t, y, error)
+
+    def called_at_leaf(self, t: Tensor, y: Tensor) -> list[Tensor]:
+        with torch.enable_grad():
+            state = self.layout.unflatten(y.detach().requires_grad_())
+            with self.autocast.inside():
+                leaves = self.layout.leaves(self.f(t, state, *self.args))
+        return leaves if torch.is_grad_enabled() else [leaf.detach() for leaf in leaves]
+
+    def retried(self, t: Tensor, y: Tensor, error: RuntimeError) -> list[Tensor]:
+        """f with autograd on at a y that requires gradients, which an f that differentiates inside may rely on."""
+        if recorded(y) or self.differentiates:
+            raise error
+        try:
+            leaves = self.called_at_leaf(t, y)
+        except Exception:
+            raise error from None
+        self.differentiates = True
+        return leaves
 
     def __call__(self, t: Tensor, y: Tensor, weighted: bool = True) -> Tensor:
         """dy/dt [N] in y's dtype; ``weighted``: whether this point counts in the integrals beside the state."""
@@ -95,8 +152,6 @@ class VectorField:
 
     def linearize(self, t: Tensor, y: Tensor) -> Tensor:
         """f(t, y) [N] with a graph to y, for a Jacobian: counted as one Jacobian evaluation, as others do."""
-        if self.closed:
-            self.opened(t, y)
         self.jacobians += 1
         self.nfe -= 1
         return self(t, y, False)
@@ -108,9 +163,12 @@ class VectorField:
     def into(self, target: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None:
         """The same, written without an intermediate copy."""
         shape = self.shape
-        if shape and not self.closed:  # the usual case, in as few calls as can be
+        if shape and not (self.first or self.differentiates):  # the usual case, in as few calls as can be
             self.nfe += 1
-            slope = self.f(t, y.view(*shape), *self.args)
+            try:
+                slope = self.f(t, y.view(*shape), *self.args)
+            except RuntimeError as error:
+                (slope,) = self.retried(t, y, error)
             if not (isinstance(slope, Tensor) and slope.shape == shape):
                 self.layout.leaves(slope)  # says what is wrong
             target.copy_(slope)
@@ -118,3 +176,9 @@ class VectorField:
         parts = [target] if shape else self.layout.split(target)
         for part, leaf in zip(parts, self.leaves(t, y), strict=True):
             part.copy_(leaf)
+
+
+def evaluate(field: VectorField, t: float, y: Tensor) -> Tensor:
+    """f [N] at a time of the host and y [N], without history."""
+    with torch.no_grad():
+        return field(torch.full((), t, dtype=y.dtype.to_real(), device=y.device), y.detach())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from noderun.solvers.control import Control
 from noderun.solvers.field import Field, Integrand
-from noderun.solvers.method import Info, Method, Step, weighted
+from noderun.solvers.method import Info, Method, Quadrature, Step
 from noderun.solvers.newton import Newton
 from noderun.solvers.stages import stage_times, under_transform
 
@@ -114,8 +114,7 @@ def integrated(field: Field, step: Step) -> Step:
         nodes = NODES[first:]
         points = zip(stage_times(step.t, step.h, nodes, step.y), step.interpolate(nodes), strict=True)
         integrands = [weighed(field, t, y) for t, y in points]
-        step.quadrature = weighted([step.h * w for w in GAUSS[first:]], integrands)
-        step.quadrature_error = [] if first else weighted([step.h * w for w in GAUSS_ERROR], integrands)
+        step.quadrature = Quadrature.of(integrands, GAUSS[first:], () if first else GAUSS_ERROR, step.h)
     return step
 
 

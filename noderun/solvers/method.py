@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +14,6 @@ from noderun.solvers.control import Control, first_step
 from noderun.solvers.field import Field, Integrand
 
 Snapshot = tuple[list[Tensor], Any] | None
-Weighted = tuple[float, Integrand]
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,33 @@ class Info:
 
 
 @dataclass
+class Quadrature:
+    """sum_i w_i g_i [P] over one step, and sum_i e_i g_i as the estimate of its error; w_i and e_i include h."""
+
+    integrands: list[Integrand]
+    weights: list[float]
+    errors: list[float]  # empty where the error is not estimated
+
+    @staticmethod
+    def of(
+        integrands: Sequence[Integrand | None], weights: Sequence[float], errors: Sequence[float], h: float
+    ) -> Quadrature | None:
+        """By a formula on [0, 1], whose nodes without weight need no integrand; None where nothing is integrated."""
+        rows = zip(integrands, weights, errors or [0.0] * len(weights), strict=False)  # behind them: dense output's
+        used = [(g, h * w, h * e) for g, w, e in rows if g is not None and (w != 0 or e != 0)]
+        if not used:
+            return None
+        values, ws, es = (list(column) for column in zip(*used, strict=True))
+        return Quadrature(values, ws, es if errors else [])
+
+    def sums(self) -> Tensor:
+        """[2, P], or [1, P] without an estimate of the error."""
+        rows = [self.weights, self.errors] if self.errors else [self.weights]
+        values = torch.stack(self.integrands)
+        return torch.tensor(rows, dtype=values.dtype).to(values.device, non_blocking=True) @ values
+
+
+@dataclass
 class Step:
     """An attempted step from (t, y) by h: the new state, its error estimate, and y in between."""
 
@@ -41,14 +67,7 @@ class Step:
     y1: Tensor  # [N] at t + h
     error: Tensor | None  # [N], or rows of estimates [m, N]; detached; None where none was wanted
     interpolate: Callable[[Sequence[float]], Tensor]  # theta in (0, 1), n of them -> [n, N]
-    quadrature: list[Weighted] = field(default_factory=list)  # of the integrals beside the state; weights include h
-    quadrature_error: list[Weighted] = field(default_factory=list)  # the same for the estimate of its error
-
-
-def weighted(weights: Sequence[float], integrands: Sequence[Integrand | None]) -> list[Weighted]:
-    """The pairs that count; integrands behind the last weight belong to the continuous extension."""
-    pairs = zip(weights, integrands, strict=False)
-    return [(w, integrand) for w, integrand in pairs if w != 0 and integrand is not None]
+    quadrature: Quadrature | None = None  # of what is integrated beside the state
 
 
 class Method(ABC):

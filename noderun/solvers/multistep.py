@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from noderun.solvers.field import Field, Integrand
-from noderun.solvers.method import Info, Method, Step, weighted
+from noderun.solvers.method import Info, Method, Quadrature, Step
 from noderun.solvers.stages import WeightedSum, stage_times, under_transform
 
 # Gauss and Legendre's nodes and weights on (0, 1): exact to degree 13, that of the longest formula here.
@@ -131,9 +131,9 @@ class Multistep(Method):
             return torch.stack([combine(y, slopes, [h * w for w in weights(nodes, theta)]) for theta in thetas])
 
         # The last node's share in the integral is what the formula through one point less would leave out.
-        integrands, rows = [integrand for _, integrand in points], (weights(nodes), increments(nodes)[-1])
-        value, error = (weighted([h * w for w in row], integrands) for row in rows)
-        return Step(t, h, y, y1, None, interpolate, value, error)
+        integrands = [integrand for _, integrand in points]
+        quadrature = Quadrature.of(integrands, weights(nodes), increments(nodes)[-1], h)
+        return Step(t, h, y, y1, None, interpolate, quadrature)
 
     def snapshot(self, work: History) -> tuple[list[Tensor], Any]:
         """f of the past; f at the current state is left out, it is a function of y."""

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from noderun.solvers.field import Field
-from noderun.solvers.method import Step
+from noderun.solvers.method import Quadrature, Step
 from noderun.solvers.reversible import Carry, Reversible, evaluate, parabola
 
 
@@ -19,9 +19,7 @@ class ReversibleHeun(Reversible):
         g1 = evaluate(field, t + h, z1)
         work.next, work.next_integrand = [z1, g1], field.integrand
         step = parabola(t, h, y, y.add(g + g1, alpha=h / 2), g, (g1 - g) / 2, estimate)
-        if work.integrand is not None and work.next_integrand is not None:
-            step.quadrature = [(h / 2, work.integrand), (h / 2, work.next_integrand)]
-            step.quadrature_error = [(-h / 2, work.integrand), (h / 2, work.next_integrand)]
+        step.quadrature = Quadrature.of((work.integrand, work.next_integrand), (0.5, 0.5), (-0.5, 0.5), h)
         return step
 
     def reverse(self, field: Field, t: float, h: float, y1: Tensor, aux1: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from noderun.solvers import rk4
 from noderun.solvers.control import Control
 from noderun.solvers.field import Field
-from noderun.solvers.method import Info, Method, Step
+from noderun.solvers.method import Info, Method, Quadrature, Step
 from noderun.solvers.stages import stage_times
 
 
@@ -70,9 +70,16 @@ class Richardson(Method):
         def interpolate(thetas: Sequence[float]) -> Tensor:
             return quintic(field, t, h, (y, first.y1, y1), thetas)
 
-        halves = [*first.quadrature, *second.quadrature]
-        difference = [(w / self.gain, x) for w, x in halves] + [(-w / self.gain, x) for w, x in whole.quadrature]
-        return Step(t, h, y, y1, error.detach() if estimate else None, interpolate, halves + difference, difference)
+        parts = first.quadrature, second.quadrature, whole.quadrature
+        return Step(t, h, y, y1, error.detach() if estimate else None, interpolate, self.extrapolated(*parts))
+
+    def extrapolated(self, first: Quadrature | None, second: Quadrature | None, whole: Quadrature | None) -> Any:
+        if first is None or second is None or whole is None:
+            return None
+        halves = [*first.weights, *second.weights]
+        errors = [*(w / self.gain for w in halves), *(-w / self.gain for w in whole.weights)]
+        weights = [w + e for w, e in zip([*halves, *(0.0 for _ in whole.weights)], errors, strict=True)]
+        return Quadrature([*first.integrands, *second.integrands, *whole.integrands], weights, errors)
 
     def accept(self, work: Any) -> None:
         self.base.restart(work)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from noderun.solvers.field import Field
-from noderun.solvers.method import Info, Method, Step, weighted
+from noderun.solvers.method import Info, Method, Quadrature, Step
 from noderun.solvers.stages import Stages, Table, stage_times
 from noderun.solvers.tableau import ButcherTableau
 
@@ -77,9 +77,8 @@ class ExplicitRungeKutta(Method):
 
         step = Step(t, h, y, y1, error, interpolate)
         if field.weighs:
-            step.quadrature = weighted([h * b for b in tableau.b], work.integrands)
-            estimates = [h * e for e in tableau.error] if estimate and tableau.error else []
-            step.quadrature_error = weighted(estimates, work.integrands)
+            errors = tableau.error if estimate and tableau.error else ()
+            step.quadrature = Quadrature.of(work.integrands, tableau.b, errors, h)
         return step
 
     def attempt(

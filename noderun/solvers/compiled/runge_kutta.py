@@ -109,7 +109,7 @@ def compiled(method: ExplicitRungeKutta) -> CompiledRungeKutta:
 
 def graph_of(method: ExplicitRungeKutta, field: Field, y: Tensor, adjoint: bool = False) -> Graph | None:
     """The graphs of a field, or of its adjoint; None where steps are eager."""
-    if not isinstance(field, VectorField) or field.closed or field.replaced:
+    if not isinstance(field, VectorField) or field.replaced:
         return None
     if torch._C._len_torch_dispatch_stack():  # operations are watched: the compiler leaves such calls alone
         return None

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from noderun.solvers.field import Autocast
+from noderun.solvers.errors import SolveError
+from noderun.solvers.field import Autocast, recorded, unchanged
 from noderun.solvers.state import Layout, describe
 
 
@@ -24,6 +25,8 @@ class SampleField:
     ) -> None:
         self.f, self.layout, self.args, self.autocast = f, layout, args, autocast
         self.size, self.signs = len(sign), sign
+        self.first, self.differentiates = True, False  # as of a VectorField
+        self.witness: Tensor | None = None
         self.sign = sign if bool((sign < 0).any()) else None
         dims = {len(shape) - layout.pairs for shape in layout.shapes}
         if len(dims) > 1:
@@ -52,14 +55,48 @@ class FieldOf:
         self.field, self.args, self.sign, self.layout = field, args, sign, field.layout
 
     def __call__(self, s: Tensor, y: Tensor) -> Tensor:
-        field = self.field
-        if field.autocast.enabled:
-            with field.autocast.inside():
-                slope = field.f(self.time(s, y), self.state(y), *self.args)
-        else:
-            slope = field.f(self.time(s, y), self.state(y), *self.args)
-        flat = self.flat(slope, y.shape[0]).to(y.dtype)
+        try:
+            flat = self.called_first(s, y) if self.field.first else self.called(s, y)
+        except (RuntimeError, ValueError) as error:
+            flat = self.retried(s, y, error)
         return flat if self.sign is None else flat * self.sign.unsqueeze(1)
+
+    def called(self, s: Tensor, y: Tensor) -> Tensor:
+        """dy/dt [b, N]."""
+        field = self.field
+        if field.differentiates and not recorded(y):
+            return self.called_at_leaf(s, y)
+        if not field.autocast.enabled:
+            return self.flat(field.f(self.time(s, y), self.state(y), *self.args), y.shape[0]).to(y.dtype)
+        with field.autocast.inside():
+            return self.flat(field.f(self.time(s, y), self.state(y), *self.args), y.shape[0]).to(y.dtype)
+
+    def called_first(self, s: Tensor, y: Tensor) -> Tensor:
+        self.field.first = False
+        with unchanged(y):
+            return self.called(s, y)
+
+    def called_at_leaf(self, s: Tensor, y: Tensor) -> Tensor:
+        with torch.enable_grad(), self.field.autocast.inside():
+            state = self.state(y.detach().requires_grad_())
+            flat = self.flat(self.field.f(self.time(s, y), state, *self.args), y.shape[0]).to(y.dtype)
+        return flat if torch.is_grad_enabled() else flat.detach()
+
+    def retried(self, s: Tensor, y: Tensor, error: Exception) -> Tensor:
+        """f with autograd on at a y that requires gradients, as for one solution."""
+        if y.shape[0] < self.field.size and not isinstance(error, SolveError):
+            raise ValueError(
+                f"f fails for the {y.shape[0]} of {self.field.size} samples that are still under way ({error}): give "
+                "tensors that have a row for each sample in args=, or let f see all samples with compact=False"
+            ) from error
+        if isinstance(error, ValueError) or recorded(y) or self.field.differentiates:
+            raise error
+        try:
+            flat = self.called_at_leaf(s, y)
+        except Exception:
+            raise error from None
+        self.field.differentiates = True
+        return flat
 
     def natural(self, s: Tensor) -> Tensor:
         return s if self.sign is None else s * self.sign
