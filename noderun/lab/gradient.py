@@ -29,14 +29,23 @@ def run(bench: Bench) -> Findings:
         with isolated(torch.device("cpu"), bench.settings.seed):
             case = CASES[name]()
         truth = case.truth()
-        for gradient, solver in pairs(bench, case):
+        for label, chosen in contenders(bench, case):
             for tolerance in sorted(options.tolerances, reverse=True):
-                label = gradient if solver == bench.settings.solver.name else f"{gradient} ({solver})"
-                row = {"case": case.title, "gradient": label, "solver": solver, "tolerance": tolerance}
-                rows.append(row | measured(bench, case, truth, gradient, solver, tolerance))
+                row = {"case": case.title, "gradient": label, "solver": chosen["solver"], "tolerance": tolerance}
+                rows.append(row | measured(bench, case, truth, chosen, tolerance))
     for name, x, y, words in FIGURES:
         draw(bench, rows, name, x, y, words)
     return Findings(rows, {"nfe_forward": sum(row["NFE forward"] or 0 for row in rows)})
+
+
+def contenders(bench: Bench, case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What each is called and what its solve is told: every gradient, and the adjoint with either norm."""
+    for gradient, solver in pairs(bench, case):
+        label = gradient if solver == bench.settings.solver.name else f"{gradient} ({solver})"
+        yield label, {"gradient": gradient, "solver": solver}
+        if gradient == "adjoint":
+            seminorm = {"gradient_options": {"norm": "seminorm"}}
+            yield f"{label}, seminorm", {"gradient": gradient, "solver": solver} | seminorm
 
 
 def pairs(bench: Bench, case: Case) -> Iterator[tuple[str, str]]:
@@ -54,12 +63,9 @@ def pairs(bench: Bench, case: Case) -> Iterator[tuple[str, str]]:
             yield gradient, able[0]
 
 
-def measured(
-    bench: Bench, case: Case, truth: torch.Tensor, gradient: str, solver: str, tolerance: float
-) -> dict[str, Any]:
+def measured(bench: Bench, case: Case, truth: torch.Tensor, chosen: dict[str, Any], tolerance: float) -> dict[str, Any]:
     """One gradient, its error and costs; what a failed solve does not have is None."""
-    limit = bench.settings.lab.max_steps
-    settings = {"solver": solver, "gradient": gradient, "rtol": tolerance, "atol": tolerance, "max_steps": limit}
+    settings = chosen | {"rtol": tolerance, "atol": tolerance, "max_steps": bench.settings.lab.max_steps}
     row: dict[str, Any] = dict.fromkeys(("gradient error", "NFE forward", "NFE backward", "held (MiB)", "milliseconds"))
     try:
         with StorageLedger() as ledger:

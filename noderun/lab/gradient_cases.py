@@ -1,4 +1,4 @@
-"""What lab=gradient differentiates through, in float64: a linear equation, a trained field, an ODE-Net on digits."""
+"""What lab=gradient differentiates through, in float64: two linear equations, a trained field, an ODE-Net on digits."""
 
 from __future__ import annotations
 
@@ -77,6 +77,27 @@ def linear() -> Case:
     return Case("dy/dt = a y", Linear(a), start, t1, lambda y: y.sum(), truth)
 
 
+class Forced(nn.Module):
+    """f(t, y) = -y + p cos(40 t) at p = 0: y and its adjoint are smooth, df/dp is not."""
+
+    frequency = 40.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.zeros((), dtype=torch.float64))
+
+    def forward(self, t: Tensor, y: Tensor) -> Tensor:
+        return -y + self.p * torch.cos(self.frequency * t)
+
+
+def forced() -> Case:
+    """L = y(1), so dL/dp is the integral of exp(t - 1) cos(40 t) over [0, 1]."""
+    w = Forced.frequency
+    truth = (math.cos(w) + w * math.sin(w) - math.exp(-1)) / (1 + w * w)
+    start = torch.full((1,), 0.3, dtype=torch.float64)
+    return Case("dy/dt = -y + p cos 40 t", Forced(), start, 1.0, lambda y: y.sum(), torch.tensor([truth]).double())
+
+
 def trained() -> Case:
     """An MLP that has learned van der Pol's field: backwards in time its solutions run away from the limit cycle."""
     net = MLP((2,), hidden=32, layers=3, time=False).double()
@@ -118,4 +139,4 @@ def digits() -> Case:
     )
 
 
-CASES: dict[str, Callable[[], Case]] = {"linear": linear, "trained": trained, "digits": digits}
+CASES: dict[str, Callable[[], Case]] = {"linear": linear, "forced": forced, "trained": trained, "digits": digits}

@@ -92,7 +92,7 @@ class Conservation:
 @dataclass(frozen=True)
 class Gradient:
     tolerances: tuple[Tolerance, ...] = (1e-2, 1e-4, 1e-6)
-    cases: tuple[Literal["linear", "trained", "digits"], ...] = ("linear", "trained", "digits")
+    cases: tuple[Literal["linear", "forced", "trained", "digits"], ...] = ("linear", "forced", "trained", "digits")
     gradients: Names = None
     max_steps: Count = 2_000
 
