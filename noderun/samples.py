@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from noderun.gradients.dependence import owner
 from noderun.gradients.info import Backward
@@ -15,6 +14,7 @@ from noderun.gradients.per_sample import SOLVES
 from noderun.solvers import Event, Occurrences, Solution
 from noderun.solvers.events import rates
 from noderun.solvers.field import HIDDEN, Autocast
+from noderun.solvers.nesting import tensors_in
 from noderun.solvers.outputs import NODES
 from noderun.solvers.per_sample.dense import SampleDense, at_times, every_step
 from noderun.solvers.per_sample.field import SampleField
@@ -97,9 +97,7 @@ def with_times(problem: SampleProblem, gradient: str, times: Tensor, declared: b
 def refuse_hidden(problem: SampleProblem) -> None:
     """ValueError where f is a closure over tensors that require gradients: those would be lost without a word."""
     field = problem.field
-    if isinstance(owner(field.f), nn.Module) or any(
-        isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(field.args)
-    ):
+    if isinstance(owner(field.f), nn.Module) or any(x.requires_grad for x in tensors_in(field.args)):
         return
     with torch.enable_grad():
         slope = field.of(None)(problem.ts[:, 0], problem.y0.detach())

@@ -20,6 +20,7 @@ from noderun.solvers.per_sample.dense import at_times, ordered
 from noderun.solvers.per_sample.field import FieldOf, SampleField
 from noderun.solvers.per_sample.problem import FAILURES, Read, SampleProblem, SampleReadout, SampleStatistics
 from noderun.solvers.per_sample.walk import integrate_samples
+from noderun.solvers.torch_internals import add_to_each
 
 
 def adjoint(problem: SampleProblem) -> Tensor:
@@ -146,4 +147,4 @@ class SampleSweep:
         shares = torch.autograd.grad(dz, self.problem.params, cotangent, allow_unused=True)
         used = [(total, share) for total, share in zip(self.thetas, shares, strict=True) if share is not None]
         if used:
-            torch._foreach_add_([total for total, _ in used], [share for _, share in used])
+            add_to_each([total for total, _ in used], [share for _, share in used])

@@ -22,6 +22,7 @@ from noderun.solvers.integrate import Problem
 from noderun.solvers.method import Step
 from noderun.solvers.state import Layout
 from noderun.solvers.stepper import Stepper
+from noderun.solvers.torch_internals import add_to_each
 
 
 class AdjointField(ABC):
@@ -125,7 +126,7 @@ class Sweep(ABC):
         quadrature = step.quadrature or integrated(field, step).quadrature
         for weight, integrand in quadrature:
             if integrand:
-                torch._foreach_add_(self.thetas, integrand, alpha=-weight)
+                add_to_each(self.thetas, integrand, alpha=-weight)
 
     def count(self, stepper: Stepper) -> None:
         stats = self.problem.stats

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from noderun.solvers.nesting import tensors_in
 from noderun.solvers.state import Layout
 
 Integrand = list[Tensor]  # what is integrated beside the state at one point, for instance the parameters' vjp
@@ -82,7 +82,7 @@ class VectorField:
         self.closed = False
         with torch.enable_grad(), self.autocast.inside():
             leaves = self.layout.leaves(self.f(t, self.layout.unflatten(y.detach()), *self.args))
-        argued = any(isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(self.args))
+        argued = any(x.requires_grad for x in tensors_in(self.args))
         if any(leaf.requires_grad for leaf in leaves) and not argued:
             raise ValueError(HIDDEN)
         return [leaf.detach() for leaf in leaves]

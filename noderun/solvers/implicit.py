@@ -12,7 +12,8 @@ from noderun.solvers.control import Control
 from noderun.solvers.field import Field, Integrand
 from noderun.solvers.method import Info, Method, Step
 from noderun.solvers.newton import Newton
-from noderun.solvers.stages import stage_times, under_transform
+from noderun.solvers.stages import stage_times
+from noderun.solvers.torch_internals import under_transform
 
 # Gauss's formula of order 6 on [0, 1]
 NODES = (0.5 - 0.15**0.5, 0.5, 0.5 + 0.15**0.5)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from noderun.solvers.field import Field, Integrand
 from noderun.solvers.method import Info, Method, Step
-from noderun.solvers.stages import WeightedSum, stage_times, under_transform
+from noderun.solvers.stages import WeightedSum, stage_times
+from noderun.solvers.torch_internals import under_transform
 
 # Gauss and Legendre's nodes and weights on (0, 1): exact to degree 13, that of the longest formula here.
 GAUSS = (
