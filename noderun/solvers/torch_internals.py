@@ -8,6 +8,7 @@ eager step, after one warning.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -65,7 +66,7 @@ def has_dual_level() -> bool:
     return True
 
 
-def add_to_each(totals: Sequence[Tensor], shares: Sequence[Tensor], alpha: float = 1.0) -> None:
+def add_to_each(totals: list[Tensor], shares: list[Tensor], alpha: float = 1.0) -> None:
     """total += alpha share, for all of them; private, because the public way launches a kernel for each on a GPU."""
     try:
         torch._foreach_add_(totals, shares, alpha=alpha)
@@ -133,7 +134,7 @@ def code_of(
     """
     from torch._inductor.compile_fx import compile_fx
 
-    with torch._functorch.config.patch(donated_buffer=False), quiet("torch._inductor.ir", "torch.utils.cpp_extension"):
+    with torch._functorch.config.patch(donated_buffer=False):
         return compile_fx(module, list(inputs), config_patches=dict(options), decompositions=dict(table))
 
 
@@ -143,13 +144,17 @@ def hit_recompile_limit(error: BaseException) -> bool:
 
 
 @contextmanager
-def quiet(*names: str) -> Iterator[None]:
-    """Without these logs' remarks (how an operation is lowered, that there is no GPU), which no user can act on."""
-    levels = {logging.getLogger(name): logging.getLogger(name).level for name in names}
+def quiet_compiler() -> Iterator[None]:
+    """Without the compiler's remarks on itself (what of it is deprecated, how an operation is lowered, that there is
+    no GPU), which no user can act on.
+    """
+    loggers = [logging.getLogger(name) for name in ("torch._inductor.ir", "torch.utils.cpp_extension")]
+    levels = {logger: logger.level for logger in loggers}
     for logger in levels:
         logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings(action="ignore"):
+            yield
     finally:
         for logger, level in levels.items():
             logger.setLevel(level)

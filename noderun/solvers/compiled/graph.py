@@ -30,7 +30,14 @@ from noderun.solvers.field import Autocast, VectorField
 from noderun.solvers.nesting import tensors_in
 from noderun.solvers.state import Layout
 from noderun.solvers.tableau import ButcherTableau
-from noderun.solvers.torch_internals import OperationMode, code_of, hit_recompile_limit, without_data, written_to
+from noderun.solvers.torch_internals import (
+    OperationMode,
+    code_of,
+    hit_recompile_limit,
+    quiet_compiler,
+    without_data,
+    written_to,
+)
 
 TF32 = 2.0**-10  # eps of the numbers that a GPU may multiply in place of float32
 
@@ -174,12 +181,13 @@ class Graph:
 
     def backend(self, module: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
         self.compilations += 1
-        self.eps = max(self.eps, require_pure(module, inputs))
-        options, table = lowering(inputs), small_products()
-        try:
-            return code_of(module, inputs, options, table)
-        except Exception:  # torch 2.11 loses count of the buffers that a loop's body may use again
-            return code_of(module, inputs, options | {"allow_buffer_reuse": False}, table)
+        with quiet_compiler():
+            self.eps = max(self.eps, require_pure(module, inputs))
+            options, table = lowering(inputs), small_products()
+            try:
+                return code_of(module, inputs, options, table)
+            except Exception:  # torch 2.11 loses count of the buffers that a loop's body may use again
+                return code_of(module, inputs, options | {"allow_buffer_reuse": False}, table)
 
     def fail(self, why: str) -> None:
         self.failed = why
