@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
 
 from noderun.gradients import SOLVES, refusal
 from noderun.solvers import CONTROLLERS, METHODS, Controller
 from noderun.solvers.control import Norm, largest, largest_rms, largest_state, rms
 from noderun.solvers.method import Method
+from noderun.solvers.nesting import map_tensors
 from noderun.solvers.state import Layout
 from noderun.words import nearest
 
@@ -89,5 +89,5 @@ def flattened(tolerance: Any, layout: Layout) -> Any:
     if isinstance(tolerance, Tensor) and tolerance.dim() == 0:
         return tolerance.item()
     if layout.pairs:  # the same for both parts of a complex number
-        tolerance = tree_map_only(Tensor, lambda x: torch.complex(x, x), tolerance)
+        tolerance = map_tensors(lambda x: torch.complex(x, x), tolerance)
     return layout.flatten(tolerance)

@@ -34,8 +34,8 @@ from noderun.solvers.field import Autocast, VectorField
 from noderun.solvers.integrate import Problem, integrate
 from noderun.solvers.method import Method
 from noderun.solvers.outputs import ENDS, NODES, Outputs
-from noderun.solvers.stages import under_transform
 from noderun.solvers.state import Layout
+from noderun.solvers.torch_internals import under_transform
 
 
 def solve(

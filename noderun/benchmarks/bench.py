@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from noderun.benchmarks.case import Case, Row, require_agreement
+from noderun.benchmarks.case import Case, Failure, Row, reason, require_agreement
 from noderun.benchmarks.cases import gradient_cases, solve_cases
 from noderun.benchmarks.figures import draw_memory, draw_times
 from noderun.benchmarks.memory import MemoryRow, memory_rows
@@ -41,29 +41,66 @@ class Found:
 
     times: list[Row]
     memory: list[MemoryRow]
+    failures: list[Failure]
+
+
+class Incomplete(ValueError):
+    """Some contenders failed; all else was measured and written."""
+
+    def __init__(self, failures: Sequence[Failure]) -> None:
+        more = f"; {len(failures) - 1} more failed" if len(failures) > 1 else ""
+        super().__init__(f"not all was measured: {failures[0]}{more}")
 
 
 def run_suites(settings: Settings, device: str, tell: Callable[[str], None]) -> Found:
-    found = Found([], [])
+    """What a suite or a contender raises is a row of its own; the others go on."""
+    found = Found([], [], [])
     suites = ALL if settings.suite == "all" else (settings.suite,)
     for suite in [suite for suite in TIMED if suite in suites]:
-        for case in TIMED[suite](settings, device):
-            rows = run_case(case, settings.rounds, settings.seconds)
-            tell(f"{case.name}: " + ", ".join(f"{row.contender} {row.milliseconds:.2f} ms" for row in rows))
-            found.times.extend(rows)
+        try:
+            for case in TIMED[suite](settings, device):
+                rows, failures = run_case(case, settings.rounds, settings.seconds)
+                told = [f"{row.contender} {row.milliseconds:.2f} ms" for row in rows]
+                tell(f"{case.name}: " + ", ".join(told + [f"{failure.contender} failed" for failure in failures]))
+                found.times.extend(rows)
+                found.failures.extend(failures)
+        except Exception as error:  # in making a case
+            found.failures.append(Failure(suite, "all cases that follow", "all", reason(error)))
     if "memory" in suites:
         for held in memory_rows(device, settings.quick):
+            if isinstance(held, Failure):
+                found.failures.append(held)
+                continue
             tell(f"{held[-1].contender}, NFE {held[-1].nfe}: holds {held[-1].held_mib:.2f} MiB")
             found.memory.extend(held)
     return found
 
 
-def run_case(case: Case, rounds: int, seconds: float) -> list[Row]:
-    errors = case.errors()
-    require_agreement(case.name, errors, case.allowed)
-    timings = once(case.contenders) if case.once else interleaved(case.contenders, rounds, seconds)
-    first = next(iter(timings.values()))
-    return [row(case, name, timing, first, errors.get(name)) for name, timing in timings.items()]
+def run_case(case: Case, rounds: int, seconds: float) -> tuple[list[Row], list[Failure]]:
+    """Those that agree are timed, and all are given over the first: if it fails, nothing is."""
+    errors, failures = checked(case)
+    first = next(iter(case.contenders))
+    if first in failures:
+        failures |= {name: f"not timed, for {first} failed" for name in case.contenders if name not in failures}
+    sound = {name: run for name, run in case.contenders.items() if name not in failures}
+    timings = once(sound) if case.once else interleaved(sound, rounds, seconds)
+    rows = [row(case, name, timing, timings[first], errors.get(name)) for name, timing in timings.items()]
+    return rows, [Failure(case.suite, case.name, name, why) for name, why in failures.items()]
+
+
+def checked(case: Case) -> tuple[dict[str, float], dict[str, str]]:
+    """The errors of the contenders that are compared, and why a contender failed, be it in the first call of all."""
+    errors, failures = {}, {}
+    for name, run in case.contenders.items():
+        try:
+            if name in case.errors:
+                errors[name] = case.errors[name]()
+                require_agreement(errors[name], case.allowed)
+            elif not case.once:
+                run()
+        except Exception as error:
+            failures[name] = reason(error)
+    return errors, failures
 
 
 def row(case: Case, name: str, timing: Timing, first: Timing, error: float | None) -> Row:
@@ -103,12 +140,11 @@ def version_of(package: str) -> str | None:
 
 def write(found: Found, absent: Sequence[str], device: str, command: str, folder: Path) -> None:
     """bench.json, results.csv, tables.md, and in figures/ one figure a suite beside its CSV."""
-    times, memory = ([asdict(row) for row in rows] for rows in (found.times, found.memory))
+    rows = {field.name: [asdict(row) for row in getattr(found, field.name)] for field in fields(found)}
     facts = machine(absent, device)
-    text = json.dumps({"machine": facts, "command": command, "times": times, "memory": memory}, indent=2)
-    (folder / "bench.json").write_text(text)
-    write_csv(times + memory, folder / "results.csv")
-    (folder / "tables.md").write_text(page(found.times, found.memory, facts, command))
+    (folder / "bench.json").write_text(json.dumps({"machine": facts, "command": command, **rows}, indent=2))
+    write_csv([row for kind in rows.values() for row in kind], folder / "results.csv")
+    (folder / "tables.md").write_text(page(found.times, found.memory, found.failures, facts, command))
     for suite in dict.fromkeys(row.suite for row in found.times):
         draw_times([row for row in found.times if row.suite == suite], folder / "figures" / f"{suite}.png")
     if found.memory:

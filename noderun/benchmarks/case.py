@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 Contenders = dict[str, Callable[[], Any]]
+Errors = dict[str, Callable[[], float]]
 LIMIT = "limit"  # the bare cost of the same number of evaluations of f (and of its vjp)
 
 
@@ -22,8 +24,8 @@ class Case:
     suite: str
     name: str
     contenders: Contenders  # LIMIT, or what the others are given over, first
-    errors: Callable[[], dict[str, float]]  # name -> relative error against a tight float64 solve
-    allowed: float  # the relative error that all must stay below
+    errors: Errors  # of those that are compared with a tight float64 solve, their relative errors
+    allowed: float  # the relative error that each must stay below
     once: bool = False  # timed a single time, without warming up: minutes each
 
 
@@ -41,6 +43,24 @@ class Row:
     error: float | None  # relative, against a tight float64 solve
 
 
+@dataclass(frozen=True)
+class Failure:
+    """What was not measured, and why."""
+
+    suite: str
+    case: str
+    contender: str
+    failure: str
+
+    def __str__(self) -> str:
+        return f"{self.contender} on {self.case}: {self.failure}"
+
+
+def reason(error: Exception) -> str:
+    """Its first line."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
 def as_arrays(result: Any) -> list[np.ndarray]:
     parts = result if isinstance(result, list) else [result]
     return [x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x) for x in parts]
@@ -52,7 +72,16 @@ def distance(values: list[np.ndarray], truth: list[np.ndarray]) -> float:
     return (off / sum(float(np.square(w).sum()) for w in truth)) ** 0.5
 
 
-def require_agreement(case: str, errors: Mapping[str, float], allowed: float) -> None:
-    for name, error in errors.items():
-        if not error <= allowed:
-            raise Disagreement(f"{name} on {case}: relative error {error:.1e}, more than {allowed:.0e}")
+def errors_of(contenders: Mapping[str, Callable[[], Any]], truth: Callable[[], list[np.ndarray]]) -> Errors:
+    """Of each contender's result, against a truth that is computed once."""
+    known = functools.cache(truth)
+
+    def error(run: Callable[[], Any]) -> float:
+        return distance(as_arrays(run()), known())
+
+    return {name: functools.partial(error, run) for name, run in contenders.items()}
+
+
+def require_agreement(error: float, allowed: float) -> None:
+    if not error <= allowed:
+        raise Disagreement(f"relative error {error:.1e}, more than {allowed:.0e}")

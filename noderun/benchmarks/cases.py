@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from noderun.benchmarks import peers, problems
-from noderun.benchmarks.case import LIMIT, Case, Contenders, as_arrays, distance
+from noderun.benchmarks.case import LIMIT, Case, as_arrays, errors_of
 from noderun.benchmarks.problems import Problem
 from noderun.gradients import GRADIENTS, refusal
 from noderun.solvers import SOLVERS
@@ -34,9 +34,7 @@ def solve_case(problem: Problem) -> Case:
             for _ in range(nfe):
                 problem.f(t, problem.y0)
 
-    def errors() -> dict[str, float]:
-        return solve_errors(problem, contenders)
-
+    errors = errors_of(contenders, lambda: as_arrays(peers.noderun_solve(problems.tight(problem))))
     return Case("solve", problem.name, {LIMIT: bare, **contenders}, errors, 100 * problem.tol)
 
 
@@ -74,18 +72,6 @@ def gradient_case(problem: Problem, methods: tuple[str, ...]) -> Case:
         for _ in range(nfe):
             torch.autograd.grad(problem.f(t, y0), [y0, *params], ones)
 
-    def errors() -> dict[str, float]:
-        return gradient_errors(problem, contenders)
-
+    exact = peers.torch_gradient(problems.tight(problem), peers.noderun_with("checkpointed"))
+    errors = errors_of(contenders, lambda: as_arrays(exact()))
     return Case("gradient", problem.name, {LIMIT: bare, **contenders}, errors, 300 * problem.tol)
-
-
-def solve_errors(problem: Problem, contenders: Contenders) -> dict[str, float]:
-    truth = as_arrays(peers.noderun_solve(problems.tight(problem)))
-    return {name: distance(as_arrays(run()), truth) for name, run in contenders.items()}
-
-
-def gradient_errors(problem: Problem, contenders: Contenders) -> dict[str, float]:
-    exact = peers.noderun_with("checkpointed")
-    truth = as_arrays(peers.torch_gradient(problems.tight(problem), exact)())
-    return {name: distance(as_arrays(run()), truth) for name, run in contenders.items()}

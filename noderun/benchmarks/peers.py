@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+import warnings
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from noderun.benchmarks.bare import bare_loop
-from noderun.benchmarks.case import Contenders
+from noderun.benchmarks.case import Contenders, reason
 from noderun.benchmarks.problems import LotkaVolterra, MLPField, Problem, VanDerPol
 from noderun.engine import solve
 from noderun.solvers import Solution
@@ -25,7 +27,19 @@ PEERS = {"torchdiffeq": ("torchdiffeq",), "torchode": ("torchode",), "diffrax": 
 
 
 def installed() -> dict[str, bool]:
-    return {name: all(find_spec(module) is not None for module in modules) for name, modules in PEERS.items()}
+    return {name: why_absent(modules) is None for name, modules in PEERS.items()}
+
+
+@functools.cache
+def why_absent(modules: tuple[str, ...]) -> str | None:
+    """Why a peer takes no part: it is not installed, or something that it needs is not."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            for module in modules:
+                importlib.import_module(module)
+    except Exception as error:  # whatever a broken package raises
+        return reason(error)
+    return None
 
 
 def solvers(problem: Problem) -> Contenders:

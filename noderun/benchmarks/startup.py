@@ -28,7 +28,7 @@ def startup_cases(quick: bool) -> Iterator[Case]:
     contenders: Contenders = {name: partial(process, words) for name, words in lines.items()}
     if not quick:
         contenders["noderun train, up to its first step"] = first_step
-    yield Case("startup", "whole processes", contenders, dict, 0.0)
+    yield Case("startup", "whole processes", contenders, {}, 0.0)
 
 
 def process(words: list[str]) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from noderun.benchmarks import peers
-from noderun.benchmarks.case import Case, Contenders, as_arrays, distance
+from noderun.benchmarks.case import Case, Contenders, Errors, as_arrays, errors_of
 from noderun.benchmarks.objectives import ConcatConv
 from noderun.data import batches, load
 from noderun.dynamics.conv import Conv
@@ -75,7 +75,7 @@ def step_case(batch: int, device: str) -> Case:
     plain = {"net without its block": net(Conv, lambda f, y0: y0).to(device)}
     steps: Contenders = {name: partial(stepper(each, lr=0.0), data) for name, each in (plain | nets).items()}
     name = f"ODE-Net, one training step, batch {batch}"
-    return Case("training", name, steps, lambda: errors(nets, few), ALLOWED)
+    return Case("training", name, steps, errors(nets, few), ALLOWED)
 
 
 def epoch_cases(data: Data, device: str) -> Iterator[Case]:
@@ -90,14 +90,14 @@ def epoch_cases(data: Data, device: str) -> Iterator[Case]:
 
     images, labels = next(batches(dataset, "train", FEW))
     epochs: Contenders = {each: partial(epoch, stepper(model, lr=0.1)) for each, model in nets.items()}
-    yield Case("epoch", name, epochs, lambda: errors(nets, (images, labels)), ALLOWED, once=True)
+    yield Case("epoch", name, epochs, errors(nets, (images, labels)), ALLOWED, once=True)
 
 
-def errors(nets: dict[str, nn.Module], data: Batch) -> dict[str, float]:
+def errors(nets: dict[str, nn.Module], data: Batch) -> Errors:
     """Of the gradient, against a tight float64 solve."""
     wide = net(Conv, noderun_run("checkpointed", 1e-3 * TOL), data[0].shape[1:]).to(data[0].device).double()
-    exact = as_arrays(gradient(wide, data))
-    return {name: distance(as_arrays(gradient(each, data)), exact) for name, each in nets.items()}
+    gradients = {name: partial(gradient, each, data) for name, each in nets.items()}
+    return errors_of(gradients, lambda: as_arrays(gradient(wide, data)))
 
 
 def loss(model: nn.Module, batch: Batch) -> Tensor:

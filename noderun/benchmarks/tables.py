@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from noderun.benchmarks.case import LIMIT, Row
+from noderun.benchmarks.case import LIMIT, Failure, Row
 from noderun.benchmarks.memory import MemoryRow
 from noderun.benchmarks.targets import TARGETS, Target
 
@@ -33,7 +33,13 @@ MEMORY = (
 )
 
 
-def page(times: Sequence[Row], memory: Sequence[MemoryRow], machine: Mapping[str, Any], command: str) -> str:
+def page(
+    times: Sequence[Row],
+    memory: Sequence[MemoryRow],
+    failures: Sequence[Failure],
+    machine: Mapping[str, Any],
+    command: str,
+) -> str:
     sections = [where(machine, command)]
     suites = list(dict.fromkeys(row.suite for row in times))
     targets = [target for target in TARGETS if target.suite in suites]
@@ -45,6 +51,9 @@ def page(times: Sequence[Row], memory: Sequence[MemoryRow], machine: Mapping[str
         sections += [f"### {TITLES[suite]}", NOTES[suite], ratios(rows) if against_limit else milliseconds(rows)]
     if memory:
         sections += ["### Memory", f"{memory[0].case}; {MEMORY}", mebibytes(memory)]
+    if failures:
+        lines = [[failure.suite, failure.case, failure.contender, failure.failure] for failure in failures]
+        sections += ["### Failed", table(["suite", "case", "contender", "why"], lines)]
     return "\n\n".join(sections) + "\n"
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from noderun.benchmarks import peers
-from noderun.benchmarks.case import LIMIT, Case, Contenders, as_arrays, distance
+from noderun.benchmarks.case import LIMIT, Case, Contenders, as_arrays, errors_of
 from noderun.benchmarks.objectives import FFJORD, Block, LatentODE, Objective
 from noderun.benchmarks.step import step_case
 from noderun.engine import solve
@@ -37,10 +37,7 @@ def pass_case(objective: Objective, mode: str) -> Case:
     contenders: Contenders = {name: partial(pulled, objective, ode) for name, ode in odes(mode).items()}
     nfe = counts(objective, mode)
 
-    def errors() -> dict[str, float]:
-        exact = as_arrays(pulled(tight(objective), noderun_ode("checkpointed")))
-        return {name: distance(as_arrays(run()), exact) for name, run in contenders.items()}
-
+    errors = errors_of(contenders, lambda: as_arrays(pulled(tight(objective), noderun_ode("checkpointed"))))
     name = f"{objective.name}, by {mode}, tol = {objective.tol:g}, NFE {nfe[0]} + {nfe[1]}"
     bounds: Contenders = {LIMIT: partial(bare, objective, *nfe)}
     if mode == "backprop":

@@ -91,4 +91,4 @@ class StateSweep(Sweep):
         named = named_dependencies(self.problem)
         if named is None:
             return super().stepper(field, t, y)
-        return AdjointStepper(self.method, field, self.control, t, y, params=named)
+        return AdjointStepper(self.method, field, self.control, t, y, self.integral, named)

@@ -7,13 +7,18 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
+from noderun.gradients.integral import Integral, joined
 from noderun.gradients.reversal import Pull, Reversal
 from noderun.gradients.sweep import AdjointField
 from noderun.solvers.compiled.graph import Graph
 from noderun.solvers.compiled.runge_kutta import CompiledRungeKutta, graph_of
 from noderun.solvers.compiled.stepper import WalkingStepper
-from noderun.solvers.field import VectorField
+from noderun.solvers.compiled.traced import Shares
+from noderun.solvers.control import Control
+from noderun.solvers.field import Field, VectorField
 from noderun.solvers.integrate import Problem
+from noderun.solvers.method import Method
+from noderun.solvers.stepper import OnStep
 
 
 class CompiledReversal(Reversal):
@@ -72,9 +77,41 @@ def named_dependencies(problem: Problem) -> dict[str, Tensor] | None:
 
 
 class AdjointStepper(WalkingStepper):
-    """Walks along the adjoint's field."""
+    """Walks along the adjoint's field; the ``integral`` for theta goes along with it."""
 
     adjoint = True
+
+    def __init__(
+        self,
+        method: Method,
+        field: Field,
+        control: Control,
+        t: float,
+        y: Tensor,
+        integral: Integral,
+        named: dict[str, Tensor],
+    ) -> None:
+        super().__init__(method, field, control, t, y, params=named)
+        self.integral, self.controlled = integral, integral.controlled
+
+    def walk(self, graph: Graph, t_end: float, on_step: OnStep | None) -> bool:
+        return super().walk(graph, t_end, None)  # nobody is to add to the integral what the walk has added
+
+    def give(self, slope: Tensor, shares: Shares) -> None:
+        super().give(slope, shares)
+        self.work.integrands[0] = joined(self.integral.params, shares) if shares else None
+
+    def given(self) -> tuple[Tensor, Shares]:
+        slope, _ = super().given()
+        integrand = self.work.integrands[0]
+        return slope, () if integrand is None else tuple(self.integral.split(integrand))
+
+    def totals(self) -> Shares:
+        return tuple(self.integral.split(-self.integral.value))
+
+    def take_totals(self, totals: Shares) -> None:
+        if totals:
+            self.integral.put(-joined(self.integral.params, totals))
 
     @property
     def called(self) -> VectorField:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._pytree import tree_leaves
 
 from noderun.solvers.field import VectorField
 from noderun.solvers.integrate import Problem
+from noderun.solvers.nesting import tensors_in
 
 
 def owner(f: Callable[..., Any]) -> Any:
@@ -27,7 +27,7 @@ def owner(f: Callable[..., Any]) -> Any:
 def dependencies(own: dict[str, Tensor], params: Iterable[Tensor] | None, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
     """What f depends on and requires gradients: declared or its ``own`` parameters, and the tensors in args."""
     declared = own.values() if params is None else params
-    tensors = [x for x in (*declared, *tree_leaves(args)) if isinstance(x, Tensor) and x.requires_grad]
+    tensors = [x for x in tensors_in((*declared, *args)) if x.requires_grad]
     return tuple({id(x): x for x in tensors}.values())
 
 

@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from noderun.solvers.field import IN_PLACE, VectorField
+from noderun.solvers.nesting import map_tensors, tensors_in
+from noderun.solvers.torch_internals import version_of
 
 Call = Callable[[Tensor, tuple[Any, ...]], list[Tensor]]  # y and args -> f as tensors
 
@@ -87,17 +88,17 @@ def examine(field: VectorField, t: float, y0: Tensor, params: Sequence[Tensor], 
 
 def examined(call: Call, y0: Tensor, args: tuple[Any, ...], params: Sequence[Tensor], strict: bool) -> list[Tensor]:
     """f's tensors at y0, without history."""
-    fresh = tree_map_only(Tensor, lambda x: x.detach().requires_grad_() if x.requires_grad else x, args)
+    fresh = map_tensors(lambda x: x.detach().requires_grad_() if x.requires_grad else x, args)
     leaf = y0.detach().clone().requires_grad_()
     with torch.enable_grad():
         state = leaf.clone()
         found = call(state, fresh)
-    if state._version:
+    if version_of(state):
         raise ValueError(IN_PLACE)
     stops = {p.grad_fn for p in params if p.grad_fn is not None}
     reached = [leaves_of(x, stops) for x in found]
     if strict:
-        refuse_hidden(reached, [leaf, *params, *(x for x in tree_leaves(fresh) if isinstance(x, Tensor))])
+        refuse_hidden(reached, [leaf, *params, *tensors_in(fresh)])
     blind = [i for i, leaves in enumerate(reached) if id(leaf) not in leaves]
     if blind:
         refuse_cut(call, leaf, fresh, found, blind)

@@ -47,10 +47,19 @@ class Integral:
         assert quadrature is not None
         self.value = self.value - quadrature.sums()[0]
 
+    def put(self, value: Tensor) -> None:
+        """Go on from another value."""
+        self.value = value
+        self.size = float(torch.linalg.vector_norm(value)) if self.controlled else 0.0
+
     def gradients(self) -> list[Tensor]:
-        """dL/dtheta of each parameter, in its shape and dtype."""
+        """dL/dtheta of each parameter."""
+        return self.split(self.value)
+
+    def split(self, vector: Tensor) -> list[Tensor]:
+        """A vector [P] as a tensor of each parameter's shape and dtype."""
         parts, found = [real(p) for p in self.params], []
-        pieces = self.value.split([part.numel() for part in parts]) if parts else ()
+        pieces = vector.split([part.numel() for part in parts]) if parts else ()
         for p, part, piece in zip(self.params, parts, pieces, strict=True):
             shaped = piece.view(part.shape).to(part.dtype)
             found.append(torch.view_as_complex(shaped.contiguous()) if p.is_complex() else shaped)

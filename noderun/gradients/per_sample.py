@@ -16,6 +16,7 @@ from noderun.solvers.per_sample.formulas import formula_of
 from noderun.solvers.per_sample.problem import Read, Replay, SampleProblem
 from noderun.solvers.per_sample.step import Formula, SampleStep, Start
 from noderun.solvers.per_sample.walk import Observe, integrate_samples
+from noderun.solvers.torch_internals import add_to_each
 
 
 def backprop(problem: SampleProblem) -> Tensor:
@@ -119,5 +120,5 @@ def pull_back(
     grads = torch.autograd.grad(ends, (y, *problem.params), given, allow_unused=True)
     used = [(total, g) for total, g in zip(thetas, grads[1:], strict=True) if g is not None]
     if used:
-        torch._foreach_add_([total for total, _ in used], [g for _, g in used])
+        add_to_each([total for total, _ in used], [g for _, g in used])
     return grads[0] if samples is None else a.index_copy(0, samples, grads[0])

@@ -17,6 +17,7 @@ from noderun.gradients.examination import differs, refuse_other
 from noderun.solvers.field import VectorField, evaluate
 from noderun.solvers.integrate import Problem, Taken
 from noderun.solvers.method import Snapshot
+from noderun.solvers.torch_internals import add_to_each
 
 MakeReversal = Callable[[Problem, VectorField, Tensor, Tensor], "Reversal"]
 
@@ -128,4 +129,4 @@ class Reversal:
     def add(self, grads: tuple[Tensor | None, ...]) -> None:
         used = [(total, g) for total, g in zip(self.thetas, grads, strict=True) if g is not None]
         if used:
-            torch._foreach_add_([total for total, _ in used], [g for _, g in used])
+            add_to_each([total for total, _ in used], [g for _, g in used])

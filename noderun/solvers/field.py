@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from noderun.solvers.state import Layout
+from noderun.solvers.torch_internals import under_transform, version_of, was_written
 
 Integrand = Tensor  # [P], what is integrated beside the state at one point, for instance the parameters' vjp
 
@@ -37,19 +38,17 @@ class Autocast:
 @contextmanager
 def unchanged(y: Tensor) -> Iterator[None]:
     """ValueError where y is changed in place inside, and y as it was."""
-    from noderun.solvers.stages import under_transform
-
-    if y.is_inference() or under_transform():
+    if under_transform():
         yield
         return
-    before, version = y.detach().clone(), y._version
+    before, version = y.detach().clone(), version_of(y)
     try:
         yield
     except RuntimeError as error:  # where y is a leaf, autograd refuses first
         if "in-place operation" in str(error):
             raise ValueError(IN_PLACE) from error
         raise
-    if y._version != version:
+    if was_written(y, before, version):
         with torch.no_grad():
             y.copy_(before)
         raise ValueError(IN_PLACE)

@@ -12,7 +12,8 @@ from noderun.solvers.control import Control
 from noderun.solvers.field import Field, Integrand
 from noderun.solvers.method import Info, Method, Quadrature, Step
 from noderun.solvers.newton import Newton
-from noderun.solvers.stages import stage_times, under_transform
+from noderun.solvers.stages import stage_times
+from noderun.solvers.torch_internals import under_transform
 
 # Gauss's formula of order 6 on [0, 1], with the step's start as a node of no weight; and how far it is from the formula
 # of order 3 through the start and the outer two nodes, its error estimate.

@@ -15,9 +15,9 @@ from noderun.solvers.events import Event, Watch
 from noderun.solvers.field import VectorField
 from noderun.solvers.method import Method, Snapshot, Step
 from noderun.solvers.outputs import Outputs, Readout
-from noderun.solvers.stages import under_transform
 from noderun.solvers.statistics import Statistics
 from noderun.solvers.stepper import Stepper
+from noderun.solvers.torch_internals import under_transform
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def integrate(problem: Problem, observe: Callable[[Taken], None] | None = None) 
     """ys [rows, N], y0 first, the rows of ``problem.readout``; with autograd on, differentiable through every step."""
     outputs = Outputs(problem.ts, problem.fractions, problem.y0, problem.readout)
     field, stats = problem.field, problem.stats
-    stepper = stepper_of(problem)
+    stepper = stepper_of(problem, observe is not None)
     watch = Watch(problem.events, field, problem.ts[0], problem.y0) if problem.events else None
 
     def on_step(step: Step, t_end: float) -> None:
@@ -79,11 +79,12 @@ def integrate(problem: Problem, observe: Callable[[Taken], None] | None = None) 
     return outputs.stacked()
 
 
-def stepper_of(problem: Problem) -> Stepper:
+def stepper_of(problem: Problem, observed: bool) -> Stepper:
     """At the start; events are looked for after every step, so with them steps go one by one."""
     start = (problem.method, problem.field, problem.control, problem.ts[0], problem.y0)
     if not problem.method.compiles or problem.events:
         return Stepper(*start)
     from noderun.solvers.compiled.stepper import WalkingStepper  # the compiler's import takes a second
 
-    return WalkingStepper(*start, inside=len(problem.ts) > 2 or bool(problem.fractions))
+    inside = len(problem.ts) > 2 or bool(problem.fractions)
+    return WalkingStepper(*start, starts=observed, inside=inside)

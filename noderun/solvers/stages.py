@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from noderun.solvers.field import Field, Integrand
+from noderun.solvers.torch_internals import under_transform
 
 
 @dataclass(frozen=True)
@@ -194,11 +195,6 @@ class WeightedSums(torch.autograd.Function):
 
 def where_wanted(shares: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor | None]:
     return [share if needed else None for share, needed in zip(shares, wanted, strict=True)]
-
-
-def under_transform() -> bool:
-    """Whether torch.func (vmap, jvp, grad) or forward-mode autograd is at work: they need out-of-place operations."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0
 
 
 def stage_times(t: float, h: float, c: Sequence[float], like: Tensor) -> tuple[Tensor, ...]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map_only
+
+from noderun.solvers.nesting import map_tensors
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Layout:
     def leaves(self, state: Any) -> list[Tensor]:
         """The tensors of a state in this layout's order; ValueError where shapes differ from it."""
         if self.pairs:
-            state = tree_map_only(Tensor, paired, state)
+            state = map_tensors(paired, state)
         if self.single:
             if isinstance(state, Tensor) and state.shape == self.shapes[0]:
                 return [state]

@@ -12,7 +12,7 @@ from noderun.solvers.control import Callback, Control, around, between
 from noderun.solvers.errors import NewtonDivergence, NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
 from noderun.solvers.field import Field
 from noderun.solvers.method import Method, Step
-from noderun.solvers.stages import under_transform
+from noderun.solvers.torch_internals import under_transform
 
 OnStep = Callable[[Step, float], None]  # the accepted step and the time it ends at
 

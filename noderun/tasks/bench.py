@@ -35,11 +35,14 @@ def bench(config: DictConfig) -> str:
 
 
 def measure(job: Job, folder: Path) -> None:
-    """Writes bench.json, results.csv, tables.md and figures/, a line to the log for each case."""
+    """Writes bench.json, results.csv, tables.md and figures/, a line to the log for each case.
+
+    Raises Incomplete at the end if something was not measured.
+    """
     import torch
 
-    from noderun.benchmarks.bench import run_suites, write
-    from noderun.benchmarks.peers import installed
+    from noderun.benchmarks.bench import Incomplete, run_suites, write
+    from noderun.benchmarks.peers import PEERS, installed, why_absent
     from noderun.build import make_device
 
     settings, threads = job.settings, torch.get_num_threads()
@@ -48,21 +51,23 @@ def measure(job: Job, folder: Path) -> None:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     absent = [name for name, there in installed().items() if not there]
-    if absent:
-        log.warning("absent: %s (pip install 'noderun[bench]')", ", ".join(absent))
+    for name in absent:
+        log.warning("%s is absent: %s (pip install 'noderun[bench]')", name, why_absent(PEERS[name]))
     try:
         device = str(make_device(settings.device))
         found = run_suites(settings, device, log.info)
         write(found, absent, device, command, folder)
     finally:
         torch.set_num_threads(threads)
+    if found.failures:
+        raise Incomplete(found.failures)
 
 
 def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
     from noderun.report.rows import rows_table
     from noderun.report.table import print_table
 
-    if runs.read_status(folder).get("status") == "done":
+    if runs.read_status(folder).get("status") != "running" and (folder / "results.csv").exists():
         with (folder / "results.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         for suite in dict.fromkeys(row["suite"] for row in rows):

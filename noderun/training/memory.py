@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from noderun.solvers.nesting import tensors_in
+from noderun.solvers.torch_internals import OperationMode
 
 MIB = 2.0**20
 log = logging.getLogger(__name__)
 
 
-class StorageLedger(TorchDispatchMode):
+class StorageLedger(OperationMode):
     """Notes, by weak reference, every storage that an operation inside makes.
 
     Wider than saved-tensor hooks, which see what autograd saved but not what a gradient method keeps elsewhere.
@@ -31,9 +32,8 @@ class StorageLedger(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(out):
-            if isinstance(leaf, Tensor):
-                self.note(leaf.untyped_storage())
+        for tensor in tensors_in(out):
+            self.note(tensor.untyped_storage())
         return out
 
     def note(self, storage: torch.UntypedStorage) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from noderun.benchmarks import problems
 from noderun.benchmarks.bench import run_case
-from noderun.benchmarks.case import Disagreement
+from noderun.benchmarks.case import LIMIT, Failure
 from noderun.benchmarks.cases import solve_case
 from noderun.benchmarks.objectives import FFJORD, Block, ConcatConv, LatentODE
 from noderun.benchmarks.step import step_case
@@ -18,13 +18,13 @@ from noderun.benchmarks.training import MODES, pass_case
 @pytest.mark.parametrize(("make", "tight"), [(Block, 0.3), (FFJORD, 1e-3), (LatentODE, 1e-2)])
 def test_published_models_have_one_gradient_in_all_libraries(make, tight, mode):
     torch.manual_seed(0)
-    errors = pass_case(make(2), mode).errors()
+    errors = {name: error() for name, error in pass_case(make(2), mode).errors.items()}
     assert f"torchdiffeq {mode}" in errors and max(errors.values()) < tight
 
 
 def test_the_whole_net_has_one_gradient_with_either_form_of_time():
     case = step_case(2, "cpu")
-    errors = case.errors()
+    errors = {name: error() for name, error in case.errors.items()}
     assert len(errors) == 4 and max(errors.values()) < case.allowed
 
 
@@ -45,8 +45,23 @@ def test_the_divergence_is_that_of_autograd_in_full():
     assert dx.shape == f.x.shape
 
 
-def test_a_contender_that_computes_something_else_is_not_timed():
+def broken():
+    raise RuntimeError("no luck today\nat all")
+
+
+@pytest.mark.parametrize(
+    ("error", "why"), [(lambda: 10.0, "relative error 1.0e+01, more than 1e-01"), (broken, "no luck today")]
+)
+def test_a_contender_that_computes_something_else_or_nothing_is_not_timed_and_the_others_are(error, why):
     case = solve_case(problems.mlp(4, 1e-3))
-    wrong = replace(case, errors=lambda: {"noderun": 10.0})
-    with pytest.raises(Disagreement, match="noderun on MLP"):
-        run_case(wrong, rounds=1, seconds=1e-3)
+    kept = {name: case.contenders[name] for name in (LIMIT, "noderun", "torchdiffeq")}
+    rows, failures = run_case(replace(case, contenders=kept, errors={"noderun": error}), rounds=1, seconds=1e-3)
+    assert [row.contender for row in rows] == [LIMIT, "torchdiffeq"]
+    assert failures == [Failure("solve", case.name, "noderun", why)]
+
+
+def test_nothing_is_timed_over_a_limit_that_fails():
+    case = solve_case(problems.mlp(4, 1e-3))
+    kept = {LIMIT: broken, "noderun": case.contenders["noderun"]}
+    rows, failures = run_case(replace(case, contenders=kept), rounds=1, seconds=1e-3)
+    assert not rows and [failure.failure for failure in failures] == ["no luck today", "not timed, for limit failed"]

@@ -7,8 +7,10 @@ import pytest
 
 from noderun import cli
 from noderun.benchmarks import peers
-from noderun.benchmarks.bench import ALL
+from noderun.benchmarks.bench import ALL, TIMED
 from noderun.benchmarks.case import LIMIT
+from noderun.benchmarks.memory import noderun_by
+from noderun.benchmarks.startup import startup_cases
 from noderun.gradients import GRADIENTS
 
 QUICK = ["quick=true", "rounds=1", "seconds=1e-4", "device=cpu", "log=quiet"]
@@ -21,6 +23,9 @@ def folder(tmp_path_factory):
         patch.setitem(peers.PEERS, "torchode", ("a_module_that_nobody_has",))
         assert cli.main(["bench", *QUICK, f"hydra.run.dir={folder}"]) == 0
     return folder
+
+
+FIT = noderun_by("checkpointed")
 
 
 def rows(folder):
@@ -66,6 +71,29 @@ def test_an_absent_peer_is_named_and_left_out(folder):
     there = {row["contender"].split()[0] for row in rows(folder)}
     assert "torchdiffeq" in there and not there & set(absent)
     assert f"Absent: {', '.join(absent)}." in (folder / "tables.md").read_text()
+
+
+def test_a_suite_goes_on_past_what_fails_and_names_it(tmp_path, monkeypatch, caplog):
+    def fail(*args):
+        raise RuntimeError("no luck today")
+
+    def late(settings, device):
+        yield from startup_cases(quick=True)
+        fail()
+
+    monkeypatch.setattr("noderun.benchmarks.memory.noderun_by", lambda gradient: fail if gradient == "adjoint" else FIT)
+    monkeypatch.setitem(TIMED, "startup", late)
+    monkeypatch.setattr("noderun.benchmarks.bench.ALL", ("startup", "memory"))
+    assert cli.main(["bench", *QUICK, f"hydra.run.dir={tmp_path}/some"]) == 1
+    failed = [(row["suite"], row["contender"], row["failure"]) for row in rows(tmp_path / "some") if row["failure"]]
+    assert failed == [("startup", "all", "no luck today"), ("memory", "noderun adjoint", "no luck today")]
+    measured = {row["contender"] for row in rows(tmp_path / "some") if not row["failure"]}
+    assert {"noderun --help", "noderun checkpointed", "torchdiffeq adjoint"} < measured
+    assert (
+        "| memory | MLP 2-64-64-2, B = 4, fixed steps | noderun adjoint | no luck today |"
+        in (tmp_path / "some" / "tables.md").read_text()
+    )
+    assert json.loads((tmp_path / "some" / "status.json").read_text())["status"] == "failed"
 
 
 def test_an_epoch_is_run_where_it_is_asked_for(tmp_path):

@@ -52,7 +52,7 @@ def test_every_target_names_cases_that_there_are():
 
 
 def test_the_page_has_the_spread_and_the_targets_of_its_suites_alone():
-    text = page(ROWS, [], MACHINE, "noderun bench suite=solve")
+    text = page(ROWS, [], [], MACHINE, "noderun bench suite=solve")
     assert "| small, 1 | 10.00 | 1.00 | 1.00 | 30% |" in text
     assert all((target.what in text) == (target.suite == "solve") for target in TARGETS)
     assert text.startswith("`noderun bench suite=solve` on 2 x a processor, no GPU, 2 threads")

@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._higher_order_ops.while_loop import while_loop
 from torch.func import vjp
 
-from noderun.solvers.compiled.traced import Function, at_once, attempt, tolerances
+from noderun.solvers.compiled.traced import MOST, ROOM, Function, Loop, attempt, tolerances
 from noderun.solvers.tableau import ButcherTableau
 
 Pulled = tuple[Tensor, ...]  # dL/dy [N] at the start of the first step, then dL/dtheta
@@ -20,10 +19,11 @@ def steps_at_once(tableau: ButcherTableau, size: int, inside: bool) -> int:
     """How many steps of a state [size] one call pulls back; 0 where outputs inside them need stages of their own."""
     if inside and (tableau.dense_a or len(tableau.dense) != tableau.stages):
         return 0
-    return max(1, at_once(size * (tableau.stages + 3) if inside else size))
+    given = size * (tableau.stages + 3) if inside else size
+    return max(1, min(MOST, ROOM // max(given, 1)))
 
 
-def back_function(tableau: ButcherTableau, function: Function) -> Callable[..., Pulled]:
+def back_function(tableau: ButcherTableau, function: Function, loop: Loop) -> Callable[..., Pulled]:
     """``numbers``: how many steps, then t and h of each of the K that there is room for; rtol and atol.
 
     ``starts`` [K, N] are the states that the steps start from, ``a`` [N] is dL/dy at the end of the last. ``shares``
@@ -62,7 +62,7 @@ def back_function(tableau: ButcherTableau, function: Function) -> Callable[..., 
             return left - 1, a, *(theta + one for theta, one in zip(thetas, more, strict=True))
 
         zeros = (torch.zeros_like(p) for p in params)
-        _, a, *thetas = while_loop(going, body, (numbers[0].to(torch.int64), a.clone(), *zeros))
+        _, a, *thetas = loop(going, body, (numbers[0].to(torch.int64), a.clone(), *zeros))
         return a, *thetas
 
     return back

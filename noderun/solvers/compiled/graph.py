@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
+import functools
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._dynamo.exc import FailOnRecompileLimitHit
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from noderun.solvers.compiled.back import Pulled, back_function, steps_at_once
 from noderun.solvers.compiled.lowering import lowering, small_products
+from noderun.solvers.compiled.proof import FEW, Recorded, in_turn, prove_back, prove_step, prove_walk
 from noderun.solvers.compiled.traced import (
     Found,
     Shares,
@@ -24,20 +22,33 @@ from noderun.solvers.compiled.traced import (
     flat_function,
     named_function,
     step_function,
+    tolerances,
 )
-from noderun.solvers.compiled.walk import Walked, attempts_at_once, walk_function
+from noderun.solvers.compiled.walk import LEFT, Walked, attempts_at_once, walk_function
 from noderun.solvers.control import Control
 from noderun.solvers.field import Autocast, VectorField
+from noderun.solvers.nesting import tensors_in
 from noderun.solvers.state import Layout
 from noderun.solvers.tableau import ButcherTableau
+from noderun.solvers.torch_internals import (
+    OperationMode,
+    code_of,
+    hit_recompile_limit,
+    quiet_compiler,
+    without_data,
+    written_to,
+)
+
+TF32 = 2.0**-10  # eps of the numbers that a GPU may multiply in place of float32
 
 
 class Graph:
     """The compiled step, many attempts of it, and many steps pulled back.
 
-    Each is called with the numbers of a solve. ``failed`` says why there can be none, ``compilations`` how often
-    something was compiled; ``walks`` whether one call makes many attempts and ``back_at_once`` how many steps one call
-    pulls back, by whether outputs lie inside the steps.
+    Each is called with the numbers of a solve, and compared with eager steps when it was made. ``failed`` says why
+    there can be none, ``compilations`` how often something was compiled; ``walks`` whether one call makes many
+    attempts, by the rows that each leaves, and ``back_at_once`` how many steps one call pulls back, by whether outputs
+    lie inside the steps.
     """
 
     def __init__(
@@ -46,15 +57,18 @@ class Graph:
         self.failed: str | None = None
         self.alone: str | None = None  # why there is no loop over steps, until it was told
         self.compilations = 0
+        self.eps = 0.0  # of the coarsest numbers that f computes with
         self.adjoint = adjoint
         size = sum(layout.sizes) * (2 if adjoint else 1)
-        self.walks = {inside: attempts_at_once(tableau, size, inside) > 0 for inside in (False, True)}
+        self.walks = {rows: attempts_at_once(tableau, size, rows) > 0 for rows in (0, 1, tableau.stages + 1)}
         self.back_at_once = {inside: steps_at_once(tableau, size, inside) for inside in (False, True)}
         function = (adjoint_function if adjoint else flat_function)(layout, autocast)
+        self.walking = functools.partial(walk_function, tableau, order, function)
+        self.pulling = functools.partial(back_function, tableau, named_function(layout, autocast))
         self.functions: dict[str, Callable[..., Any]] = {
-            "walk": walk_function(tableau, order, function),
+            "walk": self.walking(torch.while_loop),
             "step": step_function(tableau, function),
-            "back": back_function(tableau, named_function(layout, autocast)),
+            "back": self.pulling(torch.while_loop),
         }
         self.compiled: dict[str, Callable[..., Any]] = {}
 
@@ -73,16 +87,19 @@ class Graph:
         y: Tensor,
         known: tuple[Tensor, Shares] | None,
         choose: bool,
-        inside: bool,
+        rows: int,
+        controlled: bool,
+        totals: Shares,
         params: Mapping[str, Tensor],
     ) -> Walked | None:
         """Attempts from y on, by the ``numbers`` of ``walk_function``; None where steps go one by one.
 
         A loop asks more of f than a step does (that it writes to nothing, that its tensors share no memory).
         """
-        if not self.walks[inside]:
+        if not self.walks[rows]:
             return None
-        choices = (control.norm, control.controller, choose, inside, tuple(params), tuple(params.values()))
+        beside = (controlled, totals, tuple(params), tuple(params.values()))
+        choices = (control.norm, control.controller, choose, rows, *beside)
         try:
             walked: Walked = self.run("walk", field, control, numbers, y, known, *choices)
         except Exception as error:
@@ -137,21 +154,42 @@ class Graph:
         if name not in self.compiled:
             function = own_code(self.functions[name])
             self.compiled[name] = torch.compile(function, fullgraph=True, dynamic=False, backend=self.backend)
+        before, call = self.compilations, (field.f, field.args, packed, given, y, *rest)
         with tracing(y):
-            return self.compiled[name](field.f, field.args, packed, given, y, *rest)
+            found = self.compiled[name](*call)
+        if self.compilations > before:
+            with torch.no_grad():
+                self.prove(name, found, *call)
+        return found
+
+    def prove(
+        self, name: str, found: Any, f: Any, args: Any, numbers: Tensor, given: list[Any], y: Tensor, *rest: Any
+    ) -> None:
+        """Compare a new graph with eager steps; raises Differs. These calls of f are no part of the solve."""
+        eps, within = max(self.eps, TF32 if y.is_cuda else 0.0), tolerances(numbers, given)
+        if name == "step":
+            expected = self.functions["step"](f, args, numbers, given, y, *rest)
+            prove_step(found, expected, eps, numbers[1], within, y)
+            return
+        few = numbers.clone()
+        few[LEFT if name == "walk" else 0].clamp_(max=FEW)
+        call = (f, args, few, given, y, *rest)
+        found = self.compiled[name](*call)
+        if name == "walk":
+            recorded = Recorded(found, eps, within)
+            prove_walk(found, self.walking(in_turn, recorded)(*call), recorded, y)
+        else:
+            prove_back(found, self.pulling(in_turn)(*call), eps, a=rest[0])
 
     def backend(self, module: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
-        from torch._inductor.compile_fx import compile_fx
-
         self.compilations += 1
-        require_pure(module, inputs)
-        # A graph that may be gone through twice (retain_graph) must not give its buffers away.
-        with (
-            torch._functorch.config.patch(donated_buffer=False),
-            quiet("torch._inductor.ir", "torch.utils.cpp_extension"),
-        ):
-            options, decompositions = lowering(inputs), small_products()
-            return compile_fx(module, list(inputs), config_patches=options, decompositions=decompositions)
+        with quiet_compiler():
+            self.eps = max(self.eps, require_pure(module, inputs))
+            options, table = lowering(inputs), small_products()
+            try:
+                return code_of(module, inputs, options, table)
+            except Exception:  # torch 2.11 loses count of the buffers that a loop's body may use again
+                return code_of(module, inputs, options | {"allow_buffer_reuse": False}, table)
 
     def fail(self, why: str) -> None:
         self.failed = why
@@ -169,14 +207,15 @@ class Impure(RuntimeError):
     """f does more than compute a value from its arguments: to go through its graph would not be to call it."""
 
 
-class Watched(TorchDispatchMode):
-    """Runs a graph on tensors without data and refuses what a step must not do twice."""
+class Watched(OperationMode):
+    """Runs a graph on tensors without data, refuses what a step must not do twice, and notes the coarsest ``eps``."""
 
     supports_higher_order_operators = True
 
     def __init__(self, inputs: Sequence[Any]) -> None:
         super().__init__()
-        self.inputs = {x.untyped_storage()._cdata for x in inputs if isinstance(x, Tensor)}
+        self.inputs = [x.untyped_storage() for x in tensors_in(list(inputs))]
+        self.eps = 0.0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.higher_order.while_loop:  # its body, once
@@ -185,19 +224,25 @@ class Watched(TorchDispatchMode):
                 return body(*carried, *captured)
         if torch.Tag.nondeterministic_seeded in func.tags:
             raise Impure("f draws random numbers")
-        for value, argument in zip(args, func._schema.arguments, strict=False):
-            written = argument.alias_info is not None and argument.alias_info.is_write
-            if written and isinstance(value, Tensor) and value.untyped_storage()._cdata in self.inputs:
+        for value in written_to(func, args):
+            if any(value.untyped_storage() is storage for storage in self.inputs):
                 raise Impure("f writes to its buffers or its arguments")
-        return func(*args, **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
+        for x in tensors_in(out):
+            if x.is_floating_point():
+                self.eps = max(self.eps, torch.finfo(x.dtype).eps)
+        return out
 
 
-def require_pure(module: torch.fx.GraphModule, inputs: Sequence[Any]) -> None:
-    """Impure where the graph does more than compute values; it is run on tensors without data, parameters included."""
-    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        fakes = [mode.from_tensor(x) if isinstance(x, Tensor) else x for x in inputs]
-        with Watched(fakes):
-            module(*fakes)
+def require_pure(module: torch.fx.GraphModule, inputs: Sequence[Any]) -> float:
+    """Impure where the graph does more than compute values; else the eps of the coarsest of them.
+
+    It is run on tensors without data, parameters included.
+    """
+    mode, fakes = without_data(inputs)
+    with torch.no_grad(), mode, Watched(fakes) as watched:
+        module(*fakes)
+    return watched.eps
 
 
 def tracing(y: Tensor) -> AbstractContextManager[Any]:
@@ -205,22 +250,9 @@ def tracing(y: Tensor) -> AbstractContextManager[Any]:
     return warnings.catch_warnings(action="ignore") if y.requires_grad else nullcontext()
 
 
-@contextmanager
-def quiet(*names: str) -> Iterator[None]:
-    """Without these logs' remarks (how an operation is lowered, that there is no GPU), which no user can act on."""
-    levels = {logging.getLogger(name): logging.getLogger(name).level for name in names}
-    for logger in levels:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in levels.items():
-            logger.setLevel(level)
-
-
 def reason(error: BaseException) -> str:
     """The first sentence of what went wrong, without the compiler's own wrapping."""
-    if isinstance(error, FailOnRecompileLimitHit):
+    if hit_recompile_limit(error):
         return "what f depends on beside tensors changes, and each change would be compiled anew"
     inner = getattr(error, "inner_exception", None) or error
     text = str(inner).partition("Got graph break/error:")[2] or str(inner)  # of a loop, what is wrong comes after that

@@ -7,39 +7,34 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._inductor.custom_graph_pass import CustomGraphPass
+
+from noderun.solvers.torch_internals import decompositions, graph_pass
 
 aten = torch.ops.aten
 
 
-class KeepVectorMath(CustomGraphPass):
+def keep_vector_math(graph: torch.fx.Graph) -> None:
     """On a CPU torch's own tanh goes through a vector mathematics library, several times faster than generated code.
 
     Below some hundred elements its call costs more than it saves.
     """
-
-    def __call__(self, graph: torch.fx.Graph) -> None:
-        for node in graph.nodes:
-            if node.target is aten.tanh.default and node.meta["val"].numel() > 1000:
-                node.meta.setdefault("custom", {})["fallback_to_eager"] = True  # stays with the body of a loop
-
-    def uuid(self) -> str:
-        return "noderun: tanh of more than 1000, loops too"
+    for node in graph.nodes:
+        if node.target is aten.tanh.default and node.meta["val"].numel() > 1000:
+            node.meta.setdefault("custom", {})["fallback_to_eager"] = True  # stays with the body of a loop
 
 
 def lowering(inputs: Sequence[Any]) -> dict[str, Any]:
     """Options of the compiler: half precision is rounded as f does it; on a CPU a whole graph is one C++ function."""
     options: dict[str, Any] = {"emulate_precision_casts": True}
     if all(x.device.type == "cpu" for x in inputs if isinstance(x, Tensor)):
-        options |= {"cpp_wrapper": True, "post_grad_custom_post_pass": KeepVectorMath()}
+        vector_math = graph_pass(keep_vector_math, "noderun: tanh of more than 1000, loops too")
+        options |= {"cpp_wrapper": True, "post_grad_custom_post_pass": vector_math}
     return options
 
 
 def small_products() -> dict[Any, Callable[..., Any]]:
     """The compiler's decompositions; on a CPU a row times a small matrix as loops, where a call of BLAS costs more."""
-    from torch._inductor.decomposition import select_decomp_table
-
-    table = dict(select_decomp_table())
+    table = decompositions()
     mm, addmm = table[aten.mm.default], table[aten.addmm.default]
 
     def product(a: Tensor, b: Tensor, *rest: Any, **options: Any) -> Any:

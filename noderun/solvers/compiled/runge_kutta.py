@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import Tensor, nn
 
 from noderun.solvers.compiled.graph import Graph
@@ -25,6 +24,7 @@ from noderun.solvers.method import Method, Step
 from noderun.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.solvers.stages import Stages, Table
 from noderun.solvers.tableau import combined
+from noderun.solvers.torch_internals import operations_are_watched
 
 GRAPHS: WeakKeyDictionary[Any, dict[Any, Graph]] = WeakKeyDictionary()  # of each f
 
@@ -111,7 +111,7 @@ def graph_of(method: ExplicitRungeKutta, field: Field, y: Tensor, adjoint: bool 
     """The graphs of a field, or of its adjoint; None where steps are eager."""
     if not isinstance(field, VectorField) or field.replaced:
         return None
-    if torch._C._len_torch_dispatch_stack():  # operations are watched: the compiler leaves such calls alone
+    if operations_are_watched():  # the compiler leaves such calls alone
         return None
     graphs = GRAPHS.setdefault(identity(field.f), {})
     layout, autocast = field.layout, field.autocast

@@ -11,23 +11,24 @@ from torch import Tensor
 from noderun.solvers.compiled.graph import Graph
 from noderun.solvers.compiled.runge_kutta import CompiledRungeKutta, graph_of
 from noderun.solvers.compiled.traced import Shares
+from noderun.solvers.compiled.walk import rows_left
 from noderun.solvers.control import Control
-from noderun.solvers.field import Field, Integrand, VectorField
+from noderun.solvers.field import Field, VectorField
 from noderun.solvers.method import Method, Step
 from noderun.solvers.stepper import OnStep, Stepper
 
 NONE: Mapping[str, Tensor] = MappingProxyType({})
-NOTHING: list[tuple[float, Integrand]] = [(0.0, [])]
 
 
 class WalkingStepper(Stepper):
     """The attempts of a walk are judged one by one when it comes back, by the sizes and errors that it found.
 
-    ``inside``: whether the steps will be asked for y inside them.
+    ``starts``: whether the steps will be asked for the y that they start from; ``inside``: and for y inside them.
     """
 
     method: CompiledRungeKutta
     adjoint = False  # whether the field is the adjoint's
+    controlled = False  # whether the error of what is integrated beside the state counts
 
     def __init__(
         self,
@@ -36,11 +37,12 @@ class WalkingStepper(Stepper):
         control: Control,
         t: float,
         y: Tensor,
+        starts: bool = False,
         inside: bool = False,
         params: Mapping[str, Tensor] = NONE,
     ) -> None:
         super().__init__(method, field, control, t, y)
-        self.inside, self.params = inside, params
+        self.rows, self.params = rows_left(self.method.tableau, starts, inside), params
         self.known: tuple[Tensor, Shares] | None = None  # f at the current y, where a walk left it
         watched = control.before or control.accepted or control.rejected
         self.walks = not (watched or self.work.recording)
@@ -56,10 +58,24 @@ class WalkingStepper(Stepper):
         if graph is not None and self.walk(graph, t_end, on_step):
             return
         if self.known is not None:
-            slope, shares = self.known
-            self.work.ks[0].copy_(slope)
-            self.work.integrands[0], self.work.known, self.known = list(shares), True, None
+            self.give(*self.known)
+            self.work.known, self.known = True, None
         super().go_on(t_end, on_step)
+
+    def give(self, slope: Tensor, shares: Shares) -> None:
+        """Leave what a walk knows of f at its end to a step that goes alone."""
+        self.work.ks[0].copy_(slope)
+
+    def given(self) -> tuple[Tensor, Shares]:
+        """The other way round."""
+        return aligned(self.work.ks[0]), ()
+
+    def totals(self) -> Shares:
+        """What is integrated beside the state, so far."""
+        return ()
+
+    def take_totals(self, totals: Shares) -> None:
+        """The same at the end of a walk."""
 
     def restart(self) -> None:
         super().restart()
@@ -69,7 +85,7 @@ class WalkingStepper(Stepper):
         """As many attempts as one call makes; False where it made none."""
         control, known = self.control, self.known
         if known is None and self.work.known:  # after a step that went alone
-            known = aligned(self.work.ks[0]), tuple(self.work.integrands[0] or ())
+            known = self.given()
         if self.h is None and control.first_step is not None:
             self.h = self.first(t_end)
         choose = self.h is None
@@ -78,33 +94,30 @@ class WalkingStepper(Stepper):
         left = control.max_steps - self.accepted - self.rejected
         now = (self.t, self.h or 0.0, *self.errors, float(self.retried))
         numbers = (*now, t_end, left, control.min_step, control.max_step)
-        walked = graph.walk(self.called, control, numbers, aligned(self.y), known, choose, self.inside, self.params)
+        choices = (choose, self.rows, self.controlled, self.totals(), self.params)
+        walked = graph.walk(self.called, control, numbers, aligned(self.y), known, *choices)
         if walked is None:
             return False
-        y, slope, starts, stages, record, shares, totals = walked
-        made, self.h, *found = record.tolist()
-        attempts = list(zip(*[iter(found)] * 3, strict=True))[: int(made)]
+        y, slope, record, found, shares, totals = walked
+        made, self.h, *sizes = found.tolist()
+        attempts = list(zip(*[iter(sizes)] * 3, strict=True))[: int(made)]
         self.called.nfe += len(attempts) * (self.method.tableau.stages - 1) + (known is None) + choose
         self.known = (slope, shares)
-        quadrature = [(1.0, list(totals))]  # the integrals of the whole walk go with its first accepted step
+        self.take_totals(totals)
         for i, (h, size, ratio) in enumerate(attempts):
-            after, before = starts[i + 1].clone() if i + 1 < len(attempts) else y, self.accepted
-            step = self.seen(None if stages is None else stages[i], size, after, quadrature)
-            self.judge(step, h, size, ratio, t_end, on_step)
-            quadrature = NOTHING if self.accepted > before else quadrature
+            # Where nobody asks for the states between, every step of a walk ends in the last.
+            after = record[i + 1, 0].clone() if self.rows and i + 1 < len(attempts) else y
+            self.judge(self.seen(record[i, 1:], size, after), h, size, ratio, t_end, on_step)
         return bool(attempts)
 
-    def seen(
-        self, stages: Tensor | None, size: float, after: Tensor, quadrature: list[tuple[float, Integrand]]
-    ) -> Step:
+    def seen(self, stages: Tensor, size: float, after: Tensor) -> Step:
         """The step of an attempt, whose ``stages`` [s, N] are k_(s-1), ..., k_0."""
         y = self.y
 
         def interpolate(thetas: Sequence[float]) -> Tensor:
-            assert stages is not None
             return y + torch.mm(self.method.dense_rows(size, thetas, y)[:, :-1], stages)
 
-        return Step(self.t, size, y, after, None, interpolate, quadrature)
+        return Step(self.t, size, y, after, None, interpolate)
 
 
 def aligned(x: Tensor) -> Tensor:

@@ -21,11 +21,12 @@ Shares = tuple[Tensor, ...]  # what is integrated beside the state at one point
 Derivative = Callable[[Tensor, Tensor], tuple[Tensor, Shares]]  # t, y [N] -> dy/dt [N], and beside it
 Function = Callable[..., Derivative]  # f, its args, names and values of its parameters -> dy/dt
 Tolerances = tuple[Tensor, Tensor]  # rtol and atol, [] or [N]
+Loop = Callable[[Callable[..., Tensor], Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]], tuple[Tensor, ...]]
 Found = tuple[Tensor, Tensor, Tensor | None]  # y1 [N], k_(s-1) to k_0 [s, N], norms of the error estimates [m]
 Attempted = tuple[Tensor, list[Tensor], list[Shares], Tensor | None]  # y1 [N]; k_i, shares; norms of the estimates [m]
 
 MOST = 64  # steps in one call of a loop
-ROOM = 2**20  # numbers that they leave
+ROOM = 2**20  # numbers that they leave or start from
 
 
 def flat_function(layout: Layout, autocast: Autocast) -> Function:
@@ -149,11 +150,6 @@ def first_size(
     largest = torch.fmax(d1, bend / h0)  # control.from_bend
     h1 = torch.where(largest <= 1e-15, (h0 * 1e-3).clamp_min(1e-6), (0.01 / largest) ** (1 / (order + 1)))
     return torch.copysign(torch.fmin(torch.fmin(100 * h0, h1), span.abs()), span)
-
-
-def at_once(size: int) -> int:
-    """How many steps one call of a loop makes where each leaves ``size`` numbers."""
-    return min(MOST, ROOM // max(size, 1))
 
 
 def tolerances(numbers: Tensor, given: Sequence[Tensor | None]) -> Tolerances:

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from noderun.solvers.errors import SolveError
 from noderun.solvers.field import Autocast, recorded, unchanged
+from noderun.solvers.nesting import map_tensors
 from noderun.solvers.state import Layout, describe
 
 
@@ -40,12 +40,12 @@ class SampleField:
     def of(self, samples: Tensor | None) -> FieldOf:
         """f for these samples, None being all; tensors in args with a leading dimension of B are theirs too."""
 
-        def gathered(x: Any) -> Any:
-            return x[samples] if isinstance(x, Tensor) and x.dim() and len(x) == self.size else x
+        def gathered(x: Tensor) -> Tensor:
+            return x[samples] if x.dim() and len(x) == self.size else x
 
         if samples is None:
             return FieldOf(self, self.args, self.sign)
-        return FieldOf(self, tree_map(gathered, self.args), None if self.sign is None else self.sign[samples])
+        return FieldOf(self, map_tensors(gathered, self.args), None if self.sign is None else self.sign[samples])
 
 
 class FieldOf:
