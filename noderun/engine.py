@@ -34,6 +34,7 @@ from noderun.solvers.field import Autocast, VectorField
 from noderun.solvers.integrate import Problem, integrate
 from noderun.solvers.method import Method
 from noderun.solvers.outputs import ENDS, NODES, Outputs
+from noderun.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.solvers.state import Layout
 from noderun.solvers.torch_internals import under_transform
 
@@ -194,9 +195,18 @@ def differentiable(problem: Problem, gradient: str, backward: Backward, times: T
     if times.requires_grad:  # moving t_0 forward moves y_0 by -f
         (y0,) = AtTimes.apply(lambda t, y: -rate(problem, t, y), problem.y0.unsqueeze(0), times[:1])
         problem = replace(problem, y0=y0)
-    if gradient != "backprop":
+    if gradient != "backprop" and not (problem.method.compiles and examined_before(problem)):
         examine(problem.field, problem.ts[0], problem.y0, problem.params, strict)
     return SOLVES[gradient](backward, problem)
+
+
+def examined_before(problem: Problem) -> bool:
+    """Whether the graphs that the solve is made of are those of an f that was looked at; they keep f at its end."""
+    from noderun.solvers.compiled.runge_kutta import first_look
+
+    problem.field.kept = True
+    assert isinstance(problem.method, ExplicitRungeKutta)
+    return not first_look(problem.method, problem.field, problem.y0)
 
 
 def rate(problem: Problem, t: Tensor, y: Tensor) -> Tensor:

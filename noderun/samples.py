@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.gradients.examination import examined, fingerprint
+from noderun.gradients.examination import examined
 from noderun.gradients.info import Backward
 from noderun.gradients.per_sample import SOLVES
 from noderun.gradients.times import AtTimes
 from noderun.solvers import Event, Occurrences, Solution
 from noderun.solvers.events import rates
-from noderun.solvers.field import Autocast
+from noderun.solvers.field import Autocast, fingerprint
 from noderun.solvers.outputs import NODES
 from noderun.solvers.per_sample.dense import SampleDense, at_times, every_step
 from noderun.solvers.per_sample.field import FieldOf, SampleField
@@ -97,7 +97,7 @@ def examine(problem: SampleProblem) -> None:
         return [FieldOf(problem.field, args, problem.field.sign)(problem.ts[:, 0], y)]
 
     (slope,) = examined(call, problem.y0, problem.field.args, problem.params, strict=True)
-    problem.field.witness = fingerprint(slope)
+    problem.field.witness = (0.0, fingerprint(slope))  # each at its start
 
 
 def rate(problem: SampleProblem, t: Tensor, y: Tensor) -> Tensor:

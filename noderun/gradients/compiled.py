@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
+from noderun.gradients.examination import check_solve
 from noderun.gradients.integral import Integral, joined
 from noderun.gradients.reversal import Pull, Reversal
 from noderun.gradients.sweep import AdjointField
@@ -32,6 +33,8 @@ class CompiledReversal(Reversal):
         if graph is None or named is None:
             super().back(pulls, most)
             return
+        assert self.ys is not None
+        check_solve(self.gradient, self.problem, self.field, self.ys)
         for run in runs(pulls, graph.back_at_once, most):
             if not self.pull_run(graph, run, named):
                 super().back(run)

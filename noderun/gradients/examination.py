@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from noderun.solvers.field import IN_PLACE, VectorField
+from noderun.solvers.field import IN_PLACE, VectorField, evaluate, fingerprint
+from noderun.solvers.integrate import Problem
 from noderun.solvers.nesting import map_tensors, tensors_in
 from noderun.solvers.torch_internals import version_of
 
@@ -29,23 +30,20 @@ CHANGED = (
 )
 
 
-def fingerprint(value: Tensor) -> Tensor:
-    """The norm and the sum [2] of f's value, by which a later call at the same point is compared with it."""
-    flat = torch.view_as_real(value).reshape(-1) if value.is_complex() else value.reshape(-1)
-    return torch.stack([torch.linalg.vector_norm(flat), flat.sum()])
+def check_same(
+    gradient: str, witness: tuple[float, Tensor] | None, dtype: torch.dtype | None, call: Callable[[float], Tensor]
+) -> None:
+    """RuntimeError where f, by ``call`` at the time of the fingerprint, is not what it was in the forward pass.
 
-
-def check_same(gradient: str, then: Tensor | None, dtype: torch.dtype | None, call: Callable[[], Tensor]) -> None:
-    """RuntimeError where f, by ``call`` at the start of the solve, is not what it was in the forward pass.
-
-    ``then`` is the fingerprint that was taken there, ``dtype`` that of f's own arithmetic where it is not the state's.
+    ``dtype`` is that of f's own arithmetic, None where it is the state's.
     """
-    if then is None:
+    if witness is None:
         return
-    value = call()
+    t, then = witness
+    value = call(t)
     eps = torch.finfo(dtype or value.dtype).eps
     if bool(((fingerprint(value) - then).abs() > eps**0.5 * then[0]).any()):
-        refuse_other(gradient, value, call())
+        refuse_other(gradient, value, call(t))
 
 
 def differs(y: Tensor, then: Tensor, now: Tensor, dtype: torch.dtype | None, iterated: bool = False) -> bool:
@@ -69,6 +67,17 @@ def refuse_other(gradient: str, one: Tensor, two: Tensor) -> NoReturn:
     )
 
 
+def check_solve(gradient: str, problem: Problem, field: VectorField, ys: Tensor) -> None:
+    """The same for one solution [rows, N], with the ``field`` of the way back; the call is no part of its NFE."""
+    before = field.nfe
+
+    def call(t: float) -> Tensor:
+        return evaluate(field, t, ys[0 if t == problem.ts[0] else problem.readout.asked[-1]])
+
+    check_same(gradient, field.witness, field.autocast.dtype, call)
+    field.nfe = before
+
+
 def examine(field: VectorField, t: float, y0: Tensor, params: Sequence[Tensor], strict: bool) -> None:
     """Call f once at (t, y0), which the solve's own first call then need not do; ValueError for what cannot work.
 
@@ -83,7 +92,7 @@ def examine(field: VectorField, t: float, y0: Tensor, params: Sequence[Tensor], 
 
     found = examined(call, y0, field.args, params, strict)
     field.known = (t, y0, found)
-    field.witness = fingerprint(torch.cat([x.reshape(-1) for x in found]).to(y0.dtype))
+    field.witness = (t, fingerprint(torch.cat([x.reshape(-1) for x in found]).to(y0.dtype)))
 
 
 def examined(call: Call, y0: Tensor, args: tuple[Any, ...], params: Sequence[Tensor], strict: bool) -> list[Tensor]:

@@ -59,7 +59,7 @@ class Adjoint(torch.autograd.Function):
 def check_start(gradient: str, problem: SampleProblem) -> None:
     """Refuse an f that is another than in the forward pass."""
 
-    def start() -> Tensor:
+    def start(t: float) -> Tensor:
         with torch.no_grad():
             return problem.field.of(None)(problem.ts[:, 0], problem.y0.detach())
 

@@ -9,18 +9,17 @@ Its error counts in the step size control, see ``Integral``.
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from noderun.gradients.examination import check_same
+from noderun.gradients.examination import check_solve
 from noderun.gradients.info import Backward
 from noderun.gradients.integral import Integral, joined
 from noderun.solvers.errors import SolveError
-from noderun.solvers.field import Integrand, VectorField, evaluate
+from noderun.solvers.field import Integrand, VectorField
 from noderun.solvers.implicit import integrated
 from noderun.solvers.integrate import Problem
 from noderun.solvers.method import Step
@@ -91,7 +90,7 @@ class Sweep(ABC):
 
     def run(self, field: AdjointField, cotangents: Tensor) -> Tensor:
         """dL/dy0 [N]."""
-        self.check_same(field.field)
+        check_solve(self.gradient, self.problem, field.field, self.ys)
         stops = [i for i, used in enumerate((cotangents != 0).any(dim=1).tolist()) if used and i < len(self.times)]
         if not stops:
             return torch.zeros_like(cotangents[0])
@@ -113,13 +112,6 @@ class Sweep(ABC):
         finally:
             self.count_steps(stepper)
         return a
-
-    def check_same(self, field: VectorField) -> None:
-        """Refuse an f that is another than in the forward pass; the call is no part of the solve, nor of its NFE."""
-        before = field.nfe
-        start = functools.partial(evaluate, field, self.problem.ts[0], self.ys[0])
-        check_same(self.gradient, field.witness, field.autocast.dtype, start)
-        field.nfe = before
 
     def stepper(self, field: AdjointField, t: float, y: Tensor) -> Stepper:
         return Stepper(self.method.eager, field, self.control, t, y)

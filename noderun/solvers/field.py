@@ -88,7 +88,8 @@ class VectorField:
         self.first = True  # f was not called yet
         self.differentiates = False  # f takes a gradient inside: it is called with autograd on, at a leaf
         self.known: tuple[float, Tensor, list[Tensor]] | None = None  # t, y and f there, if it was called before
-        self.witness: Tensor | None = None  # what is kept of f at the start, to know it again on the way back
+        self.witness: tuple[float, Tensor] | None = None  # a time, and what is kept of f then to know it again
+        self.kept = False  # whether a compiled solve keeps what f is at its end as the ``witness``
         self.replaced = False  # f is not the caller's own object, but made for one backward pass
         plain = layout.single and not layout.pairs and not autocast.enabled
         self.shape = layout.shapes[0] if plain else None  # of a state as f takes it
@@ -181,3 +182,9 @@ def evaluate(field: VectorField, t: float, y: Tensor) -> Tensor:
     """f [N] at a time of the host and y [N], without history."""
     with torch.no_grad():
         return field(torch.full((), t, dtype=y.dtype.to_real(), device=y.device), y.detach())
+
+
+def fingerprint(value: Tensor) -> Tensor:
+    """The norm and the sum [2] of f's value, by which a later call at the same point is compared with it."""
+    flat = torch.view_as_real(value).reshape(-1) if value.is_complex() else value.reshape(-1)
+    return torch.stack([torch.linalg.vector_norm(flat), flat.sum()])

@@ -112,6 +112,12 @@ def test_the_parameters_integral_is_part_of_the_error_control(solver, gradient):
     assert cheap.stats.nfe_backward <= sol.stats.nfe_backward
 
 
+def test_a_compiled_adjoint_controls_it_too():
+    (plain, eager), (fast, compiled) = (forced_error("dopri5", "adjoint", 1e-5, compile=c) for c in (False, True))
+    assert fast == pytest.approx(plain, rel=1e-3)
+    assert compiled.stats == eager.stats
+
+
 def test_a_smooth_net_pays_nothing_for_it():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 8)).double()

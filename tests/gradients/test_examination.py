@@ -96,23 +96,25 @@ def test_a_partly_cut_tuple_is_not_refused_for_what_is_no_function_of_y():
     assert y0[0].grad.item() == pytest.approx(torch.e**-1)
 
 
+ANOTHER = "not the function that the forward solve called.*args="
 AGAIN = [m for m in MODES if m[0] != "forward"]  # those that call f on the way back
+
+
+class Driven(Field):
+    """Its input is set anew for each interval."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("rate", torch.ones((), dtype=F64))
+        self.gain = 1.0
+
+    def forward(self, t, y):
+        return super().forward(t, y) * self.gain * self.rate
 
 
 @pytest.mark.parametrize(("gradient", "per_sample"), AGAIN)
 @pytest.mark.parametrize("kind", ["attribute", "buffer"])
 def test_an_f_that_became_another_is_refused(gradient, per_sample, kind):
-    """The case of an input that is set anew for each interval, with one backward pass at the end."""
-
-    class Driven(Field):
-        def __init__(self):
-            super().__init__()
-            self.register_buffer("rate", torch.ones((), dtype=F64))
-            self.gain = 1.0
-
-        def forward(self, t, y):
-            return super().forward(t, y) * self.gain * self.rate
-
     field, y = Driven(), Y0
     for i in range(2):
         if kind == "attribute":
@@ -120,7 +122,18 @@ def test_an_f_that_became_another_is_refused(gradient, per_sample, kind):
         else:
             field.rate = torch.tensor(1.0 + i, dtype=F64)
         y = solved(field, gradient, per_sample, y).ys[-1]
-    with pytest.raises(RuntimeError, match="not the function that the forward solve called.*args="):
+    with pytest.raises(RuntimeError, match=ANOTHER):
+        y.sum().backward()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("gradient", ["checkpointed", "adjoint"])
+def test_a_compiled_f_that_became_another_is_refused(gradient):
+    field, y = Driven(), Y0
+    for i in range(2):
+        field.gain = 1.0 + i
+        y = solved(field, gradient, y0=y, compile=True).ys[-1]
+    with pytest.raises(RuntimeError, match=ANOTHER):
         y.sum().backward()
 
 

@@ -57,6 +57,7 @@ class Graph:
         self.failed: str | None = None
         self.alone: str | None = None  # why there is no loop over steps, until it was told
         self.compilations = 0
+        self.examined = False  # whether f was looked at by a solve that is to be differentiated
         self.eps = 0.0  # of the coarsest numbers that f computes with
         self.adjoint = adjoint
         size = sum(layout.sizes) * (2 if adjoint else 1)

@@ -124,6 +124,16 @@ def graph_of(method: ExplicitRungeKutta, field: Field, y: Tensor, adjoint: bool 
     return None if graph.failed else graph
 
 
+def first_look(method: ExplicitRungeKutta, field: VectorField, y: Tensor) -> bool:
+    """Whether the field's graphs were not asked for this yet; True where it has none."""
+    graph = graph_of(method, field, y)
+    if graph is None or not graph.examined:
+        if graph is not None:
+            graph.examined = True
+        return True
+    return False
+
+
 def identity(f: Callable[..., Any]) -> Any:
     """What stays the same where a caller makes its function anew for every solve; guards tell the rest apart."""
     while isinstance(f, functools.partial):

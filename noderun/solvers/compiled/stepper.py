@@ -13,7 +13,7 @@ from noderun.solvers.compiled.runge_kutta import CompiledRungeKutta, graph_of
 from noderun.solvers.compiled.traced import Shares
 from noderun.solvers.compiled.walk import rows_left
 from noderun.solvers.control import Control
-from noderun.solvers.field import Field, VectorField
+from noderun.solvers.field import Field, VectorField, fingerprint
 from noderun.solvers.method import Method, Step
 from noderun.solvers.stepper import OnStep, Stepper
 
@@ -108,6 +108,8 @@ class WalkingStepper(Stepper):
             # Where nobody asks for the states between, every step of a walk ends in the last.
             after = record[i + 1, 0].clone() if self.rows and i + 1 < len(attempts) else y
             self.judge(self.seen(record[i, 1:], size, after), h, size, ratio, t_end, on_step)
+        if self.field is self.called and self.called.kept and self.t == t_end:
+            self.called.witness = (t_end, fingerprint(slope))
         return bool(attempts)
 
     def seen(self, stages: Tensor, size: float, after: Tensor) -> Step:

@@ -26,7 +26,7 @@ class SampleField:
         self.f, self.layout, self.args, self.autocast = f, layout, args, autocast
         self.size, self.signs = len(sign), sign
         self.first, self.differentiates = True, False  # as of a VectorField
-        self.witness: Tensor | None = None
+        self.witness: tuple[float, Tensor] | None = None
         self.sign = sign if bool((sign < 0).any()) else None
         dims = {len(shape) - layout.pairs for shape in layout.shapes}
         if len(dims) > 1:
