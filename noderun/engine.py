@@ -34,6 +34,7 @@ from noderun.solvers.method import Method
 from noderun.solvers.outputs import ENDS, NODES, Outputs
 from noderun.solvers.stages import under_transform
 from noderun.solvers.state import Layout
+from noderun.solvers.times import stage_times
 
 
 def solve(
@@ -239,4 +240,4 @@ def occurrences(problem: Problem, rows: Tensor, times: Tensor) -> tuple[Occurren
 
 
 def evaluate(problem: Problem, t: float, y: Tensor) -> Tensor:
-    return problem.field(torch.full((), t, dtype=y.dtype.to_real(), device=y.device), y.detach())
+    return problem.field(stage_times(t, 0.0, (0.0,), y, problem.field.bounds)[0], y.detach())

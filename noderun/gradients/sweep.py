@@ -32,7 +32,7 @@ class AdjointField(ABC):
     def __init__(self, gradient: str, field: VectorField, params: tuple[Tensor, ...], parts: int) -> None:
         self.gradient, self.field, self.params = gradient, field, params
         self.integrand: list[Tensor] | None = None
-        self.factorizations = 0
+        self.factorizations, self.bounds = 0, field.bounds
         self.unproven = True  # whether f repeats itself
         shapes, sizes = field.layout.shapes * parts, field.layout.sizes * parts
         self.layout = Layout(shapes, sizes, tuple, None, False)

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noderun.solvers.times import between
+
 Norm = Callable[[Tensor], Tensor]
 Callback = Callable[[float, Tensor, float], None]  # called with t, y [N] and h
 
@@ -166,22 +168,6 @@ def constant(x: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     """x [], made once."""
     with torch.inference_mode(False):
         return torch.full((), x, dtype=dtype, device=device)
-
-
-def between(times: Sequence[float], t: float, t_end: float) -> list[float]:
-    """The rising ``times`` strictly between t and t_end, in the order of the way."""
-    inside = [x for x in times if min(t, t_end) < x < max(t, t_end)]
-    return inside if t_end > t else inside[::-1]
-
-
-def around(jump: float, t: float, t_end: float, dtype: torch.dtype) -> tuple[float, float]:
-    """The last time before and the first after a jump of f that ``dtype`` can tell from it, on the way t to t_end.
-
-    A step that ends at the one and a step that starts at the other evaluate f on their own side of the jump only.
-    """
-    ulp = max(torch.finfo(dtype).eps * abs(jump), 4 * math.ulp(jump), torch.finfo(dtype).tiny)
-    margin = math.copysign(ulp, t_end - t)
-    return (jump - margin if abs(jump - t) > ulp else t), jump + margin
 
 
 def first_step(

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from noderun.solvers.state import Layout
+from noderun.solvers.times import UNBOUNDED, Bounds
 
 Integrand = list[Tensor]  # what is integrated beside the state at one point, for instance the parameters' vjp
 
@@ -39,6 +40,7 @@ class Field(Protocol):
     """dy/dt on flat states [N], and what is integrated beside them at the last point evaluated."""
 
     layout: Layout
+    bounds: Bounds  # between which times it may be called
     integrand: Integrand | None
     weighs: bool  # whether calls with ``weighted`` set ``integrand``
     factorizations: int
@@ -62,6 +64,7 @@ class VectorField:
         self.nfe = self.jacobians = self.factorizations = 0
         self.integrand: Integrand | None = None
         self.closed = False  # f is a closure: whether it hides parameters is looked up in its first call
+        self.bounds = UNBOUNDED  # until a problem says what its interval is
         self.replaced = False  # f is not the caller's own object, but made for one backward pass
         plain = layout.single and not layout.pairs and not autocast.enabled
         self.shape = layout.shapes[0] if plain else None  # of a state as f takes it

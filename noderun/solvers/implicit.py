@@ -12,7 +12,8 @@ from noderun.solvers.control import Control
 from noderun.solvers.field import Field, Integrand
 from noderun.solvers.method import Info, Method, Step
 from noderun.solvers.newton import Newton
-from noderun.solvers.stages import stage_times, under_transform
+from noderun.solvers.stages import under_transform
+from noderun.solvers.times import stage_times
 
 # Gauss's formula of order 6 on [0, 1]
 NODES = (0.5 - 0.15**0.5, 0.5, 0.5 + 0.15**0.5)
@@ -76,7 +77,7 @@ class ImplicitMethod(Method):
         """f(t, y) [N], with its graph where one is recorded."""
         if work.slope is None:
             with torch.set_grad_enabled(work.recording):
-                work.slope = field(stage_times(t, 0.0, (0.0,), y)[0], y, False)
+                work.slope = field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y, False)
         return work.slope
 
     def begin(self, work: Work) -> None:
@@ -109,7 +110,7 @@ def integrated(field: Field, step: Step) -> Step:
     """The step with the integrals beside the state: Gauss's formula on the continuous extension."""
     if field.weighs:
         states = step.interpolate(NODES)
-        times = stage_times(step.t, step.h, NODES, step.y)
+        times = stage_times(step.t, step.h, NODES, step.y, field.bounds)
         step.quadrature = [
             (step.h * weight, integrand)
             for weight, t, y in zip(GAUSS, times, states, strict=True)

@@ -18,6 +18,7 @@ from noderun.solvers.outputs import Outputs, Readout
 from noderun.solvers.stages import under_transform
 from noderun.solvers.statistics import Statistics
 from noderun.solvers.stepper import Stepper
+from noderun.solvers.times import bounds_of
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Problem:
     events: Sequence[Event] = ()
     fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts
     readout: Readout = dataclasses.field(default_factory=Readout)  # which row of the result is what, once integrated
+
+    def __post_init__(self) -> None:
+        self.field.bounds = bounds_of(self.ts, self.control.jumps, self.y0.dtype.to_real())
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from noderun.solvers.control import Control
 from noderun.solvers.errors import StepUnderflow
 from noderun.solvers.field import Field, Integrand
 from noderun.solvers.method import Info, Method, Step
-from noderun.solvers.stages import stage_times
+from noderun.solvers.times import stage_times
 
 NAMES = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
 GAUSS = ((0.5 - 0.15**0.5, 5 / 18), (0.5, 4 / 9), (0.5 + 0.15**0.5, 5 / 18))  # Gauss and Legendre, order 6
@@ -54,7 +54,7 @@ class Scipy(Method):
         return {"solver": None}
 
     def derivative(self, field: Field, t: float, y: Tensor, work: dict[str, Any]) -> Tensor:
-        return field(stage_times(t, 0.0, (0.0,), y)[0], y)
+        return field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y)
 
     def step(self, field: Field, t: float, y: Tensor, h: float, work: dict[str, Any], estimate: bool) -> Step:
         """One of scipy's own steps on the way from t to t + h."""
@@ -82,7 +82,9 @@ class Scipy(Method):
         from scipy import integrate
 
         def f(time: float, state: Any) -> Any:
-            return field(stage_times(time, 0.0, (0.0,), y)[0], tensor(state, y)).cpu().to(exact(y)).numpy()
+            return (
+                field(stage_times(time, 0.0, (0.0,), y, field.bounds)[0], tensor(state, y)).cpu().to(exact(y)).numpy()
+            )
 
         control = self.control or Control()
         rtol, atol = (x.cpu().numpy() if isinstance(x, Tensor) else x for x in (control.rtol, control.atol))
@@ -93,7 +95,7 @@ class Scipy(Method):
 
     def quadrature(self, field: Field, step: Step) -> list[tuple[float, Integrand]]:
         """The integrand at Gauss's nodes on the dense output, three more calls of f a step."""
-        times = stage_times(step.t, step.h, [x for x, _ in GAUSS], step.y)
+        times = stage_times(step.t, step.h, [x for x, _ in GAUSS], step.y, field.bounds)
         states = step.interpolate([x for x, _ in GAUSS])
         pairs = []
         for (_, weight), time, state in zip(GAUSS, times, states, strict=True):

@@ -8,11 +8,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from noderun.solvers.control import Callback, Control, around, between
+from noderun.solvers.control import Callback, Control
 from noderun.solvers.errors import NewtonDivergence, NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
 from noderun.solvers.field import Field
 from noderun.solvers.method import Method, Step
 from noderun.solvers.stages import under_transform
+from noderun.solvers.times import around, between
 
 OnStep = Callable[[Step, float], None]  # the accepted step and the time it ends at
 
