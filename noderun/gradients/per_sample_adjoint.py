@@ -51,12 +51,12 @@ class Adjoint(torch.autograd.Function):
 class AdjointFieldOf(FieldOf):
     """d(z, a)/ds [b, 2 N] of some samples, where s runs against the way of the solve."""
 
-    def __call__(self, s: Tensor, y: Tensor) -> Tensor:
+    def called(self, s: Tensor, y: Tensor) -> Tensor:
         recording = torch.is_grad_enabled()  # for the Jacobian of an implicit method
         z, a = y.chunk(2, dim=1)
         with torch.enable_grad():
             z = z if recording and z.requires_grad else z.detach().requires_grad_()
-            dz = super().__call__(-s, z)
+            dz = super().called(-s, z)
         if not dz.requires_grad:  # f does not depend on the state
             return torch.cat([-dz, torch.zeros_like(a)], dim=1)
         (da,) = torch.autograd.grad(dz, z, a, create_graph=recording, materialize_grads=True, allow_unused=True)
@@ -73,7 +73,8 @@ class AdjointField(SampleField):
 
     def of(self, samples: Tensor | None) -> FieldOf:
         inner = self.inner.of(samples)
-        return AdjointFieldOf(self.inner, inner.args, inner.sign)
+        bounds = self.bounds if samples is None else self.bounds.take(samples)
+        return AdjointFieldOf(self.inner, inner.args, inner.sign, bounds)
 
 
 class SampleSweep:

@@ -1,4 +1,4 @@
-"""The times at which f is called: made on the host in double precision, and never outside of the interval of a solve."""
+"""The times at which f is called: made in double precision on the host, and inside the interval of the solve."""
 
 from __future__ import annotations
 

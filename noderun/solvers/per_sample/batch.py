@@ -16,6 +16,7 @@ from torch import Tensor
 
 from noderun.solvers.control import Control, Controller, rms
 from noderun.solvers.per_sample.field import FieldOf
+from noderun.solvers.per_sample.times import along, segments
 
 
 @dataclass
@@ -93,22 +94,6 @@ def upcoming(rows: Tensor, index: Tensor) -> Tensor:
     return rows.gather(1, index.unsqueeze(1)).squeeze(1)
 
 
-def along(times: Sequence[float], sign: Tensor | None, ts: Tensor) -> Tensor:
-    """The same times for all samples, rising along each one's way [b, n]."""
-    row = torch.tensor(times, dtype=ts.dtype, device=ts.device).expand(len(ts), -1)
-    return row.contiguous() if sign is None else (row * sign.unsqueeze(1)).sort(dim=1).values
-
-
-def segments(jumps: Sequence[float], sign: Tensor | None, ts: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Where the parts of each way between jumps of f begin and end, [b, S] each: the counterpart of ``around``."""
-    start, end, way = ts[:, :1], ts[:, -1:], along(jumps, sign, ts)
-    ulp = (way.abs() * torch.finfo(dtype).eps).clamp_min(torch.finfo(dtype).tiny)
-    inside = (way - ulp > start) & (way + ulp < end)
-    before, order = torch.where(inside, way - ulp, end).sort(dim=1)
-    after = torch.where(inside, way + ulp, end).gather(1, order)
-    return torch.cat([start, after], dim=1), torch.cat([before, end], dim=1)
-
-
 def grid_of(grid: Sequence[float], sign: Tensor | None, ts: Tensor) -> Tensor:
     """A grid of steps [B, n + 1] along each sample's way, infinity behind the last."""
     return torch.cat([along(grid, sign, ts), torch.full_like(ts[:, :1], torch.inf)], dim=1)
@@ -124,10 +109,10 @@ def fixed_end(dt: float | None, batch: Batch) -> Tensor:
     return torch.where(last, batch.stop, start + count * dt)
 
 
-def clipped(h: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
-    """h, or what is left to the end (a sliver is never left for a step of its own), and where it was cut."""
-    cut = h > 0.9 * left
-    return torch.where(cut, torch.where(h >= left * (1 - 1e-10), left, 0.5 * left), h), cut
+def clipped(h: Tensor, left: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """h, or what is left to the end (a sliver is never left for a step of its own); where it was cut, where it ends."""
+    cut, last = h > 0.9 * left, h >= left * (1 - 1e-10)
+    return torch.where(cut, torch.where(last, left, 0.5 * left), h), cut, last
 
 
 def factors(controller: Controller, ratio: Tensor, errors: Tensor, order: int) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from noderun.solvers.field import Autocast
+from noderun.solvers.per_sample.times import SampleBounds
 from noderun.solvers.state import Layout, describe
 
 
@@ -18,6 +19,8 @@ class SampleField:
 
     The solver walks every sample along rising times s. Where ``sign`` [B] is -1 its time runs back: t = -s.
     """
+
+    bounds: SampleBounds  # set by the problem that it is part of
 
     def __init__(
         self, f: Callable[..., Any], layout: Layout, args: tuple[Any, ...], autocast: Autocast, sign: Tensor
@@ -41,32 +44,45 @@ class SampleField:
             return x[samples] if isinstance(x, Tensor) and x.dim() and len(x) == self.size else x
 
         if samples is None:
-            return FieldOf(self, self.args, self.sign)
-        return FieldOf(self, tree_map(gathered, self.args), None if self.sign is None else self.sign[samples])
+            return FieldOf(self, self.args, self.sign, self.bounds)
+        sign = None if self.sign is None else self.sign[samples]
+        return FieldOf(self, tree_map(gathered, self.args), sign, self.bounds.take(samples))
 
 
 class FieldOf:
     """f along the way of some samples: s [b], y [b, N] -> dy/ds [b, N]."""
 
-    def __init__(self, field: SampleField, args: tuple[Any, ...], sign: Tensor | None) -> None:
-        self.field, self.args, self.sign, self.layout = field, args, sign, field.layout
+    def __init__(self, field: SampleField, args: tuple[Any, ...], sign: Tensor | None, bounds: SampleBounds) -> None:
+        self.field, self.args, self.sign, self.bounds, self.layout = field, args, sign, bounds, field.layout
+
+    def within(self, s: Tensor) -> Tensor:
+        """Times [..., b] as f may see them: of the state's real dtype, and moved to the bounds where they lie beyond.
+
+        So a sum that ends a step may do by its rounding.
+        """
+        low, high, _ = self.bounds
+        return s.to(low.dtype).clamp(low, high)
 
     def __call__(self, s: Tensor, y: Tensor) -> Tensor:
+        return self.called(self.within(s), y)
+
+    def called(self, s: Tensor, y: Tensor) -> Tensor:
+        """The same at times that ``within`` has made."""
         field = self.field
         if field.autocast.enabled:
             with field.autocast.inside():
-                slope = field.f(self.time(s, y), self.state(y), *self.args)
+                slope = field.f(self.time(s), self.state(y), *self.args)
         else:
-            slope = field.f(self.time(s, y), self.state(y), *self.args)
+            slope = field.f(self.time(s), self.state(y), *self.args)
         flat = self.flat(slope, y.shape[0]).to(y.dtype)
         return flat if self.sign is None else flat * self.sign.unsqueeze(1)
 
     def natural(self, s: Tensor) -> Tensor:
         return s if self.sign is None else s * self.sign
 
-    def time(self, s: Tensor, y: Tensor) -> Tensor:
+    def time(self, s: Tensor) -> Tensor:
         """t as f sees it: [b, 1, ..., 1], broadcastable to the state."""
-        return self.natural(s).to(y.dtype.to_real()).view(-1, *self.field.broadcast)
+        return self.natural(s).view(-1, *self.field.broadcast)
 
     def state(self, y: Tensor) -> Any:
         return self.layout.rebuild(self.layout.split(y))
@@ -82,7 +98,7 @@ class FieldOf:
 
     def value(self, fn: Callable[..., Tensor], s: Tensor, y: Tensor) -> Tensor:
         """An event's function fn(t, y) [b]."""
-        value = fn(self.time(s, y), self.state(y))
+        value = fn(self.time(self.within(s)), self.state(y))
         if value.numel() != len(s):
             got = describe((value.shape,))
             raise ValueError(f"an event's function returned {got} for {len(s)} samples; it returns one number each")

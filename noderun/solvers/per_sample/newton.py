@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from noderun.solvers.control import Control
+from noderun.solvers.extrapolation import Time, at
 from noderun.solvers.per_sample.batch import norms
 from noderun.solvers.per_sample.step import Memory, Start
 from noderun.solvers.stage_systems import Factors, Implicit, Systems, coupled, precision, round_off
@@ -40,7 +41,7 @@ class StageEquations:
     """Z_i = h sum_j a_ij f(t_j, base + Z_j) for every sample; J is taken at the start."""
 
     start: Start
-    times: Sequence[Tensor]  # s of [b]
+    times: Sequence[Time]  # s of [b]
     base: Tensor  # [b, N]
     a: Tensor  # [s, s]
 
@@ -114,7 +115,7 @@ class SampleNewton:
         failed = torch.zeros_like(active)
         for k in range(self.limit):
             points = zip(equations.times, stages.unbind(1), strict=True)
-            slopes = [start.field(t, base + z) for t, z in points]
+            slopes = [at(start.field.called, t, base + z) for t, z in points]
             update = self.systems.solve(factors, equations.right(slopes) - stages)
             memory.calls = memory.calls + len(equations.times) * active
             before, size = size, self.norm(update / scale)
@@ -175,7 +176,7 @@ def differentiable(equations: StageEquations, stages: Tensor) -> Tensor:
     start, base = equations.start, equations.base
     points = [base + z for z in stages.unbind(1)]
     points = [point if point.requires_grad else point.requires_grad_() for point in points]
-    slopes = [start.field(t, point) for t, point in zip(equations.times, points, strict=True)]
+    slopes = [at(start.field.called, t, point) for t, point in zip(equations.times, points, strict=True)]
     scale = scale_of(start.h, equations.a)
     matrices = [jacobians_of(slope, point) * scale for slope, point in zip(slopes, points, strict=True)]
     return Implicit.apply(stages, equations.right(slopes), *coupled(equations.a, matrices))

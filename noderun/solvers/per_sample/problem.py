@@ -15,6 +15,7 @@ from noderun.solvers.events import Event
 from noderun.solvers.method import Method
 from noderun.solvers.per_sample.field import SampleField
 from noderun.solvers.per_sample.step import SampleStep
+from noderun.solvers.per_sample.times import along, sample_bounds
 
 RUNNING, DONE, EVENT, NONFINITE, UNDERFLOW, LIMIT, NEWTON = range(7)
 STATUS = ("running", "done", "event", "nonfinite", "underflow", "step_limit", "newton")
@@ -122,3 +123,7 @@ class SampleProblem:
     backward: Control = Control()  # of a gradient that is itself a solve
     fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts; the last is 1
     readout: SampleReadout = dataclasses.field(default_factory=SampleReadout)
+
+    def __post_init__(self) -> None:
+        jumps = along(self.control.jumps, self.field.sign, self.ts)
+        self.field.bounds = sample_bounds(self.ts, jumps, self.y0.dtype.to_real())

@@ -97,8 +97,8 @@ class Walk:
             if control.min_step > 0 or control.max_step < math.inf:
                 batch.h = batch.h.clamp(control.min_step, control.max_step)
             left = batch.stop - batch.t
-            h, cut = clipped(batch.h, left)
-            t1 = torch.where(h == left, batch.stop, batch.t + h)
+            h, cut, last = clipped(batch.h, left)
+            t1 = torch.where(last, batch.stop, batch.t + h)
         else:
             t1 = fixed_end(control.dt, batch)
             h, cut = t1 - batch.t, torch.zeros_like(batch.live)
