@@ -16,7 +16,7 @@ from noderun.gradients.dependence import refuse_second
 from noderun.solvers.implicit import GAUSS, NODES
 from noderun.solvers.per_sample.attempt import Attempt
 from noderun.solvers.per_sample.batch import Batch
-from noderun.solvers.per_sample.dense import at_times, ordered
+from noderun.solvers.per_sample.dense import at_times, longest, ordered
 from noderun.solvers.per_sample.field import FieldOf, SampleField
 from noderun.solvers.per_sample.problem import FAILURES, Read, SampleProblem, SampleReadout, SampleStatistics
 from noderun.solvers.per_sample.walk import integrate_samples
@@ -92,7 +92,7 @@ class SampleSweep:
         sample, time, row = sample[wanted], time[wanted], row[wanted]
         order, place = ordered(sample, time, size)
         at = place, sample[order]
-        ts = time.new_full((int(place.max()) + 1, size), torch.nan).index_put(at, time[order])
+        ts = time.new_full((longest(place), size), torch.nan).index_put(at, time[order])
         z = rows.new_zeros(*ts.shape, width).index_put(at, rows[row[order]])
         given = torch.zeros_like(z).index_put(at, cotangents[row[order]])
         a = torch.zeros_like(z[0])
@@ -122,7 +122,8 @@ class SampleSweep:
             if (stats.status == code).any():
                 which = int((stats.status == code).nonzero()[0])
                 t, step = stats.t[which].item(), int(stats.accepted[which])
-                raise kind(f"on the way back, gradient='adjoint': {what} (sample {which}, t = {t:.6g})", t, step)
+                where = f"sample {which}, t = {t:.6g}"
+                raise kind(f"on the way back, gradient='adjoint': {what} ({where}): {kind.remedy}", t, step)
         return at_times(solve, rows)[1].chunk(2, dim=1)[1]
 
     def integrate(self, attempt: Attempt, batch: Batch, reads: list[Read]) -> None:

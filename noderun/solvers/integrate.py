@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -71,6 +72,8 @@ def integrate(problem: Problem, observe: Callable[[Taken], None] | None = None) 
         stepper.advance(problem.ts[-1], on_step)
         if problem.control.fixed and not under_transform() and not torch.isfinite(stepper.y).all():
             raise stepper.failure(NonFiniteDynamics, "the solution became NaN or infinite")
+        if math.isinf(stepper.t):
+            raise stepper.failure(NonFiniteDynamics, "t became infinite before a terminal event happened")
     except SolveError as error:
         error.ys = outputs.stacked()
         raise

@@ -148,9 +148,10 @@ def first_sizes(control: Control, field: FieldOf, batch: Batch, slope: Tensor, o
         return torch.full_like(span, control.first_step)
     scale = control.atol + control.rtol * batch.y.abs()
     d0, d1 = norms(control, batch.y / scale).double(), norms(control, slope / scale).double()
-    h0 = torch.where((d0 > 1e-5) & (d1 > 1e-5), 0.01 * d0 / d1, 1e-6).minimum(span)
+    h0 = torch.where((d0 > 1e-5) & (d1 > 1e-5) & (d1 < torch.inf), 0.01 * d0 / d1, 1e-6).minimum(span)
     ahead = batch.y + h0.to(batch.y.dtype).unsqueeze(1) * slope
     d2 = norms(control, (field(batch.t + h0, ahead) - slope) / scale).double() / h0
-    largest = torch.maximum(d1, d2)
+    largest = torch.fmax(d1, d2)
     h1 = torch.where(largest <= 1e-15, (h0 * 1e-3).clamp_min(1e-6), (0.01 / largest) ** (1 / (order + 1)))
+    h1 = torch.where(largest < torch.inf, h1, h0)  # f is no number that far on
     return (100 * h0).minimum(h1).minimum(span)

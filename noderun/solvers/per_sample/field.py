@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from noderun.solvers.events import as_number
 from noderun.solvers.field import Autocast
 from noderun.solvers.per_sample.times import SampleBounds
 from noderun.solvers.state import Layout, describe
@@ -91,14 +92,15 @@ class FieldOf:
         """[b, N]; ValueError where f returned other shapes than the state's."""
         layout = self.layout
         if layout.single and isinstance(state, Tensor) and state.shape == (count, *layout.shapes[0]):
-            return state.reshape(count, -1)
+            return state.reshape(count, layout.sizes[0])
         wanted = tuple(torch.Size((count, *shape)) for shape in layout.shapes)
         rebuilt = Layout(wanted, (), layout.rebuild, layout.keys, layout.single, layout.pairs)
-        return torch.cat([leaf.reshape(count, -1) for leaf in rebuilt.leaves(state)], dim=1)
+        parts = zip(rebuilt.leaves(state), layout.sizes, strict=True)
+        return torch.cat([leaf.reshape(count, size) for leaf, size in parts], dim=1)
 
     def value(self, fn: Callable[..., Tensor], s: Tensor, y: Tensor) -> Tensor:
         """An event's function fn(t, y) [b]."""
-        value = fn(self.time(self.within(s)), self.state(y))
+        value = as_number(fn(self.time(self.within(s)), self.state(y)))
         if value.numel() != len(s):
             got = describe((value.shape,))
             raise ValueError(f"an event's function returned {got} for {len(s)} samples; it returns one number each")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from noderun.solvers.control import Control
 from noderun.solvers.extrapolation import Time, at
+from noderun.solvers.jacobian import products
 from noderun.solvers.per_sample.batch import norms
 from noderun.solvers.per_sample.step import Memory, Start
 from noderun.solvers.stage_systems import Factors, Implicit, Systems, coupled, precision, round_off
@@ -156,19 +157,8 @@ def jacobians(start: Start) -> Tensor:
 
 def jacobians_of(value: Tensor, point: Tensor, graph: bool = False) -> Tensor:
     """The same from f's value and the point [b, N] that it came from: N products, each for all samples at once."""
-    if not value.requires_grad:
-        return value.new_zeros(*value.shape, value.shape[1])
     unit = torch.eye(value.shape[1], dtype=value.dtype, device=value.device).unsqueeze(1)
-    (rows,) = torch.autograd.grad(
-        value,
-        point,
-        unit.expand(-1, *value.shape),
-        is_grads_batched=True,
-        retain_graph=True,
-        create_graph=graph,
-        materialize_grads=True,
-    )
-    return rows.transpose(0, 1)
+    return products(value, point, unit.expand(-1, *value.shape), graph).transpose(0, 1)
 
 
 def differentiable(equations: StageEquations, stages: Tensor) -> Tensor:
