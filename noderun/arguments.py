@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -34,15 +35,24 @@ def checked_method(solver: str, options: Mapping[str, Any], gradient: str, dt: F
     return method
 
 
-def checked_times(times: Tensor) -> list[float]:
-    """The times as host floats: the one transfer of a solve that is not a step's."""
+def checked_times(times: Tensor, open_ended: bool = False) -> list[float]:
+    """The times as host floats: the one transfer of a solve that is not a step's.
+
+    The last one may be infinite if the solve is ``open_ended``: if an event ends it.
+    """
     if times.dim() != 1 or len(times) == 0:
         raise ValueError(f"ts has shape {list(times.shape)}; it is one dimension of times, for instance [0.0, 1.0]")
-    host = times.detach().to(torch.float64).tolist()
+    host: list[float] = times.detach().to(torch.float64).tolist()
+    finite = host[: max(1, len(host) - open_ended)]
+    if not all(map(math.isfinite, finite)) or math.isnan(host[-1]):
+        raise ValueError(f"ts holds NaN or infinity; {FINITE}")
     rising = [b - a for a, b in zip(host, host[1:], strict=False)]
     if not (all(d >= 0 for d in rising) or all(d <= 0 for d in rising)):
         raise ValueError("ts goes forth and back; times are monotone, either way")
     return host
+
+
+FINITE = "times are finite, but for the last one if a terminal event ends the solve"
 
 
 def checked_grid(dt: FixedStep | None, ts: Sequence[float]) -> tuple[float | None, tuple[float, ...] | None]:

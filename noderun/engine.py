@@ -110,7 +110,9 @@ def solve(
     method = checked_method(solver, options, gradient, dt)
     layout, flat = laid_out(y0, method, per_sample)
     times = ts if isinstance(ts, Tensor) else torch.as_tensor(ts, dtype=torch.float64)
-    host = checked_times(times[0] if per_sample and times.dim() == 2 else times)
+    watched = (events,) if isinstance(events, Event) else tuple(events)
+    first = times[0] if per_sample and times.dim() == 2 else times
+    host = checked_times(first, any(event.terminal for event in watched))
     ends = host if times.dim() < 2 else [times.min().item(), times.max().item()]
     step, grid = checked_grid(dt, ends)
     control = Control(
@@ -129,7 +131,6 @@ def solve(
     chosen = configured(gradient, control.backward(gradient_rtol, gradient_atol), gradient_options or {})
     own = named_parameters(f) if torch.is_grad_enabled() else {}
     depends = dependencies(own, params, args) if torch.is_grad_enabled() else ()
-    watched = (events,) if isinstance(events, Event) else tuple(events)
     fractions = NODES if dense else ENDS if steps else ()
     if per_sample:
         if options.get("compile"):
@@ -212,7 +213,7 @@ def examined_before(problem: Problem) -> bool:
 def rate(problem: Problem, t: Tensor, y: Tensor) -> Tensor:
     """dy/dt [N] on the way back, at t [] of any dtype."""
     with again(problem) as field:
-        return field(t.to(y.dtype.to_real()), y)
+        return field(t.to(y.dtype.to_real()).clamp(field.bounds.low, field.bounds.high), y)
 
 
 def assembled(problem: Problem, rows: Tensor, times: Tensor, steps: bool, status: str = "done") -> Solution:

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noderun.arguments import FINITE
 from noderun.gradients.examination import examined
 from noderun.gradients.info import Backward
 from noderun.gradients.per_sample import SOLVES
 from noderun.gradients.times import AtTimes
 from noderun.solvers import Event, Occurrences, Solution
-from noderun.solvers.events import rates
+from noderun.solvers.events import described, rates
 from noderun.solvers.field import Autocast, fingerprint
 from noderun.solvers.outputs import NODES
 from noderun.solvers.per_sample.dense import SampleDense, at_times, every_step
@@ -51,11 +52,15 @@ def sample_problem(f: Any, y0: Any, layout: Layout, ts: Tensor, args: tuple[Any,
     """``layout`` is that of one sample; ``choices`` are the problem's other fields."""
     leaves = (Layout.of(y0).as_pairs() if layout.pairs else Layout.of(y0)).leaves(y0)
     size = len(leaves[0])
-    flat = torch.cat([leaf.reshape(size, -1) for leaf in leaves], dim=1)
+    flat = torch.cat([leaf.reshape(size, n) for leaf, n in zip(leaves, layout.sizes, strict=True)], dim=1)
     way = sample_times(ts, size).detach().to(flat.device, torch.float64)
+    finite = way[:, : max(1, way.shape[1] - any(event.terminal for event in choices["events"]))]
+    if not finite.isfinite().all() or way.isnan().any():
+        raise ValueError(f"ts holds NaN or infinity; {FINITE}")
     sign = torch.where(way[:, -1:] < way[:, :1], -1.0, 1.0)
     field = SampleField(f, layout, args, Autocast(flat.device.type), sign[:, 0].to(flat.dtype.to_real()))
     stats = SampleStatistics.of(size, flat.device)
+    choices["control"] = choices["control"].fitted(flat.new_empty(sum(layout.sizes)))
     return SampleProblem(field=field, y0=flat, ts=way * sign, stats=stats, **choices)
 
 
@@ -94,7 +99,8 @@ def examine(problem: SampleProblem) -> None:
     """Look at f at the start, as for one solution; this call is no part of the solve."""
 
     def call(y: Tensor, args: tuple[Any, ...]) -> list[Tensor]:
-        return [FieldOf(problem.field, args, problem.field.sign)(problem.ts[:, 0], y)]
+        field = problem.field
+        return [FieldOf(field, args, field.sign, field.bounds)(problem.ts[:, 0], y)]
 
     (slope,) = examined(call, problem.y0, problem.field.args, problem.params, strict=True)
     problem.field.witness = (0.0, fingerprint(slope))  # each at its start
@@ -164,11 +170,14 @@ def differentiable(problem: SampleProblem, event: Event, t: Tensor, y: Tensor) -
         return t, y
     field, there = problem.field.of(None), torch.isfinite(t)
     at, state = torch.where(there, t, problem.ts[:, 0]), torch.where(there.unsqueeze(1), y, problem.y0.detach())
+    at = field.within(at)
+    value = field.value(event.fn, at, state)
+    if not value.requires_grad:
+        return t, y
     with torch.no_grad():
         slope = field(at, state)
     problem.stats.nfe_forward += there
     rate = rates(lambda t, y: field.value(event.fn, t, y), at, state.detach(), slope)
-    value = field.value(event.fn, at, state)
     shift = -(value - value.detach()) / torch.where(there, rate, 1.0)
     return t + shift.double(), y + slope * shift.unsqueeze(1)
 
@@ -177,8 +186,11 @@ def failure(problem: SampleProblem, solution: Solution, failures: list[int]) -> 
     """The error of the first sample that failed, with what all samples reached."""
     stats, sample = problem.stats, failures[0]
     kind, what = FAILURES[int(stats.status[sample])]
+    if sample in problem.readout.lost:
+        what = f"{described(problem.events, problem.readout.lost[sample])} is NaN"
     t, step = stats.t[sample].item(), int(stats.accepted[sample])
     others = f"; {len(failures) - 1} more samples failed" if len(failures) > 1 else ""
-    error = kind(f"{what} (sample {sample}, t = {t:.6g}, after {step} steps{others})", t, step)
+    where = f"sample {sample}, t = {t:.6g}, after {step} steps{others}"
+    error = kind(f"{what} ({where}): {kind.remedy}", t, step)
     error.sample, error.solution = sample, solution
     return error

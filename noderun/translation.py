@@ -16,6 +16,7 @@ from noderun.engine import solution
 from noderun.gradients import configured
 from noderun.solvers import METHODS, Control, Controller, Event, Statistics
 from noderun.solvers.control import Callback, Norm, largest_rms, largest_state, rms
+from noderun.solvers.events import as_number
 from noderun.solvers.field import Autocast, VectorField
 from noderun.solvers.integrate import Problem
 from noderun.solvers.method import Method
@@ -37,7 +38,7 @@ FIXED_OPTIONS = {"norm", "step_size", "grid_constructor", "interp", "perturb", "
 SCIPY_OPTIONS = {"norm", "min_step", "max_step", "solver", "grid_points", "eps"}
 CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
 HIGHEST_ORDER = 5  # of Adams methods; theirs go on to 12 as the history grows
-EVENT_STEPS = 20_000  # of a fixed size that look for an event
+EVENT_STEPS = 100_000  # that look for an event, which may never come
 
 
 @dataclass
@@ -126,7 +127,7 @@ class Call:
             atol=self.tolerance(self.atol),
             dt=dt,
             grid=grid,
-            max_steps=int(given.get("max_num_steps", EVENT_STEPS if dt and self.event_fn is not None else 2**31 - 1)),
+            max_steps=int(given.get("max_num_steps", 2**31 - 1 if self.event_fn is None else EVENT_STEPS)),
             first_step=None if given.get("first_step") is None else float(given["first_step"]),
             norm=self.norm(params),
             controller=Controller(
@@ -221,10 +222,10 @@ class Perturbed:
 def first_crossing(event_fn: Callable[..., Tensor], t0: Tensor, y0: Any) -> Event | None:
     """The event that any component of event_fn leaves its sign at (t0, y0); None where one is zero there."""
     with torch.no_grad():
-        signs = torch.sign(event_fn(t0, y0))
+        signs = torch.sign(as_number(event_fn(t0, y0)))
     if (signs == 0).any():
         return None
-    return Event(lambda t, y: (event_fn(t, y) * signs).min(), direction=-1)
+    return Event(lambda t, y: (as_number(event_fn(t, y)) * signs).min(), direction=-1)
 
 
 def last_row(ys: Any) -> list[Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from noderun.solvers.field import IN_PLACE, VectorField, evaluate, fingerprint
 from noderun.solvers.integrate import Problem
 from noderun.solvers.nesting import map_tensors, tensors_in
+from noderun.solvers.times import stage_times
 from noderun.solvers.torch_internals import version_of
 
 Call = Callable[[Tensor, tuple[Any, ...]], list[Tensor]]  # y and args -> f as tensors
@@ -83,7 +84,7 @@ def examine(field: VectorField, t: float, y0: Tensor, params: Sequence[Tensor], 
 
     With ``strict`` also for tensors that require gradients and are neither among ``params`` nor in args.
     """
-    time = torch.full((), t, dtype=y0.dtype.to_real(), device=y0.device)
+    (time,) = stage_times(t, 0.0, (0.0,), y0, field.bounds)
 
     def call(y: Tensor, args: tuple[Any, ...]) -> list[Tensor]:
         probe = copy.copy(field)
@@ -91,7 +92,7 @@ def examine(field: VectorField, t: float, y0: Tensor, params: Sequence[Tensor], 
         return probe.called(time, y)
 
     found = examined(call, y0, field.args, params, strict)
-    field.known = (t, y0, found)
+    field.known = (y0, found)
     field.witness = (t, fingerprint(torch.cat([x.reshape(-1) for x in found]).to(y0.dtype)))
 
 

@@ -23,7 +23,7 @@ from noderun.solvers.implicit import GAUSS, GAUSS_ERROR, NODES
 from noderun.solvers.method import Quadrature
 from noderun.solvers.per_sample.attempt import Attempt
 from noderun.solvers.per_sample.batch import Batch
-from noderun.solvers.per_sample.dense import at_times, ordered
+from noderun.solvers.per_sample.dense import at_times, longest, ordered
 from noderun.solvers.per_sample.field import FieldOf, SampleField
 from noderun.solvers.per_sample.problem import FAILURES, Read, SampleProblem, SampleReadout, SampleStatistics
 from noderun.solvers.per_sample.walk import integrate_samples
@@ -69,12 +69,12 @@ def check_start(gradient: str, problem: SampleProblem) -> None:
 class AdjointFieldOf(FieldOf):
     """d(z, a)/ds [b, 2 N] of some samples, where s runs against the way of the solve."""
 
-    def __call__(self, s: Tensor, y: Tensor) -> Tensor:
+    def called(self, s: Tensor, y: Tensor) -> Tensor:
         recording = torch.is_grad_enabled()  # for the Jacobian of an implicit method
         z, a = y.chunk(2, dim=1)
         with torch.enable_grad():
             z = z if recording and z.requires_grad else z.detach().requires_grad_()
-            dz = super().__call__(-s, z)
+            dz = super().called(-s, z)
         if not dz.requires_grad:  # f does not depend on the state
             return torch.cat([-dz, torch.zeros_like(a)], dim=1)
         (da,) = torch.autograd.grad(dz, z, a, create_graph=recording, materialize_grads=True, allow_unused=True)
@@ -91,7 +91,8 @@ class AdjointField(SampleField):
 
     def of(self, samples: Tensor | None) -> FieldOf:
         inner = self.inner.of(samples)
-        return AdjointFieldOf(self.inner, inner.args, inner.sign)
+        bounds = self.bounds if samples is None else self.bounds.take(samples)
+        return AdjointFieldOf(self.inner, inner.args, inner.sign, bounds)
 
 
 class SampleSweep:
@@ -109,7 +110,7 @@ class SampleSweep:
         sample, time, row = sample[wanted], time[wanted], row[wanted]
         order, place = ordered(sample, time, size)
         at = place, sample[order]
-        ts = time.new_full((int(place.max()) + 1, size), torch.nan).index_put(at, time[order])
+        ts = time.new_full((longest(place), size), torch.nan).index_put(at, time[order])
         z = rows.new_zeros(*ts.shape, width).index_put(at, rows[row[order]])
         given = torch.zeros_like(z).index_put(at, cotangents[row[order]])
         a = torch.zeros_like(z[0])
@@ -139,7 +140,8 @@ class SampleSweep:
             if (stats.status == code).any():
                 which = int((stats.status == code).nonzero()[0])
                 t, step = stats.t[which].item(), int(stats.accepted[which])
-                raise kind(f"on the way back, gradient='adjoint': {what} (sample {which}, t = {t:.6g})", t, step)
+                where = f"sample {which}, t = {t:.6g}"
+                raise kind(f"on the way back, gradient='adjoint': {what} ({where}): {kind.remedy}", t, step)
         return at_times(solve, rows)[1].chunk(2, dim=1)[1]
 
     def integrate(self, attempt: Attempt, batch: Batch, reads: list[Read]) -> None:

@@ -25,8 +25,9 @@ from noderun.solvers.field import VectorField
 from noderun.solvers.integrate import Problem
 from noderun.solvers.method import Method
 from noderun.solvers.runge_kutta import ExplicitRungeKutta
-from noderun.solvers.stages import plus, stage_times
+from noderun.solvers.stages import plus
 from noderun.solvers.tableau import ButcherTableau
+from noderun.solvers.times import stage_times
 
 
 def has_stages(method: Method) -> bool:
@@ -53,7 +54,7 @@ class StagewiseReversal(Reversal):
         y, inside = state.y.detach(), move.inside
         thetas = [theta for _, theta in inside]
         a, c, ends = coefficients(self.tableau, thetas, self.handed)
-        times = stage_times(move.t, move.h, c, y)
+        times = stage_times(move.t, move.h, c, y, self.field.bounds)
         lower = matrix(a, len(c), move.h, y)
         weights = matrix(ends, len(c), move.h, y)  # row 0 gives y1, row 1 + q the output at thetas[q]
         rows = y.new_empty(len(c), len(y))

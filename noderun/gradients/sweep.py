@@ -37,7 +37,7 @@ class AdjointField(ABC):
     def __init__(self, gradient: str, field: VectorField, params: tuple[Tensor, ...], parts: int) -> None:
         self.gradient, self.field, self.params = gradient, field, params
         self.integrand: Integrand | None = None
-        self.factorizations = 0
+        self.factorizations, self.bounds = 0, field.bounds
         shapes, sizes = field.layout.shapes * parts, field.layout.sizes * parts
         self.layout = Layout(shapes, sizes, tuple, None, False)
 

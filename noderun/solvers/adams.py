@@ -14,7 +14,7 @@ from noderun.solvers.control import Control
 from noderun.solvers.field import Field
 from noderun.solvers.method import Step
 from noderun.solvers.multistep import History, Multistep, combine, increments, weights
-from noderun.solvers.stages import stage_times
+from noderun.solvers.times import stage_times
 
 HIGHEST = 12
 GROWTH = 1.1
@@ -29,7 +29,7 @@ class Adams(Multistep):
         k = work.order
         nodes = work.nodes(t, h, k + 1)
         predicted = combine(y, work.slopes[:k], [h * w for w in weights(nodes[:k])])
-        slope = field(stage_times(t, h, (1.0,), y)[0], predicted)
+        slope = field(stage_times(t, h, (1.0,), y, field.bounds)[0], predicted)
         points = [(slope, field.integrand), *zip(work.slopes[:k], work.integrands[:k], strict=True)]
         corrector = [1.0, *nodes[:k]]
         y1 = combine(y, [slope, *work.slopes[:k]], [h * w for w in weights(corrector)])

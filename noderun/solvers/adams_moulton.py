@@ -6,7 +6,7 @@ from noderun.solvers.field import Field
 from noderun.solvers.fixed_adams import FixedAdams
 from noderun.solvers.method import Step
 from noderun.solvers.multistep import History, combine, weights
-from noderun.solvers.stages import stage_times
+from noderun.solvers.times import stage_times
 
 
 class AdamsMoulton(FixedAdams):
@@ -16,7 +16,7 @@ class AdamsMoulton(FixedAdams):
         k = self.order
         nodes = work.nodes(t, h, k)
         predicted = combine(y, work.slopes[:k], [h * w for w in weights(nodes)])
-        slope = field(stage_times(t, h, (1.0,), y)[0], predicted)
+        slope = field(stage_times(t, h, (1.0,), y, field.bounds)[0], predicted)
         past = zip(work.slopes[: k - 1], work.integrands[: k - 1], strict=True)
         nodes, points = [1.0, *nodes[: k - 1]], [(slope, field.integrand), *past]
         y1 = combine(y, [slope for slope, _ in points], [h * w for w in weights(nodes)])

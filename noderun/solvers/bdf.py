@@ -17,7 +17,7 @@ from noderun.solvers.control import Control
 from noderun.solvers.field import Field
 from noderun.solvers.implicit import ImplicitMethod, Work, integrated, steady
 from noderun.solvers.method import Step
-from noderun.solvers.stages import stage_times
+from noderun.solvers.times import stage_times
 
 LARGEST = 5
 KAPPA = (0.0, -0.1850, -1 / 9, -0.0823, -0.0415, 0.0)  # per order; table 1
@@ -70,7 +70,7 @@ class BackwardDifferentiation(ImplicitMethod):
         predicted = old[: k + 1].sum(0)
         known = torch.tensor(GAMMA[1 : k + 1], dtype=y.dtype, device=y.device) @ old[1 : k + 1] / ALPHA[k]
         base, weights = predicted - known, ((h / ALPHA[k],),)
-        times, newton = stage_times(t, h, (1.0,), y), work.newton(field, self.control, y)
+        times, newton = stage_times(t, h, (1.0,), y, field.bounds), work.newton(field, self.control, y)
         guess = known.detach().unsqueeze(0)
         z = newton.solve(field, times[0], predicted.detach(), times, base.detach(), weights, guess)
         z = newton.differentiable(field, times, base, weights, z) if work.recording else z

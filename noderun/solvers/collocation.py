@@ -11,8 +11,8 @@ from noderun.solvers.field import Field
 from noderun.solvers.implicit import ImplicitMethod, Work, combine, integrated
 from noderun.solvers.method import Step
 from noderun.solvers.newton import Weights
-from noderun.solvers.stages import stage_times
 from noderun.solvers.tableau import ButcherTableau, Row
+from noderun.solvers.times import stage_times
 
 
 class CollocationWork(Work):
@@ -53,7 +53,7 @@ class Collocation(ImplicitMethod):
     ) -> tuple[tuple[Tensor, ...], Tensor]:
         """The stage times and Z [s, N]."""
         weights: Weights = tuple(tuple(h * w for w in row) for row in self.tableau.a)
-        start, *times = stage_times(t, h, (0.0, *self.tableau.c), y)
+        start, *times = stage_times(t, h, (0.0, *self.tableau.c), y, field.bounds)
         newton = work.newton(field, self.control, y)
         z = newton.solve(field, start, y.detach(), times, y.detach(), weights, self.guess(t, y.detach(), h, work))
         return tuple(times), newton.differentiable(field, times, y, weights, z) if work.recording else z

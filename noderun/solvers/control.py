@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noderun.solvers.times import between
+
 Norm = Callable[[Tensor], Tensor]
 Callback = Callable[[float, Tensor, float], None]  # called with t, y [N] and h
 
@@ -120,11 +122,19 @@ class Control:
         return torch.stack([self.norm(row) for row in scaled.unbind()]).tolist()
 
     def fitted(self, y: Tensor) -> Control:
-        """For the vector y [N], which may be several states of one layout, as the adjoint's is."""
-        if not isinstance(self.rtol, Tensor) and not isinstance(self.atol, Tensor):
-            return self
-        rtol, atol = (x.repeat(y.numel() // x.numel()) if isinstance(x, Tensor) else x for x in (self.rtol, self.atol))
-        return replace(self, rtol=rtol, atol=atol)
+        """For the vector y [N], which may be several states of one layout, as the adjoint's is.
+
+        The least atol is the least number of y's dtype, so that a component at rest at 0 has an error of 0, not 0 / 0.
+        """
+        states, least = y.numel() // max(self.components, 1), torch.finfo(y.dtype).tiny
+        rtol, atol = (x.repeat(states) if isinstance(x, Tensor) else x for x in (self.rtol, self.atol))
+        atol = atol.clamp_min(least) if isinstance(atol, Tensor) else max(atol, least)
+        return self if rtol is self.rtol and atol is self.atol else replace(self, rtol=rtol, atol=atol)
+
+    @property
+    def components(self) -> int:
+        """Of the state that tolerances by component are for, 0 where there are none."""
+        return max(x.numel() if isinstance(x, Tensor) else 0 for x in (self.rtol, self.atol))
 
     def backward(self, rtol: float | None, atol: float | None) -> Control:
         """For a solve on the way back: tolerances of its own where given, and a first step of its own."""
@@ -168,22 +178,6 @@ def constant(x: float, dtype: torch.dtype, device: torch.device) -> Tensor:
         return torch.full((), x, dtype=dtype, device=device)
 
 
-def between(times: Sequence[float], t: float, t_end: float) -> list[float]:
-    """The rising ``times`` strictly between t and t_end, in the order of the way."""
-    inside = [x for x in times if min(t, t_end) < x < max(t, t_end)]
-    return inside if t_end > t else inside[::-1]
-
-
-def around(jump: float, t: float, t_end: float, dtype: torch.dtype) -> tuple[float, float]:
-    """The last time before and the first after a jump of f that ``dtype`` can tell from it, on the way t to t_end.
-
-    A step that ends at the one and a step that starts at the other evaluate f on their own side of the jump only.
-    """
-    ulp = max(torch.finfo(dtype).eps * abs(jump), 4 * math.ulp(jump), torch.finfo(dtype).tiny)
-    margin = math.copysign(ulp, t_end - t)
-    return (jump - margin if abs(jump - t) > ulp else t), jump + margin
-
-
 def first_step(
     control: Control, f: Callable[[float, Tensor], Tensor], t: float, y: Tensor, f0: Tensor, span: float, order: int
 ) -> float:
@@ -191,13 +185,15 @@ def first_step(
     scale = control.scale(y.abs())
     d0, d1 = control.measure(y / scale), control.measure(f0 / scale)
     trial = trial_step(d0, d1, span)
+    if trial == 0 or not math.isfinite(d1):  # f0 or its size in units of the tolerance is no number
+        return trial
     bend = control.measure((f(t + trial, torch.add(y, f0, alpha=trial)) - f0) / scale)
     return from_bend(trial, d1, bend, span, order)
 
 
 def trial_step(d0: float, d1: float, span: float) -> float:
     """The step of Euler's method over which y'' is estimated."""
-    h0 = 0.01 * d0 / d1 if d0 > 1e-5 and d1 > 1e-5 else 1e-6
+    h0 = 0.01 * d0 / d1 if d0 > 1e-5 and 1e-5 < d1 < math.inf else 1e-6
     return math.copysign(min(h0, abs(span)), span)
 
 
@@ -205,5 +201,7 @@ def from_bend(trial: float, d1: float, bend: float, span: float, order: int) -> 
     """The first step size from the change ``bend`` of y' over the trial step."""
     h0 = abs(trial)
     largest = max(d1, bend / h0)
+    if not math.isfinite(largest):  # f is no number that far on
+        return trial
     h1 = max(1e-6, h0 * 1e-3) if largest <= 1e-15 else (0.01 / largest) ** (1 / (order + 1))
     return math.copysign(min(100 * h0, h1, abs(span)), span)

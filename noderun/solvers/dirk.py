@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from noderun.solvers.extrapolation import Time, times_inside
 from noderun.solvers.field import Field
 from noderun.solvers.implicit import ImplicitMethod, Work, combine, integrated
 from noderun.solvers.method import Snapshot, Step
-from noderun.solvers.stages import stage_times
 from noderun.solvers.tableau import ButcherTableau, Row, hermite
 
 
@@ -32,14 +32,15 @@ class DiagonallyImplicit(ImplicitMethod):
     def step(self, field: Field, t: float, y: Tensor, h: float, work: Work, estimate: bool) -> Step:
         tableau = self.tableau
         ks: list[Tensor] = []
-        times = stage_times(t, h, (0.0, *tableau.c), y)
+        start, *times = times_inside(t, h, (0.0, *tableau.c), y, field.bounds)
+        assert isinstance(start, Tensor)
         y1 = y
-        for row, time in zip(tableau.a, times[1:], strict=True):
+        for row, time in zip(tableau.a, times, strict=True):
             if len(row) == 0:
                 ks.append(self.slope(field, t, y, work))
                 continue
             base = combine(y, [[h * w for w in row[:-1]]], ks)[0] if ks else y
-            z = self.stage(field, times[0], y, time, base, h, ks[-1] if ks else work.slope, work)
+            z = self.stage(field, start, y, time, base, h, ks[-1] if ks else work.slope, work)
             ks.append(z / (h * self.gamma))
             y1 = base + z
         if not self.accurate:
@@ -62,7 +63,7 @@ class DiagonallyImplicit(ImplicitMethod):
         return work
 
     def stage(
-        self, field: Field, t: Tensor, y: Tensor, time: Tensor, base: Tensor, h: float, k: Tensor | None, work: Work
+        self, field: Field, t: Tensor, y: Tensor, time: Time, base: Tensor, h: float, k: Tensor | None, work: Work
     ) -> Tensor:
         """h a_ii k_i [N]."""
         weights, newton = ((h * self.gamma,),), work.newton(field, self.control, y)

@@ -9,6 +9,7 @@ class SolveError(RuntimeError):
     """A solve that could not reach its end; ``t`` and ``step`` say where, ``solution`` what was reached (else NaN)."""
 
     status = "failed"
+    remedy = ""
 
     def __init__(self, message: str, t: float, step: int) -> None:
         super().__init__(message)
@@ -22,21 +23,25 @@ class NonFiniteDynamics(SolveError):
     """f returned NaN or infinity where the solve needs a number."""
 
     status = "nonfinite"
+    remedy = "look at that function there, or end the solve before, by its last time or a terminal event"
 
 
 class StepUnderflow(SolveError):
     """The step size that the tolerance asks for is below the resolution of t."""
 
     status = "underflow"
+    remedy = "loosen rtol and atol, name jumps of f in jump_ts, or end the solve before a pole"
 
 
 class StepLimit(SolveError):
     """max_steps attempted steps did not reach the end."""
 
     status = "step_limit"
+    remedy = "raise max_steps, loosen the tolerance, or take an implicit solver, for instance kvaerno5, if f is stiff"
 
 
 class NewtonDivergence(SolveError):
     """Newton's iteration for the stages of an implicit step did not converge: a smaller step may help."""
 
     status = "newton"
+    remedy = "take smaller steps, or look whether f is smooth there"

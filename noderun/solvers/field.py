@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from noderun.solvers.state import Layout
+from noderun.solvers.times import UNBOUNDED, Bounds, stage_times
 from noderun.solvers.torch_internals import under_transform, version_of, was_written
 
 Integrand = Tensor  # [P], what is integrated beside the state at one point, for instance the parameters' vjp
@@ -63,6 +64,7 @@ class Field(Protocol):
     """dy/dt on flat states [N], and what is integrated beside them at the last point evaluated."""
 
     layout: Layout
+    bounds: Bounds  # between which times it may be called
     integrand: Integrand | None
     weighs: bool  # whether calls with ``weighted`` set ``integrand``
     factorizations: int
@@ -87,9 +89,10 @@ class VectorField:
         self.integrand: Integrand | None = None
         self.first = True  # f was not called yet
         self.differentiates = False  # f takes a gradient inside: it is called with autograd on, at a leaf
-        self.known: tuple[float, Tensor, list[Tensor]] | None = None  # t, y and f there, if it was called before
+        self.known: tuple[Tensor, list[Tensor]] | None = None  # y at the start and f there, if it was called before
         self.witness: tuple[float, Tensor] | None = None  # a time, and what is kept of f then to know it again
         self.kept = False  # whether a compiled solve keeps what f is at its end as the ``witness``
+        self.bounds = UNBOUNDED  # until a problem says what its interval is
         self.replaced = False  # f is not the caller's own object, but made for one backward pass
         plain = layout.single and not layout.pairs and not autocast.enabled
         self.shape = layout.shapes[0] if plain else None  # of a state as f takes it
@@ -116,10 +119,8 @@ class VectorField:
     def called_first(self, t: Tensor, y: Tensor) -> list[Tensor]:
         self.first = False
         known, self.known = self.known, None
-        if known is not None and not torch.is_grad_enabled():
-            at, start, leaves = known
-            if start.data_ptr() == y.data_ptr() and at == t.item():
-                return leaves
+        if known is not None and known[0].data_ptr() == y.data_ptr() and not torch.is_grad_enabled():
+            return known[1]
         with unchanged(y):
             try:
                 return self.called(t, y)
@@ -181,7 +182,7 @@ class VectorField:
 def evaluate(field: VectorField, t: float, y: Tensor) -> Tensor:
     """f [N] at a time of the host and y [N], without history."""
     with torch.no_grad():
-        return field(torch.full((), t, dtype=y.dtype.to_real(), device=y.device), y.detach())
+        return field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y.detach())
 
 
 def fingerprint(value: Tensor) -> Tensor:

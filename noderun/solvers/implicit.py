@@ -12,7 +12,7 @@ from noderun.solvers.control import Control
 from noderun.solvers.field import Field, Integrand
 from noderun.solvers.method import Info, Method, Quadrature, Step
 from noderun.solvers.newton import Newton
-from noderun.solvers.stages import stage_times
+from noderun.solvers.times import stage_times
 from noderun.solvers.torch_internals import under_transform
 
 # Gauss's formula of order 6 on [0, 1], with the step's start as a node of no weight; and how far it is from the formula
@@ -79,7 +79,7 @@ class ImplicitMethod(Method):
         """f(t, y) [N], with its graph where one is recorded."""
         if work.slope is None:
             with torch.set_grad_enabled(work.recording):
-                work.slope = field(stage_times(t, 0.0, (0.0,), y)[0], y, False)
+                work.slope = field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y, False)
         return work.slope
 
     def begin(self, work: Work) -> None:
@@ -113,7 +113,8 @@ def integrated(field: Field, step: Step) -> Step:
     if field.weighs:
         first = 1 if step.error is None else 0  # the start counts in the estimate alone
         nodes = NODES[first:]
-        points = zip(stage_times(step.t, step.h, nodes, step.y), step.interpolate(nodes), strict=True)
+        times = stage_times(step.t, step.h, nodes, step.y, field.bounds)
+        points = zip(times, step.interpolate(nodes), strict=True)
         integrands = [weighed(field, t, y) for t, y in points]
         step.quadrature = Quadrature.of(integrands, GAUSS[first:], () if first else GAUSS_ERROR, step.h)
     return step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from noderun.solvers.method import Method, Snapshot, Step
 from noderun.solvers.outputs import Outputs, Readout
 from noderun.solvers.statistics import Statistics
 from noderun.solvers.stepper import Stepper
+from noderun.solvers.times import bounds_of
 from noderun.solvers.torch_internals import under_transform
 
 
@@ -36,6 +38,9 @@ class Problem:
     events: Sequence[Event] = ()
     fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts
     readout: Readout = dataclasses.field(default_factory=Readout)  # which row of the result is what, once integrated
+
+    def __post_init__(self) -> None:
+        self.field.bounds = bounds_of(self.ts, self.control.jumps, self.y0.dtype.to_real())
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ def integrate(problem: Problem, observe: Callable[[Taken], None] | None = None) 
         stepper.advance(problem.ts[-1], on_step)
         if problem.control.fixed and not under_transform() and not torch.isfinite(stepper.y).all():
             raise stepper.failure(NonFiniteDynamics, "the solution became NaN or infinite")
+        if math.isinf(stepper.t):
+            raise stepper.failure(NonFiniteDynamics, "t became infinite before a terminal event happened")
     except SolveError as error:
         error.ys = outputs.stacked()
         raise

@@ -16,6 +16,25 @@ from noderun.solvers.state import Layout
 LARGEST = 2**28  # numbers in one Jacobian: 2 GiB in float64
 
 
+def products(value: Tensor, point: Tensor, cotangents: Tensor, graph: bool) -> Tensor:
+    """v^T J for rows v of ``cotangents`` [n, ...], of the same shape, where autograd knows how value came from point.
+
+    Zero where value does not depend on point.
+    """
+    if not (value.requires_grad and cotangents.numel()):
+        return torch.zeros_like(cotangents)
+    (rows,) = torch.autograd.grad(
+        value,
+        point,
+        cotangents,
+        is_grads_batched=True,
+        retain_graph=True,
+        create_graph=graph,
+        allow_unused=True,
+    )
+    return torch.zeros_like(cotangents) if rows is None else rows
+
+
 class Blocks:
     """A flat state [N] as independent samples [B, d]; one sample of all components where they couple."""
 
@@ -23,7 +42,7 @@ class Blocks:
         self.layout = layout
         self.size = sum(layout.sizes)
         leading = {shape[0] if len(shape) else 1 for shape in layout.shapes}
-        self.count = leading.pop() if len(leading) == 1 and not coupled else 1
+        self.count = leading.pop() if len(leading) == 1 and self.size and not coupled else 1
         self.width = self.size // max(self.count, 1)
         self.plain = len(layout.sizes) == 1 or self.count == 1  # samples lie one behind the other in memory
         if self.count * self.width**2 > LARGEST:
@@ -76,18 +95,7 @@ class Jacobian:
 
         With ``graph`` it is itself differentiable in all that f depends on.
         """
-        rows = torch.zeros_like(self.cotangents)
-        if value.requires_grad:
-            (rows,) = torch.autograd.grad(
-                value,
-                point,
-                self.cotangents,
-                is_grads_batched=True,
-                retain_graph=True,
-                create_graph=graph,
-                materialize_grads=True,
-            )
-        samples = self.blocks.split(rows)
+        samples = self.blocks.split(products(value, point, self.cotangents, graph))
         jacobian = samples[: self.blocks.width].transpose(0, 1)
         if self.blocks.count > 1 and not self.independent(jacobian.detach(), samples[-1].detach()):
             self.use(Blocks(self.layout, coupled=True), point)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from noderun.solvers.control import Control, first_step
 from noderun.solvers.field import Field, Integrand
+from noderun.solvers.times import stage_times
 
 Snapshot = tuple[list[Tensor], Any] | None
 
@@ -124,7 +125,7 @@ class Method(ABC):
             slope = self.derivative(field, t, y, work)
 
         def evaluate(t: float, y: Tensor) -> Tensor:
-            return field(torch.full((), t, dtype=y.dtype.to_real(), device=y.device), y, False)
+            return field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y, False)
 
         with torch.no_grad():
             return first_step(control, evaluate, t, y.detach(), slope.detach(), span, self.error_order)

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from noderun.solvers.field import Field, Integrand
 from noderun.solvers.method import Info, Method, Quadrature, Step
-from noderun.solvers.stages import WeightedSum, stage_times, under_transform
+from noderun.solvers.stages import WeightedSum
+from noderun.solvers.times import stage_times
+from noderun.solvers.torch_internals import under_transform
 
 # Gauss and Legendre's nodes and weights on (0, 1): exact to degree 13, that of the longest formula here.
 GAUSS = (
@@ -119,7 +121,7 @@ class Multistep(Method):
 
     def derivative(self, field: Field, t: float, y: Tensor, work: History) -> Tensor:
         if not work.known:
-            slope = field(stage_times(t, 0.0, (0.0,), y)[0], y)
+            slope = field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y)
             work.push(t, slope, field.integrand)
         return work.slopes[0]
 

@@ -6,6 +6,7 @@ have one. J and the LU factors of I - w x J are kept over stages and steps while
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from noderun.solvers.control import Control, rms
 from noderun.solvers.errors import NewtonDivergence
+from noderun.solvers.extrapolation import Time, at
 from noderun.solvers.field import Field
 from noderun.solvers.jacobian import Jacobian
 from noderun.solvers.stage_systems import Factors, Implicit, Systems, coupled, precision, round_off
@@ -42,7 +44,7 @@ class Newton:
         field: Field,
         t: Tensor,
         y: Tensor,
-        times: Sequence[Tensor],
+        times: Sequence[Time],
         base: Tensor,
         weights: Weights,
         guess: Tensor,
@@ -77,7 +79,7 @@ class Newton:
     def iterate(
         self,
         field: Field,
-        times: Sequence[Tensor],
+        times: Sequence[Time],
         base: Tensor,
         weights: Weights,
         guess: Tensor,
@@ -85,10 +87,11 @@ class Newton:
     ) -> Tensor | None:
         """Z [s, N], or None where the iteration diverges or would take too long."""
         a, stages = torch.tensor(weights, dtype=base.dtype, device=base.device), guess
+        f = functools.partial(field, weighted=False)
         norm = self.control.norm if self.control is not None else rms
         eta, size, rate = max(self.eta, 1e-16) ** 0.8, 0.0, 0.0
         for k in range(self.limit):
-            slopes = torch.stack([field(t, base + z, False) for t, z in zip(times, stages, strict=True)])
+            slopes = torch.stack([at(f, t, base + z) for t, z in zip(times, stages, strict=True)])
             update = self.apply(field, weights, a @ slopes - stages)
             before, size = size, torch.stack([norm(row) for row in update / scale]).max().item()
             if k > 0 and size > 0:
@@ -125,13 +128,14 @@ class Newton:
         return self.jacobian.blocks.join(samples.transpose(0, 1))
 
     def differentiable(
-        self, field: Field, times: Sequence[Tensor], base: Tensor, weights: Weights, stages: Tensor
+        self, field: Field, times: Sequence[Time], base: Tensor, weights: Weights, stages: Tensor
     ) -> Tensor:
         """``stages`` [s, N] as functions of ``base`` and of what f depends on, by the implicit function theorem."""
         with torch.enable_grad():
             points = [base + z for z in stages]
             points = [point if point.requires_grad else point.requires_grad_() for point in points]
-            slopes = [field(t, point, False) for t, point in zip(times, points, strict=True)]
+            f = functools.partial(field, weighted=False)
+            slopes = [at(f, t, point) for t, point in zip(times, points, strict=True)]
         jacobians = self.jacobians(slopes, points)
         a = torch.tensor(weights, dtype=base.dtype, device=base.device)
         with torch.enable_grad():

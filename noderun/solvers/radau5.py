@@ -10,7 +10,7 @@ from noderun.solvers.control import Control
 from noderun.solvers.field import Field
 from noderun.solvers.implicit import Work, steady
 from noderun.solvers.method import Step
-from noderun.solvers.stages import stage_times
+from noderun.solvers.times import stage_times
 
 S6 = 6**0.5
 GAMMA = 1 / (3 + 3 ** (2 / 3) - 3 ** (1 / 3))  # the real eigenvalue of A
@@ -48,7 +48,7 @@ class Radau5(Collocation):
             slope = self.slope(field, t, y, work).detach()
             error = work.solver.apply(field, weights, (combined + h * GAMMA * slope).unsqueeze(0))[0]
             if work.retried and self.control.ratio(error.clone(), y, y1) > 1:
-                slope = field(stage_times(t, h, (0.0,), y)[0], y + error, False)
+                slope = field(stage_times(t, h, (0.0,), y, field.bounds)[0], y + error, False)
                 error = work.solver.apply(field, weights, (combined + h * GAMMA * slope).unsqueeze(0))[0]
         return error
 

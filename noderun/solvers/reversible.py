@@ -10,7 +10,7 @@ from torch import Tensor
 
 from noderun.solvers.field import Field, Integrand
 from noderun.solvers.method import Info, Method, Step
-from noderun.solvers.stages import stage_times
+from noderun.solvers.times import stage_times
 
 
 class Carry:
@@ -83,7 +83,7 @@ class Reversible(Method):
 
 
 def evaluate(field: Field, t: float, y: Tensor, weighted: bool = True) -> Tensor:
-    return field(stage_times(t, 0.0, (0.0,), y)[0], y, weighted)
+    return field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y, weighted)
 
 
 def parabola(t: float, h: float, y: Tensor, y1: Tensor, first: Tensor, bend: Tensor, estimate: bool) -> Step:

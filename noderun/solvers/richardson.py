@@ -15,7 +15,7 @@ from noderun.solvers import rk4
 from noderun.solvers.control import Control
 from noderun.solvers.field import Field
 from noderun.solvers.method import Info, Method, Quadrature, Step
-from noderun.solvers.stages import stage_times
+from noderun.solvers.times import stage_times
 
 
 class Richardson(Method):
@@ -90,7 +90,7 @@ class Richardson(Method):
 
 def quintic(field: Field, t: float, h: float, states: Sequence[Tensor], thetas: Sequence[float]) -> Tensor:
     """[n, N]: the polynomial with the values ``states`` and the slopes f at theta = 0, 1/2 and 1; three calls of f."""
-    times = stage_times(t, h, (0.0, 0.5, 1.0), states[0])
+    times = stage_times(t, h, (0.0, 0.5, 1.0), states[0], field.bounds)
     slopes = [field(time, state) for time, state in zip(times, states, strict=True)]
     out = []
     for x in thetas:

@@ -20,8 +20,8 @@ from noderun.solvers.implicit import ImplicitMethod, Work, combine, integrated
 from noderun.solvers.jacobian import Jacobian
 from noderun.solvers.method import Step
 from noderun.solvers.stage_systems import Factors, coupled
-from noderun.solvers.stages import stage_times
 from noderun.solvers.tableau import Row
+from noderun.solvers.times import stage_times
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Rosenbrock(ImplicitMethod):
         """The u_i [N]."""
         tableau, us = self.tableau, list[Tensor]()
         slope, hg = self.slope(field, t, y, work), h * tableau.gamma
-        times = stage_times(t, h, tableau.alpha, y)
+        times = stage_times(t, h, tableau.alpha, y, field.bounds)
         factors = self.factors(field, t, y, h, work)
         assert work.rate is not None and work.jacobian is not None
         for i, (row, time) in enumerate(zip(tableau.a, times, strict=True)):
@@ -118,7 +118,7 @@ class Rosenbrock(ImplicitMethod):
         assert work.jacobian is not None
         graph = work.recording
         with torch.enable_grad():
-            time = stage_times(t, 0.0, (0.0,), y)[0].requires_grad_()
+            time = stage_times(t, 0.0, (0.0,), y, field.bounds)[0].requires_grad_()
             point = y if graph and y.requires_grad else y.detach().requires_grad_()
             value = field.linearize(time, point)
             work.matrix = work.jacobian.of(value, point, graph)
@@ -128,9 +128,10 @@ class Rosenbrock(ImplicitMethod):
 
     def difference(self, field: Field, t: float, y: Tensor, h: float, work: RosenbrockWork) -> Tensor:
         """df/dt [N] by a forward difference: exactly 0 where f does not use t, right where autograd cannot see it."""
-        delta = torch.finfo(y.dtype).eps ** 0.5 * max(abs(t), abs(h))
-        now, later = stage_times(t, delta if h > 0 else -delta, (0.0, 1.0), y)
-        return (field(later, y, False) - self.slope(field, t, y, work)) / (later - now)
+        delta = min(torch.finfo(y.dtype).eps ** 0.5 * max(abs(t), abs(h)), abs(h))  # the step's end is inside
+        now, later = stage_times(t, delta if h > 0 else -delta, (0.0, 1.0), y, field.bounds)
+        change = field(later, y, False) - self.slope(field, t, y, work)
+        return change / torch.where(later == now, 1.0, later - now)  # equal: h is below the resolution of t
 
     def accept(self, work: Work) -> None:
         assert isinstance(work, RosenbrockWork)

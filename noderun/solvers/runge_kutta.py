@@ -10,8 +10,9 @@ from torch import Tensor
 
 from noderun.solvers.field import Field
 from noderun.solvers.method import Info, Method, Quadrature, Step
-from noderun.solvers.stages import Stages, Table, stage_times
+from noderun.solvers.stages import Stages, Table
 from noderun.solvers.tableau import ButcherTableau
+from noderun.solvers.times import stage_times
 
 
 class ExplicitRungeKutta(Method):
@@ -60,7 +61,7 @@ class ExplicitRungeKutta(Method):
 
     def derivative(self, field: Field, t: float, y: Tensor, work: Stages) -> Tensor:
         if not work.known:
-            work.evaluate(0, field, stage_times(t, 0.0, (0.0,), y)[0], y, self.weighted[0])
+            work.evaluate(0, field, stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y, self.weighted[0])
             work.known = True
         return work.derivative()
 
@@ -87,7 +88,7 @@ class ExplicitRungeKutta(Method):
         """y1 and the error estimate; the stages are in ``work``."""
         tableau, s = self.tableau, self.tableau.stages
         work.begin(y, h)
-        times = stage_times(t, h, tableau.c, y)
+        times = stage_times(t, h, tableau.c, y, field.bounds)
         state = y
         if not work.known:
             work.evaluate(0, field, times[0], y, self.weighted[0])
@@ -102,12 +103,12 @@ class ExplicitRungeKutta(Method):
         if work.complete:
             return
         if tableau.fsal and not work.last:
-            work.evaluate(s - 1, field, stage_times(t, h, (1.0,), y)[0], y1, True)
+            work.evaluate(s - 1, field, stage_times(t, h, (1.0,), y, field.bounds)[0], y1, True)
             work.last = s - 1
         for i, (row, c) in enumerate(zip(tableau.dense_a, tableau.dense_c, strict=True)):
             at_end = c == 1 and row == tableau.b  # f(t + h, y1): the next step's first stage
             state = y1 if at_end else work.sum(y, s + 1 + i)
-            work.evaluate(s + i, field, stage_times(t, h, (c,), y)[0], state, at_end)
+            work.evaluate(s + i, field, stage_times(t, h, (c,), y, field.bounds)[0], state, at_end)
             work.last = s + i if at_end else work.last
         work.complete = True
 

@@ -14,7 +14,7 @@ from noderun.solvers.errors import StepUnderflow
 from noderun.solvers.field import Field
 from noderun.solvers.implicit import integrated
 from noderun.solvers.method import Info, Method, Step
-from noderun.solvers.stages import stage_times
+from noderun.solvers.times import stage_times
 
 NAMES = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
 
@@ -54,7 +54,7 @@ class Scipy(Method):
         return {"solver": None}
 
     def derivative(self, field: Field, t: float, y: Tensor, work: dict[str, Any]) -> Tensor:
-        return field(stage_times(t, 0.0, (0.0,), y)[0], y)
+        return field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y)
 
     def step(self, field: Field, t: float, y: Tensor, h: float, work: dict[str, Any], estimate: bool) -> Step:
         """One of scipy's own steps on the way from t to t + h."""
@@ -79,7 +79,9 @@ class Scipy(Method):
         from scipy import integrate
 
         def f(time: float, state: Any) -> Any:
-            return field(stage_times(time, 0.0, (0.0,), y)[0], tensor(state, y)).cpu().to(exact(y)).numpy()
+            return (
+                field(stage_times(time, 0.0, (0.0,), y, field.bounds)[0], tensor(state, y)).cpu().to(exact(y)).numpy()
+            )
 
         control = self.control or Control()
         rtol, atol = (x.cpu().numpy() if isinstance(x, Tensor) else x for x in (control.rtol, control.atol))

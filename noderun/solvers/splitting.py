@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noderun.solvers.extrapolation import at, times_inside
 from noderun.solvers.field import Field
 from noderun.solvers.method import Info, Method, Step
-from noderun.solvers.stages import stage_times
+from noderun.solvers.times import stage_times
 
 
 class Kick:
@@ -52,7 +53,7 @@ class Splitting(Method):
         return Kick()
 
     def derivative(self, field: Field, t: float, y: Tensor, work: Kick) -> Tensor:
-        return field(stage_times(t, 0.0, (0.0,), y)[0], y)
+        return field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y)
 
     def step(self, field: Field, t: float, y: Tensor, h: float, work: Kick, estimate: bool) -> Step:
         self.require_pair(field, work)
@@ -60,22 +61,22 @@ class Splitting(Method):
         # A kick's time is as far as the drifts have come, and the other way round.
         drifted = [sum(self.drifts[:i]) for i in range(len(self.drifts))]
         kicked = [sum(self.kicks[: i + 1]) for i in range(len(self.kicks))]
-        times = stage_times(t, h, [*drifted, *kicked], y)
+        times = times_inside(t, h, [*drifted, *kicked], y, field.bounds)
         stages = zip(self.kicks, self.drifts, times[: len(drifted)], times[len(drifted) :], strict=True)
         work.ahead = None
         for i, (kick, drift, at_kick, at_drift) in enumerate(stages):
-            dp = work.dp if i == 0 and work.dp is not None else field(at_kick, torch.cat([q, p])).chunk(2)[1]
+            dp = work.dp if i == 0 and work.dp is not None else at(field, at_kick, torch.cat([q, p])).chunk(2)[1]
             p = torch.add(p, dp, alpha=h * kick)
             if drift == 0:  # the last kick was at the step's end
                 work.ahead = dp
             else:
-                q = torch.add(q, field(at_drift, torch.cat([q, p])).chunk(2)[0], alpha=h * drift)
+                q = torch.add(q, at(field, at_drift, torch.cat([q, p])).chunk(2)[0], alpha=h * drift)
         y1 = torch.cat([q, p])
         return Step(t, h, y, y1, None, lambda thetas: self.hermite(field, t, y, h, y1, thetas))
 
     def hermite(self, field: Field, t: float, y: Tensor, h: float, y1: Tensor, thetas: Sequence[float]) -> Tensor:
         """The cubic through both ends, two calls of f; HNW I, (II.6.7)."""
-        start, end = stage_times(t, h, (0.0, 1.0), y)
+        start, end = stage_times(t, h, (0.0, 1.0), y, field.bounds)
         f0, f1 = field(start, y), field(end, y1)
         values = []
         for x in thetas:

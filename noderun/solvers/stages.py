@@ -8,7 +8,6 @@ the numbers are those of the plain path bit for bit, and the graph holds nothing
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -195,17 +194,6 @@ class WeightedSums(torch.autograd.Function):
 
 def where_wanted(shares: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor | None]:
     return [share if needed else None for share, needed in zip(shares, wanted, strict=True)]
-
-
-def stage_times(t: float, h: float, c: Sequence[float], like: Tensor) -> tuple[Tensor, ...]:
-    """t + c_i h as 0-dim tensors of like's real dtype: summed in double on the host, one transfer a step."""
-    dtype, at = like.dtype.to_real(), [t + c_i * h for c_i in c]
-    code = CODES.get(dtype)  # of Python's own arrays, from which a tensor is made in a third of the time
-    times = torch.frombuffer(array(code, at), dtype=dtype) if code else torch.tensor(at, dtype=dtype)
-    return (times if like.device.type == "cpu" else times.to(like.device, non_blocking=True)).unbind()
-
-
-CODES = {torch.float32: "f", torch.float64: "d"}
 
 
 def plus(y: Tensor, columns: Tensor, weights: Tensor) -> Tensor:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from noderun.solvers.control import Callback, Control, around, between
+from noderun.solvers.control import Callback, Control
 from noderun.solvers.errors import NewtonDivergence, NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
 from noderun.solvers.field import Field
 from noderun.solvers.method import Method, Step
+from noderun.solvers.times import around, between
 from noderun.solvers.torch_internals import under_transform
 
 OnStep = Callable[[Step, float], None]  # the accepted step and the time it ends at
@@ -26,6 +27,7 @@ class Stepper:
         self.t, self.y = t, y
         self.work = self.method.start(y)
         self.past = self.method.snapshot(self.work)  # what the step in hand started from beside y
+        self.least = torch.finfo(y.dtype).tiny  # of what a step size may be
         self.h: float | None = None  # the step size to try next, signed
         self.errors = (1.0, 1.0, 1.0)  # error ratios of accepted steps, newest first
         self.accepted = self.rejected = 0
@@ -155,6 +157,8 @@ class Stepper:
         if math.isfinite(ratio):
             return h * min(0.9, self.factor((ratio, *self.errors[:2])))
         self.require_finite()
+        if abs(h) <= self.control.min_step:
+            raise self.failure(NonFiniteDynamics, f"f returned NaN or infinity within a step of min_step = {abs(h):g}")
         self.nonfinite = True
         return h * 0.1
 
@@ -176,6 +180,8 @@ class Stepper:
         self.retried = self.diverged = True
         self.tell(self.control.rejected, h)
         self.require_finite()
+        if abs(h) <= self.control.min_step:
+            raise self.failure(NewtonDivergence, f"Newton's iteration diverged at min_step = {abs(h):g}")
         return h / 2
 
     def tell(self, callback: Callback | None, h: float) -> None:
@@ -190,7 +196,8 @@ class Stepper:
         """Raise where another attempt makes no sense."""
         if self.accepted + self.rejected >= self.control.max_steps:
             raise self.failure(StepLimit, f"max_steps = {self.control.max_steps} steps did not reach the end")
-        if not abs(h) > 4 * math.ulp(self.t) or abs(h) < 1e-300:
+        if not abs(h) > 4 * math.ulp(self.t) or abs(h) < self.least:
+            self.require_finite()
             if self.nonfinite or math.isnan(h):
                 raise self.failure(NonFiniteDynamics, "f returned NaN or infinity at every step size")
             if self.diverged:
@@ -198,4 +205,5 @@ class Stepper:
             raise self.failure(StepUnderflow, f"the step size fell to {abs(h):.1e}: the tolerance cannot be met")
 
     def failure(self, kind: type[SolveError], what: str) -> SolveError:
-        return kind(f"{what} (t = {self.t:.6g}, after {self.accepted} steps)", self.t, self.accepted)
+        where = f"t = {self.t:.6g}, after {self.accepted} steps"
+        return kind(f"{what} ({where}): {kind.remedy}", self.t, self.accepted)

@@ -46,7 +46,7 @@ def ample(batch: Batch) -> Tensor:
     return torch.add(batch.t, batch.h, alpha=1 / 8) != batch.t
 
 
-def diagnosed(attempt: Attempt, slope: Tensor, batch: Batch) -> Tensor:
+def diagnosed(attempt: Attempt, slope: Tensor, batch: Batch, min_step: float) -> Tensor:
     """Why another attempt makes no sense [b], RUNNING where it does; ``slope`` [b, N] is f at the start."""
     step, lost = attempt.step, ~torch.isfinite(slope).all(1)
     failed = torch.zeros_like(lost) if step.failed is None else step.failed
@@ -56,11 +56,13 @@ def diagnosed(attempt: Attempt, slope: Tensor, batch: Batch) -> Tensor:
     no_number = torch.isnan(batch.h)
     tiny = no_number | ~ample(batch)
     why = torch.where(batch.diverged == batch.steps, NEWTON, UNDERFLOW)
-    why = torch.where(no_number | (batch.nonfinite == batch.steps), NONFINITE, why)
+    why = torch.where(no_number | lost | (batch.nonfinite == batch.steps), NONFINITE, why)
     met = ~tiny & ~torch.isfinite(attempt.ratio)
     batch.nonfinite = torch.where(met & ~failed, batch.steps, batch.nonfinite)
     batch.diverged = torch.where(met & failed, batch.steps, batch.diverged)
-    return torch.where(tiny, why, torch.where(met & lost, NONFINITE, RUNNING))
+    least = step.h <= min_step  # no smaller step is allowed
+    stays = torch.where(met & (lost | (least & ~failed)), NONFINITE, torch.where(met & least, NEWTON, RUNNING))
+    return torch.where(tiny, why, stays)
 
 
 def after_no_number(h: Tensor, attempt: Attempt) -> Tensor:

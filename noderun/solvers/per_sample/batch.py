@@ -16,6 +16,7 @@ from torch import Tensor
 
 from noderun.solvers.control import Control, Controller, rms
 from noderun.solvers.per_sample.field import FieldOf
+from noderun.solvers.per_sample.times import along, segments
 
 
 @dataclass
@@ -93,22 +94,6 @@ def upcoming(rows: Tensor, index: Tensor) -> Tensor:
     return rows.gather(1, index.unsqueeze(1)).squeeze(1)
 
 
-def along(times: Sequence[float], sign: Tensor | None, ts: Tensor) -> Tensor:
-    """The same times for all samples, rising along each one's way [b, n]."""
-    row = torch.tensor(times, dtype=ts.dtype, device=ts.device).expand(len(ts), -1)
-    return row.contiguous() if sign is None else (row * sign.unsqueeze(1)).sort(dim=1).values
-
-
-def segments(jumps: Sequence[float], sign: Tensor | None, ts: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Where the parts of each way between jumps of f begin and end, [b, S] each: the counterpart of ``around``."""
-    start, end, way = ts[:, :1], ts[:, -1:], along(jumps, sign, ts)
-    ulp = (way.abs() * torch.finfo(dtype).eps).clamp_min(torch.finfo(dtype).tiny)
-    inside = (way - ulp > start) & (way + ulp < end)
-    before, order = torch.where(inside, way - ulp, end).sort(dim=1)
-    after = torch.where(inside, way + ulp, end).gather(1, order)
-    return torch.cat([start, after], dim=1), torch.cat([before, end], dim=1)
-
-
 def grid_of(grid: Sequence[float], sign: Tensor | None, ts: Tensor) -> Tensor:
     """A grid of steps [B, n + 1] along each sample's way, infinity behind the last."""
     return torch.cat([along(grid, sign, ts), torch.full_like(ts[:, :1], torch.inf)], dim=1)
@@ -124,10 +109,10 @@ def fixed_end(dt: float | None, batch: Batch) -> Tensor:
     return torch.where(last, batch.stop, start + count * dt)
 
 
-def clipped(h: Tensor, left: Tensor) -> tuple[Tensor, Tensor]:
-    """h, or what is left to the end (a sliver is never left for a step of its own), and where it was cut."""
-    cut = h > 0.9 * left
-    return torch.where(cut, torch.where(h >= left * (1 - 1e-10), left, 0.5 * left), h), cut
+def clipped(h: Tensor, left: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """h, or what is left to the end (a sliver is never left for a step of its own); where it was cut, where it ends."""
+    cut, last = h > 0.9 * left, h >= left * (1 - 1e-10)
+    return torch.where(cut, torch.where(last, left, 0.5 * left), h), cut, last
 
 
 def factors(controller: Controller, ratio: Tensor, errors: Tensor, order: int) -> Tensor:
@@ -163,9 +148,10 @@ def first_sizes(control: Control, field: FieldOf, batch: Batch, slope: Tensor, o
         return torch.full_like(span, control.first_step)
     scale = control.atol + control.rtol * batch.y.abs()
     d0, d1 = norms(control, batch.y / scale).double(), norms(control, slope / scale).double()
-    h0 = torch.where((d0 > 1e-5) & (d1 > 1e-5), 0.01 * d0 / d1, 1e-6).minimum(span)
+    h0 = torch.where((d0 > 1e-5) & (d1 > 1e-5) & (d1 < torch.inf), 0.01 * d0 / d1, 1e-6).minimum(span)
     ahead = batch.y + h0.to(batch.y.dtype).unsqueeze(1) * slope
     d2 = norms(control, (field(batch.t + h0, ahead) - slope) / scale).double() / h0
-    largest = torch.maximum(d1, d2)
+    largest = torch.fmax(d1, d2)
     h1 = torch.where(largest <= 1e-15, (h0 * 1e-3).clamp_min(1e-6), (0.01 / largest) ** (1 / (order + 1)))
+    h1 = torch.where(largest < torch.inf, h1, h0)  # f is no number that far on
     return (100 * h0).minimum(h1).minimum(span)

@@ -43,7 +43,7 @@ class Collocated(ImplicitFormula):
         super().__init__(method.error_order, self.tableau.dense, control, like)
         self.a = torch.stack([self.row(row) for row in self.tableau.a])
         self.inverse = method.inverse.to(like)
-        self.c = torch.tensor(self.tableau.c, dtype=torch.float64, device=like.device)
+        self.c = self.column(self.tableau.c)
         self.newton = SampleNewton(control, self.a)
 
     def memory(self, y: Tensor) -> Memory:
@@ -69,8 +69,7 @@ class Collocated(ImplicitFormula):
         return step
 
     def equations(self, start: Start) -> StageEquations:
-        times = (start.t + self.c.unsqueeze(1) * start.h).unbind()
-        return StageEquations(start, times, start.y, self.a)
+        return StageEquations(start, start.times(self.c), start.y, self.a)
 
     def finish(self, step: SampleStep, z: Tensor) -> None:
         """The u_i without calling f again, which would amplify Newton's error, and y1."""
@@ -80,7 +79,7 @@ class Collocated(ImplicitFormula):
     def guess(self, start: Start, memory: PolynomialMemory) -> Tensor:
         """Z [b, s, N] from the polynomial of the step before, extrapolated, else 0; HW II, (IV.8.5)."""
         known = memory.h > 0
-        ahead = start.t.unsqueeze(1) + self.c * start.h.unsqueeze(1) - memory.t.unsqueeze(1)
+        ahead = start.t.unsqueeze(1) + self.c.t() * start.h.unsqueeze(1) - memory.t.unsqueeze(1)
         theta = ahead / torch.where(known, memory.h, 1.0).unsqueeze(1)
         powers = torch.stack([theta ** (i + 1) for i in range(self.dense.shape[1])], dim=2)
         weights = (powers @ self.dense.t()).to(start.y.dtype)  # [b, s, s]

@@ -18,6 +18,11 @@ def ordered(sample: Tensor, time: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return order, torch.arange(len(order), device=order.device) - first[sample[order]]
 
 
+def longest(place: Tensor) -> int:
+    """The length of the longest of several lists, from the places of their items; at least 1."""
+    return int(place.max()) + 1 if len(place) else 1
+
+
 def at_times(problem: SampleProblem, rows: Tensor) -> Tensor:
     """ys [T, B, N] at the times asked for, NaN where a sample did not arrive."""
     y0 = problem.y0
@@ -52,7 +57,7 @@ def every_step(problem: SampleProblem, rows: Tensor) -> tuple[Tensor, Tensor]:
     reached = time <= problem.field.natural(problem.stats.t)[sample]
     sample, time, row = sample[reached], time[reached], row[reached]
     order, place = ordered(sample, time, size)
-    most, at = int(place.max()) + 1, (place, sample[order])
+    most, at = longest(place), (place, sample[order])
     ts = time.new_full((most, size), torch.nan).index_put(at, time[order])
     ys = rows.new_full((most, *problem.y0.shape), torch.nan).index_put(at, rows[row[order]])
     return problem.field.natural(ts), ys
@@ -71,7 +76,7 @@ class SampleDense:
             parts.append((sample, t, h, torch.cat([before.unsqueeze(1), ahead], dim=1)))
         sample, t, h, index = (torch.cat(part) for part in zip(*parts, strict=True))
         order, place = ordered(sample, t, size)
-        at, most = (sample[order], place), int(place.max()) + 1
+        at, most = (sample[order], place), longest(place)
         self.starts = t.new_full((size, most), torch.inf).index_put(at, t[order])
         self.sizes = t.new_zeros(size, most).index_put(at, h[order])
         self.index = index.new_zeros(size, most, nodes).index_put(at, index[order])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from noderun.solvers.control import Control
 from noderun.solvers.dirk import DiagonallyImplicit
+from noderun.solvers.extrapolation import NODES, Time, weights
 from noderun.solvers.per_sample.implicit import ImplicitFormula, column
 from noderun.solvers.per_sample.newton import NewtonMemory, SampleNewton, StageEquations, differentiable, unsolved
 from noderun.solvers.per_sample.step import Memory, SampleStep, Start
@@ -24,6 +25,7 @@ class Diagonal(ImplicitFormula):
         super().__init__(method.error_order, self.tableau.dense, control, like)
         self.a = self.row([self.gamma]).unsqueeze(1)
         self.newton = SampleNewton(control, self.a)
+        self.c = self.column(self.tableau.c)
         self.explicit = len(self.tableau.a[0]) == 0  # the first stage is f at the start
 
     def memory(self, y: Tensor) -> Memory:
@@ -71,15 +73,27 @@ class Diagonal(ImplicitFormula):
         self.walk(start, step, lambda equations: differentiable(equations, stages.pop(0)))
         return step
 
+    def times(self, start: Start) -> list[Time]:
+        """The stage times, extrapolated where they lie outside of the step's part of the way; see ``times_inside``."""
+        times: list[Time] = []
+        for time, c in zip(start.times(self.c), self.tableau.c, strict=True):
+            times.append(time)
+            outside = start.field.bounds.beyond(start.t + start.h, start.t + c * start.h) if c > 1 else None
+            if outside is not None and outside.any():
+                nodes = start.times(self.column(NODES))
+                shares = [column(outside, start.y) * weight for weight in weights(c)]
+                times[-1] = [(column(~outside, start.y), time), *zip(shares, nodes, strict=True)]
+        return times
+
     def walk(self, start: Start, step: SampleStep, solve: Solve) -> None:
         """All stages, the implicit ones by ``solve``, and y1."""
         y, h, tableau = start.y, start.h, self.tableau
         base = z = y
-        for row, c in zip(tableau.a, tableau.c, strict=True):
+        for row, time in zip(tableau.a, self.times(start), strict=True):
             if len(row) == 0 and step.slope is not None:
                 step.us.append(step.slope * column(h, y))
                 continue
             base = self.plus(y, row[:-1], step.us) if step.us else y
-            z = solve(StageEquations(start, (start.t + c * h,), base, self.a))[:, 0]
+            z = solve(StageEquations(start, (time,), base, self.a))[:, 0]
             step.us.append(z / self.gamma)
         step.y1 = base + z if self.method.accurate else self.plus(y, tableau.b, step.us)

@@ -21,8 +21,7 @@ class Explicit(Formula):
         self.a, self.dense_a = [self.row(r) for r in tableau.a], [self.row(r) for r in tableau.dense_a]
         self.b = self.row(tableau.b)
         self.estimates = [self.row(r) for r in (tableau.error, tableau.low_error) if r]
-        c = torch.tensor((*tableau.c, *tableau.dense_c), dtype=torch.float64)
-        self.c = c.to(like.device).unsqueeze(1)
+        self.c = self.column((*tableau.c, *tableau.dense_c))
         self.buffer = like.new_empty(0)
         self.rows: tuple[Tensor, ...] = ()  # of the buffer for u_i [b, N]
         self.columns: list[Tensor] = []  # the first n of them, transposed [b N, n]
@@ -45,7 +44,7 @@ class ExplicitStep(SampleStep):
     def __init__(self, formula: Explicit, start: Start, estimate: bool) -> None:
         super().__init__(start, formula.dense)
         y, self.formula = start.y, formula
-        self.times = torch.addcmul(start.t, formula.c, start.h).to(y.dtype.to_real()).unbind()
+        self.times = start.times(formula.c)
         self.scale = spread(start.h.to(y.dtype), y)
         tableau = formula.tableau
         self.recording = torch.is_grad_enabled()  # autograd needs tensors of their own, no buffer
@@ -66,7 +65,7 @@ class ExplicitStep(SampleStep):
 
     def evaluate(self, i: int, state: Tensor) -> Tensor:
         self.calls += 1
-        return self.field(self.times[i], state)
+        return self.field.called(self.times[i], state)
 
     def keep(self, slope: Tensor) -> None:
         out = None if self.recording else self.formula.rows[len(self.us)]

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from noderun.solvers.errors import SolveError
+from noderun.solvers.events import as_number
 from noderun.solvers.field import Autocast, recorded, unchanged
 from noderun.solvers.nesting import map_tensors
+from noderun.solvers.per_sample.times import SampleBounds
 from noderun.solvers.state import Layout, describe
 
 
@@ -19,6 +21,8 @@ class SampleField:
 
     The solver walks every sample along rising times s. Where ``sign`` [B] is -1 its time runs back: t = -s.
     """
+
+    bounds: SampleBounds  # set by the problem that it is part of
 
     def __init__(
         self, f: Callable[..., Any], layout: Layout, args: tuple[Any, ...], autocast: Autocast, sign: Tensor
@@ -44,42 +48,55 @@ class SampleField:
             return x[samples] if x.dim() and len(x) == self.size else x
 
         if samples is None:
-            return FieldOf(self, self.args, self.sign)
-        return FieldOf(self, map_tensors(gathered, self.args), None if self.sign is None else self.sign[samples])
+            return FieldOf(self, self.args, self.sign, self.bounds)
+        sign = None if self.sign is None else self.sign[samples]
+        return FieldOf(self, map_tensors(gathered, self.args), sign, self.bounds.take(samples))
 
 
 class FieldOf:
     """f along the way of some samples: s [b], y [b, N] -> dy/ds [b, N]."""
 
-    def __init__(self, field: SampleField, args: tuple[Any, ...], sign: Tensor | None) -> None:
-        self.field, self.args, self.sign, self.layout = field, args, sign, field.layout
+    def __init__(self, field: SampleField, args: tuple[Any, ...], sign: Tensor | None, bounds: SampleBounds) -> None:
+        self.field, self.args, self.sign, self.bounds, self.layout = field, args, sign, bounds, field.layout
+
+    def within(self, s: Tensor) -> Tensor:
+        """Times [..., b] as f may see them: of the state's real dtype, and moved to the bounds where they lie beyond.
+
+        So a sum that ends a step may do by its rounding.
+        """
+        low, high, _ = self.bounds
+        return s.to(low.dtype).clamp(low, high)
 
     def __call__(self, s: Tensor, y: Tensor) -> Tensor:
+        return self.called(self.within(s), y)
+
+    def called(self, s: Tensor, y: Tensor) -> Tensor:
+        """The same at times that ``within`` has made."""
         try:
-            flat = self.called_first(s, y) if self.field.first else self.called(s, y)
+            flat = self.evaluated_first(s, y) if self.field.first else self.evaluated(s, y)
         except (RuntimeError, ValueError) as error:
             flat = self.retried(s, y, error)
         return flat if self.sign is None else flat * self.sign.unsqueeze(1)
 
-    def called(self, s: Tensor, y: Tensor) -> Tensor:
+    def evaluated(self, s: Tensor, y: Tensor) -> Tensor:
         """dy/dt [b, N]."""
         field = self.field
         if field.differentiates and not recorded(y):
-            return self.called_at_leaf(s, y)
+            return self.evaluated_at_leaf(s, y)
         if not field.autocast.enabled:
-            return self.flat(field.f(self.time(s, y), self.state(y), *self.args), y.shape[0]).to(y.dtype)
+            return self.flat(field.f(self.time(s), self.state(y), *self.args), y.shape[0]).to(y.dtype)
         with field.autocast.inside():
-            return self.flat(field.f(self.time(s, y), self.state(y), *self.args), y.shape[0]).to(y.dtype)
+            return self.flat(field.f(self.time(s), self.state(y), *self.args), y.shape[0]).to(y.dtype)
 
-    def called_first(self, s: Tensor, y: Tensor) -> Tensor:
+    def evaluated_first(self, s: Tensor, y: Tensor) -> Tensor:
         self.field.first = False
         with unchanged(y):
-            return self.called(s, y)
+            return self.evaluated(s, y)
 
-    def called_at_leaf(self, s: Tensor, y: Tensor) -> Tensor:
+    def evaluated_at_leaf(self, s: Tensor, y: Tensor) -> Tensor:
         with torch.enable_grad(), self.field.autocast.inside():
             state = self.state(y.detach().requires_grad_())
-            flat = self.flat(self.field.f(self.time(s, y), state, *self.args), y.shape[0]).to(y.dtype)
+            flat = self.flat(self.field.f(self.time(s), state, *self.args), y.shape[0]).to(y.dtype)
         return flat if torch.is_grad_enabled() else flat.detach()
 
     def retried(self, s: Tensor, y: Tensor, error: Exception) -> Tensor:
@@ -92,7 +109,7 @@ class FieldOf:
         if isinstance(error, ValueError) or recorded(y) or self.field.differentiates:
             raise error
         try:
-            flat = self.called_at_leaf(s, y)
+            flat = self.evaluated_at_leaf(s, y)
         except Exception:
             raise error from None
         self.field.differentiates = True
@@ -101,9 +118,9 @@ class FieldOf:
     def natural(self, s: Tensor) -> Tensor:
         return s if self.sign is None else s * self.sign
 
-    def time(self, s: Tensor, y: Tensor) -> Tensor:
+    def time(self, s: Tensor) -> Tensor:
         """t as f sees it: [b, 1, ..., 1], broadcastable to the state."""
-        return self.natural(s).to(y.dtype.to_real()).view(-1, *self.field.broadcast)
+        return self.natural(s).view(-1, *self.field.broadcast)
 
     def state(self, y: Tensor) -> Any:
         return self.layout.rebuild(self.layout.split(y))
@@ -112,14 +129,15 @@ class FieldOf:
         """[b, N]; ValueError where f returned other shapes than the state's."""
         layout = self.layout
         if layout.single and isinstance(state, Tensor) and state.shape == (count, *layout.shapes[0]):
-            return state.reshape(count, -1)
+            return state.reshape(count, layout.sizes[0])
         wanted = tuple(torch.Size((count, *shape)) for shape in layout.shapes)
         rebuilt = Layout(wanted, (), layout.rebuild, layout.keys, layout.single, layout.pairs)
-        return torch.cat([leaf.reshape(count, -1) for leaf in rebuilt.leaves(state)], dim=1)
+        parts = zip(rebuilt.leaves(state), layout.sizes, strict=True)
+        return torch.cat([leaf.reshape(count, size) for leaf, size in parts], dim=1)
 
     def value(self, fn: Callable[..., Tensor], s: Tensor, y: Tensor) -> Tensor:
         """An event's function fn(t, y) [b]."""
-        value = fn(self.time(s, y), self.state(y))
+        value = as_number(fn(self.time(self.within(s)), self.state(y)))
         if value.numel() != len(s):
             got = describe((value.shape,))
             raise ValueError(f"an event's function returned {got} for {len(s)} samples; it returns one number each")

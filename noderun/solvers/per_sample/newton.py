@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from noderun.solvers.control import Control
+from noderun.solvers.extrapolation import Time, at
+from noderun.solvers.jacobian import products
 from noderun.solvers.per_sample.batch import norms
 from noderun.solvers.per_sample.step import Memory, Start
 from noderun.solvers.stage_systems import Factors, Implicit, Systems, coupled, precision, round_off
@@ -40,7 +42,7 @@ class StageEquations:
     """Z_i = h sum_j a_ij f(t_j, base + Z_j) for every sample; J is taken at the start."""
 
     start: Start
-    times: Sequence[Tensor]  # s of [b]
+    times: Sequence[Time]  # s of [b]
     base: Tensor  # [b, N]
     a: Tensor  # [s, s]
 
@@ -114,7 +116,7 @@ class SampleNewton:
         failed = torch.zeros_like(active)
         for k in range(self.limit):
             points = zip(equations.times, stages.unbind(1), strict=True)
-            slopes = [start.field(t, base + z) for t, z in points]
+            slopes = [at(start.field.called, t, base + z) for t, z in points]
             update = self.systems.solve(factors, equations.right(slopes) - stages)
             memory.calls = memory.calls + len(equations.times) * active
             before, size = size, self.norm(update / scale)
@@ -155,19 +157,8 @@ def jacobians(start: Start) -> Tensor:
 
 def jacobians_of(value: Tensor, point: Tensor, graph: bool = False) -> Tensor:
     """The same from f's value and the point [b, N] that it came from: N products, each for all samples at once."""
-    if not value.requires_grad:
-        return value.new_zeros(*value.shape, value.shape[1])
     unit = torch.eye(value.shape[1], dtype=value.dtype, device=value.device).unsqueeze(1)
-    (rows,) = torch.autograd.grad(
-        value,
-        point,
-        unit.expand(-1, *value.shape),
-        is_grads_batched=True,
-        retain_graph=True,
-        create_graph=graph,
-        materialize_grads=True,
-    )
-    return rows.transpose(0, 1)
+    return products(value, point, unit.expand(-1, *value.shape), graph).transpose(0, 1)
 
 
 def differentiable(equations: StageEquations, stages: Tensor) -> Tensor:
@@ -175,7 +166,7 @@ def differentiable(equations: StageEquations, stages: Tensor) -> Tensor:
     start, base = equations.start, equations.base
     points = [base + z for z in stages.unbind(1)]
     points = [point if point.requires_grad else point.requires_grad_() for point in points]
-    slopes = [start.field(t, point) for t, point in zip(equations.times, points, strict=True)]
+    slopes = [at(start.field.called, t, point) for t, point in zip(equations.times, points, strict=True)]
     scale = scale_of(start.h, equations.a)
     matrices = [jacobians_of(slope, point) * scale for slope, point in zip(slopes, points, strict=True)]
     return Implicit.apply(stages, equations.right(slopes), *coupled(equations.a, matrices))

@@ -7,7 +7,7 @@ import functools
 import torch
 from torch import Tensor
 
-from noderun.solvers.events import AFTER, Event, crossed
+from noderun.solvers.events import AFTER, LOOKS, Event, crossed
 from noderun.solvers.per_sample.batch import Batch, upcoming
 from noderun.solvers.per_sample.field import FieldOf
 from noderun.solvers.per_sample.problem import Read, SampleProblem
@@ -24,8 +24,8 @@ class SampleOutputs:
         self.problem, self.readout = problem, problem.readout
         self.rows, self.count = [problem.y0.detach()], problem.y0.shape[0]
         self.reads: list[Read] = []
-        self.zero = False  # whether an event's function is zero where a sample stands
-        self.seen: tuple[Tensor, Tensor, Tensor]  # values [b, events] before and after the step, and what happened
+        self.seen: Tensor  # the events' values [6, b, events] over the step in hand: at its ends and at LOOKS
+        self.moved: Tensor  # whose step was accepted
         self.ends = torch.arange(self.count, device=problem.y0.device)  # the row of each sample's last state
         self.readout.clear()
 
@@ -62,44 +62,69 @@ class SampleOutputs:
 
     def start(self, field: FieldOf, batch: Batch) -> None:
         batch.values = self.event_values(field, batch.t, batch.y)
-        self.zero = bool((batch.values == 0).any())
 
     def event_values(self, field: FieldOf, t: Tensor, y: Tensor) -> Tensor:
         """[b, events]."""
         return torch.stack([field.value(event.fn, t, y) for event in self.problem.events], dim=1)
 
-    def look(self, field: FieldOf, batch: Batch, step: SampleStep, accepted: Tensor, t1: Tensor) -> list[Tensor]:
-        """Compare the events' functions at both ends of a step; whether any changed sign, whether any is zero."""
-        events, after, before = self.problem.events, self.event_values(field, t1, step.y1), batch.values
-        if self.zero:  # the signs are those just behind the start
-            early = torch.full_like(step.t, AFTER)
-            before = torch.stack([value_at(field, step, event, early) for event in events], dim=1)
-        columns = [crossed(before[:, i], after[:, i], event.direction) for i, event in enumerate(events)]
-        happened = torch.stack(columns, dim=1) & accepted.unsqueeze(1)
-        self.seen = before, after, happened
-        batch.values = torch.where(accepted.unsqueeze(1), after, batch.values)
-        return [happened.any(), (after == 0).any()]
+    def inside(self, field: FieldOf, step: SampleStep, theta: float) -> Tensor:
+        """The events' values [b, events] at one fraction of every sample's step."""
+        at = torch.full_like(step.t, theta)
+        return torch.stack([value_at(field, step, event, at) for event in self.problem.events], dim=1)
 
-    def events(self, field: FieldOf, batch: Batch, step: SampleStep, any_happened: bool, zero: bool) -> Tensor | None:
+    def look(self, field: FieldOf, batch: Batch, step: SampleStep, accepted: Tensor, t1: Tensor) -> list[Tensor]:
+        """Evaluate the events' functions over a step; whether one changed sign, is zero somewhere, is NaN."""
+        after = self.event_values(field, t1, step.y1)
+        self.seen = torch.stack([batch.values, *(self.inside(field, step, x) for x in LOOKS), after])
+        self.moved = accepted
+        batch.values = torch.where(accepted.unsqueeze(1), after, batch.values)
+        signs, taken = torch.sign(self.seen), accepted.unsqueeze(1)
+        happened = ((signs[1:] != signs[:-1]).any(0) & taken).any()
+        return [happened, (self.seen.isnan().any(0) & taken).any()]
+
+    def events(self, field: FieldOf, batch: Batch, step: SampleStep) -> Tensor | None:
         """Read off the events seen in a round; the fraction of the step at which each sample stops."""
-        before, after, happened = self.seen
-        start, self.zero = AFTER if self.zero else 0.0, zero
-        if not any_happened:
+        found = [
+            (i, theta)
+            for i, event in enumerate(self.problem.events)
+            for part in range(len(self.seen) - 1)
+            if (theta := self.crossing(field, step, i, event, part)) is not None
+        ]
+        if not found:
             return None
-        theta = torch.full_like(before, NEVER)
-        for i, event in enumerate(self.problem.events):
-            low = torch.where(happened[:, i], start, 1.0)  # a bracket of no width where there is nothing to find
-            ends = torch.where(happened[:, i], before[:, i], -1.0), torch.where(happened[:, i], after[:, i], 1.0)
-            at = roots(functools.partial(value_at, field, step, event), low, *ends)
-            theta[:, i] = torch.where(happened[:, i], torch.where(at < 1 - 1e-9, at, 1.0), NEVER)
-        ends_it = torch.tensor([event.terminal for event in self.problem.events], device=theta.device)
-        stop = torch.where(ends_it, theta, NEVER).amin(1)
-        for i in range(len(self.problem.events)):
-            (place,) = (happened[:, i] & (theta[:, i] <= stop)).nonzero(as_tuple=True)
-            at, sample = theta[place, i], batch.sample[place]
+        stop = torch.full_like(step.t, NEVER)
+        for i, theta in found:
+            if self.problem.events[i].terminal:
+                stop = stop.minimum(theta)
+        for i, theta in found:
+            (place,) = ((theta < NEVER) & (theta <= stop)).nonzero(as_tuple=True)
+            at, sample = theta[place], batch.sample[place]
             self.readout.events.append((self.count, sample, i, step.t[place] + at * step.h[place]))
             self.add(Read(self.count, place, at, True), step)
         return stop
+
+    def crossing(self, field: FieldOf, step: SampleStep, i: int, event: Event, part: int) -> Tensor | None:
+        """The fraction of the step [b] at which an event happens in one part of it, NEVER where it does not."""
+        before, after = self.seen[part, :, i], self.seen[part + 1, :, i]
+        low, high = (torch.full_like(step.t, (0.0, *LOOKS, 1.0)[part + j]) for j in (0, 1))
+        zero = before == 0
+        if zero.any():  # its sign is that just behind
+            low = torch.where(zero, low + AFTER, low)
+            before = torch.where(zero, value_at(field, step, event, low), before)
+        there = crossed(before, after, event.direction) & self.moved
+        if not there.any():
+            return None
+        low = torch.where(there, low, high)  # a bracket of no width where there is nothing to find
+        ends = torch.where(there, before, -1.0), torch.where(there, after, 1.0)
+        at = roots(functools.partial(value_at, field, step, event), low, high, *ends)
+        return torch.where(there, torch.where(at < 1 - 1e-9, at, 1.0), NEVER)
+
+    def lost(self, batch: Batch) -> Tensor:
+        """Whose event has no value [b]; which one it was is noted."""
+        places = self.seen.isnan().any(0) & self.moved.unsqueeze(1)
+        for place, which in places.nonzero().tolist():
+            self.readout.lost.setdefault(int(batch.sample[place]), which)
+        return places.any(1)
 
 
 def value_at(field: FieldOf, step: SampleStep, event: Event, theta: Tensor) -> Tensor:

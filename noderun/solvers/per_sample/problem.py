@@ -15,14 +15,16 @@ from noderun.solvers.events import Event
 from noderun.solvers.method import Method
 from noderun.solvers.per_sample.field import SampleField
 from noderun.solvers.per_sample.step import SampleStep
+from noderun.solvers.per_sample.times import along, sample_bounds
 
-RUNNING, DONE, EVENT, NONFINITE, UNDERFLOW, LIMIT, NEWTON = range(7)
-STATUS = ("running", "done", "event", "nonfinite", "underflow", "step_limit", "newton")
+RUNNING, DONE, EVENT, NONFINITE, UNDERFLOW, LIMIT, NEWTON, NO_EVENT = range(8)
+STATUS = ("running", "done", "event", "nonfinite", "underflow", "step_limit", "newton", "nonfinite")
 FAILURES: dict[int, tuple[type[SolveError], str]] = {
     NONFINITE: (NonFiniteDynamics, "f returned NaN or infinity"),
     UNDERFLOW: (StepUnderflow, "the step size fell below the resolution of t: the tolerance cannot be met"),
     LIMIT: (StepLimit, "max_steps attempts did not reach the end"),
     NEWTON: (NewtonDivergence, "Newton's iteration diverged"),
+    NO_EVENT: (NonFiniteDynamics, "an event's function is NaN"),
 }
 
 
@@ -63,6 +65,8 @@ class SampleReadout:
     # at the second, and so on
     steps: list[tuple[int, Tensor, Tensor, Tensor, Tensor]] = dataclasses.field(default_factory=list)
 
+    lost: dict[int, int] = dataclasses.field(default_factory=dict)  # sample -> which event was NaN
+
     def all_rows(self, problem: SampleProblem) -> tuple[Tensor, Tensor, Tensor]:
         """Of which sample and at which time along its way every row is, and which row, [n] each."""
         everyone = torch.arange(len(problem.y0), device=problem.ts.device)
@@ -81,6 +85,7 @@ class SampleReadout:
         self.steps.clear()
         self.asked.clear()
         self.events.clear()
+        self.lost.clear()
 
 
 def count_from(first: int, like: Tensor) -> Tensor:
@@ -123,3 +128,7 @@ class SampleProblem:
     seminorm: bool = False  # whether that leaves the error of the integral for theta alone
     fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts; the last is 1
     readout: SampleReadout = dataclasses.field(default_factory=SampleReadout)
+
+    def __post_init__(self) -> None:
+        jumps = along(self.control.jumps, self.field.sign, self.ts)
+        self.field.bounds = sample_bounds(self.ts, jumps, self.y0.dtype.to_real())

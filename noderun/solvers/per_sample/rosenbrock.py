@@ -20,6 +20,7 @@ class Linear(ImplicitFormula):
     def __init__(self, method: Rosenbrock, control: Control, like: Tensor) -> None:
         self.tableau = method.tableau
         super().__init__(method.error_order, self.tableau.dense, control, like)
+        self.alpha = self.column(self.tableau.alpha)
         self.systems = ScaledSystems(self.row([self.tableau.gamma]).unsqueeze(1))
 
     def step(self, start: Start, memory: Memory, estimate: bool) -> SampleStep:
@@ -41,10 +42,11 @@ class Linear(ImplicitFormula):
         if rate is None:
             rate, step.calls = self.difference(start, step.slope), step.calls + 1
         rate = torch.where((h != 0).unsqueeze(1), rate, 0.0)  # NaN may stand behind the end of a failed sample
+        times = start.times(self.alpha)
         factors, slope, gamma = self.systems.at(h, matrix), step.slope, tableau.gamma
-        for i, (row, alpha) in enumerate(zip(tableau.a, tableau.alpha, strict=True)):
+        for i, (row, time) in enumerate(zip(tableau.a, times, strict=True)):
             if i > 0:
-                slope, step.calls = start.field(start.t + alpha * h, self.plus(y, row, step.us)), step.calls + 1
+                slope, step.calls = start.field.called(time, self.plus(y, row, step.us)), step.calls + 1
             right = column(gamma * h, y) * slope + column(gamma * tableau.slopes[i] * h**2, y) * rate
             if i > 0:
                 right = self.plus(right, [gamma * c for c in tableau.c[i]], step.us)
@@ -57,17 +59,16 @@ class Linear(ImplicitFormula):
         """J [b, N, N] and df/dt [b, N] (None: out of autograd's sight) at the start, part of the solution's graph."""
         graph = torch.is_grad_enabled()
         with torch.enable_grad():
-            time = start.t.detach().clone().requires_grad_()
+            time = start.field.within(start.t).clone().requires_grad_()
             point = start.y if graph and start.y.requires_grad else start.y.detach().requires_grad_()
-            value = start.field(time, point)
+            value = start.field.called(time, point)
             matrix, rate = jacobians_of(value, point, graph), time_derivative(value, time, graph)
         return matrix if graph else matrix.detach(), rate
 
     def difference(self, start: Start, slope: Tensor) -> Tensor:
         """df/dt [b, N] by a forward difference: exactly 0 where f does not use t."""
-        real = start.y.dtype.to_real()
-        now = start.t.to(real)
-        delta = torch.finfo(real).eps ** 0.5 * torch.maximum(now.abs(), start.h.abs().to(real))
-        later = now + delta
+        now, h = start.field.within(start.t), start.h.to(start.y.dtype.to_real())
+        delta = (torch.finfo(h.dtype).eps ** 0.5 * torch.maximum(now.abs(), h)).minimum(h)  # the step's end is inside
+        later = start.field.within(now + delta)
         span = torch.where(later > now, later - now, 1.0)
-        return (start.field(later, start.y) - slope) / span.unsqueeze(1)
+        return (start.field.called(later, start.y) - slope) / span.unsqueeze(1)

@@ -32,6 +32,10 @@ class Start:
     h: Tensor  # [b]
     slope: Tensor | None = None  # f(t, y) where it is known
 
+    def times(self, c: Tensor) -> tuple[Tensor, ...]:
+        """t + c_i h [b] for c [s, 1] in double precision, as f may see them."""
+        return self.field.within(torch.addcmul(self.t, c, self.h)).unbind()
+
 
 class SampleStep:
     """An attempt of many samples: from (t [b], y [b, N]) by h [b] to y1 = y + sum_i b_i u_i with u_i = h k_i [b, N].
@@ -81,6 +85,10 @@ class Formula(ABC):
 
     def row(self, weights: Sequence[float]) -> Tensor:
         return torch.tensor(weights, dtype=self.like.dtype, device=self.like.device)
+
+    def column(self, c: Sequence[float]) -> Tensor:
+        """Nodes [s, 1] in double precision."""
+        return torch.tensor(c, dtype=torch.float64, device=self.like.device).unsqueeze(1)
 
     def memory(self, y: Tensor) -> Memory:
         count = torch.zeros(y.shape[0], dtype=torch.long, device=y.device)

@@ -18,7 +18,7 @@ from noderun.solvers.per_sample.batch import Batch, clipped, first_batch, first_
 from noderun.solvers.per_sample.field import FieldOf
 from noderun.solvers.per_sample.formulas import formula_of
 from noderun.solvers.per_sample.outputs import NEVER, SampleOutputs
-from noderun.solvers.per_sample.problem import DONE, EVENT, LIMIT, RUNNING, Read, SampleProblem
+from noderun.solvers.per_sample.problem import DONE, EVENT, LIMIT, NO_EVENT, NONFINITE, RUNNING, Read, SampleProblem
 from noderun.solvers.per_sample.step import Start, spread
 
 Observe = Callable[[Attempt, Batch, list[Read]], None]  # a round: what was tried, by whom, and what was read off it
@@ -79,9 +79,10 @@ class Walk:
         flags = [passed.any(), batch.live.gt(attempt.sound).any()]  # gt: live and not sound
         if self.problem.events:
             flags += outputs.look(self.field, batch, step, accepted, attempt.t1)
-        any_passed, trouble, *happened = torch.stack(flags).tolist()  # the one wait of a round
+        any_passed, trouble, *watched = torch.stack(flags).tolist()  # the one wait of a round
+        happened, nan = watched or (False, False)
         outputs.reads.clear()
-        stop = outputs.events(self.field, batch, step, *happened) if happened else None
+        stop = outputs.events(self.field, batch, step) if happened else None
         if any_passed:
             outputs.passed(batch, step, accepted, limit, stop)
         if self.problem.fractions:
@@ -89,7 +90,7 @@ class Walk:
         if self.observe is not None:
             self.observe(attempt, batch, outputs.reads)
         self.rounds, self.calls = self.rounds + 1, self.calls + step.calls
-        self.conclude(attempt, trouble, stop, any_passed)
+        self.conclude(attempt, trouble, stop, outputs.lost(batch) if nan else None, any_passed)
 
     def attempt(self) -> Attempt:
         batch, control = self.batch, self.control
@@ -97,27 +98,34 @@ class Walk:
             if control.min_step > 0 or control.max_step < math.inf:
                 batch.h = batch.h.clamp(control.min_step, control.max_step)
             left = batch.stop - batch.t
-            h, cut = clipped(batch.h, left)
-            t1 = torch.where(h == left, batch.stop, batch.t + h)
+            h, cut, last = clipped(batch.h, left)
+            t1 = torch.where(last, batch.stop, batch.t + h)
         else:
             t1 = fixed_end(control.dt, batch)
             h, cut = t1 - batch.t, torch.zeros_like(batch.live)
         start = Start(self.field, batch.t, batch.y, h, batch.slope if self.known else None)
         return judged(self.formula.step(start, self.memory, self.estimate), cut, t1, batch, control)
 
-    def conclude(self, attempt: Attempt, trouble: bool, stop: Tensor | None, any_passed: bool) -> None:
-        """Go on to the next round, or take leave of who is finished; ``stop``: the fraction at which events end it."""
+    def conclude(
+        self, attempt: Attempt, trouble: bool, stop: Tensor | None, lost: Tensor | None, any_passed: bool
+    ) -> None:
+        """Go on to the next round, or take leave of who is finished.
+
+        ``stop``: the fraction of the step at which events end it; ``lost``: whose event has no value.
+        """
         batch, step = self.batch, attempt.step
         code: Tensor | int = RUNNING
         if trouble:
             slope = self.field(step.t, step.y) if step.slope is None else step.slope
-            code = diagnosed(attempt, slope, batch)
+            code = diagnosed(attempt, slope, batch, self.control.min_step)
         self.advance(attempt)
         if trouble:
             batch.h = after_no_number(batch.h, attempt)
         if self.jumps:
             self.cross(attempt)
-        if any_passed or trouble or stop is not None:
+        if lost is not None:
+            code = torch.where(lost, NO_EVENT, code)
+        if any_passed or trouble or stop is not None or lost is not None:
             self.finish(attempt, code, stop)
 
     def advance(self, attempt: Attempt) -> None:
@@ -156,7 +164,8 @@ class Walk:
 
     def finish(self, attempt: Attempt, code: Tensor | int, stop: Tensor | None) -> None:
         batch, step = self.batch, attempt.step
-        code = torch.where(attempt.accepted & (attempt.t1 == batch.end), DONE, code)
+        arrived = attempt.accepted & (attempt.t1 == batch.end) & (code != NO_EVENT)
+        code = torch.where(arrived, torch.where(batch.end < torch.inf, DONE, NONFINITE), code)
         t = batch.t
         if stop is not None:
             code = torch.where(stop < NEVER, EVENT, code)

@@ -1,0 +1,90 @@
+"""The times at which f is called: made in double precision on the host, and inside the interval of the solve."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Bounds(NamedTuple):
+    """Between which times f may be called, and where it jumps in between, rising."""
+
+    low: float
+    high: float
+    jumps: tuple[float, ...] = ()
+
+    def around(self, t: float, t_end: float) -> tuple[float, float]:
+        """Of the part of the way between jumps that a step from t to t_end lies in."""
+        first, last = min(t, t_end), max(t, t_end)
+        before = [jump for jump in self.jumps if self.low < jump < first]
+        behind = [jump for jump in self.jumps if last < jump < self.high]
+        return max([self.low, *before]), min([self.high, *behind])
+
+
+UNBOUNDED = Bounds(-math.inf, math.inf)
+CODES = {torch.float32: "f", torch.float64: "d"}  # of Python's own arrays
+
+
+def stage_times(t: float, h: float, c: Sequence[float], like: Tensor, bounds: Bounds) -> tuple[Tensor, ...]:
+    """t + c_i h as 0-dim tensors of like's real dtype: summed in double on the host, one transfer a step.
+
+    Rounding may carry a sum beyond the interval, also that to like's dtype: such a time is moved to the bound.
+    """
+    dtype, at, (low, high, _) = like.dtype.to_real(), [t + c_i * h for c_i in c], bounds
+    if not (low <= t <= high and low <= t + h <= high):
+        at = [min(max(time, low), high) for time in at]
+    code = CODES.get(dtype)  # a tensor is made from an array in a third of the time
+    times = torch.frombuffer(array(code, at), dtype=dtype) if code else torch.tensor(at, dtype=dtype)
+    return (times if like.device.type == "cpu" else times.to(like.device, non_blocking=True)).unbind()
+
+
+def bounds_of(ts: Sequence[float], jumps: tuple[float, ...], dtype: torch.dtype) -> Bounds:
+    """Between which numbers of ``dtype`` f may be called by a solve over ``ts``: inside, also of a jump at an end."""
+    first, last = min(ts[0], ts[-1]), max(ts[0], ts[-1])
+    low = first + margin(first, dtype) if first in jumps else first
+    high = last - margin(last, dtype) if last in jumps else last
+    low, high = inward(low, dtype, 1), inward(high, dtype, -1)
+    if low <= high:
+        return Bounds(low, high, jumps)
+    return Bounds(rounded(first, dtype), rounded(last, dtype), jumps)  # no number of dtype lies inside
+
+
+def inward(t: float, dtype: torch.dtype, side: int) -> float:
+    """The number of ``dtype`` nearest to t that is not below it (``side`` 1), or not above it (-1)."""
+    nearest, info = rounded(t, dtype), torch.finfo(dtype)
+    if side * nearest >= side * t:
+        return nearest
+    ulp = math.ldexp(info.eps, math.frexp(nearest)[1] - 1) if nearest else 0.0
+    return nearest + side * max(ulp, info.smallest_normal)
+
+
+def rounded(t: float, dtype: torch.dtype) -> float:
+    """The number of ``dtype`` nearest to t."""
+    code = CODES.get(dtype)
+    return array(code, (t,))[0] if code else torch.tensor(t, dtype=dtype).item()
+
+
+def margin(jump: float, dtype: torch.dtype) -> float:
+    """How far from a jump of f a time lies that ``dtype`` can tell from it."""
+    return max(torch.finfo(dtype).eps * abs(jump), 4 * math.ulp(jump), torch.finfo(dtype).tiny)
+
+
+def between(times: Sequence[float], t: float, t_end: float) -> list[float]:
+    """The rising ``times`` strictly between t and t_end, in the order of the way."""
+    inside = [x for x in times if min(t, t_end) < x < max(t, t_end)]
+    return inside if t_end > t else inside[::-1]
+
+
+def around(jump: float, t: float, t_end: float, dtype: torch.dtype) -> tuple[float, float]:
+    """The last time before and the first after a jump of f that ``dtype`` can tell from it, on the way t to t_end.
+
+    A step that ends at the one and a step that starts at the other evaluate f on their own side of the jump only.
+    """
+    size = margin(jump, dtype)
+    signed = math.copysign(size, t_end - t)
+    return (jump - signed if abs(jump - t) > size else t), jump + signed
