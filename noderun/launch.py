@@ -38,12 +38,12 @@ def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, use
         return WRONG
     folder = folder_of(composer, planned, multirun)
     places = [folder / job.run_id if multirun else folder for job in planned.jobs]
-    readable = [readable_in(place, job) for place, job in zip(places, planned.jobs, strict=True)]
-    if none_left(readable, planned.jobs):
+    placed = [placed_in(place, job) for place, job in zip(places, planned.jobs, strict=True)]
+    if none_left(placed, planned.jobs):
         return WRONG
     if not multirun:
-        check_same(folder, readable[0])
-    return carry_out(composer, replace(planned, jobs=readable), places, folder, folders, multirun)
+        check_same(folder, placed[0])
+    return carry_out(composer, replace(planned, jobs=placed), places, folder, folders, multirun)
 
 
 def none_left(jobs: Sequence[Job], told: Sequence[Job] = ()) -> bool:
@@ -53,12 +53,16 @@ def none_left(jobs: Sequence[Job], told: Sequence[Job] = ()) -> bool:
     return all(job.refusal for job in jobs)
 
 
-def readable_in(folder: Path, job: Job) -> Job:
-    """The job, refused where its folder's files are damaged, unless it is to start over."""
+def placed_in(folder: Path, job: Job) -> Job:
+    """The job, refused where its folder's files are damaged, or not a run's although it is to start over."""
+    if job.settings.fresh:
+        check, remedy = runs.check_may_clear, ""
+    else:
+        check, remedy = runs.check_readable, "; fresh=true starts over"
     try:
-        runs.read_status(folder), runs.read_json(folder / "result.json")
+        check(folder)
     except SettingError as error:
-        return job if job.settings.fresh else replace(job, refusal=f"{error}; fresh=true starts over")
+        return replace(job, refusal=f"{error}{remedy}")
     return job
 
 

@@ -214,6 +214,33 @@ def test_a_given_folder_is_taken_and_never_shared(here, trained, capsys):
     assert "holds another run, which differs in model.width, seed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("line", ["train model=stem fresh=true", "integrate fresh=true", "bench suite=solve"])
+def test_starting_over_is_for_a_runs_folder(line, here, capsys):
+    (here / "theirs").mkdir()
+    (here / "theirs/thesis.tex").write_text("years of work")
+    assert noderun(f"{line} hydra.run.dir=theirs") == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "theirs" in err and "is not empty" in err
+    assert [path.name for path in here.rglob("*")] == ["theirs", "thesis.tex"]
+
+
+def test_starting_over_leaves_what_a_user_put_beside_a_run(here, trained, capsys):
+    line = "train model=stem hydra.run.dir=mine"
+    assert noderun(line) == 0
+    for name in ("notes.txt", "checkpoint.pt"):
+        (here / "mine" / name).write_text("")
+    assert noderun(f"{line} fresh=true") == 0 and len(trained) == 2
+    assert (here / "mine/notes.txt").exists() and not (here / "mine/checkpoint.pt").exists()
+
+
+def test_in_a_grid_the_folder_that_is_not_a_runs_is_a_refused_row(here, trained, capsys):
+    assert noderun("sweep model=stem seed=1,2 name=two") == 0
+    first = next((here / "outputs/sweep/two").glob("stem-*"))
+    (first / "status.json").unlink()
+    assert noderun("sweep model=stem seed=1,2 name=two fresh=true") == 1 and len(trained) == 3
+    assert "is not empty" in capsys.readouterr().err and (first / "result.json").exists()
+
+
 def test_a_grid_runs_what_can_run(here, trained, capsys):
     line = "sweep model=rknet solver=rk4,dopri5 seed=1,7"
     assert noderun(line) == 1

@@ -22,6 +22,7 @@ from noderun.benchmarks.step import epoch_cases
 from noderun.benchmarks.tables import page
 from noderun.benchmarks.timing import Timing, interleaved, once
 from noderun.benchmarks.training import training_cases
+from noderun.record import files
 from noderun.report.table import write_csv
 
 TIMED: dict[str, Callable[[Settings, str], Iterator[Case]]] = {
@@ -106,10 +107,10 @@ def write(found: Found, absent: Sequence[str], device: str, command: str, folder
     times, memory = ([asdict(row) for row in rows] for rows in (found.times, found.memory))
     facts = machine(absent, device)
     text = json.dumps({"machine": facts, "command": command, "times": times, "memory": memory}, indent=2)
-    (folder / "bench.json").write_text(text)
-    write_csv(times + memory, folder / "results.csv")
-    (folder / "tables.md").write_text(page(found.times, found.memory, facts, command))
+    (folder / files.BENCH).write_text(text)
+    write_csv(times + memory, folder / files.RESULTS)
+    (folder / files.TABLES).write_text(page(found.times, found.memory, facts, command))
     for suite in dict.fromkeys(row.suite for row in found.times):
-        draw_times([row for row in found.times if row.suite == suite], folder / "figures" / f"{suite}.png")
+        draw_times([row for row in found.times if row.suite == suite], folder / files.FIGURES / f"{suite}.png")
     if found.memory:
-        draw_memory(found.memory, folder / "figures" / "memory.png")
+        draw_memory(found.memory, folder / files.FIGURES / "memory.png")

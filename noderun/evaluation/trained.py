@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from noderun.record import files
 from noderun.report.folders import Run, checked, read_run, written_by
 from noderun.settings import Gradient, Settings, typed
 from noderun.words import SettingError
@@ -18,7 +19,7 @@ def finished(folder: Path) -> Run:
         raise SettingError(
             f"{folder.absolute()} is not finished: it is {run.status}; the command that began it goes on"
         )
-    for name in ("checkpoint.pt", ".hydra/config.yaml"):
+    for name in (files.CHECKPOINT, f"{files.HYDRA}/config.yaml"):
         if not (folder / name).is_file():
             raise SettingError(f"{folder.absolute()} is incomplete: it has no {name}")
     return run
@@ -26,7 +27,7 @@ def finished(folder: Path) -> Run:
 
 def settings_of(folder: Path) -> Settings:
     """What the run was told; SettingError where this version cannot read it."""
-    config = checked(folder / ".hydra" / "config.yaml", read_config)
+    config = checked(folder / files.HYDRA / "config.yaml", read_config)
     try:
         return typed(config, config)
     except (SettingError, KeyError, TypeError) as error:
@@ -68,7 +69,7 @@ def load_setup(folder: Path, settings: Settings) -> Any:
     from noderun.training.isolation import isolated
     from noderun.training.multilevel import deepen
 
-    state = load_checkpoint(folder / "checkpoint.pt")
+    state = load_checkpoint(folder / files.CHECKPOINT)
     if state is None:
         raise ValueError(f"{folder} has no checkpoint.pt")
     device = make_device(settings.device)

@@ -15,6 +15,7 @@ from noderun.compose import Composer
 from noderun.evaluation.cells import Cell, make_cell, solver_words, word
 from noderun.evaluation.trained import finished, settings_of
 from noderun.jobs import Plan, distinct, key_of, swept_keys, taken_apart
+from noderun.record import files
 from noderun.report.folders import Run, as_number, read_csv, runs_of
 from noderun.tasks.job import run_job
 from noderun.words import SettingError, flat
@@ -35,7 +36,7 @@ def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
         grid = [[*own, *cell] for own, cell in product(training_solvers(found), grid)]
         swept = ["solver", *swept]
     cells = [make_cell(composer, [f"run={quoted(run.folder)}", *cell]) for run in found for cell in grid]
-    return Plan(distinct(cells), taken_apart(parsed)[1], swept, folder=folder / "evaluate")
+    return Plan(distinct(cells), taken_apart(parsed)[1], swept, folder=folder / files.EVALUATE)
 
 
 def make_job(composer: Composer, words: Sequence[str]) -> None:
@@ -81,9 +82,9 @@ def measure_cell(cell: Cell, folder: Path) -> None:
 
     setup = load_setup(cell.run.folder, cell.settings)
     if cell.lesion is not None:
-        draw_lesions(lesion_rows(setup, cell.lesion), folder / "figures" / "lesions.png")
-    draw_named(cell.figures, setup, folder / "figures")
-    runs.write_json(folder / "result.json", measure(setup, cell.settings, cell.run.result))
+        draw_lesions(lesion_rows(setup, cell.lesion), folder / files.FIGURES / "lesions.png")
+    draw_named(cell.figures, setup, folder / files.FIGURES)
+    runs.write_json(folder / files.RESULT, measure(setup, cell.settings, cell.run.result))
 
 
 def finish(folder: Path, jobs: Sequence[Cell], swept: Sequence[str]) -> None:
@@ -93,14 +94,14 @@ def finish(folder: Path, jobs: Sequence[Cell], swept: Sequence[str]) -> None:
 
     rows = [line for cell in jobs for line in with_lesions(row(folder, cell, swept), folder / cell.run_id)]
     known = [*measured_before(folder, jobs), *rows]
-    write_csv(known, folder / "results.csv")
+    write_csv(known, folder / files.RESULTS)
     others = [key for key in swept if key != "tolerance" and key.partition(".")[0] != "solver"]
     words = varying(rows, ["run", "removed block", "trained with", "tested with", *others]) + troubles(rows)
     numbers = ("test_error", "test_loss", "rmse", "nfe_test", "numerical_error", "reconstruction_error", "seconds")
     keys = [*(words or ["tested with"]), *(k for k in numbers if any(row.get(k) is not None for row in rows))]
     print_table(filled_table([heading(key) for key in keys], comparison_cells(rows, keys)))
-    made = draw_test_figures(known, folder / "figures")
-    for path in [*made, *(p for cell in jobs for p in sorted((folder / cell.run_id / "figures").glob("*.png")))]:
+    made = draw_test_figures(known, folder / files.FIGURES)
+    for path in [*made, *(p for cell in jobs for p in sorted((folder / cell.run_id / files.FIGURES).glob("*.png")))]:
         print(path)
 
 
@@ -108,7 +109,7 @@ def measured_before(folder: Path, jobs: Sequence[Cell]) -> list[dict[str, Any]]:
     """What earlier grids have measured of these runs as they are now, in cells that are not of this grid."""
     steps = {cell.run.folder.name: cell.run.result.get("steps") for cell in jobs}
     cells = {cell.run_id for cell in jobs}
-    earlier = read_csv(folder / "results.csv")
+    earlier = read_csv(folder / files.RESULTS)
     return [
         row
         for row in earlier
@@ -118,13 +119,13 @@ def measured_before(folder: Path, jobs: Sequence[Cell]) -> list[dict[str, Any]]:
 
 def with_lesions(row: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     """The row, or one for each removed block in its place."""
-    found = read_csv(folder / "figures" / "lesions.csv")
+    found = read_csv(folder / files.FIGURES / "lesions.csv")
     return [row | {"removed block": line.pop("block")} | line for line in found] or [row]
 
 
 def row(folder: Path, cell: Cell, swept: Sequence[str]) -> dict[str, Any]:
     place = folder / cell.run_id
-    status, result = ({}, {}) if cell.refusal else (runs.read_status(place), runs.read_json(place / "result.json"))
+    status, result = ({}, {}) if cell.refusal else (runs.read_status(place), runs.read_json(place / files.RESULT))
     state = {"status": "refused" if cell.refusal else status.get("status", "not started")}
     said = {key_of(text): as_number(text.partition("=")[2]) for text in cell.overrides if key_of(text) in swept}
     solvers = {"trained with": solver_words(cell.trained), "tested with": solver_words(cell.settings)}

@@ -10,6 +10,7 @@ from noderun import cli
 from noderun.compose import Composer
 from noderun.lab.problems import PROBLEMS
 from noderun.lab.settings import LABS
+from noderun.record import files
 from noderun.tasks.integrate import make_job
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -56,6 +57,7 @@ def test_integrate(tmp_path, monkeypatch, capsys):
     result = json.loads((folder / "result.json").read_text())
     assert result["numerical_error"] < 1e-4 and result["nfe_forward"] > 6 and result["bits_per_dim"] is None
     assert json.loads((folder / "status.json").read_text())["status"] == "done"
+    assert all(files.is_ours(path.name) for path in folder.iterdir())
     assert {path.name for path in (folder / "figures").iterdir()} == {"trajectory.png", "trajectory.csv"}
     before = (folder / "result.json").stat().st_mtime_ns
     assert cli.main(words) == 0  # the same words, the same folder, nothing done twice
