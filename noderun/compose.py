@@ -9,6 +9,7 @@ from typing import Any
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.object_type import ObjectType
@@ -19,9 +20,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from noderun.settings import OWN_PARTS
 from noderun.words import SettingError, flat, nearest, show
+from noderun.yaml_files import read_mapping
 
 NOT_CHOICES = ("experiment",)  # what an experiment sets counts as given
+EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}  # launcher -> what installs it
 
 
 class UnknownKey(SettingError):
@@ -46,6 +50,8 @@ class Composer:
             path.get_path().insert(-1, _element(folder))
         self.task, self.folders = task, folders
         self.loader = ConfigLoaderImpl(config_search_path=path)
+        self.loader.repository = Repository(path)
+        self.loader.repository.shipped = str(folders[-1])
         self._defaults: dict[tuple[str, ...], DictConfig] = {}
         self._groups: set[str] | None = None
 
@@ -54,9 +60,14 @@ class Composer:
         parsed = []
         for override in overrides:
             try:
-                parsed.append(parser.parse_override(override))
-            except HydraException:
-                raise SettingError(f"cannot read '{override}'; expected key=value or group=option") from None
+                (found,) = parser.parse_overrides([override])
+            except (HydraException, RecursionError):
+                found = None
+            if found is None or not found.key_or_group:
+                raise SettingError(f"cannot read '{override}'; expected key=value or group=option")
+            if found.is_delete():
+                raise SettingError(f"{override}: {found.key_or_group} cannot be taken away; give it another value")
+            parsed.append(found)
         return parsed
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
@@ -66,14 +77,19 @@ class Composer:
                 raise SettingError(self._not_here(override))
             if override.is_add():
                 raise SettingError(f"{override.input_line}: {override.key_or_group} is there already, leave the + out")
-            if not (override.is_delete() or isinstance(override.value(), str)):
-                raise SettingError(self._no_option(override.key_or_group, show(override.value())))
+            option = override.value()
+            if not isinstance(option, str) or ".." in option.split("/"):
+                raise SettingError(
+                    self._no_option(override.key_or_group, option if isinstance(option, str) else show(option))
+                )
         try:
             return self._load(overrides)
         except MissingConfigException as error:
             raise SettingError(self._not_found(str(error.missing_cfg_file))) from None
         except (HydraException, OmegaConfBaseException) as error:
             raise self._explained(error, overrides) from None
+        except RecursionError:
+            raise SettingError("the defaults lists of these options lead to one another in a circle") from None
 
     def defaults(self, choices: Mapping[str, Any]) -> DictConfig:
         """The options chosen (group -> option), with nothing else said."""
@@ -86,6 +102,10 @@ class Composer:
     def known(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
         """The configuration and its defaults; raises UnknownKey where it has a key that they have not."""
         config = self.compose(overrides)
+        for group in map(str, config):
+            node = _plain(config, group, False)
+            if group not in OWN_PARTS and isinstance(node, dict) and "class" in node:
+                raise SettingError(f"{group} takes no class: of your own; {', '.join(OWN_PARTS)} do")
         defaults = self.defaults(config.hydra.runtime.choices)
         for key in sorted(unresolved(config).keys() - unresolved(defaults).keys()):
             raise self._unknown(key, known_keys(defaults))
@@ -111,6 +131,11 @@ class Composer:
         own = repository.get_group_options(group, ObjectType.CONFIG)
         return own + [f"{name}/{option}" for name in inner for option in self.options(f"{group}/{name}")]
 
+    def classes(self, group: str) -> set[str]:
+        """What ``class:`` names in the options of a group."""
+        found = [self.loader.repository.load_config(f"{group}/{option}") for option in self.options(group)]
+        return {str(option.config["class"]) for option in found if option and "class" in option.config}
+
     def _load(self, overrides: Sequence[str]) -> DictConfig:
         mode = RunMode.RUN
         return self.loader.load_configuration(config_name=self.task, overrides=list(overrides), run_mode=mode)
@@ -132,6 +157,8 @@ class Composer:
         return f"{self.task} takes no {group}{instead}"
 
     def _no_option(self, group: str, option: str) -> str:
+        if group == "hydra/launcher" and option in EXTRAS:
+            return f"{group}={option} is not installed: pip install 'noderun[{EXTRAS[option]}]'"
         return f"no {group} '{option}'{nearest(option, self.options(group))}"
 
     def _unknown(self, key: str, known: Iterable[str]) -> UnknownKey:
@@ -147,7 +174,25 @@ class Composer:
             choices = [str(o.input_line) for o in self.parse(overrides) if self.chooses(o)]
             known = known_keys(self._load(choices if choices != list(overrides) else []))
             return self._unknown(str(key), known)
-        return SettingError(_first_line(cause) if cause is not error else _first_line(error))
+        sentence = first_line(cause)
+        return SettingError(f"{key}: {sentence}" if key and str(key) not in sentence else sentence)
+
+
+class Repository(ConfigRepository):
+    """Hydra's; a file that is not ours is read strictly first, so that what is wrong has its file and line."""
+
+    shipped: str  # where our own files lie
+
+    def load_config(self, config_path: str) -> Any:
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        if source is None or source.scheme() != "file" or source.path == self.shipped:
+            return super().load_config(config_path)
+        path = Path(source.path, config_path).with_suffix(".yaml")
+        read_mapping(path)
+        try:
+            return super().load_config(config_path)
+        except (HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
+            raise SettingError(f"{path}: {first_line(error)}") from None
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -155,7 +200,15 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     try:
         return {key: _plain(config, key, True) for key in map(str, config) if key != "hydra"}
     except OmegaConfBaseException as error:
-        raise SettingError(f"{error.full_key}: {_first_line(error)}") from None
+        raise SettingError(f"{error.full_key}: {first_line(error)}") from None
+
+
+def value_of(config: DictConfig, key: str) -> Any:
+    """What a dotted key leads to, None where it is not there; SettingError where a reference leads nowhere."""
+    try:
+        return OmegaConf.select(config, key)
+    except OmegaConfBaseException as error:
+        raise SettingError(f"{key}: {first_line(error)}") from None
 
 
 def unresolved(config: DictConfig) -> dict[str, Any]:
@@ -198,7 +251,7 @@ def _element(folder: str | Path) -> Any:
     return SearchPathElement("noderun", f"file://{folder}")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines() or [type(error).__name__]
     return text[0].rstrip(".")
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
 from noderun import runs, user_code
-from noderun.compose import Composer
-from noderun.jobs import Job, Plan, make_job, plan, swept_keys
+from noderun.compose import Composer, first_line, known_keys, nearest_key, value_of
+from noderun.jobs import Job, Plan, key_of, make_job, plan, swept_keys, taken_apart
 from noderun.startup import without_collection
-from noderun.words import SettingError, tell
+from noderun.words import SettingError, quoted, tell
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -36,6 +42,7 @@ def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, use
         planned = own_or("plan", task, plan)(composer, words, multirun)
     if none_left(planned.jobs):
         return WRONG
+    composer.compose(planned.hydra_overrides)
     folder = folder_of(composer, planned, multirun)
     places = [folder / job.run_id if multirun else folder for job in planned.jobs]
     placed = [placed_in(place, job) for place, job in zip(places, planned.jobs, strict=True)]
@@ -75,21 +82,24 @@ def carry_out(
     composer: Composer, planned: Plan, places: Sequence[Path], folder: Path, folders: Sequence[str], multirun: bool
 ) -> int:
     module = importlib.import_module(f"noderun.tasks.{composer.task}")
-    try:
-        if not multirun:
-            runs.check_free(folder)  # before Hydra writes there; a grid's other jobs run on
-        with terminated_as_interrupted(), closed_logs():
-            call_hydra(composer.task, arguments(planned, folder, multirun), folders)
-        done = [not job.refusal and is_done(place) for place, job in zip(places, planned.jobs, strict=True)]
-        module.finish(folder, planned.jobs, planned.swept)
-        return OK if all(done) else FAILED
-    except runs.Busy as busy:
-        tell(str(busy))
-        return FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    finally:
-        print(folder, flush=True)
+    with ExitStack() as at_the_end:
+        at_the_end.callback(print, folder, flush=True)
+        try:
+            if not multirun:
+                runs.check_free(folder)  # before Hydra writes there; a grid's other jobs run on
+            with terminated_as_interrupted(), closed_logs():
+                call_hydra(composer.task, arguments(planned, folder, multirun), folders)
+            done = [not job.refusal and is_done(place) for place, job in zip(places, planned.jobs, strict=True)]
+            module.finish(folder, planned.jobs, planned.swept)
+            return OK if all(done) else FAILED
+        except runs.Busy as busy:
+            tell(str(busy))
+            return FAILED
+        except SettingError:  # Hydra did not start
+            at_the_end.pop_all()
+            raise
+        except KeyboardInterrupt:
+            return INTERRUPTED
 
 
 def is_done(folder: Path) -> bool:
@@ -100,12 +110,27 @@ def folder_of(composer: Composer, planned: Plan, multirun: bool) -> Path:
     """Where it will lie; SettingError where that is no place for it."""
     key, default = ("sweep", planned.name) if multirun else ("run", planned.jobs[0].run_id)
     folder = planned.folder or Path("outputs", composer.task, default)
-    if any(override.startswith(f"hydra.{key}.dir=") for override in planned.hydra_overrides):
-        folder = Path(composer.compose(planned.hydra_overrides).hydra[key].dir)
-    folder = folder.absolute()
-    exists = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not (exists.is_dir() and os.access(exists, os.W_OK | os.X_OK)):
-        raise SettingError(f"{exists} is not a folder that can be written to; give another with hydra.{key}.dir=FOLDER")
+    if any(key_of(override) == f"hydra.{key}.dir" for override in planned.hydra_overrides):
+        folder = Path(str(value_of(composer.compose(planned.hydra_overrides), f"hydra.{key}.dir")))
+    return writable(folder.absolute(), f"give another with hydra.{key}.dir=FOLDER")
+
+
+def writable(folder: Path, remedy: str) -> Path:
+    """The folder, which need not be there yet; SettingError where it cannot be made or written to."""
+    absent: list[Path] = []
+    try:
+        absent += takewhile(lambda path: not path.exists(), (folder, *folder.parents))
+        folder.mkdir(parents=True, exist_ok=True)  # there is no other way to know
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        there = absent[-1].parent if absent else folder
+        raise SettingError(f"{there} is not a folder that can be written to ({reason}); {remedy}") from None
+    finally:
+        for path in absent:
+            with suppress(OSError):
+                path.rmdir()
     return folder
 
 
@@ -142,19 +167,22 @@ def call_hydra(task: str, arguments: Sequence[str], folders: Sequence[str]) -> N
     sys.argv = ["noderun", *arguments, *second]
     try:
         hydra.main(version_base="1.3", config_path=folders[0], config_name=task)(function)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise SettingError(first_line(error)) from None
     finally:
         sys.argv = before
 
 
 def show(composer: Composer, words: Sequence[str], flags: Sequence[str], folders: Sequence[str]) -> None:
     """--help, --cfg and --info: the words are checked, nothing is started."""
-    parsed = composer.parse(words)
-    swept = swept_keys(parsed)
+    ours, hydras = taken_apart(composer.parse(words))
+    swept = swept_keys(composer.parse(ours))
     if swept:
         raise SettingError(f"{flags[0]} shows one configuration: give {swept[0]} one value")
-    own_or("make_job", composer.task, make_job)(
-        composer, [str(o.input_line) for o in parsed if not o.is_hydra_override()]
-    )
+    own_or("make_job", composer.task, make_job)(composer, ours)
+    config = composer.compose([*ours, *hydras])
+    if "--package" in flags:
+        check_package(config, flags[flags.index("--cfg") + 1], flags[flags.index("--package") + 1])
     try:
         call_hydra(composer.task, [*words, *flags], folders)
     except SystemExit as end:
@@ -162,16 +190,17 @@ def show(composer: Composer, words: Sequence[str], flags: Sequence[str], folders
             raise
 
 
+def check_package(config: DictConfig, shown: str, key: str) -> None:
+    """SettingError where the part of a configuration that --cfg shows has no such key."""
+    of_hydra = key.partition(".")[0] == "hydra"
+    if value_of(config, key) is None or (shown != "all" and of_hydra != (shown == "hydra")):
+        raise SettingError(f"--package: --cfg {shown} has no '{key}'{nearest_key(key, known_keys(config))}")
+
+
 def tell_overridden(composer: Composer, user: Path, own: Path) -> None:
     for path in sorted(user.rglob("*.yaml")):
         if (own / path.relative_to(user)).exists():
             tell(f"{path} is used in place of ours of the same name")
-
-
-def quoted(value: Any) -> str:
-    """As a value in Hydra's grammar, whatever it contains."""
-    text = str(value).replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
-    return f"'{text}'"
 
 
 @contextmanager

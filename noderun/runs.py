@@ -152,7 +152,7 @@ def check_may_clear(folder: Path) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Deletes what an earlier start left, and nothing that a run does not write; a link goes, what it leads to stays."""
+    """Deletes what an earlier start left and nothing else; a link goes, what it leads to stays."""
     for path in folder.iterdir():
         if path.name in files.OF_A_START or not files.is_ours(path.name):
             continue

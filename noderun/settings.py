@@ -200,6 +200,7 @@ GROUPS: dict[str, Any] = {
     "optimizer": Optimizer,
     "scheduler": Scheduler,
 }
+OWN_PARTS = tuple(name for name, cls in GROUPS.items() if "user_class" in cls.__dataclass_fields__)  # by class:
 OPTIONAL = ("dynamics", "solver", "gradient", "regularizer")  # ignored, and None, where the model does not use them
 
 

@@ -28,8 +28,15 @@ class Where:
 
 
 def tell(sentence: str) -> None:
-    """Says something to the user; stdout is for results."""
-    print(f"noderun: {sentence}", file=sys.stderr)
+    """Says something to the user, in one line whatever words it repeats; stdout is for results."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
+    print(f"noderun: {line}", file=sys.stderr)
+
+
+def quoted(value: Any) -> str:
+    """As a value in Hydra's grammar, whatever it contains."""
+    text = str(value).replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
+    return f"'{text}'"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -87,7 +94,7 @@ def _scalar(hint: type, value: Any, key: str, words: str) -> Any:
 
 
 def _meant(value: Any, known: Iterable[Any]) -> str:
-    near = difflib.get_close_matches(str(value), [str(word) for word in known], n=1)
+    near = difflib.get_close_matches(str(value), [str(word) for word in known], n=1, cutoff=0.75)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 

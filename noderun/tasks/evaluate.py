@@ -7,18 +7,17 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from omegaconf import DictConfig
 
 from noderun import runs
 from noderun.compose import Composer
-from noderun.evaluation.cells import Cell, make_cell, solver_words, word
+from noderun.evaluation.cells import Cell, make_cell, solver_words, words_of
 from noderun.evaluation.trained import finished, settings_of
-from noderun.jobs import Plan, distinct, key_of, swept_keys, taken_apart
+from noderun.jobs import Plan, combinations, distinct, key_of, swept_keys, taken_apart
 from noderun.record import files
 from noderun.report.folders import Run, as_number, read_csv, runs_of
 from noderun.tasks.job import run_job
-from noderun.words import SettingError, flat
+from noderun.words import SettingError, as_type, quoted
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
@@ -31,9 +30,9 @@ def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
         raise SettingError("evaluate needs one run=FOLDER: that of a finished run, or of a sweep for all runs in it")
     folder = Path(str(said["run"].value())).absolute()
     found = finished_runs(folder)
-    grid = BasicSweeper.split_arguments([o for o in ours if o.key_or_group not in ("run", "matrix")], None)[0]
-    if "matrix" in said and said["matrix"].value() and "solver" not in said:
-        grid = [[*own, *cell] for own, cell in product(training_solvers(found), grid)]
+    grid = combinations([o for o in ours if o.key_or_group not in ("run", "matrix")])
+    if "matrix" in said and as_type(bool, said["matrix"].value(), "matrix") and "solver" not in said:
+        grid = [[*own, *cell] for own, cell in product(training_solvers(composer, found), grid)]
         swept = ["solver", *swept]
     cells = [make_cell(composer, [f"run={quoted(run.folder)}", *cell]) for run in found for cell in grid]
     return Plan(distinct(cells), taken_apart(parsed)[1], swept, folder=folder / files.EVALUATE)
@@ -51,22 +50,10 @@ def finished_runs(folder: Path) -> list[Run]:
     return [finished(run.folder) for run in found]
 
 
-def training_solvers(found: Sequence[Run]) -> list[list[str]]:
+def training_solvers(composer: Composer, found: Sequence[Run]) -> list[list[str]]:
     """The words of every solver that one of the runs was trained with."""
-    solvers = [solver for run in found if (solver := settings_of(run.folder).solver)]
-    values = [flat({key: value for key, value in vars(s).items() if key != "name"}, "solver.") for s in solvers]
-    words = [
-        [
-            f"solver={solver.name}",
-            *(f"{key.replace('.options', '')}={word(v)}" for key, v in own.items() if v is not None),
-        ]
-        for solver, own in zip(solvers, values, strict=True)
-    ]
-    return list({" ".join(sorted(own)): own for own in words}.values())
-
-
-def quoted(folder: Path) -> str:
-    return "'{}'".format(str(folder).replace("\\", "\\\\").replace("'", "\\'"))
+    solvers = [solver for run in found if (solver := settings_of(run.folder, composer.classes).solver)]
+    return list({" ".join(words): words for words in map(words_of, solvers)}.values())
 
 
 def evaluate(config: DictConfig) -> str:
