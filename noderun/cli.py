@@ -167,9 +167,8 @@ def take_apart(task: str, arguments: Sequence[str]) -> Words:
 def meant_by(flag: str, value: str) -> str:
     """The end of a sentence about a flag that there is not: a flag like it, else how a setting is said."""
     near = difflib.get_close_matches(flag, FLAGS, n=1, cutoff=0.7)
-    return (
-        f"; did you mean '{near[0]}'?" if near else f"; a setting has no dashes: {flag.strip('-')}={value or 'VALUE'}"
-    )
+    setting = f"{flag.strip('-')}={value or 'VALUE'}"
+    return f"; did you mean '{near[0]}'?" if near else f"; a setting has no dashes: {setting}"
 
 
 def argument_of(flag: str, rest: list[str]) -> str:

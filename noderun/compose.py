@@ -105,7 +105,7 @@ class Composer:
         for group in map(str, config):
             node = _plain(config, group, False)
             if group not in OWN_PARTS and isinstance(node, dict) and "class" in node:
-                raise SettingError(f"{group} takes no class: of your own; {', '.join(OWN_PARTS)} do")
+                raise SettingError(f"{group} takes no class: of your own, only {', '.join(OWN_PARTS)} do")
         defaults = self.defaults(config.hydra.runtime.choices)
         for key in sorted(unresolved(config).keys() - unresolved(defaults).keys()):
             raise self._unknown(key, known_keys(defaults))
@@ -192,7 +192,8 @@ class Repository(ConfigRepository):
         try:
             return super().load_config(config_path)
         except (HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
-            raise SettingError(f"{path}: {first_line(error)}") from None
+            reason = first_line(error) if str(error) else "its defaults list holds what is not group: option"
+            raise SettingError(f"{path}: {reason}") from None
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:

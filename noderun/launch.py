@@ -9,9 +9,8 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from noderun import runs, user_code
+from noderun.compatibility import check_data
 from noderun.compose import Composer, first_line, known_keys, nearest_key, value_of
+from noderun.folders import tried
 from noderun.jobs import Job, Plan, key_of, make_job, plan, swept_keys, taken_apart
 from noderun.startup import without_collection
 from noderun.words import SettingError, quoted, tell
@@ -61,15 +62,13 @@ def none_left(jobs: Sequence[Job], told: Sequence[Job] = ()) -> bool:
 
 
 def placed_in(folder: Path, job: Job) -> Job:
-    """The job, refused where its folder's files are damaged, or not a run's although it is to start over."""
-    if job.settings.fresh:
-        check, remedy = runs.check_may_clear, ""
-    else:
-        check, remedy = runs.check_readable, "; fresh=true starts over"
+    """The job, refused where its folder is not as it must be, or data that it still needs are missing."""
     try:
-        check(folder)
+        (runs.check_may_clear if job.settings.fresh else runs.check_readable)(folder)
+        if job.settings.fresh or not is_done(folder):
+            check_data(job.settings)
     except SettingError as error:
-        return replace(job, refusal=f"{error}{remedy}")
+        return replace(job, refusal=str(error))
     return job
 
 
@@ -117,21 +116,15 @@ def folder_of(composer: Composer, planned: Plan, multirun: bool) -> Path:
 
 def writable(folder: Path, remedy: str) -> Path:
     """The folder, which need not be there yet; SettingError where it cannot be made or written to."""
-    absent: list[Path] = []
     try:
-        absent += takewhile(lambda path: not path.exists(), (folder, *folder.parents))
-        folder.mkdir(parents=True, exist_ok=True)  # there is no other way to know
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        with tried(folder):  # there is no other way to know
+            if os.access(folder, os.W_OK | os.X_OK):
+                return folder
+        reason = os.strerror(errno.EACCES)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        there = absent[-1].parent if absent else folder
-        raise SettingError(f"{there} is not a folder that can be written to ({reason}); {remedy}") from None
-    finally:
-        for path in absent:
-            with suppress(OSError):
-                path.rmdir()
-    return folder
+        reason = getattr(error, "strerror", None) or str(error)
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    raise SettingError(f"{there} is not a folder that can be written to ({reason}); {remedy}")
 
 
 def check_same(folder: Path, job: Job) -> None:

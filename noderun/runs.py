@@ -95,7 +95,8 @@ def data_of(identity: Mapping[str, Any]) -> str:
 
 
 def _values(settings: Settings) -> dict[str, Any]:
-    nested = json.loads(json.dumps(asdict(settings)))  # tuples as lists, as they will be read back
+    # as they will be read back: tuples as lists, and words for what JSON has no number for (nan is not even itself)
+    nested = json.loads(json.dumps(asdict(settings)), parse_constant=str)
     return {key.replace(".options.", ".").replace(".user_class", ".class"): v for key, v in flat(nested).items()}
 
 
@@ -128,7 +129,10 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 def check_readable(folder: Path) -> None:
     """SettingError where a run's own files are damaged."""
-    read_status(folder), read_json(folder / files.RESULT)
+    try:
+        read_status(folder), read_json(folder / files.RESULT)
+    except SettingError as error:
+        raise SettingError(f"{error}; fresh=true starts over") from None
 
 
 def is_done(folder: Path, settings: Settings) -> bool:

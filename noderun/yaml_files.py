@@ -31,10 +31,10 @@ def read_mapping(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = loader.construct_document(node)
         return content
     except yaml.MarkedYAMLError as error:
-        mark, reason = error.problem_mark or error.context_mark, error.problem or error.context
-        line = mark.line + 1 if mark else None
+        line, reason = (error.problem_mark or error.context_mark).line + 1, str(error.problem or error.context)
+        reason = f"{error.context} {reason}" if reason.startswith("but ") else reason
     except yaml.reader.ReaderError as error:
-        line, reason = text.count("\n", 0, error.position) + 1, f"the character {error.character!r} is not allowed"
+        line, reason = text.count("\n", 0, error.position) + 1, f"the character #x{error.character:04x} is not allowed"
     except UnicodeDecodeError as error:
         line, reason = error.object.count(b"\n", 0, error.start) + 1, "it is not in UTF-8"
     except RecursionError:

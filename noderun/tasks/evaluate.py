@@ -22,8 +22,8 @@ from noderun.words import SettingError, as_type, quoted
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
     """Each run of the folder under each combination of the words; raises SettingError."""
-    parsed = composer.parse(words)
-    ours = [o for o in parsed if not o.is_hydra_override()]
+    words, hydras = taken_apart(composer.parse(words))
+    ours = composer.parse(words)
     said = {o.key_or_group: o for o in ours}
     swept = swept_keys(ours)
     if "run" not in said or "run" in swept:
@@ -35,7 +35,7 @@ def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
         grid = [[*own, *cell] for own, cell in product(training_solvers(composer, found), grid)]
         swept = ["solver", *swept]
     cells = [make_cell(composer, [f"run={quoted(run.folder)}", *cell]) for run in found for cell in grid]
-    return Plan(distinct(cells), taken_apart(parsed)[1], swept, folder=folder / files.EVALUATE)
+    return Plan(distinct(cells), hydras, swept, folder=folder / files.EVALUATE)
 
 
 def make_job(composer: Composer, words: Sequence[str]) -> None:
