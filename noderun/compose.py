@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
+import string
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +55,7 @@ class Composer:
         self.loader = ConfigLoaderImpl(config_search_path=path)
         self.loader.repository = Repository(path)
         self.loader.repository.shipped = str(folders[-1])
+        self._loaded = lru_cache(4)(self._load_anew)  # nobody changes what it returns
         self._defaults: dict[tuple[str, ...], DictConfig] = {}
         self._groups: set[str] | None = None
 
@@ -131,14 +135,25 @@ class Composer:
         own = repository.get_group_options(group, ObjectType.CONFIG)
         return own + [f"{name}/{option}" for name in inner for option in self.options(f"{group}/{name}")]
 
+    def help(self, config: DictConfig, resolve: bool) -> str:
+        """Hydra's --help of a task, which takes Hydra itself a second."""
+        choices = [f"{group}: {', '.join(self.options(group))}" for group in self.loader.list_groups("")]
+        job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        return string.Template(config.hydra.help.template).substitute(
+            APP_CONFIG_GROUPS="\n".join(line for line in choices if not line.startswith("hydra")),
+            CONFIG=OmegaConf.to_yaml(job, resolve=resolve),
+        )
+
     def classes(self, group: str) -> set[str]:
         """What ``class:`` names in the options of a group."""
         found = [self.loader.repository.load_config(f"{group}/{option}") for option in self.options(group)]
         return {str(option.config["class"]) for option in found if option and "class" in option.config}
 
     def _load(self, overrides: Sequence[str]) -> DictConfig:
-        mode = RunMode.RUN
-        return self.loader.load_configuration(config_name=self.task, overrides=list(overrides), run_mode=mode)
+        return self._loaded(tuple(overrides))
+
+    def _load_anew(self, overrides: tuple[str, ...]) -> DictConfig:
+        return self.loader.load_configuration(config_name=self.task, overrides=list(overrides), run_mode=RunMode.RUN)
 
     def _not_found(self, path: str) -> str:
         group = path.partition("/")[0] if not path.startswith("hydra/") else path.rpartition("/")[0]
@@ -182,6 +197,12 @@ class Repository(ConfigRepository):
     """Hydra's; a file that is not ours is read strictly first, so that what is wrong has its file and line."""
 
     shipped: str  # where our own files lie
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Repository:
+        """Hydra makes a copy for each composition, to give it other sources: those that there are need none."""
+        twin = copy.copy(self)
+        twin.sources = list(self.sources)
+        return twin
 
     def load_config(self, config_path: str) -> Any:
         source = self._find_object_source(config_path, ObjectType.CONFIG)

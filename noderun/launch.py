@@ -174,6 +174,9 @@ def show(composer: Composer, words: Sequence[str], flags: Sequence[str], folders
         raise SettingError(f"{flags[0]} shows one configuration: give {swept[0]} one value")
     own_or("make_job", composer.task, make_job)(composer, ours)
     config = composer.compose([*ours, *hydras])
+    if "--help" in flags:
+        print(composer.help(config, "--resolve" in flags))
+        return
     if "--package" in flags:
         check_package(config, flags[flags.index("--cfg") + 1], flags[flags.index("--package") + 1])
     try:

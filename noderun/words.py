@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -35,7 +36,8 @@ def tell(sentence: str) -> None:
 
 def quoted(value: Any) -> str:
     """As a value in Hydra's grammar, whatever it contains."""
-    text = str(value).replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
+    # backslashes mean themselves but before a quote, a reference and the end
+    text = re.sub(r"(\\*)('|\$\{|\Z)", lambda found: 2 * found[1] + ("\\" + found[2] if found[2] else ""), str(value))
     return f"'{text}'"
 
 

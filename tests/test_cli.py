@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from noderun import build, cli, runs
 from noderun.compatibility import check
@@ -448,7 +449,7 @@ def test_help_answers_at_once(words, seconds, here):
     """The bound is generous, for machines that do much else; what really counts is that nothing heavy is imported."""
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "noderun.cli", *words], capture_output=True, text=True, check=False
+        [sys.executable, "-X", "importtime", "-m", "noderun", *words], capture_output=True, text=True, check=False
     )
     assert time.perf_counter() - start < 5 * seconds + 1
     heavy = {"torch"} if seconds > 1 else {"torch", "hydra", "omegaconf", "rich", "yaml"}
@@ -456,6 +457,17 @@ def test_help_answers_at_once(words, seconds, here):
     assert not imported & heavy
     if words != ["trian"]:
         assert done.returncode == 0 and done.stdout.startswith("usage: noderun TASK")
+
+
+def test_help_composes_what_it_shows_and_its_defaults(here, monkeypatch, capsys):
+    composed = []
+    load = ConfigLoaderImpl.load_configuration
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", lambda *a, **k: composed.append(k) or load(*a, **k))
+    assert noderun("train --help") == 0
+    assert len(composed) == 2
+    shown = capsys.readouterr().out
+    assert "solver: adams, " in shown and "chen2018/mnist" in shown and "  rtol: ${tolerance}" in shown
+    assert noderun("train --help --resolve") == 0 and "  rtol: 0.001" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -469,7 +481,7 @@ def test_help_answers_at_once(words, seconds, here):
 )
 def test_completion(line, expected):
     environment = os.environ | {"COMP_LINE": line, "COMP_POINT": str(len(line))}
-    command = [sys.executable, "-m", "noderun.cli", "-sc", "query=bash"]
+    command = [sys.executable, "-m", "noderun", "-sc", "query=bash"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     assert expected <= set(done.stdout.split())
 
