@@ -158,5 +158,6 @@ def test_any_file_of_an_option(written, noise):
         option.write(text.encode("utf-8", "surrogatepass") + (noise if len(noise) == 2 else b""))
     try:
         check_answer(["train", f"{group}=mine", "--config-dir", "own"], kept=["own"])
+        check_answer(["list", group, f"{group}=mine", "--config-dir", "own"], kept=["own"])
     finally:
         shutil.rmtree("own")
