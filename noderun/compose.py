@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import string
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +11,6 @@ from typing import Any
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.object_type import ObjectType
@@ -23,12 +21,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from noderun.option_files import Repository, first_line
 from noderun.settings import OWN_PARTS
 from noderun.words import SettingError, flat, nearest, show
-from noderun.yaml_files import read_mapping
 
 NOT_CHOICES = ("experiment",)  # what an experiment sets counts as given
-EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}  # launcher -> what installs it
+LAUNCHERS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}  # launcher -> what installs it
 
 
 class UnknownKey(SettingError):
@@ -81,11 +79,10 @@ class Composer:
                 raise SettingError(self._not_here(override))
             if override.is_add():
                 raise SettingError(f"{override.input_line}: {override.key_or_group} is there already, leave the + out")
-            option = override.value()
-            if not isinstance(option, str) or ".." in option.split("/"):
-                raise SettingError(
-                    self._no_option(override.key_or_group, option if isinstance(option, str) else show(option))
-                )
+            value = override.value()
+            option = value if isinstance(value, str) else show(value)
+            if option is not value or ".." in option.split("/"):
+                raise SettingError(self._no_option(override.key_or_group, option))
         try:
             return self._load(overrides)
         except MissingConfigException as error:
@@ -172,8 +169,8 @@ class Composer:
         return f"{self.task} takes no {group}{instead}"
 
     def _no_option(self, group: str, option: str) -> str:
-        if group == "hydra/launcher" and option in EXTRAS:
-            return f"{group}={option} is not installed: pip install 'noderun[{EXTRAS[option]}]'"
+        if group == "hydra/launcher" and option in LAUNCHERS:
+            return f"{group}={option} is not installed: pip install 'noderun[{LAUNCHERS[option]}]'"
         return f"no {group} '{option}'{nearest(option, self.options(group))}"
 
     def _unknown(self, key: str, known: Iterable[str]) -> UnknownKey:
@@ -191,30 +188,6 @@ class Composer:
             return self._unknown(str(key), known)
         sentence = first_line(cause)
         return SettingError(f"{key}: {sentence}" if key and str(key) not in sentence else sentence)
-
-
-class Repository(ConfigRepository):
-    """Hydra's; a file that is not ours is read strictly first, so that what is wrong has its file and line."""
-
-    shipped: str  # where our own files lie
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Repository:
-        """Hydra makes a copy for each composition, to give it other sources: those that there are need none."""
-        twin = copy.copy(self)
-        twin.sources = list(self.sources)
-        return twin
-
-    def load_config(self, config_path: str) -> Any:
-        source = self._find_object_source(config_path, ObjectType.CONFIG)
-        if source is None or source.scheme() != "file" or source.path == self.shipped:
-            return super().load_config(config_path)
-        path = Path(source.path, config_path).with_suffix(".yaml")
-        read_mapping(path)
-        try:
-            return super().load_config(config_path)
-        except (HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
-            reason = first_line(error) if str(error) else "its defaults list holds what is not group: option"
-            raise SettingError(f"{path}: {reason}") from None
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -271,11 +244,6 @@ def _element(folder: str | Path) -> Any:
     from hydra.core.config_search_path import SearchPathElement
 
     return SearchPathElement("noderun", f"file://{folder}")
-
-
-def first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines() or [type(error).__name__]
-    return text[0].rstrip(".")
 
 
 def sources(config_sources: Iterable[Any]) -> list[str]:

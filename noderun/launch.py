@@ -20,13 +20,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from noderun import runs, user_code
 from noderun.compatibility import check_data
-from noderun.compose import Composer, first_line, known_keys, nearest_key, value_of
+from noderun.compose import Composer, known_keys, nearest_key, value_of
 from noderun.folders import tried
 from noderun.jobs import Job, Plan, key_of, make_job, plan, swept_keys, taken_apart
+from noderun.option_files import first_line
 from noderun.startup import without_collection
 from noderun.words import SettingError, quoted, tell
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+class NotStarted(SettingError):
+    """Hydra refused words that were planned."""
 
 
 def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, user: Path | None, multirun: bool) -> int:
@@ -94,7 +99,7 @@ def carry_out(
         except runs.Busy as busy:
             tell(str(busy))
             return FAILED
-        except SettingError:  # Hydra did not start
+        except NotStarted:
             at_the_end.pop_all()
             raise
         except KeyboardInterrupt:
@@ -161,7 +166,7 @@ def call_hydra(task: str, arguments: Sequence[str], folders: Sequence[str]) -> N
     try:
         hydra.main(version_base="1.3", config_path=folders[0], config_name=task)(function)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise SettingError(first_line(error)) from None
+        raise NotStarted(first_line(error)) from None
     finally:
         sys.argv = before
 
