@@ -242,4 +242,4 @@ def refuse(sentence: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    importlib.import_module("noderun.__main__")
