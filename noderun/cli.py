@@ -33,23 +33,29 @@ TASKS = {
     "data": Task("plain", "fetch or verify data: noderun data fetch mnist", "data"),
     "doctor": Task("plain", "what this machine offers and what is missing", "doctor"),
 }
-# Hydra's flags that keep their meaning here -> whether a word follows
-FLAGS = {
-    "--help": False,
-    "-h": False,
-    "--hydra-help": False,
-    "--cfg": True,
-    "-c": True,
-    "--resolve": False,
-    "--package": True,
-    "-p": True,
-    "--info": True,
-    "-i": True,
-    "--multirun": False,
-    "-m": False,
-    "--config-dir": True,
-    "-cd": True,
+NOTHING, ANYTHING = (), None
+CFG = ("job", "hydra", "all")
+INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+# Hydra's flags that keep their meaning here -> the words that can follow, the usual one first
+FLAGS: dict[str, tuple[str, ...] | None] = {
+    "--help": NOTHING,
+    "-h": NOTHING,
+    "--hydra-help": NOTHING,
+    "--cfg": CFG,
+    "-c": CFG,
+    "--resolve": NOTHING,
+    "--package": ANYTHING,
+    "-p": ANYTHING,
+    "--info": INFO,
+    "-i": INFO,
+    "--multirun": NOTHING,
+    "-m": NOTHING,
+    "--config-dir": ANYTHING,
+    "-cd": ANYTHING,
 }
+SHORT = {"-h": "--help", "-c": "--cfg", "-p": "--package", "-i": "--info", "-m": "--multirun", "-cd": "--config-dir"}
+SHOWS = ("--help", "--hydra-help", "--cfg", "--info")
+OF_SHOWING = {"--resolve": ("--cfg", "--help"), "--package": ("--cfg",)}
 COMPLETION = ("-sc", "--shell-completion")
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -59,7 +65,7 @@ class Words:
     """A command line taken apart; flags and overrides may come in any order."""
 
     overrides: list[str] = field(default_factory=list)
-    flags: list[str] = field(default_factory=list)  # for Hydra: they show something and start nothing
+    flags: dict[str, str] = field(default_factory=dict)  # for Hydra: they show something and start nothing
     config_dir: Path | None = None
     multirun: bool = False
 
@@ -129,7 +135,8 @@ def hydra(task: str, arguments: Sequence[str]) -> int:
     try:
         # after the import of Hydra, which takes a third of a second
         launch = importlib.import_module("noderun.launch").launch
-        status: int = launch(task, words.overrides, words.flags, config_folder(), words.config_dir, multirun)
+        flags = [word for pair in words.flags.items() for word in pair if word]
+        status: int = launch(task, words.overrides, flags, config_folder(), words.config_dir, multirun)
         return status
     except SettingError as error:
         return refuse(str(error))
@@ -139,30 +146,61 @@ def take_apart(task: str, arguments: Sequence[str]) -> Words:
     words = Words()
     rest = list(arguments)
     while rest:
-        flag, equals, value = rest.pop(0).partition("=")
-        if not flag.startswith("-"):
-            words.overrides.append(flag + equals + value)
+        said, equals, value = rest.pop(0).partition("=")
+        if not said.startswith("-"):
+            words.overrides.append(said + equals + value)
             continue
-        if flag not in FLAGS:
-            raise UsageError(f"noderun {task} has no flag '{flag}'{nearest(flag, FLAGS)}")
-        if FLAGS[flag] and not equals:
-            value = argument_of(flag, rest)
-        if flag in ("--config-dir", "-cd"):
+        if said not in FLAGS:
+            raise UsageError(f"noderun {task} has no flag '{said}'{meant_by(said, value or next(iter(rest), ''))}")
+        value = following(said, value) if equals else argument_of(said, rest)
+        flag = SHORT.get(said, said)
+        if flag == "--config-dir":
             words.config_dir = existing(value)
-        elif flag in ("--multirun", "-m"):
+        elif flag == "--multirun":
             words.multirun = True
         else:
-            words.flags += [flag, value] if value else [flag]
+            words.flags[flag] = value
+    check_shown(words.flags)
     return words
 
 
+def meant_by(flag: str, value: str) -> str:
+    """The end of a sentence about a flag that there is not: a flag like it, else how a setting is said."""
+    near = difflib.get_close_matches(flag, FLAGS, n=1, cutoff=0.7)
+    setting = f"{flag.strip('-')}={value or 'VALUE'}"
+    return f"; did you mean '{near[0]}'?" if near else f"; a setting has no dashes: {setting}"
+
+
 def argument_of(flag: str, rest: list[str]) -> str:
-    if rest and not rest[0].startswith("-") and (flag in ("--config-dir", "-cd") or "=" not in rest[0]):
-        return rest.pop(0)
-    usual = {"--cfg": "job", "-c": "job", "--info": "all", "-i": "all"}
-    if flag not in usual:
+    """The word after a flag, which is not the next setting; where it may be left out, the usual one."""
+    known = FLAGS[flag]
+    if known == NOTHING:
+        return ""
+    if rest and not rest[0].startswith("-") and (SHORT.get(flag, flag) == "--config-dir" or "=" not in rest[0]):
+        return following(flag, rest.pop(0))
+    if known is ANYTHING:
         raise UsageError(f"{flag} needs a word after it")
-    return usual[flag]
+    return known[0]
+
+
+def following(flag: str, value: str) -> str:
+    """The word that was given to a flag; UsageError where it takes none, or others."""
+    known = FLAGS[flag]
+    if known == NOTHING:
+        raise UsageError(f"{flag} takes no word, not '{value}'")
+    if known is not ANYTHING and value not in known:
+        raise UsageError(f"{flag} shows {', '.join(known[:-1])} or {known[-1]}, not '{value}'")
+    return value
+
+
+def check_shown(flags: Iterable[str]) -> None:
+    """UsageError where flags show two things at once, or say only how to show one."""
+    shown = [flag for flag in flags if flag in SHOWS]
+    if len(shown) > 1:
+        raise UsageError(f"{shown[0]} and {shown[1]} each show something: give one of them")
+    for flag in flags:
+        if flag in OF_SHOWING and not set(shown) & set(OF_SHOWING[flag]):
+            raise UsageError(f"{flag} says how --cfg shows a configuration: give --cfg job too")
 
 
 def existing(folder: str) -> Path:
@@ -197,9 +235,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def refuse(sentence: str) -> int:
-    print(f"noderun: {sentence}", file=sys.stderr)
+    from noderun.words import tell
+
+    tell(sentence)
     return WRONG
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    importlib.import_module("noderun.__main__")

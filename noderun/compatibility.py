@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+import inspect
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from noderun.settings import Settings, Solver
 from noderun.user_code import load
 from noderun.words import Refused, SettingError, nearest
+
+MADE_WITH = {  # group -> what its part is made with, before the keys of its option
+    "data": ("root", "augment"),  # a user's: with its keys alone
+    "model": ("shape", "classes"),
+    "dynamics": ("state_shape",),
+    "regularizer": (),
+    "optimizer": ("params", "lr"),
+    "scheduler": ("steps_per_epoch", "horizon"),
+}
+FORWARD = {"dynamics": ("t", "y"), "model": ("x",)}
 
 
 def check(settings: Settings, given: Set[str]) -> None:
@@ -30,18 +41,71 @@ def check(settings: Settings, given: Set[str]) -> None:
         check_regularizer(settings.regularizer.name, settings.solver)
 
 
+def check_data(settings: Any) -> None:
+    """Raises Refused where files of a set that may not be downloaded are missing."""
+    from noderun.data import DataMissing, require
+
+    data = getattr(settings, "data", None)
+    if data is None or data.download or data.user_class:
+        return
+    try:
+        require(data.name, data.root)
+    except DataMissing as missing:
+        raise Refused(str(missing)) from None
+
+
 def check_code(settings: Settings) -> None:
-    """Every option's name stands for something, and every ``class:`` can be loaded."""
+    """Every option's name stands for something, every ``class:`` can be loaded, and both take their option's keys."""
     for group, known in registries().items():
         choice: Any = getattr(settings, group)
+        if choice is None:
+            continue
         reference = getattr(choice, "user_class", None)
-        if reference:
-            load(reference)
-        elif choice and choice.name not in known:
+        if not reference and choice.name not in known:
             raise SettingError(f"{group}: noderun has no {group} named '{choice.name}'{nearest(choice.name, known)}")
+        if reference or group in MADE_WITH:
+            check_call(settings, group, reference or choice.name, load(reference) if reference else known[choice.name])
 
 
-def registries() -> dict[str, Set[str]]:
+def check_call(settings: Settings, group: str, name: str, made: Any) -> None:
+    """SettingError where a part cannot be made from its option's keys, or a user's net not be called as a net is."""
+    own = ":" in name
+    said = f"class: {name}" if own else f"{group}={name}"
+    needs = {"make_dynamics": settings.dynamics, "solve": settings.solver} if group == "model" else {}
+    keywords = [*(key for key, part in needs.items() if part), *getattr(settings, group).options]
+    positional = () if own and group == "data" else MADE_WITH[group]
+    call = f"{name.rpartition(':')[2]}({', '.join([*positional, *keywords])})"
+    if not callable(made):
+        raise SettingError(f"{said} must be a class or a function, called as {call}")
+    if reason := misfit(made, positional, keywords):
+        raise SettingError(f"{said} is called as {call}: {reason}")
+    if own and group in FORWARD and isinstance(made, type):
+        check_forward(said, made, FORWARD[group])
+
+
+def check_forward(said: str, net: type, arguments: Sequence[str]) -> None:
+    from torch.nn import Module
+
+    expected = f"{said} must be a torch.nn.Module with forward({', '.join(arguments)})"
+    if not issubclass(net, Module) or net.forward is Module.forward:
+        raise SettingError(expected)
+    if reason := misfit(net.forward, ("self", *arguments), ()):
+        raise SettingError(f"{expected}: {reason}")
+
+
+def misfit(function: Callable[..., Any], positional: Sequence[str], keywords: Sequence[str]) -> str | None:
+    """Why a function cannot be called so; None where it can, or where that cannot be told."""
+    try:
+        inspect.signature(function).bind(*positional, **dict.fromkeys(keywords))
+    except TypeError as error:
+        return str(error)
+    except ValueError:  # written in C
+        return None
+    return None
+
+
+def registries() -> dict[str, Mapping[str, Any]]:
+    """Group -> name -> what makes it, for all that an option's file can name."""
     from noderun.data import SETS
     from noderun.dynamics import DYNAMICS
     from noderun.gradients import GRADIENTS
@@ -51,14 +115,14 @@ def registries() -> dict[str, Set[str]]:
     from noderun.training.optimisation import OPTIMIZERS, SCHEDULES
 
     return {
-        "data": SETS.keys(),
-        "model": MODELS.keys(),
-        "dynamics": DYNAMICS.keys(),
-        "solver": SOLVERS.keys(),
-        "gradient": GRADIENTS.keys(),
-        "regularizer": REGULARIZERS.keys() | {"none"},
-        "optimizer": OPTIMIZERS.keys(),
-        "scheduler": SCHEDULES.keys(),
+        "data": {name: source.read for name, source in SETS.items()},
+        "model": MODELS,
+        "dynamics": DYNAMICS,
+        "solver": SOLVERS,
+        "gradient": GRADIENTS,
+        "regularizer": {**REGULARIZERS, "none": lambda: None},
+        "optimizer": OPTIMIZERS,
+        "scheduler": SCHEDULES,
     }
 
 

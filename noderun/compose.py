@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import string
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from noderun.option_files import Repository, first_line
+from noderun.settings import OWN_PARTS
 from noderun.words import SettingError, flat, nearest, show
 
 NOT_CHOICES = ("experiment",)  # what an experiment sets counts as given
+LAUNCHERS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}  # launcher -> what installs it
 
 
 class UnknownKey(SettingError):
@@ -46,6 +51,9 @@ class Composer:
             path.get_path().insert(-1, _element(folder))
         self.task, self.folders = task, folders
         self.loader = ConfigLoaderImpl(config_search_path=path)
+        self.loader.repository = Repository(path)
+        self.loader.repository.shipped = str(folders[-1])
+        self._loaded = lru_cache(4)(self._load_anew)  # nobody changes what it returns
         self._defaults: dict[tuple[str, ...], DictConfig] = {}
         self._groups: set[str] | None = None
 
@@ -54,9 +62,14 @@ class Composer:
         parsed = []
         for override in overrides:
             try:
-                parsed.append(parser.parse_override(override))
-            except HydraException:
-                raise SettingError(f"cannot read '{override}'; expected key=value or group=option") from None
+                (found,) = parser.parse_overrides([override])
+            except (HydraException, RecursionError):
+                found = None
+            if found is None or not found.key_or_group:
+                raise SettingError(f"cannot read '{override}'; expected key=value or group=option")
+            if found.is_delete():
+                raise SettingError(f"{override}: {found.key_or_group} cannot be taken away; give it another value")
+            parsed.append(found)
         return parsed
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
@@ -66,14 +79,18 @@ class Composer:
                 raise SettingError(self._not_here(override))
             if override.is_add():
                 raise SettingError(f"{override.input_line}: {override.key_or_group} is there already, leave the + out")
-            if not (override.is_delete() or isinstance(override.value(), str)):
-                raise SettingError(self._no_option(override.key_or_group, show(override.value())))
+            value = override.value()
+            option = value if isinstance(value, str) else show(value)
+            if option is not value or ".." in option.split("/"):
+                raise SettingError(self._no_option(override.key_or_group, option))
         try:
             return self._load(overrides)
         except MissingConfigException as error:
             raise SettingError(self._not_found(str(error.missing_cfg_file))) from None
         except (HydraException, OmegaConfBaseException) as error:
             raise self._explained(error, overrides) from None
+        except RecursionError:
+            raise SettingError("the defaults lists of these options lead to one another in a circle") from None
 
     def defaults(self, choices: Mapping[str, Any]) -> DictConfig:
         """The options chosen (group -> option), with nothing else said."""
@@ -86,6 +103,10 @@ class Composer:
     def known(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
         """The configuration and its defaults; raises UnknownKey where it has a key that they have not."""
         config = self.compose(overrides)
+        for group in map(str, config):
+            node = _plain(config, group, False)
+            if group not in OWN_PARTS and isinstance(node, dict) and "class" in node:
+                raise SettingError(f"{group} takes no class: of your own, only {', '.join(OWN_PARTS)} do")
         defaults = self.defaults(config.hydra.runtime.choices)
         for key in sorted(unresolved(config).keys() - unresolved(defaults).keys()):
             raise self._unknown(key, known_keys(defaults))
@@ -111,9 +132,25 @@ class Composer:
         own = repository.get_group_options(group, ObjectType.CONFIG)
         return own + [f"{name}/{option}" for name in inner for option in self.options(f"{group}/{name}")]
 
+    def help(self, config: DictConfig, resolve: bool) -> str:
+        """Hydra's --help of a task, which takes Hydra itself a second."""
+        choices = [f"{group}: {', '.join(self.options(group))}" for group in self.loader.list_groups("")]
+        job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        return string.Template(config.hydra.help.template).substitute(
+            APP_CONFIG_GROUPS="\n".join(line for line in choices if not line.startswith("hydra")),
+            CONFIG=OmegaConf.to_yaml(job, resolve=resolve),
+        )
+
+    def classes(self, group: str) -> set[str]:
+        """What ``class:`` names in the options of a group."""
+        found = [self.loader.repository.load_config(f"{group}/{option}") for option in self.options(group)]
+        return {str(option.config["class"]) for option in found if option and "class" in option.config}
+
     def _load(self, overrides: Sequence[str]) -> DictConfig:
-        mode = RunMode.RUN
-        return self.loader.load_configuration(config_name=self.task, overrides=list(overrides), run_mode=mode)
+        return self._loaded(tuple(overrides))
+
+    def _load_anew(self, overrides: tuple[str, ...]) -> DictConfig:
+        return self.loader.load_configuration(config_name=self.task, overrides=list(overrides), run_mode=RunMode.RUN)
 
     def _not_found(self, path: str) -> str:
         group = path.partition("/")[0] if not path.startswith("hydra/") else path.rpartition("/")[0]
@@ -132,6 +169,8 @@ class Composer:
         return f"{self.task} takes no {group}{instead}"
 
     def _no_option(self, group: str, option: str) -> str:
+        if group == "hydra/launcher" and option in LAUNCHERS:
+            return f"{group}={option} is not installed: pip install 'noderun[{LAUNCHERS[option]}]'"
         return f"no {group} '{option}'{nearest(option, self.options(group))}"
 
     def _unknown(self, key: str, known: Iterable[str]) -> UnknownKey:
@@ -147,7 +186,8 @@ class Composer:
             choices = [str(o.input_line) for o in self.parse(overrides) if self.chooses(o)]
             known = known_keys(self._load(choices if choices != list(overrides) else []))
             return self._unknown(str(key), known)
-        return SettingError(_first_line(cause) if cause is not error else _first_line(error))
+        sentence = first_line(cause)
+        return SettingError(f"{key}: {sentence}" if key and str(key) not in sentence else sentence)
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -155,7 +195,15 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     try:
         return {key: _plain(config, key, True) for key in map(str, config) if key != "hydra"}
     except OmegaConfBaseException as error:
-        raise SettingError(f"{error.full_key}: {_first_line(error)}") from None
+        raise SettingError(f"{error.full_key}: {first_line(error)}") from None
+
+
+def value_of(config: DictConfig, key: str) -> Any:
+    """What a dotted key leads to, None where it is not there; SettingError where a reference leads nowhere."""
+    try:
+        return OmegaConf.select(config, key)
+    except OmegaConfBaseException as error:
+        raise SettingError(f"{key}: {first_line(error)}") from None
 
 
 def unresolved(config: DictConfig) -> dict[str, Any]:
@@ -196,11 +244,6 @@ def _element(folder: str | Path) -> Any:
     from hydra.core.config_search_path import SearchPathElement
 
     return SearchPathElement("noderun", f"file://{folder}")
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines() or [type(error).__name__]
-    return text[0].rstrip(".")
 
 
 def sources(config_sources: Iterable[Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from noderun.compatibility import check
@@ -19,6 +21,7 @@ from noderun.settings import GROUPS, Settings, typed
 from noderun.words import Refused, SettingError, tell
 
 NOT_SWEPT = OUTSIDE_DIGEST - {"tolerance"}
+OF_HYDRA = re.compile(r"hydra\.(run|sweep)\.dir|hydra/launcher|hydra\.launcher\.[a-z]\w*(\..+)?")
 DECLARED = {"name", "kind", "takes", "uses", "fixed_steps", "class"}  # what an option is
 
 
@@ -57,7 +60,7 @@ def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
     ours = with_default_grid(composer, ours, hydras)
     parsed = composer.parse(ours)
     swept = swept_keys(parsed)
-    jobs = make_grid(composer, BasicSweeper.split_arguments(parsed, None)[0])
+    jobs = make_grid(composer, combinations(parsed))
     return Plan(distinct([checked(job) for job in jobs]), hydras, swept, grid_name(jobs[0].settings, swept, ours))
 
 
@@ -66,17 +69,47 @@ def plan_one(
 ) -> Plan:
     """The plan of a task that has one job; ``instead`` says what to do where a word has several values."""
     parsed = composer.parse(words)
+    ours, hydras = taken_apart(parsed)
     several = [override.input_line for override in parsed if override.is_sweep_override()]
     if several:
         raise SettingError(f"{several[0]} has several values, {composer.task} takes one: {instead}")
-    ours, hydras = taken_apart(parsed)
     return Plan([make(composer, ours)], hydras)
 
 
 def taken_apart(parsed: Sequence[Override]) -> tuple[list[str], list[str]]:
-    """Our words, and those for Hydra itself."""
-    hydras = [str(override.input_line) for override in parsed if override.is_hydra_override()]
-    return [str(override.input_line) for override in parsed if not override.is_hydra_override()], hydras
+    """Our words, and those for Hydra itself; SettingError where Hydra's are none that it may be told here."""
+    ours: list[str] = []
+    hydras: list[str] = []
+    for override in parsed:
+        if override.is_hydra_override():
+            check_hydras(override)
+        (hydras if override.is_hydra_override() else ours).append(str(override.input_line))
+    return ours, hydras
+
+
+def check_hydras(override: Override) -> None:
+    key = override.key_or_group
+    if not OF_HYDRA.fullmatch(key):
+        raise SettingError(
+            f"{key} is not to be set here; of Hydra's own settings hydra.run.dir, hydra.sweep.dir, hydra/launcher and "
+            "what that launcher has are"
+        )
+    if override.is_sweep_override():
+        raise SettingError(f"{key} cannot have several values: it does not tell one run from another")
+
+
+def combinations(parsed: Sequence[Override]) -> list[list[str]]:
+    """The words of each job of a grid; SettingError where a word has no values, or values without end."""
+    for override in parsed:
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise SettingError(f"{override.input_line} has values without end: list those to run, with commas between")
+    try:
+        grid = BasicSweeper.split_arguments(list(parsed), None)[0]
+    except (HydraException, ValueError) as error:
+        raise SettingError(f"cannot read the values to sweep over: {error}") from None
+    if not grid:
+        raise SettingError("there is nothing to run: a word with several values came out with none")
+    return grid
 
 
 def make_job(composer: Composer, overrides: Sequence[str]) -> Job:

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
 from noderun import runs, user_code
-from noderun.compose import Composer
-from noderun.jobs import Job, Plan, make_job, plan, swept_keys
+from noderun.compatibility import check_data
+from noderun.compose import Composer, known_keys, nearest_key, value_of
+from noderun.folders import tried
+from noderun.jobs import Job, Plan, key_of, make_job, plan, swept_keys, taken_apart
+from noderun.option_files import first_line
 from noderun.startup import without_collection
-from noderun.words import SettingError, tell
+from noderun.words import SettingError, quoted, tell
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+class NotStarted(SettingError):
+    """Hydra refused words that were planned."""
 
 
 def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, user: Path | None, multirun: bool) -> int:
@@ -36,14 +48,15 @@ def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, use
         planned = own_or("plan", task, plan)(composer, words, multirun)
     if none_left(planned.jobs):
         return WRONG
+    composer.compose(planned.hydra_overrides)
     folder = folder_of(composer, planned, multirun)
     places = [folder / job.run_id if multirun else folder for job in planned.jobs]
-    readable = [readable_in(place, job) for place, job in zip(places, planned.jobs, strict=True)]
-    if none_left(readable, planned.jobs):
+    placed = [placed_in(place, job) for place, job in zip(places, planned.jobs, strict=True)]
+    if none_left(placed, planned.jobs):
         return WRONG
     if not multirun:
-        check_same(folder, readable[0])
-    return carry_out(composer, replace(planned, jobs=readable), places, folder, folders, multirun)
+        check_same(folder, placed[0])
+    return carry_out(composer, replace(planned, jobs=placed), places, folder, folders, multirun)
 
 
 def none_left(jobs: Sequence[Job], told: Sequence[Job] = ()) -> bool:
@@ -53,12 +66,14 @@ def none_left(jobs: Sequence[Job], told: Sequence[Job] = ()) -> bool:
     return all(job.refusal for job in jobs)
 
 
-def readable_in(folder: Path, job: Job) -> Job:
-    """The job, refused where its folder's files are damaged, unless it is to start over."""
+def placed_in(folder: Path, job: Job) -> Job:
+    """The job, refused where its folder is not as it must be, or data that it still needs are missing."""
     try:
-        runs.read_status(folder), runs.read_json(folder / "result.json")
+        (runs.check_may_clear if job.settings.fresh else runs.check_readable)(folder)
+        if job.settings.fresh or not is_done(folder):
+            check_data(job.settings)
     except SettingError as error:
-        return job if job.settings.fresh else replace(job, refusal=f"{error}; fresh=true starts over")
+        return replace(job, refusal=str(error))
     return job
 
 
@@ -71,21 +86,24 @@ def carry_out(
     composer: Composer, planned: Plan, places: Sequence[Path], folder: Path, folders: Sequence[str], multirun: bool
 ) -> int:
     module = importlib.import_module(f"noderun.tasks.{composer.task}")
-    try:
-        if not multirun:
-            runs.check_free(folder)  # before Hydra writes there; a grid's other jobs run on
-        with terminated_as_interrupted(), closed_logs():
-            call_hydra(composer.task, arguments(planned, folder, multirun), folders)
-        done = [not job.refusal and is_done(place) for place, job in zip(places, planned.jobs, strict=True)]
-        module.finish(folder, planned.jobs, planned.swept)
-        return OK if all(done) else FAILED
-    except runs.Busy as busy:
-        tell(str(busy))
-        return FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    finally:
-        print(folder, flush=True)
+    with ExitStack() as at_the_end:
+        at_the_end.callback(print, folder, flush=True)
+        try:
+            if not multirun:
+                runs.check_free(folder)  # before Hydra writes there; a grid's other jobs run on
+            with terminated_as_interrupted(), closed_logs():
+                call_hydra(composer.task, arguments(planned, folder, multirun), folders)
+            done = [not job.refusal and is_done(place) for place, job in zip(places, planned.jobs, strict=True)]
+            module.finish(folder, planned.jobs, planned.swept)
+            return OK if all(done) else FAILED
+        except runs.Busy as busy:
+            tell(str(busy))
+            return FAILED
+        except NotStarted:
+            at_the_end.pop_all()
+            raise
+        except KeyboardInterrupt:
+            return INTERRUPTED
 
 
 def is_done(folder: Path) -> bool:
@@ -96,13 +114,22 @@ def folder_of(composer: Composer, planned: Plan, multirun: bool) -> Path:
     """Where it will lie; SettingError where that is no place for it."""
     key, default = ("sweep", planned.name) if multirun else ("run", planned.jobs[0].run_id)
     folder = planned.folder or Path("outputs", composer.task, default)
-    if any(override.startswith(f"hydra.{key}.dir=") for override in planned.hydra_overrides):
-        folder = Path(composer.compose(planned.hydra_overrides).hydra[key].dir)
-    folder = folder.absolute()
-    exists = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not (exists.is_dir() and os.access(exists, os.W_OK | os.X_OK)):
-        raise SettingError(f"{exists} is not a folder that can be written to; give another with hydra.{key}.dir=FOLDER")
-    return folder
+    if any(key_of(override) == f"hydra.{key}.dir" for override in planned.hydra_overrides):
+        folder = Path(str(value_of(composer.compose(planned.hydra_overrides), f"hydra.{key}.dir")))
+    return writable(folder.absolute(), f"give another with hydra.{key}.dir=FOLDER")
+
+
+def writable(folder: Path, remedy: str) -> Path:
+    """The folder, which need not be there yet; SettingError where it cannot be made or written to."""
+    try:
+        with tried(folder):  # there is no other way to know
+            if os.access(folder, os.W_OK | os.X_OK):
+                return folder
+        reason = os.strerror(errno.EACCES)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    raise SettingError(f"{there} is not a folder that can be written to ({reason}); {remedy}")
 
 
 def check_same(folder: Path, job: Job) -> None:
@@ -138,19 +165,25 @@ def call_hydra(task: str, arguments: Sequence[str], folders: Sequence[str]) -> N
     sys.argv = ["noderun", *arguments, *second]
     try:
         hydra.main(version_base="1.3", config_path=folders[0], config_name=task)(function)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise NotStarted(first_line(error)) from None
     finally:
         sys.argv = before
 
 
 def show(composer: Composer, words: Sequence[str], flags: Sequence[str], folders: Sequence[str]) -> None:
     """--help, --cfg and --info: the words are checked, nothing is started."""
-    parsed = composer.parse(words)
-    swept = swept_keys(parsed)
+    ours, hydras = taken_apart(composer.parse(words))
+    swept = swept_keys(composer.parse(ours))
     if swept:
         raise SettingError(f"{flags[0]} shows one configuration: give {swept[0]} one value")
-    own_or("make_job", composer.task, make_job)(
-        composer, [str(o.input_line) for o in parsed if not o.is_hydra_override()]
-    )
+    own_or("make_job", composer.task, make_job)(composer, ours)
+    config = composer.compose([*ours, *hydras])
+    if "--help" in flags:
+        print(composer.help(config, "--resolve" in flags))
+        return
+    if "--package" in flags:
+        check_package(config, flags[flags.index("--cfg") + 1], flags[flags.index("--package") + 1])
     try:
         call_hydra(composer.task, [*words, *flags], folders)
     except SystemExit as end:
@@ -158,16 +191,17 @@ def show(composer: Composer, words: Sequence[str], flags: Sequence[str], folders
             raise
 
 
+def check_package(config: DictConfig, shown: str, key: str) -> None:
+    """SettingError where the part of a configuration that --cfg shows has no such key."""
+    of_hydra = key.partition(".")[0] == "hydra"
+    if value_of(config, key) is None or (shown != "all" and of_hydra != (shown == "hydra")):
+        raise SettingError(f"--package: --cfg {shown} has no '{key}'{nearest_key(key, known_keys(config))}")
+
+
 def tell_overridden(composer: Composer, user: Path, own: Path) -> None:
     for path in sorted(user.rglob("*.yaml")):
         if (own / path.relative_to(user)).exists():
             tell(f"{path} is used in place of ours of the same name")
-
-
-def quoted(value: Any) -> str:
-    """As a value in Hydra's grammar, whatever it contains."""
-    text = str(value).replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
-    return f"'{text}'"
 
 
 @contextmanager

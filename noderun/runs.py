@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from noderun.record import files
 from noderun.settings import GROUPS, Settings
 from noderun.user_code import source_hash
 from noderun.words import SettingError, flat
@@ -35,8 +36,6 @@ OUTSIDE_DIGEST = {
     "trainer.log_every",
     "trainer.checkpoint_seconds",
 }
-LOCK = ".lock"
-KEPT_BY_FRESH = {".hydra", "run.log", LOCK}  # this start's own
 
 
 class Busy(RuntimeError):
@@ -46,7 +45,7 @@ class Busy(RuntimeError):
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Inside, no other process works in this folder; Busy where one does. A killed process leaves no lock behind."""
-    with (folder / LOCK).open("a") as file:
+    with (folder / files.LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -56,7 +55,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 def check_free(folder: Path) -> None:
     """Busy where another process works in this folder."""
-    if (folder / LOCK).exists():
+    if (folder / files.LOCK).exists():
         with alone(folder):
             pass
 
@@ -96,13 +95,14 @@ def data_of(identity: Mapping[str, Any]) -> str:
 
 
 def _values(settings: Settings) -> dict[str, Any]:
-    nested = json.loads(json.dumps(asdict(settings)))  # tuples as lists, as they will be read back
+    # as they will be read back: tuples as lists, and words for what JSON has no number for (nan is not even itself)
+    nested = json.loads(json.dumps(asdict(settings)), parse_constant=str)
     return {key.replace(".options.", ".").replace(".user_class", ".class"): v for key, v in flat(nested).items()}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """All or nothing: a reader or a kill never meets half a file."""
-    new = path.with_name(f"{path.name}.new")
+    new = path.with_name(path.name + files.NEW)
     new.write_text(json.dumps(content, indent=2) + "\n")
     os.replace(new, path)
 
@@ -120,16 +120,24 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_status(folder: Path, status: str, identity: Mapping[str, Any], error: str | None = None) -> None:
     """status: running, done, failed or interrupted."""
-    write_json(folder / "status.json", {"status": status, "error": error, "identity": dict(identity)})
+    write_json(folder / files.STATUS, {"status": status, "error": error, "identity": dict(identity)})
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    return read_json(folder / "status.json")
+    return read_json(folder / files.STATUS)
+
+
+def check_readable(folder: Path) -> None:
+    """SettingError where a run's own files are damaged."""
+    try:
+        read_status(folder), read_json(folder / files.RESULT)
+    except SettingError as error:
+        raise SettingError(f"{error}; fresh=true starts over") from None
 
 
 def is_done(folder: Path, settings: Settings) -> bool:
     """Whether the folder holds a finished run at least as long as the settings ask for."""
-    result, trainer = read_json(folder / "result.json"), settings.trainer
+    result, trainer = read_json(folder / files.RESULT), settings.trainer
     if read_status(folder).get("status") != "done" or not result:
         return False
     # what is not there was written by another version; such a run is taken up, and writes its result again
@@ -137,12 +145,24 @@ def is_done(folder: Path, settings: Settings) -> bool:
     return epochs >= trainer.epochs or (trainer.max_steps is not None and steps >= trainer.max_steps)
 
 
+def check_may_clear(folder: Path) -> None:
+    """SettingError where a folder is neither empty nor a run's: what lies there is not ours to delete."""
+    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if not (held <= files.OF_A_START or {files.HYDRA, files.STATUS} <= held):
+        raise SettingError(
+            f"fresh=true starts over in a run's folder, and {folder} is none: it has no {files.STATUS} and is not "
+            "empty; give another folder, or fresh=false"
+        )
+
+
 def clear(folder: Path) -> None:
-    """Forget what an earlier start left."""
+    """Deletes what an earlier start left and nothing else; a link goes, what it leads to stays."""
     for path in folder.iterdir():
-        if path.is_dir() and path.name not in KEPT_BY_FRESH:
+        if path.name in files.OF_A_START or not files.is_ours(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name not in KEPT_BY_FRESH:
+        else:
             path.unlink()
 
 
@@ -160,7 +180,7 @@ def write_environment(folder: Path, settings: Settings) -> None:
     facts = {"python": platform.python_version(), "versions": versions, "platform": platform.platform(), "gpu": gpu}
     threads = torch.get_num_threads()
     chosen = {"device": settings.device, "threads": threads, "seed": settings.seed, "commit": commit()}
-    write_json(folder / "environment.json", facts | chosen)
+    write_json(folder / files.ENVIRONMENT, facts | chosen)
 
 
 def commit() -> str | None:
@@ -173,8 +193,8 @@ def commit() -> str | None:
 
 def ledger(root: Path) -> Iterator[dict[str, Any]]:
     """Every run under a folder: where it is, its state, and its result as far as there is one."""
-    for path in sorted(root.rglob("status.json")):
-        if path.parent.parent.name == "evaluate":  # a measurement of a run, not a run
+    for path in sorted(root.rglob(files.STATUS)):
+        if path.parent.parent.name == files.EVALUATE:  # a measurement of a run, not a run
             continue
         try:
             yield ledger_row(path.parent)
@@ -183,8 +203,8 @@ def ledger(root: Path) -> Iterator[dict[str, Any]]:
 
 
 def ledger_row(folder: Path) -> dict[str, Any]:
-    status = read_json(folder / "status.json")
+    status = read_json(folder / files.STATUS)
     words = {key.removesuffix(".name"): v for key, v in status["identity"].items() if key.endswith(".name")}
     kept = {key: status["identity"].get(key) for key in ("seed",)}
-    result = read_json(folder / "result.json")
+    result = read_json(folder / files.RESULT)
     return kept | words | result | {"status": status["status"], "error": status["error"], "folder": str(folder)}

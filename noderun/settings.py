@@ -76,7 +76,7 @@ OPTION_KEYS: dict[str, dict[str, Any]] = {
 class Data:
     """Where batches come from."""
 
-    name: str
+    name: FolderName
     kind: str = "image"  # what a sample is; a model says which kinds it takes
     root: str = "data"
     download: bool = True
@@ -91,7 +91,7 @@ class Data:
 class Model:
     """What is trained; ``uses`` names the config groups that it needs, ``takes`` the kinds of data."""
 
-    name: str
+    name: FolderName
     objective: Literal["classify", "regress", "sign"] = "classify"
     takes: tuple[str, ...] = ("image",)
     uses: tuple[Literal["dynamics", "solver", "gradient", "regularizer"], ...] = ()
@@ -200,6 +200,7 @@ GROUPS: dict[str, Any] = {
     "optimizer": Optimizer,
     "scheduler": Scheduler,
 }
+OWN_PARTS = tuple(name for name, cls in GROUPS.items() if "user_class" in cls.__dataclass_fields__)  # by class:
 OPTIONAL = ("dynamics", "solver", "gradient", "regularizer")  # ignored, and None, where the model does not use them
 
 

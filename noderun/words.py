@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
@@ -28,8 +29,16 @@ class Where:
 
 
 def tell(sentence: str) -> None:
-    """Says something to the user; stdout is for results."""
-    print(f"noderun: {sentence}", file=sys.stderr)
+    """Says something to the user, in one line whatever words it repeats; stdout is for results."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
+    print(f"noderun: {line}", file=sys.stderr)
+
+
+def quoted(value: Any) -> str:
+    """As a value in Hydra's grammar, whatever it contains."""
+    # backslashes mean themselves but before a quote, a reference and the end
+    text = re.sub(r"(\\*)('|\$\{|\Z)", lambda found: 2 * found[1] + ("\\" + found[2] if found[2] else ""), str(value))
+    return f"'{text}'"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -87,7 +96,7 @@ def _scalar(hint: type, value: Any, key: str, words: str) -> Any:
 
 
 def _meant(value: Any, known: Iterable[Any]) -> str:
-    near = difflib.get_close_matches(str(value), [str(word) for word in known], n=1)
+    near = difflib.get_close_matches(str(value), [str(word) for word in known], n=1, cutoff=0.75)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 

@@ -3,15 +3,23 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from noderun import build, cli, runs
+from noderun.compatibility import check
+from noderun.compose import Composer
+from noderun.jobs import make_job
+from noderun.shipped import config_folder
 from noderun.solvers import StepLimit
+from noderun.user_code import search_in
+from noderun.words import SettingError
 
 WRONG = {
     "trian": ["no task 'trian'", "did you mean 'train'?"],
@@ -77,6 +85,43 @@ WRONG = {
     "list solver=dopri": ["no solver 'dopri'"],
     "data check mnsit": ["did you mean 'mnist'?"],
     "runs epochs": ["expected key=value"],
+    "train --resolve": ["--resolve says how --cfg shows", "--cfg job"],
+    "train --package data": ["--package says how --cfg shows", "--cfg job"],
+    "train --cfg job --info all": ["--cfg and --info each show something"],
+    "train --help --hydra-help": ["each show something"],
+    "train --cfg x": ["--cfg shows job, hydra or all, not 'x'"],
+    "train --info=x": ["--info shows all, config,", "not 'x'"],
+    "train --help=x": ["--help takes no word, not 'x'"],
+    "train --cfg job -p solvr": ["--cfg job has no 'solvr'", "did you mean 'solver'?"],
+    "train --cfg hydra -p solver": ["--cfg hydra has no 'solver'"],
+    "train --model odenet": ["no flag '--model'", "a setting has no dashes: model=odenet"],
+    "train --seed=3": ["a setting has no dashes: seed=3"],
+    "train optimizer.lr=interval(0.1,1)": ["several values"],
+    "sweep optimizer.lr=interval(0.1,1)": ["optimizer.lr=interval(0.1,1) has values without end"],
+    "sweep model=glob(nothing*)": ["nothing to run"],
+    "sweep seed=range(3,3)": ["nothing to run"],
+    "sweep seed=range(1,9,0)": ["must not be zero"],
+    "train hydra.sweep.subdir=choice(a,b)": ["hydra.sweep.subdir is not to be set here", "hydra.run.dir"],
+    "sweep hydra.sweep.dir=a,b": ["hydra.sweep.dir cannot have several values"],
+    "train hydra.launcher._target_=os.system": ["hydra.launcher._target_ is not to be set here"],
+    "train ~hydra.verbose": ["hydra.verbose cannot be taken away"],
+    "train hydra.foo=1": ["hydra.foo is not to be set here"],
+    "train hydra.launcher.foo=1": ["no setting 'hydra.launcher.foo'"],
+    "train hydra/launcher=bsic": ["no hydra/launcher 'bsic'", "did you mean 'basic'?"],
+    "train hydra/launcher=null": ["no hydra/launcher 'null'"],
+    "sweep seed=0,1 hydra/launcher=submitit_slurm": ["not installed", "pip install 'noderun[slurm]'"],
+    "sweep seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=all": ["hydra.launcher.n_jobs", "'all'"],
+    "sweep hydra/sweeper=optuna": ["hydra/sweeper is not to be set here"],
+    "evaluate run=x hydra.mode=RUN": ["hydra.mode is not to be set here"],
+    "integrate hydra.run.dir=/proc/x": ["/proc is not a folder that can be written to", "hydra.run.dir=FOLDER"],
+    "train hydra.run.dir=${foo}": ["hydra.run.dir", "foo"],
+    "train ~solver": ["solver cannot be taken away"],
+    "train ~optimizer.lr": ["optimizer.lr cannot be taken away"],
+    "train solver=../model/resnet": ["no solver '../model/resnet'"],
+    "train =dopri5": ["cannot read '=dopri5'"],
+    "train trainer.precision=float16": ["one of float32, bf16, not 'float16'\n"],
+    "train data=mnist data.root=/nowhere data.download=false": ["in /nowhere/MNIST/raw", "noderun data fetch mnist"],
+    "train data=cifar10 data.root=/nowhere data.download=false": ["in /nowhere", "noderun data fetch cifar10"],
 }
 
 
@@ -214,6 +259,33 @@ def test_a_given_folder_is_taken_and_never_shared(here, trained, capsys):
     assert "holds another run, which differs in model.width, seed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("line", ["train model=stem fresh=true", "integrate fresh=true", "bench suite=solve"])
+def test_starting_over_is_for_a_runs_folder(line, here, capsys):
+    (here / "theirs").mkdir()
+    (here / "theirs/thesis.tex").write_text("years of work")
+    assert noderun(f"{line} hydra.run.dir=theirs") == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and "theirs" in err and "is not empty" in err
+    assert [path.name for path in here.rglob("*")] == ["theirs", "thesis.tex"]
+
+
+def test_starting_over_leaves_what_a_user_put_beside_a_run(here, trained, capsys):
+    line = "train model=stem hydra.run.dir=mine"
+    assert noderun(line) == 0
+    for name in ("notes.txt", "checkpoint.pt"):
+        (here / "mine" / name).write_text("")
+    assert noderun(f"{line} fresh=true") == 0 and len(trained) == 2
+    assert (here / "mine/notes.txt").exists() and not (here / "mine/checkpoint.pt").exists()
+
+
+def test_in_a_grid_the_folder_that_is_not_a_runs_is_a_refused_row(here, trained, capsys):
+    assert noderun("sweep model=stem seed=1,2 name=two") == 0
+    first = next((here / "outputs/sweep/two").glob("stem-*"))
+    (first / "status.json").unlink()
+    assert noderun("sweep model=stem seed=1,2 name=two fresh=true") == 1 and len(trained) == 3
+    assert "is not empty" in capsys.readouterr().err and (first / "result.json").exists()
+
+
 def test_a_grid_runs_what_can_run(here, trained, capsys):
     line = "sweep model=rknet solver=rk4,dopri5 seed=1,7"
     assert noderun(line) == 1
@@ -253,13 +325,105 @@ def test_quiet_is_quiet(here, trained, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_a_glob_is_a_grid_of_options(here, trained):
+    assert noderun("sweep optimizer=glob(adam*) model=stem") == 0
+    assert [settings.optimizer.name for settings in trained] == ["adam", "adamw"]
+
+
+def test_a_done_run_is_skipped_although_its_data_have_gone(here, trained, monkeypatch, capsys):
+    line = "train model=stem data=mnist data.root=gone data.download=false"
+    monkeypatch.setattr("noderun.launch.check_data", lambda settings: None)
+    assert noderun(line) == 0
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert noderun(line) == 0 and "is done already" in capsys.readouterr().err
+    assert noderun(f"{line} seed=1") == 2
+
+
+def test_a_value_that_is_no_number_is_the_same_in_every_start(here, trained, capsys):
+    (here / "own/data").mkdir(parents=True)
+    (here / "own/data/mine.yaml").write_text("name: mine\nclass: nan_of_mine:f\nfill: null\nrange: [0, .inf]\n")
+    (here / "own/nan_of_mine.py").write_text("def f(fill, range):\n    pass\n")
+    for _ in range(2):
+        assert noderun("train model=stem data=mine data.fill=nan --config-dir own hydra.run.dir=run") == 0
+    assert len(trained) == 1 and "is done already" in capsys.readouterr().err
+    assert trained[0].data.options["fill"] != trained[0].data.options["fill"]
+
+
+def test_an_option_of_a_group_that_takes_no_class(here, capsys):
+    (here / "own/solver").mkdir(parents=True)
+    (here / "own/solver/mine.yaml").write_text("name: mine\nclass: solvers_of_mine:Mine\n")
+    assert noderun("train solver=mine --config-dir own") == 2
+    assert capsys.readouterr().err == "noderun: solver takes no class: of your own, only data, model, dynamics do\n"
+
+
+NETS = """
+import torch
+
+class NoModule:
+    def __init__(self, state_shape): pass
+    def forward(self, t, y): return y
+
+class NoForward(torch.nn.Module):
+    def __init__(self, state_shape): pass
+
+class NoTime(NoForward):
+    def forward(self, y): return y
+
+class Asks(NoForward):
+    def __init__(self, state_shape, width): pass
+    def forward(self, t, y): return y
+
+class Good(NoForward):
+    def forward(self, t, y, scale=1): return scale * y
+
+number = 3
+
+def takes_nothing(): pass
+"""
+MISFITS = {
+    "NoModule": "class: misfits:NoModule must be a torch.nn.Module with forward(t, y)",
+    "NoForward": "class: misfits:NoForward must be a torch.nn.Module with forward(t, y)",
+    "NoTime": "forward(t, y): too many positional arguments",
+    "Asks": "class: misfits:Asks is called as Asks(state_shape): missing a required argument: 'width'",
+    "Good\nspeed: 1": "class: misfits:Good is called as Good(state_shape, speed): got an unexpected keyword",
+    "number": "class: misfits:number must be a class or a function, called as number(state_shape)",
+    "takes_nothing": "is called as takes_nothing(state_shape): too many positional arguments",
+}
+
+
+@pytest.mark.parametrize("option", MISFITS)
+def test_own_code_that_does_not_fit_is_one_sentence(option, here, capsys):
+    (here / "own/dynamics").mkdir(parents=True)
+    (here / "own/misfits.py").write_text(NETS)
+    (here / "own/dynamics/good.yaml").write_text("name: good\nclass: misfits:Good\n")
+    (here / "own/dynamics/mine.yaml").write_text(f"name: mine\nclass: misfits:{option}\n")
+    composer = Composer("train", [str(here / "own"), str(config_folder())])
+    search_in([str(here / "own")])
+    check(make_job(composer, ["dynamics=good"]).settings, frozenset())
+    with pytest.raises(SettingError, match=re.escape(MISFITS[option])):
+        check(make_job(composer, ["dynamics=mine"]).settings, frozenset())
+
+
+@pytest.mark.parametrize("group", ["data", "model", "dynamics", "regularizer", "optimizer", "scheduler"])
+def test_a_key_that_an_own_option_gives_to_one_of_ours_in_vain(group, here, capsys):
+    name = {"data": "digits", "optimizer": "sgd", "scheduler": "cosine", "regularizer": "kinetic"}.get(group, "mlp")
+    (here / f"own/{group}").mkdir(parents=True)
+    shipped = (config_folder() / group / f"{name}.yaml").read_text()
+    (here / f"own/{group}/mine.yaml").write_text(f"{shipped}\nfoo: 1\n")
+    assert noderun(f"train {group}=mine --config-dir own") == 2
+    out, err = capsys.readouterr()
+    assert "unexpected keyword argument 'foo'" in err and f"{group}={name}" in err and err.count("\n") == 1
+
+
 def test_own_options_and_classes(here, trained, capsys):
     own = here / "own"
     (own / "dynamics").mkdir(parents=True)
     (own / "solver").mkdir()
     (own / "dynamics/swirl.yaml").write_text("name: swirl\nclass: fields_of_mine:Swirl\nspeed: 2.0\n")
     (own / "solver/rk4.yaml").write_text("name: rk4\nrtol: 1e-3\natol: 1e-3\ndt: 0.5\nmax_steps: 99\n")
-    (own / "fields_of_mine.py").write_text("class Swirl:\n    pass\n")
+    net = "import torch\nclass Swirl(torch.nn.Module):\n    def __init__(self, state_shape, speed):\n        pass\n"
+    (own / "fields_of_mine.py").write_text(f"{net}    def forward(self, t, y):\n        return y\n")
     line = "train dynamics=swirl dynamics.speed=3 solver=rk4 --config-dir own"
     assert noderun(line) == 0
     out, err = capsys.readouterr()
@@ -267,7 +431,8 @@ def test_own_options_and_classes(here, trained, capsys):
     (settings,) = trained
     assert settings.dynamics.user_class == "fields_of_mine:Swirl" and settings.dynamics.options == {"speed": 3.0}
     assert settings.solver.dt == 0.5
-    (own / "fields_of_mine.py").write_text("class Swirl:\n    better = True\n")
+    with (own / "fields_of_mine.py").open("a") as file:
+        file.write("    better = True\n")
     assert noderun(line) == 0
     assert capsys.readouterr().out.splitlines()[-1] != out.splitlines()[-1]  # other source, other run
     assert noderun(line + " dynamics.sped=3") == 2
@@ -284,7 +449,7 @@ def test_help_answers_at_once(words, seconds, here):
     """The bound is generous, for machines that do much else; what really counts is that nothing heavy is imported."""
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "noderun.cli", *words], capture_output=True, text=True, check=False
+        [sys.executable, "-X", "importtime", "-m", "noderun", *words], capture_output=True, text=True, check=False
     )
     assert time.perf_counter() - start < 5 * seconds + 1
     heavy = {"torch"} if seconds > 1 else {"torch", "hydra", "omegaconf", "rich", "yaml"}
@@ -292,6 +457,17 @@ def test_help_answers_at_once(words, seconds, here):
     assert not imported & heavy
     if words != ["trian"]:
         assert done.returncode == 0 and done.stdout.startswith("usage: noderun TASK")
+
+
+def test_help_composes_what_it_shows_and_its_defaults(here, monkeypatch, capsys):
+    composed = []
+    load = ConfigLoaderImpl.load_configuration
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", lambda *a, **k: composed.append(k) or load(*a, **k))
+    assert noderun("train --help") == 0
+    assert len(composed) == 2
+    shown = capsys.readouterr().out
+    assert "solver: adams, " in shown and "chen2018/mnist" in shown and "  rtol: ${tolerance}" in shown
+    assert noderun("train --help --resolve") == 0 and "  rtol: 0.001" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -305,7 +481,7 @@ def test_help_answers_at_once(words, seconds, here):
 )
 def test_completion(line, expected):
     environment = os.environ | {"COMP_LINE": line, "COMP_POINT": str(len(line))}
-    command = [sys.executable, "-m", "noderun.cli", "-sc", "query=bash"]
+    command = [sys.executable, "-m", "noderun", "-sc", "query=bash"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     assert expected <= set(done.stdout.split())
 

@@ -5,8 +5,9 @@ import pytest
 from noderun import runs
 from noderun.compose import Composer
 from noderun.jobs import make_job
+from noderun.record import files
 from noderun.shipped import config_folder
-from noderun.words import flat
+from noderun.words import SettingError, flat
 
 ONE = {
     "nothing said": ["", "solver=dopri5", "tolerance=1e-3", "tolerance=0.001", "optimizer.lr=3e-3", "trainer.epochs=8"],
@@ -88,3 +89,52 @@ def test_differences_names_the_keys(tmp_path):
 
 def test_flat_keeps_every_leaf():
     assert flat({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "d": [1]}
+
+
+THEIRS = {
+    "a file": ["thesis.tex"],
+    "a folder": ["data/"],
+    "a folder of a name that runs use": ["figures/"],
+    "another program's status": ["status.json"],
+    "another program of Hydra's": [".hydra/", "model.pt"],
+}
+OURS = {
+    "nothing": [],
+    "what a start makes before its status": [".hydra/", "run.log", ".lock"],
+    "a run": [".hydra/", "status.json", "checkpoint.pt"],
+    "a run with notes": [".hydra/", "status.json", "notes.txt"],
+}
+
+
+def filled(folder, names):
+    for name in names:
+        (folder / name).mkdir() if name.endswith("/") else (folder / name).write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize("names", THEIRS.values(), ids=THEIRS)
+def test_a_folder_that_is_not_a_runs_may_not_be_cleared(names, tmp_path):
+    with pytest.raises(SettingError, match="is not empty"):
+        runs.check_may_clear(filled(tmp_path, names))
+
+
+@pytest.mark.parametrize("names", OURS.values(), ids=OURS)
+def test_a_runs_folder_may_be_cleared(names, tmp_path):
+    runs.check_may_clear(filled(tmp_path, names))
+    runs.check_may_clear(tmp_path / "not there")
+
+
+def test_clearing_deletes_what_runs_write_and_nothing_else(tmp_path):
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    run.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "kept.txt").write_text("")
+    written = [name.replace("*", "1.host") for name in files.NAMES]
+    filled(run, [*written, "result.json.new", "notes.txt", "paper/"])
+    (run / "figures").unlink()
+    (run / "figures").symlink_to(elsewhere)
+    (run / "evaluate").unlink()
+    (run / "evaluate" / "euler").mkdir(parents=True)
+    runs.clear(run)
+    assert {path.name for path in run.iterdir()} == {*files.OF_A_START, "notes.txt", "paper"}
+    assert (elsewhere / "kept.txt").exists()

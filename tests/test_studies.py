@@ -18,6 +18,7 @@ from noderun.data.sources import SETS, Source
 from noderun.evaluation import epochs
 from noderun.evaluation.depth import ROWS
 from noderun.evaluation.trained import with_floats
+from noderun.record import files
 from noderun.tasks.evaluate import measured_before
 
 TINY = (
@@ -105,6 +106,12 @@ def test_other_solvers_need_no_training(run, capsys, monkeypatch):
     assert (run / "evaluate" / "figures" / "precision.png").is_file()
     monkeypatch.setattr("noderun.evaluation.measure.measure", None)  # a second time nothing is measured
     assert evaluate(run, "tolerance=1e-1,1e-3", "solver=euler,rk4,dopri5") == 0
+
+
+def test_all_that_a_run_and_its_evaluation_leave_is_known_by_name(run, capsys):
+    assert evaluate(run, "tolerance=1e-2", "figures=steps") == 0 and cli.main(["report", str(run)]) == 0
+    for folder in (run, *run.glob("evaluate/*-*")):
+        assert [path.name for path in folder.iterdir() if not files.is_ours(path.name)] == []
 
 
 def test_what_earlier_grids_measured_stays_beside(run):

@@ -22,6 +22,7 @@ from noderun.benchmarks.step import epoch_cases
 from noderun.benchmarks.tables import page
 from noderun.benchmarks.timing import Timing, interleaved, once
 from noderun.benchmarks.training import training_cases
+from noderun.record import files
 from noderun.report.table import write_csv
 
 TIMED: dict[str, Callable[[Settings, str], Iterator[Case]]] = {
@@ -142,10 +143,10 @@ def write(found: Found, absent: Sequence[str], device: str, command: str, folder
     """bench.json, results.csv, tables.md, and in figures/ one figure a suite beside its CSV."""
     rows = {field.name: [asdict(row) for row in getattr(found, field.name)] for field in fields(found)}
     facts = machine(absent, device)
-    (folder / "bench.json").write_text(json.dumps({"machine": facts, "command": command, **rows}, indent=2))
-    write_csv([row for kind in rows.values() for row in kind], folder / "results.csv")
-    (folder / "tables.md").write_text(page(found.times, found.memory, found.failures, facts, command))
+    (folder / files.BENCH).write_text(json.dumps({"machine": facts, "command": command, **rows}, indent=2))
+    write_csv([row for kind in rows.values() for row in kind], folder / files.RESULTS)
+    (folder / files.TABLES).write_text(page(found.times, found.memory, found.failures, facts, command))
     for suite in dict.fromkeys(row.suite for row in found.times):
-        draw_times([row for row in found.times if row.suite == suite], folder / "figures" / f"{suite}.png")
+        draw_times([row for row in found.times if row.suite == suite], folder / files.FIGURES / f"{suite}.png")
     if found.memory:
-        draw_memory(found.memory, folder / "figures" / "memory.png")
+        draw_memory(found.memory, folder / files.FIGURES / "memory.png")

@@ -2,7 +2,7 @@
 
 from noderun.data.dataset import Batch, Dataset, batch_count, batches
 from noderun.data.files import DataError, DataMissing
-from noderun.data.sources import SETS, Source, check, fetch, load
+from noderun.data.sources import SETS, Source, check, fetch, load, require
 
 __all__ = [
     "SETS",
@@ -16,4 +16,5 @@ __all__ = [
     "check",
     "fetch",
     "load",
+    "require",
 ]

@@ -60,6 +60,14 @@ def read_split(name: str, root: Path, split: str) -> Batch:
     return images.unsqueeze(1), labels.long()
 
 
+def require(name: str, root: Path) -> None:
+    """DataMissing where one of the files is there neither packed nor unpacked."""
+    for file in MD5[name]:
+        packed = root / FOLDERS[name] / file
+        if not (packed.exists() or packed.with_suffix("").exists()):
+            raise DataMissing(f"no file {packed.name} in {packed.parent.absolute()}")
+
+
 def _read(name: str, packed: Path) -> Tensor:
     """The packed file first: only its MD5 is published. An unpacked one is checked by its header and length."""
     try:

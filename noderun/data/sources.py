@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
-from noderun.data import vision
+from noderun.data import idx, vision
 from noderun.data.dataset import Dataset
 from noderun.data.digits import digits
 from noderun.data.files import DataError, DataMissing
@@ -39,18 +40,24 @@ class Choice(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """``read(root, augment, **options)`` never writes; ``download(root)`` is None for a set that ships with us."""
+    """``read(root, augment, **options)`` never writes; the others are None for a set that ships with us.
+
+    ``require(root)`` raises DataMissing where files are not there, without reading them.
+    """
 
     read: Callable[..., Dataset]
     download: Callable[[Path], None] | None = None
+    require: Callable[[Path], None] | None = None
 
 
 SETS: dict[str, Source] = {
     "mnist5k": Source(mnist5k),
     "digits": Source(digits),
-    "mnist": Source(mnist, partial(vision.download, "mnist")),
-    "fashion_mnist": Source(fashion_mnist, partial(vision.download, "fashion_mnist")),
-    "cifar10": Source(vision.cifar10, partial(vision.download, "cifar10")),
+    "mnist": Source(mnist, partial(vision.download, "mnist"), partial(idx.require, "mnist")),
+    "fashion_mnist": Source(
+        fashion_mnist, partial(vision.download, "fashion_mnist"), partial(idx.require, "fashion_mnist")
+    ),
+    "cifar10": Source(vision.cifar10, partial(vision.download, "cifar10"), vision.require_cifar10),
     "crossing_1d": Source(crossing_1d),
     "spheres": Source(spheres),
     "sines": Source(sines),
@@ -79,17 +86,34 @@ def check(name: str, root: Path | str) -> str:
     return _describe(name, _read(name, Path(root), download=False), Path(root))
 
 
+def require(name: str, root: Path | str) -> None:
+    """DataMissing where files of the set are not under root; says nothing of what is in them."""
+    source = _source(name)
+    if source.require is not None:
+        with _advised(name):
+            source.require(Path(root))
+
+
+@contextmanager
+def _advised(name: str) -> Iterator[None]:
+    try:
+        yield
+    except DataMissing as missing:
+        advice = f"fetch it with `noderun data fetch {name}` or point data.root at a copy"
+        raise DataMissing(f"{name}: {missing}; {advice}") from None
+
+
 def _read(name: str, root: Path, download: bool, augment: bool = False, **options: Any) -> Dataset:
     source = _source(name)
     read = partial(source.read, root, augment, **options)
+    if source.download is not None and not download:
+        with _advised(name):
+            return read()
     try:
         return read()
     except DataMissing as missing:
         if source.download is None:
             raise
-        if not download:
-            advice = f"fetch it with `noderun data fetch {name}` or point data.root at a copy"
-            raise DataMissing(f"{name}: {missing}; {advice}") from None
         try:
             source.download(root)
         except DataError as error:

@@ -12,9 +12,12 @@ from typing import Any
 import torch
 
 from noderun.data.dataset import Batch, Dataset
-from noderun.data.files import DataError, read_verified
+from noderun.data.files import DataError, DataMissing, read_verified
+from noderun.data.idx import FOLDERS
 from noderun.data.images import Pixels, labelled_images
+from noderun.folders import tried
 
+CIFAR_FOLDER, CIFAR_ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"
 CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 
 
@@ -34,19 +37,25 @@ def download(name: str, root: Path) -> None:
     """Put the published files under root, as torchvision lays them out; its progress goes to stderr."""
     source = published(name)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with tried(root / FOLDERS.get(name, "")), contextlib.redirect_stdout(sys.stderr):
             source(root, download=True)
     except (OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise DataError(f"{name} could not be downloaded to {root.absolute()} ({reason})") from error
 
 
+def require_cifar10(root: Path) -> None:
+    """DataMissing where neither the folder nor the archive is there."""
+    if not ((root / CIFAR_FOLDER).exists() or (root / CIFAR_ARCHIVE).exists()):
+        raise DataMissing(f"no folder {CIFAR_FOLDER} and no {CIFAR_ARCHIVE} in {root.absolute()}")
+
+
 def cifar10(root: Path, augment: bool = False) -> Dataset:
     """From root/cifar-10-batches-py, or from the archive beside it without unpacking it there."""
     prepare = Pixels(padding=4 if augment else 0, flip=augment)
     source = published("cifar10")
-    archive = root / source.filename
-    if (root / source.base_folder).exists() or not archive.exists():
+    archive = root / CIFAR_ARCHIVE
+    if (root / CIFAR_FOLDER).exists() or not archive.exists():
         return labelled_images("cifar10", *_splits(source, root), prepare)
     read_verified(archive, source.tgz_md5)
     with tempfile.TemporaryDirectory() as folder, tarfile.open(archive) as packed:

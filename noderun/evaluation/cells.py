@@ -13,8 +13,8 @@ from noderun.compose import Composer, resolved
 from noderun.evaluation.trained import finished, read_config, settings_of, without_gradient
 from noderun.jobs import Job, key_of
 from noderun.report.folders import Run
-from noderun.settings import Settings, typed
-from noderun.words import Refused, SettingError, flat, nearest
+from noderun.settings import Settings, Solver, typed
+from noderun.words import Refused, SettingError, flat, nearest, quoted, show
 
 FIGURES = ("trajectories", "steps", "nfe_per_input", "flow", "decision", "norms")
 OF_A_SOLVE = ("steps", "nfe_per_input", "flow")
@@ -44,10 +44,10 @@ def make_cell(composer: Composer, words: Sequence[str]) -> Cell:
     of_solver = sorted(key for key in said if key.partition(".")[0] == "solver")
     asked = resolved(composer.compose([word for word in words if key_of(word) not in of_solver]))
     run = finished(Path(asked["run"]))
-    trained = settings_of(run.folder)
+    trained = settings_of(run.folder, composer.classes)
     settings, reason = trained, None
     if trained.solver is not None:
-        settings = under_solver(composer, run, words, said)
+        settings = under_solver(composer, run, trained, words, said)
     elif of_solver:
         reason = f"model={trained.model.name} solves no ODE, so {of_solver[0]} means nothing to it"
     data = replace(trained.data, root=str(asked["data"]["root"] or trained.data.root))
@@ -69,18 +69,23 @@ def make_cell(composer: Composer, words: Sequence[str]) -> Cell:
     return checked(cell, explicit=asked["figures"] != "all")
 
 
-def under_solver(composer: Composer, run: Run, words: Sequence[str], said: set[str]) -> Settings:
+def under_solver(composer: Composer, run: Run, trained: Settings, words: Sequence[str], said: set[str]) -> Settings:
     """The run's settings with the solver that the words say; what they do not say is as in training."""
-    before = read_config(run.folder / ".hydra" / "config.yaml")
-    own = [] if "tolerance" in said else [f"tolerance={before['tolerance']}"]
-    if "solver" not in said:
-        kept = {key: value for key, value in flat(before["solver"]).items() if f"solver.{key}" not in said}
-        tolerances = {"rtol", "atol"} if "tolerance" in said else set()
-        own += [f"solver={kept['name']}"]
-        own += [f"solver.{key}={word(value)}" for key, value in kept.items() if key not in {"name", *tolerances}]
+    own = [] if "tolerance" in said else [f"tolerance={trained.tolerance}"]
+    if "solver" not in said and trained.solver is not None:
+        tolerances = {"solver.rtol", "solver.atol"} if "tolerance" in said else set()
+        own += [text for text in words_of(trained.solver) if key_of(text) not in said | tolerances]
     config, _ = composer.known([*own, *words])
-    merged = before | {"solver": resolved(config)["solver"]}
+    merged = read_config(run.folder) | {"solver": resolved(config)["solver"]}
     return typed(merged, merged)
+
+
+def words_of(solver: Solver) -> list[str]:
+    """The words that choose a solver as it is, with the tolerances that it has."""
+    values = vars(solver) | solver.options
+    kept = {key: value for key, value in values.items() if key not in ("name", "options")}
+    unsaid = [key for key in ("rtol", "atol") if kept[key] is None]
+    return [f"solver={word(solver.name)}", *(f"solver.{key}={word(v)}" for key, v in kept.items() if key not in unsaid)]
 
 
 def identity(run: Run, settings: Settings, lesion: str | None, figures: Sequence[str]) -> dict[str, Any]:
@@ -126,4 +131,4 @@ def lesion_of(value: Any) -> str | None:
 
 def word(value: Any) -> str:
     """A value as Hydra's grammar takes it."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return quoted(value) if isinstance(value, str) else show(value)

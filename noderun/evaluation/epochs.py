@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from noderun.evaluation.depth import ROWS
+from noderun.record import files
 from noderun.report.folders import read_csv
 from noderun.report.table import write_csv
 from noderun.solvers import SolveError
@@ -27,7 +28,7 @@ def watch(setup: Setup, epoch: int, folder: Path) -> None:
         except SolveError as error:
             log.warning("%s of epoch %d were not seen: %s", name, epoch, error)
             continue
-        path = folder / "figures" / f"{name}_by_epoch.csv"
+        path = folder / files.FIGURES / f"{name}_by_epoch.csv"
         path.parent.mkdir(exist_ok=True)
         earlier = [row for row in read_csv(path) if row["epoch"] < epoch]
         new = path.with_suffix(".new")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from noderun.report.folders import Run, checked, read_run, written_by
-from noderun.settings import Gradient, Settings, typed
+from noderun.record import files
+from noderun.report.folders import Run, read_run, written_by
+from noderun.settings import OWN_PARTS, Gradient, Settings, typed
 from noderun.words import SettingError
+from noderun.yaml_files import read_mapping
 
 
 def finished(folder: Path) -> Run:
@@ -18,29 +21,40 @@ def finished(folder: Path) -> Run:
         raise SettingError(
             f"{folder.absolute()} is not finished: it is {run.status}; the command that began it goes on"
         )
-    for name in ("checkpoint.pt", ".hydra/config.yaml"):
+    for name in (files.CHECKPOINT, f"{files.HYDRA}/config.yaml"):
         if not (folder / name).is_file():
             raise SettingError(f"{folder.absolute()} is incomplete: it has no {name}")
     return run
 
 
-def settings_of(folder: Path) -> Settings:
-    """What the run was told; SettingError where this version cannot read it."""
-    config = checked(folder / ".hydra" / "config.yaml", read_config)
+def settings_of(folder: Path, named: Callable[[str], Set[str]]) -> Settings:
+    """What the run was told; SettingError where this version cannot read it.
+
+    ``named(group)`` are the classes that this command line's own config folders name: a run's folder may come from
+    anywhere, and code that only its config.yaml names is not run.
+    """
+    config = read_config(folder)
     try:
-        return typed(config, config)
+        settings = typed(config, config)
     except (SettingError, KeyError, TypeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
         raise SettingError(f"this version cannot read {folder.absolute()}{written_by(folder)}: {reason}") from None
+    for group in OWN_PARTS:
+        reference = getattr(getattr(settings, group), "user_class", None)
+        if reference and reference not in named(group):
+            raise SettingError(
+                f"{folder.absolute()} names code of its own for {group} (class: {reference}), which runs only where an "
+                f"option of yours names it too: give --config-dir DIR, with class: {reference} in a file of DIR/{group}"
+            )
+    return settings
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    import yaml
-
-    config = yaml.safe_load(path.read_text())
-    if not isinstance(config, dict):
-        raise TypeError("it is no mapping")
-    return with_floats(config)
+def read_config(folder: Path) -> dict[str, Any]:
+    """What a run's config.yaml holds, as plain values: references and Hydra's _target_ in it mean nothing."""
+    try:
+        return with_floats(read_mapping(folder / files.HYDRA / "config.yaml"))
+    except SettingError as error:
+        raise SettingError(f"{error}{written_by(folder)}") from None
 
 
 def with_floats(node: Any) -> Any:
@@ -68,7 +82,7 @@ def load_setup(folder: Path, settings: Settings) -> Any:
     from noderun.training.isolation import isolated
     from noderun.training.multilevel import deepen
 
-    state = load_checkpoint(folder / "checkpoint.pt")
+    state = load_checkpoint(folder / files.CHECKPOINT)
     if state is None:
         raise ValueError(f"{folder} has no checkpoint.pt")
     device = make_device(settings.device)

@@ -8,6 +8,7 @@ from noderun.arguments import checked_method
 from noderun.gradients import GRADIENTS
 from noderun.lab.bench import make_problem
 from noderun.lab.measure import unsuitable
+from noderun.lab.problems import PROBLEMS
 from noderun.lab.settings import Row, Settings, Stability, Steps, Trajectory
 from noderun.solvers import SOLVERS
 from noderun.words import Refused, SettingError, nearest
@@ -16,6 +17,7 @@ from noderun.words import Refused, SettingError, nearest
 def check(settings: Settings) -> None:
     """Raises Refused where right words do not go together, SettingError where one can never work."""
     lab, solver = settings.lab, settings.solver
+    named("problem", [settings.problem.name], PROBLEMS)
     named("solver", [solver.name, *(getattr(lab, "solvers", None) or ())], SOLVERS)
     named("gradient", getattr(lab, "gradients", None) or (), GRADIENTS)
     problem = make_problem(settings)

@@ -12,7 +12,11 @@ from noderun.words import SettingError, Where, as_type, nearest, show
 
 Tolerance = Annotated[float, Where(lambda x: x >= 1e-14, "a number from 1e-14 (float64, the dtype, resolves 2.2e-16)")]
 Angle = Annotated[float, Where(lambda x: 0 < x < math.pi, "a number between 0 and pi")]
-Names = tuple[str, ...] | None
+SOME = Where(lambda values: len(values) > 0, "a list of at least one")
+Names = Annotated[tuple[str, ...], SOME] | None
+Counts = Annotated[tuple[Count, ...], SOME]
+Slope = Annotated[tuple[Count, ...], Where(lambda steps: len(set(steps)) > 1, "a list of two numbers or more")]
+Tolerances = Annotated[tuple[Tolerance, ...], SOME]
 Row = tuple[float, ...]
 
 PROBLEM_KEYS: dict[str, Any] = {
@@ -52,14 +56,14 @@ class Trajectory:
 @dataclass(frozen=True)
 class Order:
     solvers: Names = None
-    steps: tuple[Count, ...] = (4, 8, 16, 32, 64, 128)
+    steps: Slope = (4, 8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True)
 class WorkPrecision:
     solvers: Names = None
-    tolerances: tuple[Tolerance, ...] = (1e-4, 1e-6, 1e-8)
-    steps: tuple[Count, ...] = (50, 100, 200)
+    tolerances: Tolerances = (1e-4, 1e-6, 1e-8)
+    steps: Counts = (50, 100, 200)
     repeats: Count = 3
     max_steps: Count = 2_000
 
@@ -89,10 +93,13 @@ class Conservation:
     nfe_per_period: Count = 400
 
 
+Cases = Literal["linear", "forced", "trained", "digits"]
+
+
 @dataclass(frozen=True)
 class Gradient:
-    tolerances: tuple[Tolerance, ...] = (1e-2, 1e-4, 1e-6)
-    cases: tuple[Literal["linear", "forced", "trained", "digits"], ...] = ("linear", "forced", "trained", "digits")
+    tolerances: Tolerances = (1e-2, 1e-4, 1e-6)
+    cases: Annotated[tuple[Cases, ...], SOME] = ("linear", "forced", "trained", "digits")
     gradients: Names = None
     max_steps: Count = 2_000
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from noderun.record import files
 from noderun.record.metrics import Metrics
 from noderun.record.tensorboard import TensorBoard
 
@@ -14,7 +15,7 @@ class Recorder:
     """Writes a run's rows into its folder; ``last_step`` is the last row that a resumed run stands by."""
 
     def __init__(self, folder: Path, last_step: int = -1) -> None:
-        self._metrics = Metrics(folder / "metrics.jsonl", last_step)
+        self._metrics = Metrics(folder / files.METRICS, last_step)
         self._tensorboard = TensorBoard(folder, last_step)
 
     def describe(self, config: Mapping[str, Any], yaml: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from noderun import runs
+from noderun.record import files
 from noderun.report.claims import PAPERS, chen_table
 from noderun.report.figures import FIGURES, draw_figures
 from noderun.report.folders import Run, checked, read_csv
@@ -18,20 +19,20 @@ Row = dict[str, Any]
 
 def report_run(run: Run) -> Path:
     """Draws the run's figures beside it and writes its page, whose path it returns."""
-    drawn = draw_figures([run], run.folder / "figures")
+    drawn = draw_figures([run], run.folder / files.FIGURES)
     page = Page(run.folder.name, f"{run.status}{f': {run.error}' if run.error else ''}")
     page.add_table(("", ""), [[(name, False), (value, False)] for name, value in run_rows(run.result)])
     add_figures(page, [*drawn, *evaluated(run.folder)])
     page.add_heading("What it is")
     page.add_table(("setting", "value"), [[(key, False), (str(v), False)] for key, v in run.identity.items()])
     add_environment(page, run.folder)
-    return page.write(run.folder / "report.html")
+    return page.write(run.folder / files.REPORT)
 
 
 def report_grid(found: Sequence[Run], rows: Sequence[Row], swept: Sequence[str], folder: Path) -> Path:
     """Draws into ``folder`` and writes the page there, whose path it returns; ``rows`` are those of results.csv."""
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = draw_figures(found, folder / "figures")
+    drawn = draw_figures(found, folder / files.FIGURES)
     page = Page(
         folder.name, f"{len(found)} runs; of every column the best is bold; mean ± standard deviation over seeds"
     )
@@ -47,7 +48,7 @@ def report_grid(found: Sequence[Run], rows: Sequence[Row], swept: Sequence[str],
     add_figures(page, [*drawn, *evaluated(folder)])
     if found:
         add_environment(page, found[0].folder)
-    return page.write(folder / "report.html")
+    return page.write(folder / files.REPORT)
 
 
 def paper_note(experiment: str, rows: Sequence[Row]) -> str:
@@ -76,7 +77,10 @@ def rows_of(folder: Path, found: Sequence[Run]) -> list[Row]:
 
 def evaluated(folder: Path) -> list[Path]:
     """Figures that evaluations of a run or a grid have left."""
-    return [*sorted((folder / "evaluate" / "figures").glob("*.png")), *sorted(folder.glob("evaluate/*/figures/*.png"))]
+    return [
+        *sorted((folder / files.EVALUATE / files.FIGURES).glob("*.png")),
+        *sorted(folder.glob("evaluate/*/figures/*.png")),
+    ]
 
 
 def add_figures(page: Page, paths: Sequence[Path]) -> None:

@@ -13,6 +13,7 @@ from noderun import runs
 from noderun.benchmarks.settings import typed
 from noderun.compose import Composer, resolved
 from noderun.jobs import Job, Plan, plan_one
+from noderun.record import files
 from noderun.tasks.job import run_job
 
 log = logging.getLogger(__name__)
@@ -67,10 +68,10 @@ def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
     from noderun.report.rows import rows_table
     from noderun.report.table import print_table
 
-    if runs.read_status(folder).get("status") != "running" and (folder / "results.csv").exists():
-        with (folder / "results.csv").open(newline="") as file:
+    if runs.read_status(folder).get("status") != "running" and (folder / files.RESULTS).exists():
+        with (folder / files.RESULTS).open(newline="") as file:
             rows = list(csv.DictReader(file))
         for suite in dict.fromkeys(row["suite"] for row in rows):
             print_table(rows_table([row for row in rows if row["suite"] == suite]))
-        for path in sorted((folder / "figures").glob("*.png")):
+        for path in sorted((folder / files.FIGURES).glob("*.png")):
             print(path)

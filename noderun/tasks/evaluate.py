@@ -7,35 +7,35 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from omegaconf import DictConfig
 
 from noderun import runs
 from noderun.compose import Composer
-from noderun.evaluation.cells import Cell, make_cell, solver_words, word
+from noderun.evaluation.cells import Cell, make_cell, solver_words, words_of
 from noderun.evaluation.trained import finished, settings_of
-from noderun.jobs import Plan, distinct, key_of, swept_keys, taken_apart
+from noderun.jobs import Plan, combinations, distinct, key_of, swept_keys, taken_apart
+from noderun.record import files
 from noderun.report.folders import Run, as_number, read_csv, runs_of
 from noderun.tasks.job import run_job
-from noderun.words import SettingError, flat
+from noderun.words import SettingError, as_type, quoted
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
     """Each run of the folder under each combination of the words; raises SettingError."""
-    parsed = composer.parse(words)
-    ours = [o for o in parsed if not o.is_hydra_override()]
+    words, hydras = taken_apart(composer.parse(words))
+    ours = composer.parse(words)
     said = {o.key_or_group: o for o in ours}
     swept = swept_keys(ours)
     if "run" not in said or "run" in swept:
         raise SettingError("evaluate needs one run=FOLDER: that of a finished run, or of a sweep for all runs in it")
     folder = Path(str(said["run"].value())).absolute()
     found = finished_runs(folder)
-    grid = BasicSweeper.split_arguments([o for o in ours if o.key_or_group not in ("run", "matrix")], None)[0]
-    if "matrix" in said and said["matrix"].value() and "solver" not in said:
-        grid = [[*own, *cell] for own, cell in product(training_solvers(found), grid)]
+    grid = combinations([o for o in ours if o.key_or_group not in ("run", "matrix")])
+    if "matrix" in said and as_type(bool, said["matrix"].value(), "matrix") and "solver" not in said:
+        grid = [[*own, *cell] for own, cell in product(training_solvers(composer, found), grid)]
         swept = ["solver", *swept]
     cells = [make_cell(composer, [f"run={quoted(run.folder)}", *cell]) for run in found for cell in grid]
-    return Plan(distinct(cells), taken_apart(parsed)[1], swept, folder=folder / "evaluate")
+    return Plan(distinct(cells), hydras, swept, folder=folder / files.EVALUATE)
 
 
 def make_job(composer: Composer, words: Sequence[str]) -> None:
@@ -50,22 +50,10 @@ def finished_runs(folder: Path) -> list[Run]:
     return [finished(run.folder) for run in found]
 
 
-def training_solvers(found: Sequence[Run]) -> list[list[str]]:
+def training_solvers(composer: Composer, found: Sequence[Run]) -> list[list[str]]:
     """The words of every solver that one of the runs was trained with."""
-    solvers = [solver for run in found if (solver := settings_of(run.folder).solver)]
-    values = [flat({key: value for key, value in vars(s).items() if key != "name"}, "solver.") for s in solvers]
-    words = [
-        [
-            f"solver={solver.name}",
-            *(f"{key.replace('.options', '')}={word(v)}" for key, v in own.items() if v is not None),
-        ]
-        for solver, own in zip(solvers, values, strict=True)
-    ]
-    return list({" ".join(sorted(own)): own for own in words}.values())
-
-
-def quoted(folder: Path) -> str:
-    return "'{}'".format(str(folder).replace("\\", "\\\\").replace("'", "\\'"))
+    solvers = [solver for run in found if (solver := settings_of(run.folder, composer.classes).solver)]
+    return list({" ".join(words): words for words in map(words_of, solvers)}.values())
 
 
 def evaluate(config: DictConfig) -> str:
@@ -81,9 +69,9 @@ def measure_cell(cell: Cell, folder: Path) -> None:
 
     setup = load_setup(cell.run.folder, cell.settings)
     if cell.lesion is not None:
-        draw_lesions(lesion_rows(setup, cell.lesion), folder / "figures" / "lesions.png")
-    draw_named(cell.figures, setup, folder / "figures")
-    runs.write_json(folder / "result.json", measure(setup, cell.settings, cell.run.result))
+        draw_lesions(lesion_rows(setup, cell.lesion), folder / files.FIGURES / "lesions.png")
+    draw_named(cell.figures, setup, folder / files.FIGURES)
+    runs.write_json(folder / files.RESULT, measure(setup, cell.settings, cell.run.result))
 
 
 def finish(folder: Path, jobs: Sequence[Cell], swept: Sequence[str]) -> None:
@@ -93,14 +81,14 @@ def finish(folder: Path, jobs: Sequence[Cell], swept: Sequence[str]) -> None:
 
     rows = [line for cell in jobs for line in with_lesions(row(folder, cell, swept), folder / cell.run_id)]
     known = [*measured_before(folder, jobs), *rows]
-    write_csv(known, folder / "results.csv")
+    write_csv(known, folder / files.RESULTS)
     others = [key for key in swept if key != "tolerance" and key.partition(".")[0] != "solver"]
     words = varying(rows, ["run", "removed block", "trained with", "tested with", *others]) + troubles(rows)
     numbers = ("test_error", "test_loss", "rmse", "nfe_test", "numerical_error", "reconstruction_error", "seconds")
     keys = [*(words or ["tested with"]), *(k for k in numbers if any(row.get(k) is not None for row in rows))]
     print_table(filled_table([heading(key) for key in keys], comparison_cells(rows, keys)))
-    made = draw_test_figures(known, folder / "figures")
-    for path in [*made, *(p for cell in jobs for p in sorted((folder / cell.run_id / "figures").glob("*.png")))]:
+    made = draw_test_figures(known, folder / files.FIGURES)
+    for path in [*made, *(p for cell in jobs for p in sorted((folder / cell.run_id / files.FIGURES).glob("*.png")))]:
         print(path)
 
 
@@ -108,7 +96,7 @@ def measured_before(folder: Path, jobs: Sequence[Cell]) -> list[dict[str, Any]]:
     """What earlier grids have measured of these runs as they are now, in cells that are not of this grid."""
     steps = {cell.run.folder.name: cell.run.result.get("steps") for cell in jobs}
     cells = {cell.run_id for cell in jobs}
-    earlier = read_csv(folder / "results.csv")
+    earlier = read_csv(folder / files.RESULTS)
     return [
         row
         for row in earlier
@@ -118,13 +106,13 @@ def measured_before(folder: Path, jobs: Sequence[Cell]) -> list[dict[str, Any]]:
 
 def with_lesions(row: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     """The row, or one for each removed block in its place."""
-    found = read_csv(folder / "figures" / "lesions.csv")
+    found = read_csv(folder / files.FIGURES / "lesions.csv")
     return [row | {"removed block": line.pop("block")} | line for line in found] or [row]
 
 
 def row(folder: Path, cell: Cell, swept: Sequence[str]) -> dict[str, Any]:
     place = folder / cell.run_id
-    status, result = ({}, {}) if cell.refusal else (runs.read_status(place), runs.read_json(place / "result.json"))
+    status, result = ({}, {}) if cell.refusal else (runs.read_status(place), runs.read_json(place / files.RESULT))
     state = {"status": "refused" if cell.refusal else status.get("status", "not started")}
     said = {key_of(text): as_number(text.partition("=")[2]) for text in cell.overrides if key_of(text) in swept}
     solvers = {"trained with": solver_words(cell.trained), "tested with": solver_words(cell.settings)}

@@ -17,6 +17,7 @@ from noderun import runs
 from noderun.compose import Composer, resolved, unresolved
 from noderun.jobs import Job, Plan, plan_one
 from noderun.lab.settings import Conservation, Settings, typed
+from noderun.record import files
 from noderun.tasks.job import run_job
 from noderun.words import Refused, SettingError, flat
 
@@ -95,7 +96,7 @@ def measure(settings: Settings, folder: Path) -> dict[str, Any]:
     from noderun.report.table import write_csv
 
     start = time.perf_counter()
-    findings = importlib.import_module(f"noderun.lab.{settings.lab_name}").run(Bench(settings, folder / "figures"))
+    findings = importlib.import_module(f"noderun.lab.{settings.lab_name}").run(Bench(settings, folder / files.FIGURES))
     solver, reads = settings.solver, READS[settings.lab_name]
     facts = {
         "task": "integrate",
@@ -110,8 +111,8 @@ def measure(settings: Settings, folder: Path) -> dict[str, Any]:
         "status": "done",
     }
     result = dict.fromkeys(KEYS) | facts | findings.values
-    write_csv(findings.rows, folder / "results.csv")
-    runs.write_json(folder / "result.json", result)
+    write_csv(findings.rows, folder / files.RESULTS)
+    runs.write_json(folder / files.RESULT, result)
     return result
 
 
@@ -121,7 +122,7 @@ def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
     from noderun.report.table import print_table
 
     if runs.read_status(folder).get("status") == "done":
-        with (folder / "results.csv").open(newline="") as file:
+        with (folder / files.RESULTS).open(newline="") as file:
             print_table(rows_table(list(csv.DictReader(file))))
-        for figure in sorted((folder / "figures").glob("*.png")):
+        for figure in sorted((folder / files.FIGURES).glob("*.png")):
             print(figure)

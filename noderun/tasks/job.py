@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from noderun import runs, user_code
 from noderun.compose import Composer, sources
 from noderun.jobs import AnyJob, Job, make_job
+from noderun.record import files
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ def made(config: DictConfig, folder: Path, make: Callable[[Composer, list[str]],
     hydra = HydraConfig.get()
     folders = sources(hydra.runtime.config_sources)
     user_code.search_in([*folders, hydra.runtime.cwd])
-    OmegaConf.save(config, folder / ".hydra" / "config.yaml", resolve=True)
+    OmegaConf.save(config, folder / files.HYDRA / "config.yaml", resolve=True)
     job = make(Composer(str(hydra.job.config_name), folders), list(hydra.overrides.task))
     if job.settings.fresh:
         runs.clear(folder)
@@ -85,7 +86,7 @@ def attempted(work: Callable[[], object], folder: Path) -> tuple[str, str | None
         sentence = str(error).strip() or type(error).__name__
         if is_told(error):
             log.error("%s", sentence)
-            with (folder / "run.log").open("a") as file:
+            with (folder / files.LOG).open("a") as file:
                 file.write(traceback.format_exc())
         else:
             log.exception("this should not have happened: %s", sentence)

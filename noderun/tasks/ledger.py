@@ -20,7 +20,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--sort", metavar="KEY", help="by this number or word; -KEY the other way round")
     parser.add_argument("--json", action="store_true", help="all numbers, for programs")
     parser.add_argument("--root", type=Path, default=Path("outputs"), help="where to look (outputs)")
-    chosen = parser.parse_intermixed_args(words)
+    chosen = parser.parse_intermixed_args(joined(words))
     rows = list(ledger(chosen.root)) if chosen.root.is_dir() else []
     rows = ordered(filtered(rows, chosen.filters), chosen.sort)
     if chosen.json:
@@ -30,6 +30,12 @@ def main(words: list[str]) -> int:
     else:
         print(f"no such run under {chosen.root.absolute()}")
     return 0
+
+
+def joined(words: list[str]) -> list[str]:
+    """``--sort -KEY`` as one word: argparse would take -KEY for a flag."""
+    at = words.index("--sort") if "--sort" in words[:-1] else len(words)
+    return [*words[:at], *(["=".join(words[at : at + 2])] if at < len(words) else []), *words[at + 2 :]]
 
 
 def filtered(rows: list[dict[str, Any]], filters: list[str]) -> list[dict[str, Any]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
-from typing import Any
 
 from noderun.shipped import config_folder
 from noderun.words import SettingError, nearest
+from noderun.yaml_files import read_mapping
 
 
 def main(words: list[str]) -> int:
@@ -30,7 +30,7 @@ def answer(what: str, folders: list[Path]) -> str:
     found = options(group, folders)
     if equals and option not in found:
         raise SettingError(f"no {group} '{option}'{nearest(option, found)}")
-    return found[option].read_text().rstrip() if equals else overview(group, found)
+    return found[option].read_text(errors="replace").rstrip() if equals else overview(group, found)
 
 
 def groups(folders: list[Path]) -> list[str]:
@@ -64,11 +64,9 @@ def comment(path: Path) -> str:
 
 
 def fact(path: Path, facts: dict[str, str]) -> str:
-    import yaml
-
-    content: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
-    if "takes" in content:
-        return f"takes {', '.join(content['takes'])}; "
+    content = read_mapping(path)
+    if isinstance(content.get("takes"), list):
+        return f"takes {', '.join(map(str, content['takes']))}; "
     if "kind" in content:
         return f"{content['kind']}; "
     return facts.get(str(content.get("name")), "")

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from noderun import runs
 from noderun.jobs import Job, key_of
+from noderun.record import files
 from noderun.tasks.job import train_job
 
 
@@ -31,9 +32,9 @@ def write_grid(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> list[
     from noderun.report.table import write_csv
 
     rows = [row(folder, job, swept) for job in jobs]
-    write_csv(rows, folder / "results.csv")
+    write_csv(rows, folder / files.RESULTS)
     begun = [folder / job.run_id for job in jobs if not job.refusal]
-    report_grid([read_run(path) for path in begun if (path / "status.json").is_file()], rows, swept, folder)
+    report_grid([read_run(path) for path in begun if (path / files.STATUS).is_file()], rows, swept, folder)
     return rows
 
 
@@ -42,7 +43,7 @@ def row(folder: Path, job: Job, swept: Sequence[str]) -> dict[str, Any]:
     from noderun.training.result import chosen
 
     place = folder / job.run_id
-    status, result = ({}, {}) if job.refusal else (runs.read_status(place), runs.read_json(place / "result.json"))
+    status, result = ({}, {}) if job.refusal else (runs.read_status(place), runs.read_json(place / files.RESULT))
     state = {"status": "refused" if job.refusal else status.get("status", "not started")}
     values = {key_of(word): as_number(word.partition("=")[2]) for word in job.overrides if key_of(word) in swept}
     reason = {"reason": job.refusal or status.get("error")}

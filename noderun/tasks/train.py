@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from noderun import runs
 from noderun.jobs import Job
+from noderun.record import files
 from noderun.tasks.job import train_job
 
 
@@ -19,7 +20,7 @@ def train(config: DictConfig) -> str:
 def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
     from noderun.report.table import print_run
 
-    result = runs.read_json(folder / "result.json")
+    result = runs.read_json(folder / files.RESULT)
     if runs.read_status(folder).get("status") == "done":
         print_run(result, folder)
         for path in draw_seen(folder):
@@ -31,5 +32,5 @@ def draw_seen(folder: Path) -> list[Path]:
     from noderun.report.figures import draw_figures
     from noderun.report.folders import read_run
 
-    seen = [path.stem for path in sorted((folder / "figures").glob("*_by_epoch.csv"))]
-    return draw_figures([read_run(folder)], folder / "figures", seen) if seen else []
+    seen = [path.stem for path in sorted((folder / files.FIGURES).glob("*_by_epoch.csv"))]
+    return draw_figures([read_run(folder)], folder / files.FIGURES, seen) if seen else []

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from noderun.record import files
 from noderun.record.recorder import Recorder
 from noderun.record.terminal import Terminal
 from noderun.settings import Settings
@@ -61,7 +62,7 @@ class Run:
                 self.look(0)
             fit(self.setup, self.progress, self.last, self.settings.trainer.log_every, self)
         result = make_result(self.setup, self.settings, self.progress)
-        write_result(self.folder / "result.json", result)
+        write_result(self.folder / files.RESULT, result)
         return result
 
     def log(self, row: dict[str, float]) -> None:
@@ -151,12 +152,12 @@ class Run:
             "random": random_state(self.setup.device),
             "progress": progress,
         }
-        save_checkpoint(self.folder / "checkpoint.pt", parts)
+        save_checkpoint(self.folder / files.CHECKPOINT, parts)
         self.saved_at = time.monotonic()
 
     def restore(self) -> None:
         """Puts the checkpoint, if there is one, into model, optimiser, generators and progress."""
-        path = self.folder / "checkpoint.pt"
+        path = self.folder / files.CHECKPOINT
         state = load_checkpoint(path)
         if state is None:
             return

@@ -12,6 +12,7 @@ from noderun.benchmarks.case import LIMIT
 from noderun.benchmarks.memory import noderun_by
 from noderun.benchmarks.startup import startup_cases
 from noderun.gradients import GRADIENTS
+from noderun.record import files
 
 QUICK = ["quick=true", "rounds=1", "seconds=1e-4", "device=cpu", "log=quiet"]
 
@@ -34,6 +35,7 @@ def rows(folder):
 
 
 def test_every_suite_leaves_json_csv_table_and_figure(folder):
+    assert all(files.is_ours(path.name) for path in folder.iterdir())
     found = json.loads((folder / "bench.json").read_text())
     assert {row["suite"] for row in found["times"] + found["memory"]} == set(ALL)
     assert len(rows(folder)) == len(found["times"]) + len(found["memory"])

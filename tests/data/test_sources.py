@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from noderun.data import SETS, DataError, DataMissing, Dataset, batches, check, fetch, idx, load, sources
+from noderun.data import SETS, DataError, DataMissing, Dataset, batches, check, fetch, idx, load, require, sources
 from noderun.data.mnist5k import PER_CLASS, select
 from noderun.data.vision import published
 
@@ -198,3 +198,42 @@ def test_a_users_own_set_gets_its_yaml_keys_and_must_be_a_dataset():
 def test_an_unknown_set_gets_the_nearest_name():
     with pytest.raises(DataError, match="did you mean 'mnist5k'"):
         check("mnist5", "nowhere")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_missing_files_are_told_without_reading_any(name, tmp_path):
+    with pytest.raises(
+        DataMissing, match=rf"^{name}: no .* in {tmp_path}.*; fetch it with `noderun data fetch {name}`"
+    ):
+        require(name, tmp_path)
+    for shipped in SHIPPED:
+        require(shipped, tmp_path)
+
+
+def test_files_that_are_there_are_not_missed(mnist_root, tmp_path_factory):
+    require("mnist", mnist_root)
+    (unpacked,) = [path for path in (mnist_root / "MNIST/raw").glob("train-images*")]
+    unpacked.rename(unpacked.with_suffix(""))
+    require("mnist", mnist_root)
+    unpacked.with_suffix("").unlink()
+    with pytest.raises(DataMissing, match="no file train-images-idx3-ubyte.gz"):
+        require("mnist", mnist_root)
+    source = published("cifar10")
+    for name in (source.base_folder, source.filename):
+        root = tmp_path_factory.mktemp("cifar")
+        (root / name).mkdir()
+        require("cifar10", root)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_failed_download_leaves_no_folder(name, tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", refused)
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for root in (tmp_path / "new" / "data", kept):
+        with pytest.raises(DataError, match="could not be downloaded"):
+            fetch(name, root)
+    assert list(tmp_path.iterdir()) == [kept] and list(kept.iterdir()) == []

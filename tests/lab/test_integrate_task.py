@@ -10,6 +10,7 @@ from noderun import cli
 from noderun.compose import Composer
 from noderun.lab.problems import PROBLEMS
 from noderun.lab.settings import LABS
+from noderun.record import files
 from noderun.tasks.integrate import make_job
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -56,6 +57,7 @@ def test_integrate(tmp_path, monkeypatch, capsys):
     result = json.loads((folder / "result.json").read_text())
     assert result["numerical_error"] < 1e-4 and result["nfe_forward"] > 6 and result["bits_per_dim"] is None
     assert json.loads((folder / "status.json").read_text())["status"] == "done"
+    assert all(files.is_ours(path.name) for path in folder.iterdir())
     assert {path.name for path in (folder / "figures").iterdir()} == {"trajectory.png", "trajectory.csv"}
     before = (folder / "result.json").stat().st_mtime_ns
     assert cli.main(words) == 0  # the same words, the same folder, nothing done twice
@@ -85,6 +87,12 @@ def test_a_solve_that_fails_ends_with_one_and_its_folder(tmp_path, monkeypatch, 
         (["lab=stability", "lab.a=[[],[1]]"], "give lab.b too"),
         (["lab=stability", "lab.alpha=[1,-1]"], "go together"),
         (["problem.t1=-1"], "must be above 0"),
+        (["lab=order", "lab.steps=[]"], "lab.steps must be a list of two numbers or more, not []"),
+        (["lab=order", "lab.steps=[4]"], "lab.steps must be a list of two numbers or more"),
+        (["lab=work_precision", "lab.tolerances=[]"], "lab.tolerances must be a list of at least one"),
+        (["lab=gradient", "lab.cases=[]"], "lab.cases must be a list of at least one"),
+        (["lab=gradient", "lab.gradients=[]"], "lab.gradients must be a list of at least one"),
+        (["lab=stability", "lab.solvers=[]"], "lab.solvers must be a list of at least one"),
         (["problem=kepler", "problem.eccentricity=1.5"], "from 0 up to, not including, 1"),
     ],
 )
@@ -94,3 +102,13 @@ def test_wrong_words_are_found_before_anything_starts(words, sentence, tmp_path,
     captured = capsys.readouterr()
     assert sentence in captured.err and len(captured.err.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["name: mine", "name: mine\nclass: parts:Mine"])
+def test_an_own_problem_is_refused(option, tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine/problem").mkdir(parents=True)
+    (tmp_path / "mine/problem/mine.yaml").write_text(option)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["integrate", "--config-dir", "mine", "problem=mine"]) == 2
+    err = capsys.readouterr().err
+    assert ("takes no class" if "class" in option else "no problem 'mine'") in err and err.count("\n") == 1

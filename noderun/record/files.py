@@ -1,0 +1,33 @@
+"""The names of all that a run's folder can hold: writers take them from here, and a fresh start deletes no others."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+HYDRA = ".hydra"  # config.yaml, overrides.yaml, hydra.yaml
+LOCK = ".lock"
+LOG = "run.log"
+STATUS = "status.json"
+ENVIRONMENT = "environment.json"
+RESULT = "result.json"
+METRICS = "metrics.jsonl"
+CHECKPOINT = "checkpoint.pt"
+EVENTS = "events.out.tfevents.*"
+FIGURES = "figures"
+EVALUATE = "evaluate"
+REPORT = "report.html"
+RESULTS = "results.csv"
+BENCH = "bench.json"
+TABLES = "tables.md"
+
+NEW = ".new"  # ends the name of a file until it is whole
+OF_A_START = frozenset({HYDRA, LOCK, LOG})  # there before a run has a status
+NAMES = (
+    *(HYDRA, LOCK, LOG, STATUS, ENVIRONMENT, RESULT, METRICS, CHECKPOINT, EVENTS),
+    *(FIGURES, EVALUATE, REPORT, RESULTS, BENCH, TABLES),
+)
+
+
+def is_ours(name: str) -> bool:
+    """Whether a run writes an entry of that name into its folder."""
+    return any(fnmatchcase(name.removesuffix(NEW), pattern) for pattern in NAMES)
