@@ -12,6 +12,7 @@ from torch import nn
 from noderun import engine
 from noderun.data import Dataset, batch_count, batches, load
 from noderun.dynamics import DYNAMICS
+from noderun.gradients import GRADIENTS
 from noderun.models import MODELS, ODEBlock
 from noderun.regularizers import REGULARIZERS
 from noderun.settings import Gradient, Scheduler, Settings, Solver
@@ -62,6 +63,7 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
         device=device,
         bf16=trainer.precision == "bf16",
         clip_norm=trainer.clip_norm,
+        closer=closer(settings.solver, settings.gradient),
     )
 
 
@@ -112,6 +114,15 @@ def make_solve(solver: Solver, gradient: Gradient | None) -> partial[Any]:
         keywords |= {"gradient": gradient.name, "gradient_rtol": gradient.rtol, "gradient_atol": gradient.atol}
         keywords["gradient_options"] = gradient.options
     return partial(engine.solve, **{name: value for name, value in keywords.items() if value not in (None, {})})
+
+
+def closer(solver: Solver | None, gradient: Gradient | None) -> str:
+    """Which settings bring a solve's gradient closer to that of the flow."""
+    if solver is None or solver.dt is not None:
+        return "a smaller solver.dt"
+    if gradient is None or GRADIENTS[gradient.name].exact:
+        return f"a tolerance below {solver.rtol:g}"
+    return f"a gradient.rtol below {gradient.rtol:g}, or gradient=checkpointed"
 
 
 def make_rate(scheduler: Scheduler, lr: float, steps_per_epoch: int) -> Schedule:

@@ -9,7 +9,6 @@ from pathlib import Path
 from noderun.evaluation.depth import ROWS
 from noderun.report.folders import read_csv
 from noderun.report.table import write_csv
-from noderun.solvers import SolveError
 from noderun.training.setup import Setup
 
 WATCHED = ("decision", "trajectories")
@@ -24,7 +23,7 @@ def watch(setup: Setup, epoch: int, folder: Path) -> None:
             rows = ROWS[name](setup)
         except ValueError:  # this model or these data have no such picture
             continue
-        except SolveError as error:
+        except Exception as error:  # a picture is no reason to lose a training
             log.warning("%s of epoch %d were not seen: %s", name, epoch, error)
             continue
         path = folder / "figures" / f"{name}_by_epoch.csv"

@@ -24,6 +24,7 @@ from noderun.training.diagnostics import (
     relative_distance,
 )
 from noderun.training.loop import evaluate
+from noderun.training.meters import quotient
 from noderun.training.result import chosen
 from noderun.training.setup import Setup
 
@@ -47,7 +48,7 @@ def measure(setup: Setup, settings: Settings, trained: Mapping[str, Any]) -> dic
         "nfe_test": test.get("nfe/test"),
         **solved,
         "seconds": seconds,
-        "examples_per_second": examples / seconds,
+        "examples_per_second": quotient(examples, seconds),
         "device": str(setup.device),
         "status": "done",
     }

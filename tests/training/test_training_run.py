@@ -21,7 +21,7 @@ from noderun.training.run import Run
 CPU = torch.device("cpu")
 KEYS = """task model dynamics data solver gradient rtol atol seed parameters epochs steps train_loss test_loss
 test_error nll bits_per_dim rmse nfe_forward nfe_backward nfe_test steps_accepted steps_rejected numerical_error
-reconstruction_error memory_saved_mib memory_peak_mib seconds examples_per_second device status""".split()
+gradient_error reconstruction_error memory_saved_mib memory_peak_mib seconds examples_per_second device status""".split()
 TAGS = """loss/train loss/test error/train error/test nfe/forward nfe/backward nfe/test steps/accepted steps/rejected
 memory/saved_mib memory/peak_mib solve/numerical_error solve/reconstruction_error solve/gradient_error time/step_ms
 time/forward_ms time/examples_per_s optim/lr optim/grad_norm""".split()
@@ -155,7 +155,7 @@ def test_model_that_solves_nothing_has_nulls_for_the_solve(tmp_path):
 
 
 def _of_the_solve(key):
-    return key.startswith(("nfe", "steps_", "numerical", "reconstruction", "memory_saved"))
+    return key.startswith(("nfe", "steps_", "numerical", "gradient_error", "reconstruction", "memory_saved"))
 
 
 def test_regression_needs_no_classes(tmp_path):
