@@ -102,7 +102,7 @@ def test_a_file_that_was_moved_away_is_begun_again_with_a_word(tmp_path, caplog)
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{"step": 2, "epo', "line 2: Unterminated string"),
+        ('{"step": 2, "epo', "line 2: Invalid control character"),
         ('{"epoch": 1}', "line 2: a row has a step and an epoch"),
         ('{"step": null, "epoch": 1}', "line 2: a row has a step and an epoch"),
         ("[1, 2]", "line 2: a row has a step and an epoch"),

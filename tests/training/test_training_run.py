@@ -20,8 +20,9 @@ from noderun.training.run import Run
 
 CPU = torch.device("cpu")
 KEYS = """task model dynamics data solver gradient rtol atol seed parameters epochs steps train_loss test_loss
-test_error nll bits_per_dim rmse nfe_forward nfe_backward nfe_test steps_accepted steps_rejected numerical_error
-gradient_error reconstruction_error memory_saved_mib memory_peak_mib seconds examples_per_second device status""".split()
+test_error nll bits_per_dim rmse nfe_forward nfe_backward nfe_test steps_accepted steps_rejected
+numerical_error gradient_error reconstruction_error memory_saved_mib
+memory_peak_mib seconds examples_per_second device status""".split()
 TAGS = """loss/train loss/test error/train error/test nfe/forward nfe/backward nfe/test steps/accepted steps/rejected
 memory/saved_mib memory/peak_mib solve/numerical_error solve/reconstruction_error solve/gradient_error time/step_ms
 time/forward_ms time/examples_per_s optim/lr optim/grad_norm""".split()
