@@ -10,6 +10,9 @@ import pytest
 import torch
 
 from noderun import cli
+from noderun.build import train_run
+from noderun.settings import Data, Dynamics, Gradient, Model, Optimizer, Scheduler, Settings, Solver, Trainer
+from noderun.tasks.job import attempted
 
 MODULE = """
 import os
@@ -53,69 +56,73 @@ class Quitting(Clean):
     def forward(self, t, y):
         sys.exit(self.code)
 """
-OPTIONS = {
-    "clean": "class: untidy_parts:Clean",
-    "calm": "class: untidy_parts:Clean",
-    "untidy": "class: untidy_parts:Untidy",
-    "quits_0": "class: untidy_parts:Quitting\ncode: 0",
-    "quits_3": "class: untidy_parts:Quitting\ncode: 3",
-    "quits_none": "class: untidy_parts:Quitting\ncode: null",
-}
-WORDS = """sweep data=moons data.examples=64 data.batch_size=32 model.stem=none gradient=backprop trainer.epochs=1
-log=quiet device=cpu""".split()
 
 
 @pytest.fixture(autouse=True)
-def process():
-    """What Hydra does to the process is undone."""
-    root, path = logging.getLogger(), list(sys.path)
-    before, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = before
-    root.setLevel(level)
-    sys.path[:] = path
-
-
-@pytest.fixture
 def place(tmp_path, monkeypatch):
+    """An empty folder with the module; what Hydra does to the process is undone."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.delitem(sys.modules, "untidy_parts", raising=False)
-    monkeypatch.setattr("noderun.report.summary.report_grid", lambda *arguments: None)  # seconds of figures
-    return tmp_path
+    (tmp_path / "untidy_parts.py").write_text(MODULE)
+    yield tmp_path
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
-def sweep(place, *dynamics):
-    """The exit status, and the row of results.csv and the folder of each job by its dynamics."""
-    mine = place / "mine"
-    (mine / "dynamics").mkdir(parents=True, exist_ok=True)
-    (mine / "untidy_parts.py").write_text(MODULE)
-    for name, lines in OPTIONS.items():
-        (mine / "dynamics" / f"{name}.yaml").write_text(f"name: {name}\n{lines}\n")
-    name = "-".join(dynamics)
-    status = cli.main([*WORDS, f"dynamics={','.join(dynamics)}", f"name={name}", "--config-dir", str(mine)])
-    folder = place / "outputs" / "sweep" / name
-    with (folder / "results.csv").open(newline="") as file:
-        return status, {row["dynamics"]: (row, folder / row["run"]) for row in csv.DictReader(file)}
+def job(name, **options):
+    return Settings(
+        data=Data("moons", kind="vector", batch_size=32, options={"examples": 64}),
+        model=Model("odenet", uses=("dynamics", "solver", "gradient"), options={"stem": "none", "augment": 0}),
+        optimizer=Optimizer("adamw"),
+        scheduler=Scheduler("constant"),
+        trainer=Trainer(epochs=1),
+        dynamics=Dynamics(name.lower(), options=options, user_class=f"untidy_parts:{name}"),
+        solver=Solver("dopri5"),
+        gradient=Gradient("adjoint"),
+        device="cpu",
+        log="quiet",
+    )
+
+
+def run(place, *jobs):
+    """Each job as the process of a sweep does it: how it ended, and its folder."""
+    ended = []
+    for number, settings in enumerate(jobs):
+        folder = place / f"{len(list(place.iterdir()))}-{number}"
+        folder.mkdir()
+        ended.append((*attempted(lambda s=settings, f=folder: train_run(s, f), folder), folder))
+    return ended
 
 
 def test_a_job_that_is_untidy_changes_no_other_in_either_order(place):
-    weights = []
-    for order in (("calm", "clean"), ("untidy", "clean"), ("clean", "untidy")):
-        _, jobs = sweep(place, *order)
-        row, folder = jobs["clean"]
-        assert row["status"] == "done"
-        weights.append(torch.load(folder / "checkpoint.pt", weights_only=True)["model"])
+    clean, untidy = job("Clean"), job("Untidy")
+    ended = [run(place, clean)[0], run(place, untidy, clean)[1], run(place, clean, untidy)[0], run(place, clean)[0]]
+    assert [status for status, _, _ in ended] == ["done"] * 4
+    weights = [torch.load(folder / "checkpoint.pt", weights_only=True)["model"] for _, _, folder in ended]
     for other in weights[1:]:
         torch.testing.assert_close(other, weights[0], rtol=0, atol=0)
     assert Path.cwd() == place and torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()
 
 
-def test_a_job_that_leaves_the_process_is_a_failed_job(place, capsys):
-    status, jobs = sweep(place, "quits_0", "quits_3", "quits_none", "clean")
-    assert status == 1 and jobs["clean"][0]["status"] == "done"
-    for name, code in (("quits_0", "0"), ("quits_3", "3"), ("quits_none", "")):
-        row, folder = jobs[name]
-        assert (row["status"], row["reason"]) == ("failed", f"a part of the run called sys.exit({code})")
-        assert json.loads((folder / "status.json").read_text())["status"] == "failed"
-        assert "untidy_parts.py" in (folder / "run.log").read_text()
-    assert "Traceback" not in capsys.readouterr().err
+@pytest.mark.parametrize(("code", "said"), [(0, "0"), (3, "3"), (None, ""), ("enough", "'enough'")])
+def test_a_job_that_leaves_the_process_has_failed(code, said, place):
+    (status, error, folder), (other, _, _) = run(place, job("Quitting", code=code), job("Clean"))
+    assert (status, error) == ("failed", f"a part of the run called sys.exit({said})") and other == "done"
+    assert "untidy_parts.py" in (folder / "run.log").read_text()
+
+
+def test_a_sweep_goes_on_after_a_job_that_leaves_the_process(place, monkeypatch):
+    monkeypatch.setattr("noderun.report.summary.report_grid", lambda *arguments: None)  # seconds of figures
+    (place / "mine" / "dynamics").mkdir(parents=True)
+    for name, lines in (("quitting", "class: untidy_parts:Quitting\ncode: 3"), ("clean", "class: untidy_parts:Clean")):
+        (place / "mine" / "dynamics" / f"{name}.yaml").write_text(f"name: {name}\n{lines}\n")
+    words = "data=moons data.examples=64 model.stem=none trainer.epochs=1 log=quiet device=cpu --config-dir mine name=s"
+    assert cli.main(["sweep", *words.split(), "dynamics=quitting,clean"]) == 1
+    folder = place / "outputs" / "sweep" / "s"
+    with (folder / "results.csv").open(newline="") as file:
+        rows = {row["dynamics"]: row for row in csv.DictReader(file)}
+    assert rows["clean"]["status"] == "done" and rows["quitting"]["reason"] == "a part of the run called sys.exit(3)"
+    assert json.loads((folder / rows["quitting"]["run"] / "status.json").read_text())["status"] == "failed"
