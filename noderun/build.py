@@ -19,7 +19,7 @@ from noderun.settings import Gradient, Scheduler, Settings, Solver
 from noderun.startup import without_collection
 from noderun.training.isolation import isolated
 from noderun.training.objectives import OBJECTIVES, regularized
-from noderun.training.optimisation import SCHEDULES, Schedule, make_optimizer
+from noderun.training.optimisation import SCHEDULES, Schedule, import_compiler, make_optimizer
 from noderun.training.run import Run, Watch
 from noderun.training.setup import Setup
 from noderun.user_code import load as load_class
@@ -34,9 +34,9 @@ def train_run(settings: Settings, folder: Path, watch: Watch | None = None) -> d
     device = make_device(settings.device)
     folder.mkdir(parents=True, exist_ok=True)
     with isolated(device, settings.seed):
-        with without_collection():  # an optimiser imports torch's compiler
-            setup = make_setup(settings, device)
-        return Run(setup, settings, folder, watch).complete()
+        with without_collection():
+            import_compiler()
+        return Run(make_setup(settings, device), settings, folder, watch).complete()
 
 
 def make_setup(settings: Settings, device: torch.device) -> Setup:
