@@ -31,7 +31,6 @@ class Progress:
     batch: int = 0  # batches done of the epoch under way
     deepened: int = 0  # times that the model's depth was doubled
     tested: int = -1  # step of the last evaluation
-    diagnosed: int = -1  # step of the last full diagnosis
     examples: int = 0
     training_seconds: float = 0.0
     test_seconds: float = 0.0

@@ -16,7 +16,7 @@ from noderun.record.recorder import Recorder
 from noderun.record.terminal import Terminal
 from noderun.settings import Settings
 from noderun.training.checkpoint import load_checkpoint, random_state, save_checkpoint, set_random_state
-from noderun.training.diagnostics import GRADIENT_ERROR, affordable, diagnose
+from noderun.training.diagnostics import GRADIENT_ERROR, MEASURES, affordable, diagnose
 from noderun.training.interrupts import Interrupts
 from noderun.training.isolation import isolated
 from noderun.training.loop import evaluate, failures_named, fit
@@ -65,8 +65,6 @@ class Run:
             stack.enter_context(self.terminal)
             if self.progress.step == 0:
                 self.look(0)
-            if self.diagnosis_due():  # in which the run was stopped
-                self.diagnose()
             fit(self.setup, self.progress, self.last, self.settings.trainer.log_every, self)
         return self.write_result()
 
@@ -91,21 +89,24 @@ class Run:
         self.interrupts.check()
 
     def close_epoch(self) -> None:
-        """After the last step of an epoch or of the run: evaluates, logs and saves."""
+        """After the last step of an epoch or of the run: evaluates, measures, logs and saves."""
         progress = self.progress
         try:
             self.test()
         except KeyboardInterrupt:  # evaluating changed nothing, so it can simply be done again
             self.save()
             raise
-        self.log({**progress.take_window(), **progress.test})
+        due = self.due()
+        if due:  # measuring changes nothing either, and must cost nothing, whatever becomes of it
+            self.save()
+        row = {**progress.take_window(), **progress.test}
         self.terminal.epoch(self.epoch_cells())
-        progress.tested = progress.step
         if progress.batch == self.setup.steps_per_epoch:
             progress.epoch, progress.batch = progress.epoch + 1, 0
+        self.log({**row, **self.measured(due)} if due else row)
+        progress.tested = progress.step
         self.save()
         self.interrupts.check()
-        self.measure()
 
     def test(self) -> None:
         progress, start = self.progress, time.perf_counter()
@@ -116,47 +117,35 @@ class Run:
         loss = progress.test["loss/test"]
         progress.check_loss(loss, f"the loss is {loss:.3g} in {where}", progress.step)
 
-    def measure(self) -> None:
-        """After an epoch, once it is saved: what costs solves of its own, as far as it is due."""
-        if self.diagnosis_due():
-            self.diagnose()
-        elif self.setup.blocks and affordable(self.progress):
-            start = time.perf_counter()
-            row = self.diagnosis(GRADIENT_ERROR)
-            self.progress.gradient_seconds += time.perf_counter() - start
-            self.progress.gradient_measurements += 1
-            self.add_diagnosis(row)
-
-    def diagnosis_due(self) -> bool:
+    def due(self) -> tuple[str, ...]:
+        """What is to be measured now, of all that costs solves of its own."""
         progress, every = self.progress, self.settings.trainer.diagnostics_every
-        due = progress.step == self.last or (progress.batch == 0 and every and progress.epoch % every == 0)
-        return bool(due) and progress.tested == progress.step != progress.diagnosed
+        if progress.step == self.last or (every and progress.in_epoch % every == 0):
+            return tuple(MEASURES)
+        return (GRADIENT_ERROR,) if self.setup.blocks and affordable(progress) else ()
 
-    def diagnose(self) -> None:
-        """All measurements; at the end of the run its result is written before, so that none can cost it."""
-        if self.progress.step == self.last:
+    def measured(self, tags: tuple[str, ...]) -> dict[str, float | None]:
+        """The row's share of these tags; at the end of the run its result is written before."""
+        progress, start = self.progress, time.perf_counter()
+        if progress.step == self.last:
             self.write_result()
-        row = self.diagnosis()
-        self.look(self.progress.in_epoch)
-        self.progress.diagnosed = self.progress.step
-        self.add_diagnosis(row)
-
-    def diagnosis(self, *tags: str) -> dict[str, float | None]:
         with self.aside():
-            return diagnose(self.setup, next(self.setup.batches("train", 0, 0)), self.interrupts.check, tags)
-
-    def add_diagnosis(self, row: dict[str, float | None]) -> None:
-        """A row of its own, beside that of the epoch; warns once that training follows another gradient."""
-        progress = self.progress
+            row = diagnose(self.setup, next(self.setup.batches("train", 0, 0)), self.interrupts.check, tags)
+        if tags == (GRADIENT_ERROR,):
+            progress.gradient_measurements += 1
+            progress.gradient_seconds += time.perf_counter() - start
+        else:
+            self.look(progress.in_epoch)
         progress.diagnostics |= row
-        self.recorder.log(row, progress.step, progress.in_epoch)
-        error = row.get(GRADIENT_ERROR) or 0.0
+        self.warn_of(row.get(GRADIENT_ERROR) or 0.0)
+        return row
+
+    def warn_of(self, error: float) -> None:
+        """Says, once, that training follows another gradient than that of the flow."""
         if error > FAR and not self.warned:
             self.warned = True
             words = "after epoch %d the gradient is %.0f %% from that of the flow: try %s"
-            log.warning(words, progress.in_epoch, 100 * error, self.setup.closer)
-        self.save()
-        self.interrupts.check()
+            log.warning(words, self.progress.in_epoch, 100 * error, self.setup.closer)
 
     def look(self, epoch: int) -> None:
         """Shows the model to whoever watches."""
