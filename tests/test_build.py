@@ -64,6 +64,19 @@ def test_solve_gets_what_the_settings_say():
     assert made(fixed).keywords == {"solver": "rk4", "dt": 0.25, "max_steps": 10_000, "gradient": "backprop"}
 
 
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({}, "a gradient.rtol below 0.1, or gradient=checkpointed"),
+        ({"gradient": Gradient("checkpointed")}, "a tolerance below 0.01"),
+        ({"gradient": None}, "a tolerance below 0.01"),
+        ({"solver": Solver("rk4", rtol=None, atol=None, dt=0.5)}, "a smaller solver.dt"),
+    ],
+)
+def test_what_would_bring_the_gradient_closer_to_the_flows_is_known(parts, words):
+    assert make_setup(settings(**parts), CPU).closer == words
+
+
 def test_partial_last_batch_counts_as_a_step():
     setup = make_setup(settings(), CPU)
     assert setup.steps_per_epoch == 3
