@@ -181,6 +181,17 @@ def test_losses_that_wait_on_a_device_are_found_at_their_step(bad, at):
             progress.check_losses()
 
 
+def test_a_run_that_has_diverged_is_never_saved(tmp_path):
+    """Its loss may still wait on the device when a checkpoint is due: resumed, it would begin from broken weights."""
+    with isolated(CPU, 0):
+        run = Run(make_setup(solved=False), make_settings(), tmp_path)
+    run.progress.advance({"loss/train": torch.tensor(math.nan)}, examples=8, seconds=0.1)
+    with pytest.raises(Diverged, match="the loss is nan in epoch 1, step 1"):
+        run.save()
+    run.recorder.close()
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
 def test_a_device_is_asked_for_losses_only_when_a_row_is_due(monkeypatch):
     """Each look at a loss makes the host wait for the device: on a GPU that would cost every step."""
     asked, check = [], Progress.check_losses
