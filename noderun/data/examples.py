@@ -12,7 +12,7 @@ CHUNK = 512  # examples that are prepared at a time
 
 
 def check_examples(dataset: Dataset) -> None:
-    """Raises DataError, in one sentence, where a prepared batch is not what a model takes.
+    """Raises DataError, in one sentence, if a prepared batch is not what a model takes.
 
     Every example of both splits is prepared once as in testing, and the first batch as in training.
     """
@@ -50,7 +50,7 @@ def check_batch(dataset: Dataset, batch: Batch, where: str, start: int) -> None:
     check_numbers(inputs, f"{where}: inputs", start, may_lack=dataset.kind == "series")
     if tuple(inputs.shape[1:]) != tuple(dataset.shape):
         found, said = tuple(inputs.shape[1:]), tuple(dataset.shape)
-        raise DataError(f"{where}: one input has shape {found} where shape={said} was said")
+        raise DataError(f"{where}: one input has shape {found}, but shape={said} was said")
     if dataset.classes is None:
         if dataset.kind != "series":  # which may have times and masks beside its values
             for part in others:

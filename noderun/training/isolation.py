@@ -35,7 +35,7 @@ def default_device() -> torch.device | None:
 
 
 def matmul_precision() -> str | None:
-    """None where torch refuses to tell, because fp32_precision was set another way."""
+    """None if torch refuses to tell, because fp32_precision was set another way."""
     try:
         return torch.get_float32_matmul_precision()
     except RuntimeError:

@@ -39,7 +39,7 @@ def fit(setup: Setup, progress: Progress, last: int, log_every: int, run: Surrou
 
     Raises Diverged for a loss, and SolveError for a solve, that fails; either names the step.
     """
-    on_cpu = setup.device.type == "cpu"  # where looking at every loss makes nothing wait
+    on_cpu = setup.device.type == "cpu"  # there, to look at every loss makes nothing wait
     while progress.tested < last:
         deepen_if_due(setup, progress)
         setup.model.train()

@@ -63,7 +63,7 @@ WRONG = {
     "one label": (labels(torch.zeros_like), "all labels of train are 0: there is nothing to tell apart"),
     "one class": (lambda: good(classes=1), "classes is 1; it is a number from 2, or None"),
     "classes a word": (lambda: good(classes="3"), "classes is 3; it is a number from 2"),
-    "inputs of another shape": (inputs(lambda x: x[:, :1]), r"one input has shape \(1,\) where shape=\(2,\) was said"),
+    "inputs of another shape": (inputs(lambda x: x[:, :1]), r"one input has shape \(1,\), but shape=\(2,\) was said"),
     "inputs double": (inputs(torch.Tensor.double), "inputs are torch.float64; a model takes torch.float32"),
     "inputs bytes": (inputs(torch.Tensor.byte), "inputs are torch.uint8; a model takes torch.float32"),
     "an input NaN": (inputs(at((650, 1), torch.nan)), "train: inputs of example 650 hold NaN or infinity"),
