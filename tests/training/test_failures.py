@@ -11,6 +11,7 @@ import pytest
 import torch
 from training_problem import Field, make_settings, make_setup
 
+from noderun.evaluation.measure import solve_numbers
 from noderun.record.metrics import read_metrics
 from noderun.solvers import SolveError
 from noderun.training import diagnostics, loop
@@ -110,6 +111,12 @@ def test_a_legal_field_that_cannot_be_measured_loses_no_training(field, tmp_path
     weights = saved(tmp_path)["model"]
     assert train(tmp_path, setup_options=options, epochs=1)["steps"] == 6
     torch.testing.assert_close(saved(tmp_path)["model"], weights, rtol=0, atol=0)
+
+
+def test_an_evaluation_goes_on_without_what_cannot_be_measured(caplog):
+    found = solve_numbers(make_setup(field=Locked))
+    assert found["numerical_error"] is None and found["reconstruction_error"] > 0 and found["steps_accepted"] > 0
+    assert "numerical_error was not measured: cannot pickle" in caplog.text
 
 
 @pytest.mark.parametrize("death", [KeyboardInterrupt, SystemExit])
