@@ -17,12 +17,12 @@ from noderun.models import MODELS, ODEBlock
 from noderun.regularizers import REGULARIZERS
 from noderun.settings import Gradient, Scheduler, Settings, Solver
 from noderun.startup import without_collection
-from noderun.training.isolation import isolated
+from noderun.training.isolation import imported, isolated
 from noderun.training.objectives import OBJECTIVES, regularized
 from noderun.training.optimisation import SCHEDULES, Schedule, import_compiler, make_optimizer
 from noderun.training.run import Run, Watch
 from noderun.training.setup import Setup
-from noderun.user_code import load as load_class
+from noderun.user_code import load as load_reference
 from noderun.words import SettingError
 
 
@@ -77,6 +77,11 @@ def make_device(word: str) -> torch.device:
         has = f"{there} CUDA device(s)" if there else "no CUDA device"
         raise SettingError(f"device={word}: this machine has {has}; try device=cpu")
     return device
+
+
+def load_class(reference: str) -> Any:
+    """The user's class that ``module:Name`` names."""
+    return imported(reference.partition(":")[0], partial(load_reference, reference))
 
 
 def make_dataset(settings: Settings, device: torch.device) -> Dataset:

@@ -6,7 +6,6 @@ from collections.abc import Set
 from typing import Any
 
 from noderun.settings import Settings, Solver
-from noderun.user_code import load
 from noderun.words import Refused, SettingError, nearest
 
 
@@ -15,10 +14,14 @@ def check(settings: Settings, given: Set[str]) -> None:
 
     ``given`` are the dotted keys that were said, on the command line or by an experiment.
     """
+    import torch
+
     from noderun.build import make_device
+    from noderun.training.isolation import isolated
 
     make_device(settings.device)
-    check_code(settings)
+    with isolated(torch.device("cpu")):  # a module that sets a default dtype sets it for the jobs that load it alone
+        check_code(settings)
     data, model = settings.data, settings.model
     if data.kind not in model.takes:
         raise Refused(f"model={model.name} takes {' or '.join(model.takes)} data; data={data.name} is {data.kind}")
@@ -32,11 +35,13 @@ def check(settings: Settings, given: Set[str]) -> None:
 
 def check_code(settings: Settings) -> None:
     """Every option's name stands for something, and every ``class:`` can be loaded."""
+    from noderun.build import load_class
+
     for group, known in registries().items():
         choice: Any = getattr(settings, group)
         reference = getattr(choice, "user_class", None)
         if reference:
-            load(reference)
+            load_class(reference)
         elif choice and choice.name not in known:
             raise SettingError(f"{group}: noderun has no {group} named '{choice.name}'{nearest(choice.name, known)}")
 

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from noderun import cli
 from noderun.build import train_run
+from noderun.compatibility import check
 from noderun.settings import Data, Dynamics, Gradient, Model, Optimizer, Scheduler, Settings, Solver, Trainer
 from noderun.tasks.job import attempted
 
@@ -24,9 +26,13 @@ import torch
 from torch import nn
 
 
+SEEN = []
+
+
 class Clean(nn.Module):
     def __init__(self, state_shape):
         super().__init__()
+        SEEN.append(torch.get_default_dtype())
         self.net = nn.Linear(state_shape[0], state_shape[0])
 
     def forward(self, t, y):
@@ -75,7 +81,9 @@ def place(tmp_path, monkeypatch):
 def job(name, **options):
     return Settings(
         data=Data("moons", kind="vector", batch_size=32, options={"examples": 64}),
-        model=Model("odenet", uses=("dynamics", "solver", "gradient"), options={"stem": "none", "augment": 0}),
+        model=Model(
+            "odenet", takes=("vector",), uses=("dynamics", "solver", "gradient"), options={"stem": "none", "augment": 0}
+        ),
         optimizer=Optimizer("adamw"),
         scheduler=Scheduler("constant"),
         trainer=Trainer(epochs=1),
@@ -105,6 +113,19 @@ def test_a_job_that_is_untidy_changes_no_other_in_either_order(place):
     for other in weights[1:]:
         torch.testing.assert_close(other, weights[0], rtol=0, atol=0)
     assert Path.cwd() == place and torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled()
+
+
+def test_what_a_module_sets_when_it_is_imported_holds_for_its_own_jobs_alone(place):
+    (place / "double_parts.py").write_text(MODULE + "\n\ntorch.set_default_dtype(torch.float64)\n")
+    sys.modules.pop("double_parts", None)
+    clean = job("Clean")
+    double = replace(clean, dynamics=Dynamics("double", user_class="double_parts:Clean"))
+    for settings in (double, clean):
+        check(settings, frozenset())  # as a sweep is planned: every module is imported before the first job
+    assert torch.get_default_dtype() == torch.float32
+    run(place, clean, double, clean, double)
+    assert sys.modules["untidy_parts"].SEEN == [torch.float32] * 2
+    assert sys.modules["double_parts"].SEEN == [torch.float64] * 2
 
 
 @pytest.mark.parametrize(("code", "said"), [(0, "0"), (3, "3"), (None, ""), ("enough", "'enough'")])

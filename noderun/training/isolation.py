@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import backends
 from torch.backends import cudnn
 
+Found = TypeVar("Found")
 Setting = tuple[Callable[[], Any], Callable[[Any], Any]]  # how it is read, and how it is set
 
 
@@ -106,6 +107,7 @@ SHARED: tuple[Setting, ...] = (
     (sys.getrecursionlimit, sys.setrecursionlimit),
     (gc.isenabled, lambda on: gc.enable() if on else gc.disable()),
 )
+_set_by_import: dict[str, list[tuple[Callable[[Any], Any], Any]]] = {}  # by a user's module, when it was imported
 
 
 @contextmanager
@@ -130,3 +132,16 @@ def isolated(device: torch.device, seed: int | None = None) -> Iterator[None]:
             for (read, write), value in zip(SHARED, before, strict=True):
                 if read() != value:
                     write(value)
+
+
+def imported(module: str, load: Callable[[], Found]) -> Found:
+    """What ``load`` finds in a user's module; what importing it set of SHARED holds for every job that loads it.
+
+    Python imports it once in a process, and the job that it was first imported for has been isolated since.
+    """
+    before = [read() for read, _ in SHARED]
+    found = load()
+    changes = [(write, now) for (read, write), then in zip(SHARED, before, strict=True) if (now := read()) != then]
+    for write, value in _set_by_import.setdefault(module, changes):
+        write(value)
+    return found
