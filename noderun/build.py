@@ -12,16 +12,17 @@ from torch import nn
 from noderun import engine
 from noderun.data import Dataset, batch_count, batches, load
 from noderun.dynamics import DYNAMICS
+from noderun.gradients import GRADIENTS
 from noderun.models import MODELS, ODEBlock
 from noderun.regularizers import REGULARIZERS
 from noderun.settings import Gradient, Scheduler, Settings, Solver
 from noderun.startup import without_collection
-from noderun.training.isolation import isolated
+from noderun.training.isolation import imported, isolated
 from noderun.training.objectives import OBJECTIVES, regularized
-from noderun.training.optimisation import SCHEDULES, Schedule, make_optimizer
+from noderun.training.optimisation import SCHEDULES, Schedule, import_compiler, make_optimizer
 from noderun.training.run import Run, Watch
 from noderun.training.setup import Setup
-from noderun.user_code import load as load_class
+from noderun.user_code import load as load_reference
 from noderun.words import SettingError
 
 
@@ -33,9 +34,9 @@ def train_run(settings: Settings, folder: Path, watch: Watch | None = None) -> d
     device = make_device(settings.device)
     folder.mkdir(parents=True, exist_ok=True)
     with isolated(device, settings.seed):
-        with without_collection():  # an optimiser imports torch's compiler
-            setup = make_setup(settings, device)
-        return Run(setup, settings, folder, watch).complete()
+        with without_collection():
+            import_compiler()
+        return Run(make_setup(settings, device), settings, folder, watch).complete()
 
 
 def make_setup(settings: Settings, device: torch.device) -> Setup:
@@ -62,6 +63,7 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
         device=device,
         bf16=trainer.precision == "bf16",
         clip_norm=trainer.clip_norm,
+        closer=closer(settings.solver, settings.gradient),
     )
 
 
@@ -75,6 +77,11 @@ def make_device(word: str) -> torch.device:
         has = f"{there} CUDA device(s)" if there else "no CUDA device"
         raise SettingError(f"device={word}: this machine has {has}; try device=cpu")
     return device
+
+
+def load_class(reference: str) -> Any:
+    """The user's class that ``module:Name`` names."""
+    return imported(reference.partition(":")[0], partial(load_reference, reference))
 
 
 def make_dataset(settings: Settings, device: torch.device) -> Dataset:
@@ -112,6 +119,15 @@ def make_solve(solver: Solver, gradient: Gradient | None) -> partial[Any]:
         keywords |= {"gradient": gradient.name, "gradient_rtol": gradient.rtol, "gradient_atol": gradient.atol}
         keywords["gradient_options"] = gradient.options
     return partial(engine.solve, **{name: value for name, value in keywords.items() if value not in (None, {})})
+
+
+def closer(solver: Solver | None, gradient: Gradient | None) -> str:
+    """Which settings bring a solve's gradient closer to that of the flow."""
+    if solver is None or solver.dt is not None:
+        return "a smaller solver.dt"
+    if gradient is None or GRADIENTS[gradient.name].exact:
+        return f"a tolerance below {solver.rtol:g}"
+    return f"a gradient.rtol below {gradient.rtol:g}, or gradient=checkpointed"
 
 
 def make_rate(scheduler: Scheduler, lr: float, steps_per_epoch: int) -> Schedule:

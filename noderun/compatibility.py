@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from noderun.settings import Settings, Solver
-from noderun.user_code import load
 from noderun.words import Refused, SettingError, nearest
 
 MADE_WITH = {  # group -> what its part is made with, before the keys of its option
@@ -26,10 +25,14 @@ def check(settings: Settings, given: Set[str]) -> None:
 
     ``given`` are the dotted keys that were said, on the command line or by an experiment.
     """
+    import torch
+
     from noderun.build import make_device
+    from noderun.training.isolation import isolated
 
     make_device(settings.device)
-    check_code(settings)
+    with isolated(torch.device("cpu")):  # a module that sets a default dtype sets it for the jobs that load it alone
+        check_code(settings)
     data, model = settings.data, settings.model
     if data.kind not in model.takes:
         raise Refused(f"model={model.name} takes {' or '.join(model.takes)} data; data={data.name} is {data.kind}")
@@ -56,6 +59,8 @@ def check_data(settings: Any) -> None:
 
 def check_code(settings: Settings) -> None:
     """Every option's name stands for something, every ``class:`` can be loaded, and both take their option's keys."""
+    from noderun.build import load_class
+
     for group, known in registries().items():
         choice: Any = getattr(settings, group)
         if choice is None:
@@ -64,7 +69,8 @@ def check_code(settings: Settings) -> None:
         if not reference and choice.name not in known:
             raise SettingError(f"{group}: noderun has no {group} named '{choice.name}'{nearest(choice.name, known)}")
         if reference or group in MADE_WITH:
-            check_call(settings, group, reference or choice.name, load(reference) if reference else known[choice.name])
+            made = load_class(reference) if reference else known[choice.name]
+            check_call(settings, group, reference or choice.name, made)
 
 
 def check_call(settings: Settings, group: str, name: str, made: Any) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from noderun import engine
 from noderun.build import make_device, make_setup, make_solve, train_run
 from noderun.settings import Data, Dynamics, Gradient, Model, Optimizer, Scheduler, Settings, Solver, Trainer
 from noderun.user_code import search_in
@@ -63,6 +64,19 @@ def test_solve_gets_what_the_settings_say():
     assert made(fixed).keywords == {"solver": "rk4", "dt": 0.25, "max_steps": 10_000, "gradient": "backprop"}
 
 
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({}, "a gradient.rtol below 0.1, or gradient=checkpointed"),
+        ({"gradient": Gradient("checkpointed")}, "a tolerance below 0.01"),
+        ({"gradient": None}, "a tolerance below 0.01"),
+        ({"solver": Solver("rk4", rtol=None, atol=None, dt=0.5)}, "a smaller solver.dt"),
+    ],
+)
+def test_what_would_bring_the_gradient_closer_to_the_flows_is_known(parts, words):
+    assert make_setup(settings(**parts), CPU).closer == words
+
+
 def test_partial_last_batch_counts_as_a_step():
     setup = make_setup(settings(), CPU)
     assert setup.steps_per_epoch == 3
@@ -91,6 +105,33 @@ def test_models_train(model, tmp_path):
     result = train_run(chosen, tmp_path / "run")
     assert result["steps"] == 2
     assert result["nfe_forward"] == (8 if solves else None)
+
+
+@pytest.mark.parametrize(("parameters", "of_y0", "tangents"), [(98, True, None), (100, False, None), (99, True, 101)])
+def test_forward_mode_is_for_few_tangents(parameters, of_y0, tangents):
+    """Each costs a pass through every step: a net of thousands would fill the memory of the machine."""
+    p, y0 = torch.full((parameters,), 0.1, requires_grad=True), torch.ones(2, requires_grad=of_y0)
+
+    def solve():
+        return engine.solve(
+            lambda t, y: p.sum() * y, y0, [0.0, 0.1], solver="euler", dt=0.1, gradient="forward", params=[p]
+        )
+
+    if tangents is None:
+        solve().ys[-1].sum().backward()
+        torch.testing.assert_close(p.grad, torch.full((parameters,), 0.2))
+    else:
+        with pytest.raises(
+            ValueError, match=f"would carry {tangents} tangents.* up to 100: use gradient='checkpointed'"
+        ):
+            solve()
+
+
+def test_forward_mode_of_a_net_is_refused_before_a_step_is_made(tmp_path):
+    chosen = settings(gradient=Gradient("forward"))
+    with pytest.raises(ValueError, match=r"gradient='forward' would carry \d+ tangents"):
+        train_run(chosen, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
 
 
 OWN = """

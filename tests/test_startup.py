@@ -1,6 +1,7 @@
 """The collector rests while a run is set up, and loses nothing by it."""
 
 import gc
+import importlib
 import weakref
 
 import pytest
@@ -26,11 +27,22 @@ def test_the_collector_rests_inside_and_works_again_after():
     assert gc.isenabled()
 
 
-def test_garbage_from_before_goes_and_what_was_made_inside_is_passed_over():
+def test_garbage_from_before_goes_and_what_an_import_made_is_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "thousand.py").write_text("KNOTS = [[i] for i in range(1000)]\n")
+    monkeypatch.syspath_prepend(tmp_path)
     before = weakref.ref(Knot())
+    frozen = gc.get_freeze_count()
     with without_collection():
-        made = [Knot() for _ in range(100)]
-    assert before() is None and gc.get_freeze_count() >= 100
+        importlib.import_module("thousand")
+    assert before() is None and gc.get_freeze_count() >= frozen + 1000
     later = weakref.ref(Knot())
     gc.collect()
-    assert later() is None and made
+    assert later() is None
+
+
+def test_what_is_made_without_an_import_is_a_jobs_and_goes_with_it():
+    frozen = gc.get_freeze_count()
+    with without_collection():
+        inside = weakref.ref(Knot())
+    gc.collect()
+    assert inside() is None and gc.get_freeze_count() <= frozen

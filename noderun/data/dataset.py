@@ -38,10 +38,16 @@ class Dataset:
 
     def __post_init__(self) -> None:
         for split, tensors in (("train", self.train), ("test", self.test)):
-            lengths = {len(tensor) for tensor in tensors}
+            parts = tensors if isinstance(tensors, tuple | list) else ()
+            if not parts or not all(isinstance(part, Tensor) and part.dim() > 0 for part in parts):
+                raise DataError(f"{self.name}: {split} is a tuple of tensors, for instance (inputs, labels)")
+            lengths = {len(part) for part in parts}
             if len(lengths) != 1 or 0 in lengths:
-                found = [tuple(tensor.shape) for tensor in tensors]
+                found = [tuple(part.shape) for part in parts]
                 raise DataError(f"{self.name}: the tensors of {split} need one common leading length > 0, got {found}")
+        if self.classes is not None and not (isinstance(self.classes, int) and self.classes > 1):
+            wanted = "a number from 2, or None for targets that are no classes"
+            raise DataError(f"{self.name}: classes is {self.classes}; it is {wanted}")
 
     def to(self, device: torch.device | str) -> Dataset:
         train, test = (tuple(tensor.to(device) for tensor in split) for split in (self.train, self.test))

@@ -15,6 +15,7 @@ import torch
 from noderun.data import idx, vision
 from noderun.data.dataset import Dataset
 from noderun.data.digits import digits
+from noderun.data.examples import check_examples, said
 from noderun.data.files import DataError, DataMissing
 from noderun.data.idx import fashion_mnist, mnist
 from noderun.data.mnist5k import mnist5k
@@ -132,12 +133,19 @@ def _source(name: str) -> Source:
 def _made(make: Callable[..., Dataset], data: Choice) -> Dataset:
     if data.augment:
         raise DataError(f"data.augment is for our image sets; {data.name} can augment in its own prepare")
-    dataset = make(**data.options)
+    try:
+        dataset = make(**data.options)
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{data.name} could not be made: {said(error)}") from error
     if not isinstance(dataset, Dataset):
         raise DataError(f"{data.name}: expected a noderun.data.Dataset, got {type(dataset).__name__}")
+    check_examples(dataset)
     return dataset
 
 
 def _describe(name: str, dataset: Dataset, root: Path) -> str:
+    check_examples(dataset)
     where = f"in {root.absolute()}" if SETS[name].download else "shipped with the package"
     return f"{name}: complete, {where}; {len(dataset.train[0])} training and {len(dataset.test[0])} test examples"

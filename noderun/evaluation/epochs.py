@@ -10,7 +10,6 @@ from noderun.evaluation.depth import ROWS
 from noderun.record import files
 from noderun.report.folders import read_csv
 from noderun.report.table import write_csv
-from noderun.solvers import SolveError
 from noderun.training.setup import Setup
 
 WATCHED = ("decision", "trajectories")
@@ -25,7 +24,7 @@ def watch(setup: Setup, epoch: int, folder: Path) -> None:
             rows = ROWS[name](setup)
         except ValueError:  # this model or these data have no such picture
             continue
-        except SolveError as error:
+        except Exception as error:  # a picture is no reason to lose a training
             log.warning("%s of epoch %d were not seen: %s", name, epoch, error)
             continue
         path = folder / files.FIGURES / f"{name}_by_epoch.csv"

@@ -6,24 +6,27 @@ import copy
 import math
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 
 from noderun.models.lesion import block_count, lesions, without
 from noderun.settings import Settings
-from noderun.solvers.errors import SolveError
 from noderun.training.diagnostics import (
     EXAMPLES,
     FIXED_STEP_GRADIENT_REFERENCE,
     Passage,
+    attempted,
     end_state,
     passages,
     reconstruction_error,
     reference_settings,
     relative_distance,
+    worst,
 )
 from noderun.training.loop import evaluate
+from noderun.training.meters import quotient
 from noderun.training.result import chosen
 from noderun.training.setup import Setup
 
@@ -47,7 +50,7 @@ def measure(setup: Setup, settings: Settings, trained: Mapping[str, Any]) -> dic
         "nfe_test": test.get("nfe/test"),
         **solved,
         "seconds": seconds,
-        "examples_per_second": examples / seconds,
+        "examples_per_second": quotient(examples, seconds),
         "device": str(setup.device),
         "status": "done",
     }
@@ -76,15 +79,14 @@ def solve_numbers(setup: Setup) -> dict[str, float | None]:
     if not setup.blocks:
         return {}
     batch = next(setup.batches("test", 0, 0))
-    seen = passages(setup, tuple(part[:EXAMPLES] for part in batch))
+    seen = attempted("the solve", lambda: passages(setup, tuple(part[:EXAMPLES] for part in batch)))
+    if seen is None:
+        return {}
     found: dict[str, float | None] = {
         f"steps_{kind}": sum(getattr(block.stats, kind) for block in setup.blocks) for kind in ("accepted", "rejected")
     }
     for key, error_of in (("numerical_error", numerical_error), ("reconstruction_error", reconstruction_error)):
-        try:
-            found[key] = max(error_of(passage) for passage in seen)
-        except SolveError:  # backward in time a field may not be solvable: then there is no such number
-            found[key] = None
+        found[key] = attempted(key, partial(worst(error_of), seen))
     return found
 
 

@@ -20,6 +20,8 @@ from noderun.solvers.field import evaluate
 from noderun.solvers.integrate import Problem, Taken, integrate
 from noderun.solvers.method import Snapshot
 
+MOST_TANGENTS = 100  # each costs a pass through every step: beyond, minutes and gigabytes for one small net
+
 INFO = GradientInfo(
     exact=True,
     held="the outputs' derivatives: outputs x state x (parameters, and y0's size where it requires gradients)",
@@ -33,6 +35,12 @@ def solve(backward: Backward, problem: Problem) -> Tensor:
     inputs = [x for x in (problem.y0, *problem.params) if x.requires_grad]
     if any(x.is_complex() for x in inputs):
         raise TypeError("gradient='forward' is for real parameters and y0; use gradient='checkpointed'")
+    tangents = sum(x.numel() for x in inputs)
+    if tangents > MOST_TANGENTS:
+        raise ValueError(
+            f"gradient='forward' would carry {tangents} tangents, one for each number of the parameters and of y0 that "
+            f"requires a gradient; it takes up to {MOST_TANGENTS}: use gradient='checkpointed', which is as exact"
+        )
     return Forward.apply(problem, problem.y0, *problem.params)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from noderun.gradients import GRADIENTS, refusal
+from noderun.gradients.forward import MOST_TANGENTS
 from noderun.lab.bench import Bench, Findings, Rows
 from noderun.lab.gradient_cases import CASES, Case
 from noderun.lab.measure import relative_distance
@@ -19,7 +20,6 @@ from noderun.training.isolation import isolated
 from noderun.training.memory import MIB, StorageLedger
 
 log = logging.getLogger(__name__)
-MOST_TANGENTS = 100  # parameters for which forward mode is still worth its wait
 
 
 def run(bench: Bench) -> Findings:

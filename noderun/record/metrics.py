@@ -2,35 +2,68 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+log = logging.getLogger(__name__)
+
 
 class Metrics:
-    """Appends rows; what a killed run wrote beyond step ``last_step`` (a torn line too) is cut when opened."""
+    """Appends rows. ``mark`` is what a checkpoint vouches for: opened with one, the file is cut behind those rows.
 
-    def __init__(self, path: Path, last_step: int = -1) -> None:
-        kept = "".join(f"{json.dumps(row)}\n" for row in read_metrics(path) if row["step"] <= last_step)
-        path.write_text(kept)
-        self._file = path.open("a", buffering=1)  # one write a row: a reader never waits for a full buffer
+    Nothing that was written is written again, so a kill at any moment leaves the rows of the mark whole.
+    Raises ValueError if they are not there as they were.
+    """
+
+    def __init__(self, path: Path, mark: Mapping[str, Any] | None = None) -> None:
+        if mark and not path.exists():
+            log.warning("%s is gone, and its %d rows with it; new rows begin the file again", path, mark["rows"])
+            mark = None
+        kept = path.read_bytes()[: mark["bytes"]] if mark else b""
+        self._digest = hashlib.sha256(kept)
+        if mark and self._digest.hexdigest() != mark["sha256"]:
+            raise ValueError(
+                f"{path} has lost or changed some of the {mark['rows']} rows that the checkpoint vouches for; "
+                "move it away to go on without them, or start over with fresh=true"
+            )
+        self._rows, self._bytes, self._step = mark["rows"] if mark else 0, len(kept), mark["step"] if mark else -1
+        self._file = path.open("ab", buffering=0)  # one write per row: a reader never waits for a full buffer
+        self._file.truncate(self._bytes)
 
     def write(self, row: Mapping[str, float | None], step: int, epoch: int) -> None:
         # JSON has no NaN: a number that is none becomes null
         values = {key: v if v is not None and math.isfinite(v) else None for key, v in row.items()}
-        self._file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
+        line = (json.dumps({"step": step, "epoch": epoch, **values}) + "\n").encode()
+        self._file.write(line)
+        self._digest.update(line)
+        self._rows, self._bytes, self._step = self._rows + 1, self._bytes + len(line), step
+
+    def mark(self) -> dict[str, Any]:
+        """Vouches for the rows so far, which are on the disk then; ``step`` is that of the last one, or -1."""
+        os.fsync(self._file.fileno())
+        return {"rows": self._rows, "bytes": self._bytes, "sha256": self._digest.hexdigest(), "step": self._step}
 
     def close(self) -> None:
         self._file.close()
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of metrics.jsonl in order; ends at a line that was torn by a kill."""
+    """Rows of metrics.jsonl in order; ends at a line that was torn by a kill. ValueError if a row is damaged."""
     if not path.exists():
         return
-    for line in path.read_text().splitlines(keepends=True):
-        if not line.endswith("\n"):
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not line.endswith(b"\n"):
             return
-        yield json.loads(line)
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+        if not (isinstance(row, dict) and all(type(row.get(key)) is int for key in ("step", "epoch"))):
+            raise ValueError(f"line {number}: a row has a step and an epoch")
+        yield row

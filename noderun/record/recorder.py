@@ -12,11 +12,11 @@ from noderun.record.tensorboard import TensorBoard
 
 
 class Recorder:
-    """Writes a run's rows into its folder; ``last_step`` is the last row that a resumed run stands by."""
+    """Writes a run's rows into its folder; ``mark`` is what flush() returned for the checkpoint that is resumed."""
 
-    def __init__(self, folder: Path, last_step: int = -1) -> None:
-        self._metrics = Metrics(folder / files.METRICS, last_step)
-        self._tensorboard = TensorBoard(folder, last_step)
+    def __init__(self, folder: Path, mark: Mapping[str, Any] | None = None) -> None:
+        self._metrics = Metrics(folder / files.METRICS, mark)
+        self._tensorboard = TensorBoard(folder, mark["step"] if mark else -1)
 
     def describe(self, config: Mapping[str, Any], yaml: str) -> None:
         self._tensorboard.describe(config, yaml)
@@ -25,9 +25,10 @@ class Recorder:
         self._metrics.write(row, step, epoch)
         self._tensorboard.write(row, step, epoch)
 
-    def flush(self) -> None:
-        """Brings every row to the files: to be called before a checkpoint that vouches for them."""
+    def flush(self) -> dict[str, Any]:
+        """Brings every row to the files; returns the mark with which a checkpoint vouches for them."""
         self._tensorboard.flush()
+        return self._metrics.mark()
 
     def close(self) -> None:
         self._metrics.close()

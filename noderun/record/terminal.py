@@ -73,7 +73,7 @@ class Terminal:
 def live_text(row: Mapping[str, float | None]) -> str:
     """`41.0 it/s loss 0.083 nfe 26+32 mem 1.2 GiB` out of a row; what a model does not have stays out."""
     parts = []
-    if (step_ms := row.get("time/step_ms")) is not None:
+    if step_ms := row.get("time/step_ms"):
         parts.append(f"{1000 / step_ms:.3g} it/s")
     if (loss := row.get("loss/train")) is not None:
         parts.append(f"loss {loss:.3g}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,7 +75,9 @@ def checked(path: Path, read: Callable[[Path], Read]) -> Read:
 
     try:
         return read(path)
-    except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError) as error:
+    except SettingError:
+        raise
+    except (ValueError, yaml.YAMLError, AttributeError, TypeError) as error:
         reason = str(error).partition("\n")[0]
         raise SettingError(f"{path.absolute()} is damaged{written_by(path.parent)}: {reason}") from None
 

@@ -33,6 +33,7 @@ NUMBERS: dict[str, tuple[str, Callable[[float], str]]] = {
     "steps_accepted": ("accepted", lambda x: f"{x:.1f}"),
     "steps_rejected": ("rejected", lambda x: f"{x:.1f}"),
     "numerical_error": ("numerical error", lambda x: f"{x:.1e}"),
+    "gradient_error": ("gradient error", lambda x: f"{x:.1e}"),
     "reconstruction_error": ("reconstruction error", lambda x: f"{x:.1e}"),
     "memory_saved_mib": ("saved for backward (MiB)", lambda x: f"{x:.2f}"),
     "memory_peak_mib": ("peak memory (MiB)", lambda x: f"{x:.0f}"),

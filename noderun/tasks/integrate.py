@@ -34,7 +34,7 @@ OUTSIDE_DIGEST = {"name", "log", "device", "fresh", "tolerance"}
 KEYS = (
     "task model dynamics data solver gradient rtol atol seed parameters epochs steps train_loss test_loss test_error "
     "nll bits_per_dim rmse nfe_forward nfe_backward nfe_test steps_accepted steps_rejected numerical_error "
-    "reconstruction_error memory_saved_mib memory_peak_mib seconds examples_per_second device status"
+    "gradient_error reconstruction_error memory_saved_mib memory_peak_mib seconds examples_per_second device status"
 ).split()
 
 

@@ -79,11 +79,19 @@ def train(job: Job, folder: Path) -> None:
 
 
 def attempted(work: Callable[[], object], folder: Path) -> tuple[str, str | None]:
+    """How the work ended; whatever it changed of the process, the next job finds as it was."""
+    import torch
+
+    from noderun.training.isolation import isolated
+
     try:
-        work()
+        with isolated(torch.device("cpu")):
+            work()
         return "done", None
-    except Exception as error:
-        sentence = str(error).strip() or type(error).__name__
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a part of the user's that says sys.exit() ends its own job, never the others
+        sentence = reason(error)
         if is_told(error):
             log.error("%s", sentence)
             with (folder / files.LOG).open("a") as file:
@@ -93,12 +101,18 @@ def attempted(work: Callable[[], object], folder: Path) -> tuple[str, str | None
         return "failed", sentence
 
 
-def is_told(error: Exception) -> bool:
+def reason(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"a part of the run called sys.exit({'' if error.code is None else repr(error.code)})"
+    return str(error).strip() or type(error).__name__
+
+
+def is_told(error: BaseException) -> bool:
     """Whether the sentence says it all: errors of a solve, of data, and values that our own code refused."""
     from noderun.data import DataError
     from noderun.solvers import SolveError
 
-    if isinstance(error, SolveError | DataError | OSError):
+    if isinstance(error, SolveError | DataError | OSError | SystemExit):
         return True
     ours = str(Path(__file__).parent.parent)
     return isinstance(error, ValueError) and traceback.extract_tb(error.__traceback__)[-1].filename.startswith(ours)

@@ -11,14 +11,15 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from noderun.solvers.errors import SolveError
 from noderun.training.memory import MIB, saved_bytes
 from noderun.training.objectives import Batch
+from noderun.training.progress import Progress
 from noderun.training.setup import Block, Setup
 
 TIGHTER, TIGHTEST = 1e-3, 1e-12
@@ -29,7 +30,10 @@ FIXED_STEP_REFERENCE = {"solver": "dop853", "rtol": 1e-9, "atol": 1e-9} | FIXED_
 # At the kinks of a ReLU the order of dop853 is lost on it, and with a vjp to each evaluation it would take minutes.
 FIXED_STEP_GRADIENT_REFERENCE = {"solver": "dopri5", "rtol": 1e-7, "atol": 1e-7} | FIXED_STEP
 EXAMPLES = 8  # of the batch: a reference in float64 costs far more than a training step
+SHARE = 0.02  # of the training's time, for the gradient's error between epochs
+FIRST_PRICE = 5  # steps; 2 to 13 were found, on mnist5k, digits and moons
 log = logging.getLogger(__name__)
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,9 @@ class Passage:
 
     def first(self, examples: int) -> Passage:
         return Passage(self.block, self.y0[:examples], self.cotangent[:examples])
+
+
+Measure = Callable[[Sequence[Passage]], float]
 
 
 def passages(setup: Setup, batch: Batch) -> list[Passage]:
@@ -144,33 +151,67 @@ def gradient_error(passage: Passage) -> float:
 def parameter_gradient(passage: Passage, f: nn.Module, **overrides: Any) -> Tensor:
     """The pullback of the cotangent at y(t1) to all of f's parameters, as one vector."""
     parameters = [p for p in f.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError("f has no trainable parameters")
     with torch.enable_grad():
         y1 = end_state(passage.block, f, passage.y0.requires_grad_(), **overrides)
         gradients = torch.autograd.grad(y1, parameters, passage.cotangent)
     return torch.cat([gradient.flatten() for gradient in gradients])
 
 
-MEASURES: dict[str, Callable[[Passage], float]] = {
-    "solve/numerical_error": numerical_error,
-    "solve/reconstruction_error": reconstruction_error,
-    "solve/gradient_error": gradient_error,
+def worst(measure: Callable[[Passage], float]) -> Measure:
+    """The measurement of the first EXAMPLES of each block, as the largest of all blocks'."""
+    return lambda seen: max(measure(passage.first(EXAMPLES)) for passage in seen)
+
+
+GRADIENT_ERROR = "solve/gradient_error"
+MEASURES: dict[str, Measure] = {
+    "memory/saved_mib": lambda seen: sum(map(solve_bytes, seen)) / MIB,
+    "time/forward_ms": forward_ms,
+    "solve/numerical_error": worst(numerical_error),
+    "solve/reconstruction_error": worst(reconstruction_error),
+    GRADIENT_ERROR: worst(gradient_error),
 }
 
 
-def diagnose(setup: Setup, batch: Batch) -> dict[str, float]:
-    """All measurements under the tags of metrics.jsonl: errors of the worst block, memory of all together.
+def diagnose(
+    setup: Setup, batch: Batch, pause: Callable[[], None] = lambda: None, tags: Sequence[str] = ()
+) -> dict[str, float | None]:
+    """All measurements (or those of ``tags``) under the tags of metrics.jsonl; ``pause`` is called between them.
 
     Of a residual net there is the memory alone, of the blocks that stand where others solve. What cannot be measured,
-    because a solve fails on the way, stays out and is said in the log.
+    whatever the reason, is None and said in the log: no training is lost for it.
     """
     if not setup.blocks:
         stack = getattr(setup.model, "blocks", None)
-        return {"memory/saved_mib": stack_bytes(setup, stack, batch) / MIB} if isinstance(stack, nn.Module) else {}
-    seen = passages(setup, batch)
-    row = {"memory/saved_mib": sum(map(solve_bytes, seen)) / MIB, "time/forward_ms": forward_ms(seen)}
-    for tag, measure in MEASURES.items():
-        try:
-            row[tag] = max(measure(passage.first(EXAMPLES)) for passage in seen)
-        except SolveError as error:
-            log.warning("%s was not measured: %s", tag, error)
+        if not isinstance(stack, nn.Module):
+            return {}
+        return {"memory/saved_mib": attempted("memory/saved_mib", lambda: stack_bytes(setup, stack, batch) / MIB)}
+    row: dict[str, float | None] = dict.fromkeys(tags or MEASURES)
+    seen = attempted(", ".join(row), lambda: passages(setup, batch))
+    if seen is not None:
+        for tag in row:
+            pause()
+            row[tag] = attempted(tag, partial(MEASURES[tag], seen))
     return row
+
+
+def attempted(tag: str, measure: Callable[[], Found]) -> Found | None:
+    try:
+        return measure()
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        log.warning("%s was not measured: %s", tag, reason)
+        return None
+
+
+def affordable(progress: Progress) -> bool:
+    """Whether one more measurement of the gradient's error keeps their time within SHARE of the training's.
+
+    Before the first one its price is taken for that of FIRST_PRICE steps. One that failed is not tried again.
+    """
+    if progress.diagnostics.get(GRADIENT_ERROR, 0.0) is None:
+        return False
+    count, spent, training = progress.gradient_measurements, progress.gradient_seconds, progress.training_seconds
+    price = spent / count if count else FIRST_PRICE * training / progress.step
+    return spent + price <= SHARE * training

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Protocol
 
 import torch
 from torch.nn.utils import clip_grad_norm_
 
+from noderun.solvers.errors import SolveError
 from noderun.training.meters import Means, Number, solve_numbers
 from noderun.training.multilevel import deepen_if_due
 from noderun.training.objectives import Batch
 from noderun.training.optimisation import set_rate
-from noderun.training.progress import Progress
+from noderun.training.progress import Progress, advice
 from noderun.training.setup import Setup
 
 
 class Surroundings(Protocol):
     """What the loop tells of itself."""
 
-    def log(self, row: dict[str, float]) -> None:
+    def log(self, row: dict[str, float | None]) -> None:
         """Gets the means since the last row, every ``log_every`` steps."""
 
     def pause(self) -> None:
@@ -33,7 +35,11 @@ class Surroundings(Protocol):
 
 
 def fit(setup: Setup, progress: Progress, last: int, log_every: int, run: Surroundings) -> None:
-    """Trains from where ``progress`` stands to the step ``last``."""
+    """Trains from where ``progress`` stands to the step ``last``.
+
+    Raises Diverged for a loss, and SolveError for a solve, that fails; either names the step.
+    """
+    on_cpu = setup.device.type == "cpu"  # there, to look at every loss makes nothing wait
     while progress.tested < last:
         deepen_if_due(setup, progress)
         setup.model.train()
@@ -42,17 +48,30 @@ def fit(setup: Setup, progress: Progress, last: int, log_every: int, run: Surrou
         start = time.perf_counter()
         for batch in islice(setup.batches("train", progress.epoch, progress.batch), left):
             log_now = (progress.step + 1) % log_every == 0
-            numbers = train_step(setup, batch, progress.step, with_norm=log_now)
+            with failures_named(f"epoch {progress.epoch + 1}, step {progress.step + 1}", progress.step):
+                numbers = train_step(setup, batch, progress.step, with_norm=log_now)
             now = time.perf_counter()
             progress.advance(numbers, len(batch[0]), now - start)
             start = now
             left -= 1
+            if on_cpu or log_now or left == 0:
+                progress.check_losses()
             if left == 0:
                 break  # the last row and checkpoint are close_epoch's
             if log_now:
                 run.log(progress.take_window())
             run.pause()
         run.close_epoch()
+
+
+@contextmanager
+def failures_named(where: str, updates: int) -> Iterator[None]:
+    """A solve that fails inside says in which step of the training, and what to try."""
+    try:
+        yield
+    except SolveError as error:
+        error.args = (f"{error} in {where}: {advice(updates)}",)
+        raise
 
 
 def train_step(setup: Setup, batch: Batch, step: int, with_norm: bool = False) -> dict[str, Number | None]:

@@ -64,6 +64,11 @@ class Means:
         return self._sums
 
 
+def quotient(count: float, seconds: float) -> float | None:
+    """Count per second; None by a clock that stands still."""
+    return count / seconds if seconds > 0 else None
+
+
 def solve_numbers(statistics: Iterable[Any]) -> dict[str, float | None]:
     """One batch's solver statistics, summed over a model's blocks, under the tags of metrics.jsonl."""
     blocks = list(statistics)

@@ -84,3 +84,8 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
 def make_optimizer(name: str, model: nn.Module, lr: float, weight_decay: float, options: dict[str, Any]) -> Optimizer:
     parameters = [p for p in model.parameters() if p.requires_grad]
     return OPTIMIZERS[name](parameters, lr=lr, weight_decay=weight_decay, **options)
+
+
+def import_compiler() -> None:
+    """Has torch's compiler imported, as its first optimizer does: a thousand modules, before there is any model."""
+    torch.optim.SGD([torch.zeros(1)])

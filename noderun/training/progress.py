@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from noderun.training.meters import Means, Number
+import torch
+from torch import Tensor
+
+from noderun.training.meters import Means, Number, quotient
+
+EXPLODED = 1e6  # times the first loss: no training comes back from there
+
+
+class Diverged(ValueError):
+    """A loss that is no number, or that has exploded."""
+
+
+def advice(updates: int) -> str:
+    """What to try if training failed after so many updates: before the first one no learning rate is to blame."""
+    return "try a smaller optimizer.lr" if updates else "look at the scale of the data and of the first weights"
 
 
 @dataclass
@@ -16,15 +31,25 @@ class Progress:
     batch: int = 0  # batches done of the epoch under way
     deepened: int = 0  # times that the model's depth was doubled
     tested: int = -1  # step of the last evaluation
-    logged: int = -1  # step of the last row in metrics.jsonl
     examples: int = 0
     training_seconds: float = 0.0
     test_seconds: float = 0.0
+    gradient_measurements: int = 0  # of the gradient's error alone, between epochs
+    gradient_seconds: float = 0.0  # spent on them
     peak_mib: float = 0.0
+    first_loss: float | None = None
     window: Means = field(default_factory=Means)  # since the last row
     means: Means = field(default_factory=Means)  # from the epoch's first batch to the last row
     test: dict[str, float] = field(default_factory=dict)
-    diagnostics: dict[str, float] = field(default_factory=dict)
+    diagnostics: dict[str, float | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._unchecked: list[Tensor] = []  # losses wait as they are, so that no step waits for its device
+
+    @property
+    def in_epoch(self) -> int:
+        """The number, from 1, of the epoch under way, or of the last one between two."""
+        return self.epoch + (self.batch > 0)
 
     def begin_epoch(self) -> None:
         if self.batch == 0:
@@ -32,17 +57,35 @@ class Progress:
 
     def advance(self, numbers: Mapping[str, Number | None], examples: int, seconds: float) -> None:
         self.window.add({**numbers, "examples": examples, "seconds": seconds})
+        loss = numbers["loss/train"]
+        assert isinstance(loss, Tensor)
+        self._unchecked.append(loss.detach())
         self.step += 1
         self.batch += 1
         self.examples += examples
         self.training_seconds += seconds
 
-    def take_window(self) -> dict[str, float]:
+    def check_losses(self) -> None:
+        """Raises Diverged for the first loss since the last call that has exploded; waits for the device."""
+        losses = torch.stack(self._unchecked).tolist() if self._unchecked else []
+        self._unchecked = []
+        for step, loss in enumerate(losses, start=self.step - len(losses) + 1):
+            self.first_loss = loss if self.first_loss is None else self.first_loss
+            self.check_loss(loss, f"the loss is {loss:.3g} in epoch {self.in_epoch}, step {step}", step - 1)
+
+    def check_loss(self, loss: float, sentence: str, updates: int) -> None:
+        assert self.first_loss is not None
+        if not abs(loss) <= EXPLODED * max(1.0, abs(self.first_loss)) < math.inf:
+            raise Diverged(f"{sentence}: {advice(updates)}")
+
+    def take_window(self) -> dict[str, float | None]:
         """Returns the means since the last row, speed included, and starts afresh."""
-        row = self.window.values()
-        if row:
-            seconds, examples = row.pop("seconds"), row.pop("examples")
-            row |= {"time/step_ms": 1000 * seconds, "time/examples_per_s": examples / seconds}
+        means = self.window.values()
+        row: dict[str, float | None] = {**means}
+        if means:
+            seconds, examples = means["seconds"], means["examples"]
+            row |= {"time/step_ms": 1000 * seconds, "time/examples_per_s": quotient(examples, seconds)}
+            del row["seconds"], row["examples"]
         self.means.merge(self.window)
         self.window = Means()
         return row

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from noderun.settings import Settings
+from noderun.training.meters import quotient
 from noderun.training.progress import Progress
 from noderun.training.setup import Setup
 
@@ -33,11 +34,12 @@ def make_result(setup: Setup, settings: Settings, progress: Progress) -> dict[st
         "steps_accepted": train.get("steps/accepted"),
         "steps_rejected": train.get("steps/rejected"),
         "numerical_error": solved.get("solve/numerical_error"),
+        "gradient_error": solved.get("solve/gradient_error"),
         "reconstruction_error": solved.get("solve/reconstruction_error"),
         "memory_saved_mib": solved.get("memory/saved_mib"),
         "memory_peak_mib": progress.peak_mib,
         "seconds": progress.training_seconds + progress.test_seconds,
-        "examples_per_second": progress.examples / progress.training_seconds,
+        "examples_per_second": quotient(progress.examples, progress.training_seconds),
         "device": str(setup.device),
         "status": "done",
     }

@@ -38,6 +38,7 @@ class Setup:
     device: torch.device
     bf16: bool = False
     clip_norm: float | None = None
+    closer: str = ""  # which settings bring a solve's gradient closer to that of the flow, in words
 
     def values(self, batch: Batch) -> dict[str, Tensor]:
         """The objective's means over the batch; in bf16 the nets run under autocast, a solve's state stays float32."""

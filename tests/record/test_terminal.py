@@ -48,6 +48,10 @@ def test_nfe_backward_is_left_out_where_there_is_none():
     assert live_text({}) == ""
 
 
+def test_a_speed_by_a_clock_that_stands_still_is_left_out():
+    assert live_text({"time/step_ms": 0.0, "loss/train": 0.5}) == "loss 0.5"
+
+
 def test_logs_share_the_console(monkeypatch):
     monkeypatch.setattr(terminal, "CONSOLE", Console(file=io.StringIO(), width=80))
     handler = terminal.handler()

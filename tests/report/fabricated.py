@@ -7,8 +7,8 @@ RESULT = {
     "rtol": 1e-3, "atol": 1e-3, "seed": 0, "parameters": 208266, "epochs": 2, "steps": 4, "train_loss": 0.1,
     "test_loss": 0.2, "test_error": 0.06, "nll": None, "bits_per_dim": None, "rmse": None, "nfe_forward": 26.0,
     "nfe_backward": 20.0, "nfe_test": 26.0, "steps_accepted": 4.0, "steps_rejected": 0.0, "numerical_error": 1e-3,
-    "reconstruction_error": 5e-3, "memory_saved_mib": 1.0, "memory_peak_mib": 800.0, "seconds": 19.0,
-    "examples_per_second": 82.0, "device": "cpu", "status": "done",
+    "gradient_error": 2e-2, "reconstruction_error": 5e-3, "memory_saved_mib": 1.0, "memory_peak_mib": 800.0,
+    "seconds": 19.0, "examples_per_second": 82.0, "device": "cpu", "status": "done",
 }  # fmt: skip
 
 

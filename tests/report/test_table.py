@@ -21,6 +21,9 @@ def test_run_shows_what_applies_only():
     rows = dict(run_rows(RESNET))
     assert rows["test error"] == "4.80%" and rows["seconds"] == "60.0"
     assert not {"NFE forward", "RMSE"} & set(rows)
+    names = list(dict(run_rows(ODENET)))
+    assert names.index("gradient error") == names.index("numerical error") + 1
+    assert dict(run_rows(ODENET))["gradient error"] == "2.0e-02"
 
 
 def test_comparison_shows_what_varies_only():

@@ -34,6 +34,25 @@ def test_damaged_checkpoint_is_said_in_one_sentence(size, tmp_path):
         load_checkpoint(path)
 
 
+def test_a_flipped_bit_is_said_or_changes_nothing(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    state = {"model": {"weight": torch.arange(50.0), "bias": torch.zeros(2)}, "progress": {"step": 3, "loss": 0.5}}
+    save_checkpoint(path, state)
+    content, said = path.read_bytes(), 0
+    for place in range(0, len(content), 7):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << (place % 8)
+        path.write_bytes(flipped)
+        try:
+            loaded = load_checkpoint(path)
+        except ValueError as error:
+            assert str(error) == f"{path} is damaged and cannot be resumed from; fresh=true starts over"
+            said += 1
+        else:
+            torch.testing.assert_close(loaded, state, rtol=0, atol=0)
+    assert said > 100  # the others are padding
+
+
 def test_every_generator_comes_back(tmp_path):
     device = torch.device("cpu")
     np.random.randn()  # leaves a cached normal number behind

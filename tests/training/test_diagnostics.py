@@ -60,8 +60,9 @@ def test_errors_fall_with_the_tolerance():
         assert 0 < tight[tag] < loose[tag] < 0.1
 
 
-def test_what_cannot_be_measured_is_left_out_and_said(monkeypatch, caplog):
+def test_what_cannot_be_measured_is_null_and_said(monkeypatch, caplog):
     monkeypatch.setitem(diagnostics.REFERENCE, "max_steps", 1)
     row = measured(solver="dopri5", rtol=1e-3, atol=1e-3, gradient="adjoint")
-    assert set(row) == {"memory/saved_mib", "time/forward_ms", "solve/reconstruction_error"}
-    assert "solve/numerical_error was not measured" in caplog.text
+    assert set(row) == set(diagnostics.MEASURES)
+    assert {tag for tag in row if row[tag] is None} == {"solve/numerical_error", "solve/gradient_error"}
+    assert "solve/numerical_error was not measured: max_steps = 1" in caplog.text

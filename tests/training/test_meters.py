@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from noderun.training.meters import Means, solve_numbers
+from noderun.training.meters import Means, quotient, solve_numbers
 from noderun.training.progress import Progress
 
 
@@ -36,6 +36,10 @@ def test_a_step_is_noted_without_an_operation():
         assert set(ops) <= {"detach"}
         assert progress.take_window()["loss/train"] == 4.5
     assert ops["stack"] == 1 and progress.means.total("seconds") == 5.0
+
+
+def test_a_rate_needs_a_clock_that_moves():
+    assert quotient(6, 2.0) == 3.0 and quotient(6, 0.0) is None
 
 
 def test_windows_add_up_to_the_epoch():

@@ -13,15 +13,15 @@ from training_problem import make_settings, make_setup
 
 from noderun.record.metrics import read_metrics
 from noderun.training import loop
-from noderun.training import run as run_module
 from noderun.training.isolation import isolated
 from noderun.training.loop import train_step
 from noderun.training.run import Run
 
 CPU = torch.device("cpu")
 KEYS = """task model dynamics data solver gradient rtol atol seed parameters epochs steps train_loss test_loss
-test_error nll bits_per_dim rmse nfe_forward nfe_backward nfe_test steps_accepted steps_rejected numerical_error
-reconstruction_error memory_saved_mib memory_peak_mib seconds examples_per_second device status""".split()
+test_error nll bits_per_dim rmse nfe_forward nfe_backward nfe_test steps_accepted steps_rejected
+numerical_error gradient_error reconstruction_error memory_saved_mib
+memory_peak_mib seconds examples_per_second device status""".split()
 TAGS = """loss/train loss/test error/train error/test nfe/forward nfe/backward nfe/test steps/accepted steps/rejected
 memory/saved_mib memory/peak_mib solve/numerical_error solve/reconstruction_error solve/gradient_error time/step_ms
 time/forward_ms time/examples_per_s optim/lr optim/grad_norm""".split()
@@ -77,11 +77,13 @@ MOMENTS = {
     "before the first checkpoint": ("pause", 2, 60.0),
     "in the middle of an epoch": ("pause", 9, 60.0),
     "a step after a checkpoint": ("pause", 9, 0.0),
-    "between a row and its checkpoint": ("save", 3, 60.0),
+    "before the last measurements": ("save", 3, 60.0),
+    "in the last measurements": ("look", 2, 60.0),
+    "between a row and its checkpoint": ("save", 4, 60.0),
     "between a row in mid-epoch and its checkpoint": ("save", 9, 0.0),
     "while testing": ("test", 2, 60.0),
     "after the last step": ("test", 3, 60.0),
-    "after the last checkpoint": ("write_result", 1, 60.0),
+    "after the last checkpoint": ("write_result", 2, 60.0),
 }
 
 
@@ -89,10 +91,7 @@ MOMENTS = {
 def test_killed_run_resumes_to_the_same_bits(moment, uninterrupted, tmp_path, monkeypatch):
     method, call, seconds = MOMENTS[moment]
     with monkeypatch.context() as patch:
-        if method == "write_result":
-            patch.setattr(run_module, "write_result", lambda *_: (_ for _ in ()).throw(Killed))
-        else:
-            kill_at(patch, method, call)
+        kill_at(patch, method, call)
         with pytest.raises(Killed):
             train(tmp_path, checkpoint_seconds=seconds)
     with (tmp_path / "metrics.jsonl").open("a") as file:
@@ -107,7 +106,7 @@ def test_killed_run_resumes_to_the_same_bits(moment, uninterrupted, tmp_path, mo
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_saves_first(number, uninterrupted, tmp_path, monkeypatch):
-    original = run_module.Run.pause
+    original = Run.pause
 
     def signalled(self):
         if self.progress.step == 8:
@@ -155,7 +154,7 @@ def test_model_that_solves_nothing_has_nulls_for_the_solve(tmp_path):
 
 
 def _of_the_solve(key):
-    return key.startswith(("nfe", "steps_", "numerical", "reconstruction", "memory_saved"))
+    return key.startswith(("nfe", "steps_", "numerical", "gradient_error", "reconstruction", "memory_saved"))
 
 
 def test_regression_needs_no_classes(tmp_path):

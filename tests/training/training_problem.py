@@ -40,11 +40,13 @@ def blobs(objective="classify"):
     return Dataset("blobs", "vector", (3,), 2, (inputs, targets), (inputs[:20], targets[:20]), noisy)
 
 
-def make_setup(solved=True, dropout=0.2, objective="classify", bf16=False, gradient="adjoint", solver="dopri5"):
+def make_setup(
+    solved=True, dropout=0.2, objective="classify", bf16=False, gradient="adjoint", solver="dopri5", field=Field
+):
     """Draws its weights from torch's generator, as build does."""
     data = blobs(objective)
     solve = partial(engine.solve, solver=solver, rtol=1e-3, atol=1e-3, gradient=gradient)
-    block = ODEBlock(Field(), solve)
+    block = ODEBlock(field(), solve)
     depth = block if solved else nn.Tanh()
     model = nn.Sequential(nn.Linear(3, 4), depth, nn.Dropout(dropout), nn.Linear(4, 2))
     factor = one_cycle(batch_count(data, "train", SIZE), horizon=3)
@@ -58,6 +60,7 @@ def make_setup(solved=True, dropout=0.2, objective="classify", bf16=False, gradi
         steps_per_epoch=batch_count(data, "train", SIZE),
         device=torch.device("cpu"),
         bf16=bf16,
+        closer="a gradient.rtol below 0.001",
     )
 
 
