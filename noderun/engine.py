@@ -213,19 +213,24 @@ def examined_before(problem: Problem) -> bool:
 def rate(problem: Problem, t: Tensor, y: Tensor) -> Tensor:
     """dy/dt [N] on the way back, at t [] of any dtype."""
     with again(problem) as field:
-        return field(t.to(y.dtype.to_real()).clamp(field.bounds.low, field.bounds.high), y)
+        at = t.to(y.dtype.to_real())
+        beyond = at.detach().clamp(field.bounds.low, field.bounds.high) - at.detach()  # by rounding
+        return field(at + beyond, y)
 
 
 def assembled(problem: Problem, rows: Tensor, times: Tensor, steps: bool, status: str = "done") -> Solution:
     """What the caller asked for out of the rows of a solve."""
-    readout, layout = problem.readout, problem.field.layout
+    readout, layout, ys = problem.readout, problem.field.layout, rows
+    rows = problem.flat(rows)
     wanted = readout.every_step() if steps else readout.asked
-    ys = rows if len(wanted) == len(rows) else rows[wanted]
-    if times.requires_grad and torch.is_grad_enabled():
-        ys = AtTimes.apply(functools.partial(rate, problem), ys, times)
+    moving = times.requires_grad and torch.is_grad_enabled()
+    if moving or len(wanted) < len(rows) or ys.shape[1:] != layout.shapes[0]:
+        chosen = rows if len(wanted) == len(rows) else rows[wanted]
+        chosen = AtTimes.apply(functools.partial(rate, problem), chosen, times) if moving else chosen
+        ys = layout.unflatten(chosen)
     return Solution(
         ts=times if not steps else torch.tensor([readout.times[row] for row in wanted], dtype=times.dtype),
-        ys=layout.unflatten(ys),
+        ys=ys,
         stats=problem.stats,
         status="event" if readout.stopped else status,
         events=occurrences(problem, rows, times),

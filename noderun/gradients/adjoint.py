@@ -42,7 +42,7 @@ class Adjoint(torch.autograd.Function):
         ctx.problem, ctx.choices = problem, backward
         ctx.times = list(problem.readout.times)
         ctx.save_for_backward(ys, *params)
-        return ys
+        return problem.shaped(ys)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -51,7 +51,7 @@ class Adjoint(torch.autograd.Function):
         problem: Problem = ctx.problem
         with again(problem) as field:
             sweep = StateSweep("adjoint", problem, ctx.choices, ctx.times, ys)
-            a = sweep.run(StateField("adjoint", field, problem.params), grads[0])
+            a = sweep.run(StateField("adjoint", field, problem.params), problem.flat(grads[0]))
         return None, None, a, *sweep.integral.gradients()
 
 

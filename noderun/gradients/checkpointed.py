@@ -68,17 +68,17 @@ class Checkpointed(torch.autograd.Function):
         ctx.problem, ctx.moves, ctx.limit, ctx.reversal = problem, moves, limit, reversal
         ctx.places, tensors = flattened(checkpoints)
         ctx.save_for_backward(ys, *params, *tensors)
-        return ys
+        return problem.shaped(ys)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         refuse_second("checkpointed")
         problem: Problem = ctx.problem
         ys, *tensors = ctx.saved_tensors
-        checkpoints = Checkpoints(ctx.limit)
+        checkpoints, cotangents = Checkpoints(ctx.limit), problem.flat(grads[0])
         checkpoints.held = rebuilt(ctx.places, tensors[len(problem.params) :], ctx.moves)
         with again(problem) as field:
-            reversal: Reversal = ctx.reversal(problem, field, ys, grads[0])
+            reversal: Reversal = ctx.reversal(problem, field, ys, cotangents)
 
             def advance(start: int, end: int, state: State) -> State:
                 return replayed(reversal, field, ctx.moves[start : end + 1], state)
@@ -86,7 +86,7 @@ class Checkpointed(torch.autograd.Function):
             moves, states = ctx.moves, last_to_first(checkpoints, len(ctx.moves), advance)
             pulls = ((moves[n], state, moves[n - 1] if n else None) for n, state in states)
             reversal.back(pulls, 1 if ctx.limit else None)  # where states are few they are made one at a time
-        return None, None, None, reversal.a + grads[0][0], *reversal.thetas
+        return None, None, None, reversal.a + cotangents[0], *reversal.thetas
 
 
 def replayed(reversal: Reversal, field: VectorField, moves: list[Move], state: State) -> State:

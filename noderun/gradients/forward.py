@@ -128,18 +128,18 @@ class Tangents:
 class Forward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, problem: Problem, y0: Tensor, *params: Tensor) -> Tensor:
-        ctx.of_y0 = ctx.needs_input_grad[1]
+        ctx.problem, ctx.of_y0 = problem, ctx.needs_input_grad[1]
         tangents = Tangents(problem, ctx.of_y0)
         ys = integrate(problem, tangents.push)
         ctx.shapes = [p.shape for p in params]
         ctx.rows = list(tangents.outputs)
         ctx.save_for_backward(*tangents.outputs.values())
-        return ys
+        return problem.shaped(ys)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         refuse_second("forward")
-        cotangents = grads[0]
+        cotangents = ctx.problem.flat(grads[0])
         pairs = zip(ctx.rows, ctx.saved_tensors, strict=True)
         total = torch.stack([tangent.conj() @ cotangents[row] for row, tangent in pairs]).sum(0).real
         first = cotangents.shape[1] if ctx.of_y0 else 0

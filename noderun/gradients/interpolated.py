@@ -79,7 +79,7 @@ class Interpolated(torch.autograd.Function):
         ctx.problem, ctx.choices = problem, backward
         ctx.times, ctx.spans = list(problem.readout.times), path.spans
         ctx.save_for_backward(ys, *params, *path.starts, *path.insides)
-        return ys
+        return problem.shaped(ys)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -91,7 +91,7 @@ class Interpolated(torch.autograd.Function):
         path.starts, path.insides = tensors[: len(path.spans) + 1], tensors[len(path.spans) + 1 :]
         with again(problem) as field:
             sweep = PathSweep("interpolated", problem, ctx.choices, ctx.times, ys)
-            a = sweep.run(PathField("interpolated", field, problem.params, path), grads[0])
+            a = sweep.run(PathField("interpolated", field, problem.params, path), problem.flat(grads[0]))
         return None, None, a, *sweep.integral.gradients()
 
 

@@ -48,16 +48,16 @@ class Reversible(torch.autograd.Function):
         ctx.problem, ctx.moves = problem, moves
         end = last[0] if last else State(y0, None, [])
         ctx.save_for_backward(ys, y0, *params, end.y, *(end.past[0] if end.past else ()))
-        return ys
+        return problem.shaped(ys)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         refuse_second("reversible")
-        problem, moves = ctx.problem, ctx.moves
+        problem, moves, cotangents = ctx.problem, ctx.moves, ctx.problem.flat(grads[0])
         ys, y0, *tensors = ctx.saved_tensors
         y, *aux = tensors[len(problem.params) :]
         with again(problem) as field:
-            reversal = Reversal("reversible", problem, field, ys, grads[0])
+            reversal = Reversal("reversible", problem, field, ys, cotangents)
             assert isinstance(reversal.method, Stepwise)
             for n in reversed(range(len(moves))):
                 before = moves[n - 1] if n else None
@@ -65,7 +65,7 @@ class Reversible(torch.autograd.Function):
                 if before:
                     y, aux = reversal.method.reverse(field, before.t, before.h, y, aux)
         record(problem, y0, y)
-        return None, reversal.a + grads[0][0], *reversal.thetas
+        return None, reversal.a + cotangents[0], *reversal.thetas
 
 
 def record(problem: Problem, y0: Tensor, reached: Tensor) -> None:

@@ -42,6 +42,19 @@ class Problem:
     def __post_init__(self) -> None:
         self.field.bounds = bounds_of(self.ts, self.control.jumps, self.y0.dtype.to_real())
 
+    def shaped(self, rows: Tensor) -> Tensor:
+        """Rows [R, N] as the caller knows the state, if that is one tensor.
+
+        They are the caller's own object then, not a view of it: so Python's garbage collector sees that a Module which
+        keeps its solution holds nothing but itself.
+        """
+        layout = self.field.layout
+        return rows.view(len(rows), *layout.shapes[0]) if layout.single and not layout.pairs else rows
+
+    def flat(self, rows: Tensor) -> Tensor:
+        """The same as [R, N] again."""
+        return rows.reshape(len(rows), sum(self.field.layout.sizes))
+
 
 @dataclass(frozen=True)
 class Taken:

@@ -1,6 +1,8 @@
 """What surrounds a solve: modules, closures, autocast, checkpointing, accumulation, noise, a second derivative."""
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -259,3 +261,14 @@ def test_counts_of_the_way_back():
         ].stats
         assert (stats.nfe_backward is None) == (gradient in ("backprop", "forward"))
         assert (stats.accepted_backward is None) == noderun.GRADIENTS[gradient].exact
+
+
+@pytest.mark.parametrize("gradient", ALL)
+@pytest.mark.parametrize("kept", [lambda sol: sol, lambda sol: sol.ys], ids=["solution", "ys"])
+def test_a_module_that_keeps_its_solution_is_freed(gradient, kept):
+    field = Field()
+    field.last = kept(noderun.solve(field, Y0, SPAN, **settings(gradient)))
+    alive = weakref.ref(field)
+    del field
+    gc.collect()
+    assert alive() is None
