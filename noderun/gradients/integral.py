@@ -5,6 +5,7 @@ dL/dtheta = -int a^T df/dtheta dt        (Chen et al. 2018, equation 5)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -37,7 +38,8 @@ class Integral:
         after = self.value - change
         sizes: list[float] = torch.linalg.vector_norm(torch.stack((after, error)), dim=1).tolist()
         self.tried = after, sizes[0]
-        return sizes[1] / (self.atol + self.rtol * max(self.size, sizes[0]))
+        tolerance = self.atol + self.rtol * max(self.size, sizes[0])
+        return sizes[1] / tolerance if tolerance else (math.inf if sizes[1] else 0.0)
 
     def take(self) -> None:
         self.value, self.size = self.tried

@@ -121,10 +121,10 @@ class Sweep(ABC):
         if not self.problem.params:
             return
         step = step if step.quadrature is not None else integrated(field, step)
-        if self.method.own_steps:
-            self.refine(field, step, HALVINGS)
-        elif not self.integral.controlled:
+        if not self.integral.controlled:
             self.integral.add(step.quadrature)
+        elif self.method.own_steps:
+            self.refine(field, step, HALVINGS)
         else:
             self.integral.take()
 

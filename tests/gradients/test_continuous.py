@@ -165,3 +165,21 @@ def test_interpolated_does_not_drift_where_the_way_back_is_unstable():
     back, _ = gradients("dopri5", "adjoint", span, Contracting(), y0, **options)
     assert relative(along, exact) < 1e-3
     assert relative(back, exact) > 1e-2
+
+
+@pytest.mark.parametrize("solver", ["dopri5", "scipy"])
+def test_parameters_without_effect_ask_for_no_tolerance(solver):
+    class Idle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = nn.Parameter(torch.ones(2, dtype=F64))
+
+        def forward(self, t, y):
+            return -y
+
+    y0 = torch.ones(1, dtype=F64, requires_grad=True)
+    field = Idle()
+    sol = noderun.solve(field, y0, [0.0, 1.0], solver=solver, gradient="adjoint", rtol=1e-6, atol=0.0)
+    sol.ys[-1].sum().backward()
+    assert torch.equal(field.unused.grad, torch.zeros_like(field.unused))
+    assert y0.grad.item() == pytest.approx(math.exp(-1), rel=1e-5)
