@@ -17,8 +17,11 @@ from noderun.arguments import (
     checked_grid,
     checked_method,
     checked_norm,
+    checked_precision,
+    checked_state,
     checked_times,
     flattened,
+    warn_of_coarse_times,
 )
 from noderun.gradients import SOLVES, configured
 from noderun.gradients.dependence import dependencies, named_parameters, owner
@@ -114,8 +117,8 @@ def solve(
     ends = host if times.dim() < 2 else [times.min().item(), times.max().item()]
     step, grid = checked_grid(dt, ends)
     control = Control(
-        rtol=flattened(rtol, layout),
-        atol=flattened(atol, layout),
+        rtol=flattened(rtol, layout, flat),
+        atol=flattened(atol, layout, flat),
         dt=step,
         grid=grid,
         max_steps=max_steps,
@@ -126,6 +129,8 @@ def solve(
         norm=checked_norm(norm, layout),
         controller=checked_controller(controller),
     )
+    checked_precision(flat, method, control)
+    warn_of_coarse_times(host, flat.dtype.to_real())
     chosen = configured(gradient, control.backward(gradient_rtol, gradient_atol), gradient_options or {})
     own = named_parameters(f) if torch.is_grad_enabled() else {}
     depends = dependencies(own, params, args) if torch.is_grad_enabled() else ()
@@ -157,8 +162,7 @@ def laid_out(y0: Any, method: Method, per_sample: bool) -> tuple[Layout, Tensor]
     """The layout of a state, or of one sample, and y0 [N]; TypeError for what is no state."""
     whole = Layout.of(y0)
     layout, flat = sample_layout(y0) if per_sample else whole, whole.flatten(y0)
-    if not (flat.is_floating_point() or flat.is_complex()):
-        raise TypeError(f"y0 is {flat.dtype}; a state is floating point or complex: y0.float() makes it so")
+    checked_state(flat)
     if flat.is_complex() and method.info.implicit:  # Newton's matrix is that of real equations
         return layout.as_pairs(), whole.as_pairs().flatten(y0)
     return layout, flat

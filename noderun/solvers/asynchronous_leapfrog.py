@@ -21,7 +21,7 @@ class AsynchronousLeapfrog(Reversible):
         u = evaluate(field, t + h / 2, middle)
         v1 = 2 * u - v
         work.next = [v1]
-        step = parabola(t, h, y, middle.add(v1, alpha=h / 2), v, u - v, estimate)
+        step = parabola(t, h, y, middle.add(v1, alpha=h / 2), v, u - v, work if estimate else None)
         step.quadrature = [(h, field.integrand)] if field.integrand is not None else []
         return step
 
