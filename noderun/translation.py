@@ -179,7 +179,7 @@ class Call:
         if isinstance(given, (tuple, list)):
             if len(given) != len(self.layout.shapes):
                 raise ValueError(
-                    f"{len(given)} tolerances for a state of {len(self.layout.shapes)} tensors: one for each"
+                    f"{len(given)} tolerances for a state of {len(self.layout.shapes)} tensors; give one each"
                 )
             parts = [torch.as_tensor(x).expand(shape) for x, shape in zip(given, self.layout.shapes, strict=True)]
             return torch.cat([part.reshape(-1).to(flat.device, flat.dtype.to_real()) for part in parts])
