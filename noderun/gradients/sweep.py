@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from noderun.gradients.dependence import refuse_noise
+from noderun.gradients.way_back import WayBack
 from noderun.solvers.control import Control
 from noderun.solvers.errors import SolveError
 from noderun.solvers.field import VectorField
@@ -103,9 +104,17 @@ class Sweep(ABC):
         if last == 0:
             return a.clone()
         stepper = self.stepper(field, self.times[last], self.state(last, a))
+        stats, there = self.problem.stats, self.problem.control
+        attempts = stats.accepted + stats.rejected
+        way = WayBack(self.gradient, attempts, len(stops), there, self.control, stepper.method.error_order)
+
+        def on_step(step: Step, t_end: float) -> None:
+            self.accumulate(field, step)
+            way.watch(stepper.accepted + stepper.rejected)
+
         try:
             for row in [i for i in reversed(stops) if i > 0] + [0]:
-                stepper.advance(self.times[row], lambda step, t_end: self.accumulate(field, step))
+                stepper.advance(self.times[row], on_step)
                 a = self.adjoint(stepper.y) + cotangents[row]
                 if row > 0:
                     stepper.jump(self.state(row, a))
