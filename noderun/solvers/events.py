@@ -140,7 +140,7 @@ def differentiable_event(
     """The time [] and the state [N] of an event with their gradients, from y [N] at the fixed time t.
 
     By the implicit function theorem dt* = -dg / (dg/dt + dg/dy f), where dg is what g(t, y) changes by at fixed t;
-    and y(t*) moves with t* by f. A function of which autograd sees nothing (a truth value) leaves t* a constant.
+    and y(t*) moves with t* by f. A function without a slope (a truth value, a sign) leaves t* a constant.
     """
     time = stage_times(t, 0.0, (0.0,), y, field.bounds)[0]
     result = torch.full((), t, dtype=dtype)
@@ -155,5 +155,6 @@ def differentiable_event(
         return result, y
     with torch.no_grad():
         slope = field(time, y.detach())
-    shift = -(now - now.detach()) / rates(value, time, y, slope)
+    rate = rates(value, time, y, slope)
+    shift = -(now - now.detach()) / torch.where(rate == 0, torch.inf, rate)
     return result + shift.to(result), y + slope * shift
