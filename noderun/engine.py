@@ -88,9 +88,10 @@ def solve(
 
     ``norm`` of the error: rms, max, items (the largest rms among a nested state's tensors) or a function of [N].
     Implicit solvers take a complex state as pairs of real numbers, also in the norm.
-    A step of ``min_step`` is accepted whatever its error. f may jump at ``jump_ts``: steps end there and f is evaluated
-    on each side for itself. ``events`` are located on the continuous extension; with a last time of infinity only a
-    terminal one ends the solve. With ``steps`` the solution's ts and ys hold the accepted steps too, with ``dense``
+    A step of ``min_step`` is accepted whatever its error. f is called inside the interval of ts only. It may jump at
+    ``jump_ts``, also at either end: steps end there and f is evaluated on each side for itself. ``events`` are located
+    on the continuous extension, at which they are looked for four times a step; only with a terminal one may the last
+    time be infinite. With ``steps`` the solution's ts and ys hold the accepted steps too, with ``dense``
     its ``interpolate(t)`` knows y at every time in between.
 
     With ``per_sample`` each sample of y0 [B, ...] has its own times (``ts`` [T] or [B, T], each row either way), steps,

@@ -93,6 +93,17 @@ def test_gradients_pass_through_a_jump_at_the_end(gradient):
     torch.testing.assert_close(grads[1], torch.tensor([-0.5 * growth, 0.5 * growth]).double(), rtol=1e-7, atol=0)
 
 
+@pytest.mark.parametrize("solver", sorted(STEPS.keys() - {*PAIRS, "scipy"}))
+def test_the_gradient_of_a_time_is_f_there(solver):
+    """What is left to the slope of the flow is the method's own error."""
+    f = lambda t, y: torch.cos(t) * y  # noqa: E731
+    ts = torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64, requires_grad=True)
+    ys = solve(f, torch.ones(1).double(), ts, solver=solver, rtol=1e-2, atol=1e-2, **STEPS[solver]).ys[:, 0]
+    for i in (1, 2):
+        (grad,) = torch.autograd.grad(ys[i], ts, retain_graph=True)
+        torch.testing.assert_close(grad[i], f(ts[i], ys[i]).detach(), rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_bounds_are_the_nearest_numbers_inside(dtype):
     for low, high in [(0.1, 0.3), (-0.3, -0.1), (0.0, 1e-3), (-1.0, 1.0), (1e-42, 1.0), (5.0, math.inf)]:
