@@ -72,26 +72,27 @@ class Watch:
             value = as_number(event.fn(time, self.field.layout.unflatten(y.detach())))
         if value.numel() != 1:
             raise ValueError(f"an event's function returned shape {list(value.shape)}; it returns one number")
-        value = value.detach().reshape(1).to("cpu", torch.float64)
-        if value.isnan():
-            what = f"{described(self.events, which)} is NaN"
-            raise NonFiniteDynamics(f"{what} (t = {t:.6g}): {NonFiniteDynamics.remedy}", t, 0)
-        return value
+        return value.detach().reshape(1).to("cpu", torch.float64)
 
     def inside(self, step: Step, t_end: float) -> tuple[list[tuple[float, int]], bool]:
         """Events in the step as (theta, which), in order and up to the first terminal one; whether there is one."""
-        found = []
-        states = step.interpolate(LOOKS)
+        found, lost = [], []
+        states, fractions = step.interpolate(LOOKS), (0.0, *LOOKS, 1.0)
         for which in range(len(self.events)):
             between = [self.value(which, step.t + x * step.h, y) for x, y in zip(LOOKS, states, strict=True)]
             values = [self.values[which], *between, self.value(which, t_end, step.y1)]
-            for i, (low, high) in enumerate(pairwise((0.0, *LOOKS, 1.0))):
-                theta = self.locate(which, step, (low, high), values[i], values[i + 1])
+            for i, part in enumerate(pairwise(fractions)):
+                theta = self.locate(which, step, part, values[i], values[i + 1])
                 if theta is not None:
                     found.append((theta, which))
+            lost += [(x, which) for x, value in zip(fractions, values, strict=True) if value.isnan()]
             self.values[which] = values[-1]
         found.sort()
         ends = [i for i, (_, which) in enumerate(found) if self.events[which].terminal]
+        if lost and not (ends and found[ends[0]] < min(lost)):
+            theta, which = min(lost)
+            what, t = f"{described(self.events, which)} is NaN", step.t + theta * step.h
+            raise NonFiniteDynamics(f"{what} (t = {t:.6g}): {NonFiniteDynamics.remedy}", t, 0)
         return (found[: ends[0] + 1], True) if ends else (found, False)
 
     def locate(self, which: int, step: Step, part: tuple[float, float], before: Tensor, after: Tensor) -> float | None:

@@ -213,6 +213,15 @@ def test_an_event_without_a_value_is_named(per_sample, throw):
 
 
 @pytest.mark.parametrize("per_sample", [False, True])
+def test_an_event_may_be_without_a_value_where_a_terminal_one_hides_it(per_sample):
+    events = [Event(lambda t, y: y[..., 0]), Event(lambda t, y: y[..., 0].sqrt() - 0.5, terminal=False)]
+    y0 = alone_or_a_batch(per_sample, 1.0)
+    sol = solve(lambda t, y: -1 + 0 * y, y0, [0.0, 2.0], events=events, first_step=2.0, per_sample=per_sample)
+    torch.testing.assert_close(times(sol), tensor(1.0))
+    torch.testing.assert_close(times(sol, 1), tensor(0.75))
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
 def test_a_ball_thrown_from_the_ground_comes_back_to_it(per_sample):
     f = lambda t, y: torch.stack([y[..., 1], -G + 0 * y[..., 1]], -1)  # noqa: E731
     ground, y0 = Event(lambda t, y: y[..., 0]), alone_or_a_batch(per_sample, 0.0, 5.0)
