@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from noderun.gradients import SOLVES, refusal
-from noderun.solvers import CONTROLLERS, METHODS, Controller
+from noderun.solvers import CONTROLLERS, METHODS, Control, Controller
 from noderun.solvers.control import Norm, largest, largest_rms, largest_state, rms
 from noderun.solvers.method import Method
 from noderun.solvers.nesting import map_tensors
@@ -33,6 +34,12 @@ def checked_method(solver: str, options: Mapping[str, Any], gradient: str, dt: F
     if isinstance(dt, (float, int)) and not dt > 0:
         raise ValueError(f"dt is {dt}; a step size is positive, also backwards in time")
     return method
+
+
+def checked_state(flat: Tensor) -> None:
+    """TypeError for a state of integers."""
+    if not (flat.is_floating_point() or flat.is_complex()):
+        raise TypeError(f"y0 is {flat.dtype}; a state is floating point or complex: y0.float() makes it so")
 
 
 def checked_times(times: Tensor, open_ended: bool = False) -> list[float]:
@@ -90,14 +97,43 @@ def named(kind: str, word: str, known: Iterable[str]) -> str:
     raise ValueError(f"no {kind} '{word}'{nearest(word, options)}")
 
 
-def flattened(tolerance: Any, layout: Layout) -> Any:
-    """A number, or a tolerance per component in the state's own nesting as [N]."""
-    if isinstance(tolerance, (float, int)):
+def flattened(tolerance: Any, layout: Layout, like: Tensor) -> Any:
+    """A number, or a tolerance per component in the state's own nesting as [N], beside the state ``like``."""
+    if isinstance(tolerance, (float, int)) or (isinstance(tolerance, Tensor) and tolerance.dim() == 0):
         if not tolerance >= 0:
             raise ValueError(f"a tolerance is {tolerance}; it is a number of at least 0")
         return float(tolerance)
-    if isinstance(tolerance, Tensor) and tolerance.dim() == 0:
-        return tolerance.item()
+    tolerance = map_tensors(lambda x: x.to(like.device, like.dtype.to_real()), tolerance)
     if layout.pairs:  # the same for both parts of a complex number
         tolerance = map_tensors(lambda x: torch.complex(x, x), tolerance)
-    return layout.flatten(tolerance)
+    return layout.flatten(tolerance, "a tolerance has")
+
+
+def checked_precision(like: Tensor, method: Method, control: Control) -> None:
+    """ValueError for a half precision state that this solver, or this tolerance, is not for."""
+    if torch.finfo(like.dtype).bits > 16:
+        return
+    kind, eps = str(like.dtype).removeprefix("torch."), torch.finfo(like.dtype).eps
+    if method.info.implicit:
+        raise ValueError(f"solver '{method.name}' solves linear systems, which torch does not in {kind}: {WIDER}")
+    if not control.fixed and float(torch.as_tensor(control.rtol).min()) < eps:
+        raise ValueError(f"rtol is below {eps:.1e}, the resolution of {kind}: loosen it, or {WIDER}")
+
+
+WIDER = "use a state in float32, y0.float(); under torch.autocast f still computes in half precision"
+
+
+def warn_of_coarse_times(host: Sequence[float], dtype: torch.dtype) -> None:
+    """Say so where t, which f receives in the state's ``dtype``, is hardly told from its neighbours among the times."""
+    finite = [t for t in host if math.isfinite(t)]
+    gap = min((abs(b - a) for a, b in zip(finite, finite[1:], strict=False) if a != b), default=math.inf)
+    eps = torch.finfo(dtype).eps
+    rounding = eps * max(map(abs, finite))
+    if rounding > max(1e-3, 10 * eps) * gap:
+        kind = str(dtype).removeprefix("torch.")
+        warnings.warn(
+            f"f receives t in the state's dtype, {kind}, which rounds times of this size by {rounding / 2:.1e} while "
+            f"ts are {gap:.1e} apart: count t from the start of the solve, or use a state in float64",
+            RuntimeWarning,
+            stacklevel=3,
+        )

@@ -17,8 +17,11 @@ from noderun.arguments import (
     checked_grid,
     checked_method,
     checked_norm,
+    checked_precision,
+    checked_state,
     checked_times,
     flattened,
+    warn_of_coarse_times,
 )
 from noderun.gradients import SOLVES, configured
 from noderun.gradients.dependence import again, dependencies, named_parameters
@@ -87,9 +90,10 @@ def solve(
 
     ``norm`` of the error: rms, max, items (the largest rms among a nested state's tensors) or a function of [N].
     Implicit solvers take a complex state as pairs of real numbers, also in the norm.
-    A step of ``min_step`` is accepted whatever its error. f may jump at ``jump_ts``: steps end there and f is evaluated
-    on each side for itself. ``events`` are located on the continuous extension; with a last time of infinity only a
-    terminal one ends the solve. With ``steps`` the solution's ts and ys hold the accepted steps too, with ``dense``
+    A step of ``min_step`` is accepted whatever its error. f is called inside the interval of ts only. It may jump at
+    ``jump_ts``, also at either end: steps end there and f is evaluated on each side for itself. ``events`` are located
+    on the continuous extension, at which they are looked for four times a step; only with a terminal one may the last
+    time be infinite. With ``steps`` the solution's ts and ys hold the accepted steps too, with ``dense``
     its ``interpolate(t)`` knows y at every time in between.
 
     With ``per_sample`` each sample of y0 [B, ...] has its own times (``ts`` [T] or [B, T], each row either way), steps,
@@ -116,8 +120,8 @@ def solve(
     ends = host if times.dim() < 2 else [times.min().item(), times.max().item()]
     step, grid = checked_grid(dt, ends)
     control = Control(
-        rtol=flattened(rtol, layout),
-        atol=flattened(atol, layout),
+        rtol=flattened(rtol, layout, flat),
+        atol=flattened(atol, layout, flat),
         dt=step,
         grid=grid,
         max_steps=max_steps,
@@ -128,6 +132,8 @@ def solve(
         norm=checked_norm(norm, layout),
         controller=checked_controller(controller),
     )
+    checked_precision(flat, method, control)
+    warn_of_coarse_times(host, flat.dtype.to_real())
     chosen = configured(gradient, control.backward(gradient_rtol, gradient_atol), gradient_options or {})
     own = named_parameters(f) if torch.is_grad_enabled() else {}
     depends = dependencies(own, params, args) if torch.is_grad_enabled() else ()
@@ -160,8 +166,7 @@ def laid_out(y0: Any, method: Method, per_sample: bool) -> tuple[Layout, Tensor]
     """The layout of a state, or of one sample, and y0 [N]; TypeError for what is no state."""
     whole = Layout.of(y0)
     layout, flat = sample_layout(y0) if per_sample else whole, whole.flatten(y0)
-    if not (flat.is_floating_point() or flat.is_complex()):
-        raise TypeError(f"y0 is {flat.dtype}; a state is floating point or complex: y0.float() makes it so")
+    checked_state(flat)
     if flat.is_complex() and method.info.implicit:  # Newton's matrix is that of real equations
         return layout.as_pairs(), whole.as_pairs().flatten(y0)
     return layout, flat

@@ -178,7 +178,7 @@ def differentiable(problem: SampleProblem, event: Event, t: Tensor, y: Tensor) -
         slope = field(at, state)
     problem.stats.nfe_forward += there
     rate = rates(lambda t, y: field.value(event.fn, t, y), at, state.detach(), slope)
-    shift = -(value - value.detach()) / torch.where(there, rate, 1.0)
+    shift = -(value - value.detach()) / torch.where(there & (rate != 0), rate, torch.inf)
     return t + shift.double(), y + slope * shift.unsqueeze(1)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.arguments import checked_times, named
+from noderun.arguments import checked_precision, checked_state, checked_times, named, warn_of_coarse_times
 from noderun.engine import solution
 from noderun.gradients import configured
 from noderun.solvers import METHODS, Control, Controller, Event, Statistics
@@ -64,6 +64,7 @@ class Call:
         if self.event_fn is not None and len(self.t) != 2:
             raise ValueError(f"t has {len(self.t)} times; with event_fn it has two, the start and a time on the way")
         self.layout = Layout.of(self.y0)
+        checked_state(self.layout.flatten(self.y0))
         host = checked_times(self.t)
         if len(set(host)) < len(host):
             raise ValueError("t has equal times; they are strictly increasing or decreasing")
@@ -99,8 +100,11 @@ class Call:
             adjoint_method=backward.solver() if backward else None,
             events=[event for event in events if event is not None],
         )
+        checked_precision(flat, problem.method, problem.control)
+        warn_of_coarse_times(self.ts, flat.dtype.to_real())
         control = backward.control(func, params) if backward else problem.control
-        sol = solution(problem, gradient, configured(gradient, control, {}), times, strict=False)
+        seminorm = {"norm": "seminorm"} if backward and backward.options.get("norm") == "seminorm" else {}
+        sol = solution(problem, gradient, configured(gradient, control, seminorm), times, strict=False)
         if not events:
             return sol.ys
         (found,) = sol.events
@@ -170,11 +174,16 @@ class Call:
 
     def tolerance(self, given: Any) -> Any:
         """A number, or one per component [N]; a tuple has one for each tensor of a tuple y0."""
+        flat = self.layout.flatten(self.y0)
         if isinstance(given, (tuple, list)):
+            if len(given) != len(self.layout.shapes):
+                raise ValueError(
+                    f"{len(given)} tolerances for a state of {len(self.layout.shapes)} tensors; give one each"
+                )
             parts = [torch.as_tensor(x).expand(shape) for x, shape in zip(given, self.layout.shapes, strict=True)]
-            return torch.cat([part.reshape(-1) for part in parts]).to(self.layout.flatten(self.y0))
+            return torch.cat([part.reshape(-1).to(flat.device, flat.dtype.to_real()) for part in parts])
         if isinstance(given, Tensor) and given.dim():
-            return given.expand(self.layout.shapes[0]).reshape(-1)
+            return given.expand(self.layout.shapes[0]).reshape(-1).to(flat.device, flat.dtype.to_real())
         return float(given)
 
     def norm(self, params: tuple[Tensor, ...]) -> Norm:

@@ -173,3 +173,53 @@ def test_parameters_hidden_in_a_closure_are_not_lost_silently():
     loss = solve(lambda t, y: net(y), torch.ones(2), [0.0, 1.0], params=net.parameters()).ys.sum()
     loss.backward()
     assert net.weight.grad.abs().sum() > 0
+
+
+HALF = [torch.float16, torch.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_half_precision_is_solved_where_it_can_be_and_refused_elsewhere(dtype, per_sample):
+    f, y0 = (lambda t, y: -y), torch.ones(2, 1, dtype=dtype)
+    with pytest.raises(ValueError, match=r"resolution of .*float16: loosen it, or use a state in float32"):
+        solve(f, y0, [0.0, 1.0], per_sample=per_sample)
+    with pytest.raises(ValueError, match=r"'radau5' solves linear systems"):
+        solve(f, y0, [0.0, 1.0], solver="radau5", rtol=1e-1, per_sample=per_sample)
+    eps = torch.finfo(dtype).eps
+    for options in (dict(rtol=2 * eps, atol=2 * eps), dict(solver="rk4", dt=0.25)):
+        end = solve(f, y0, [0.0, 1.0], per_sample=per_sample, **options).ys[-1]
+        torch.testing.assert_close(end.double(), torch.full((2, 1), math.exp(-1)).double(), rtol=16 * eps, atol=0)
+
+
+@pytest.mark.parametrize("interface", ["odeint", "odeint_adjoint"])
+def test_torchdiffeqs_signatures_refuse_the_same(interface):
+    solved = getattr(noderun, interface)
+    options = dict(adjoint_params=()) if interface == "odeint_adjoint" else {}
+    f, t = (lambda t, y: -y), torch.tensor([0.0, 1.0])
+    for dtype in HALF:
+        with pytest.raises(ValueError, match="resolution of"):
+            solved(f, torch.ones(2, dtype=dtype), t, **options)
+    with pytest.raises(TypeError, match=r"y0.float\(\)"):
+        solved(f, torch.tensor([1, 2]), t, **options)
+    with pytest.raises(ValueError, match="3 tolerances for a state of 2 tensors"):
+        solved(lambda t, y: y, (torch.ones(1), torch.ones(1)), t, rtol=(1e-3, 1e-3, 1e-3), **options)
+
+
+def test_a_tolerance_by_component_has_the_states_nesting():
+    y0 = (torch.ones(1), torch.ones(2))
+    with pytest.raises(ValueError, match=r"a tolerance has .* for a state of"):
+        solve(lambda t, y: y, y0, [0.0, 1.0], rtol=(torch.ones(1), torch.ones(2), torch.ones(1)))
+    double = tuple(torch.full_like(y, 1e-3, dtype=torch.float64) for y in y0)  # it follows the state's dtype
+    assert solve(lambda t, y: y, y0, [0.0, 1.0], rtol=double, atol=double).ys[1].dtype == torch.float32
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_times_that_the_states_dtype_hardly_tells_apart_are_warned_of(per_sample):
+    f, now = (lambda t, y: 0 * y + t), 1.7e9  # seconds since 1970
+    with pytest.warns(RuntimeWarning, match="count t from the start of the solve, or use a state in float64"):
+        solve(f, torch.zeros(1, 1), [now, now + 1], per_sample=per_sample)
+    with pytest.warns(RuntimeWarning, match="rounds times"):
+        noderun.odeint(f, torch.zeros(1, 1), torch.tensor([now, now + 1], dtype=torch.float64))
+    solve(f, torch.zeros(1, 1).double(), [now, now + 1], per_sample=per_sample)
+    solve(f, torch.zeros(1, 1), [0.0, 1.0], per_sample=per_sample)

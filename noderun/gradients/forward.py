@@ -113,6 +113,8 @@ class Tangents:
                     materialize_grads=True,
                 )
             )
+        if not rows:  # nothing to differentiate by
+            return [end.detach().new_zeros(0, *end.shape) for end in ends]
         return [torch.stack(column) for column in zip(*rows, strict=True)]
 
     def unit(self, d: int) -> list[Tensor]:

@@ -18,6 +18,7 @@ from noderun.gradients.dependence import refuse_second
 from noderun.gradients.examination import check_same
 from noderun.gradients.integral import Integral, joined
 from noderun.gradients.sweep import HALVINGS
+from noderun.gradients.way_back import WayBack
 from noderun.solvers.field import Integrand
 from noderun.solvers.implicit import GAUSS, GAUSS_ERROR, NODES
 from noderun.solvers.method import Quadrature
@@ -102,6 +103,7 @@ class SampleSweep:
         self.problem, self.field = problem, AdjointField(problem.field)
         self.integral = Integral(problem.params, problem.backward, not problem.seminorm)
         self.nfe = torch.zeros_like(problem.stats.nfe_forward)
+        self.rounds = 0
 
     def run(self, rows: Tensor, cotangents: Tensor) -> Tensor:
         problem, (size, width) = self.problem, self.problem.y0.shape
@@ -113,7 +115,9 @@ class SampleSweep:
         ts = time.new_full((longest(place), size), torch.nan).index_put(at, time[order])
         z = rows.new_zeros(*ts.shape, width).index_put(at, rows[row[order]])
         given = torch.zeros_like(z).index_put(at, cotangents[row[order]])
-        a = torch.zeros_like(z[0])
+        a, stats = torch.zeros_like(z[0]), problem.stats
+        attempts = int((stats.accepted + stats.rejected).max()) if size else 0
+        self.way = WayBack("adjoint", attempts, len(ts), problem.control, problem.backward, problem.method.error_order)
         for i in reversed(range(1, len(ts))):
             a = self.back(ts[i], ts[i - 1], z[i], a + given[i])
         return a + given[0]
@@ -134,7 +138,7 @@ class SampleSweep:
             fractions=(),
             readout=SampleReadout(),
         )
-        rows = integrate_samples(solve, self.integrate if problem.params else None)
+        rows = integrate_samples(solve, self.observe)
         self.nfe += stats.nfe_forward
         for code, (kind, what) in FAILURES.items():
             if (stats.status == code).any():
@@ -143,6 +147,12 @@ class SampleSweep:
                 where = f"sample {which}, t = {t:.6g}"
                 raise kind(f"on the way back, gradient='adjoint': {what} ({where}): {kind.remedy}", t, step)
         return at_times(solve, rows)[1].chunk(2, dim=1)[1]
+
+    def observe(self, attempt: Attempt, batch: Batch, reads: list[Read]) -> None:
+        self.rounds += 1
+        self.way.watch(self.rounds)
+        if self.problem.params:
+            self.integrate(attempt, batch, reads)
 
     def integrate(self, attempt: Attempt, batch: Batch, reads: list[Read]) -> None:
         """Add what the accepted steps of a round contribute to dL/dtheta."""

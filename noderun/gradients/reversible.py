@@ -16,6 +16,7 @@ from torch import Tensor
 from noderun.gradients.dependence import again, refuse_second
 from noderun.gradients.info import Backward, GradientInfo
 from noderun.gradients.reversal import Move, Reversal, State
+from noderun.solvers.errors import SolveError
 from noderun.solvers.integrate import Problem, Taken, integrate
 from noderun.solvers.reversible import Reversible as Stepwise
 
@@ -24,6 +25,11 @@ INFO = GradientInfo(
     held="the last step's start, and the step sizes on the host",
     source="Zhuang et al. 2021; Kidger, Foster, Li, Lyons 2021",
     description="steps back exactly with solvers that can; exact in constant memory while rounding errors stay small",
+)
+
+RESTARTED = (
+    "cannot step back over a step where the solver had to start its second track anew: give dt=, or use "
+    "gradient='checkpointed'"
 )
 
 
@@ -41,6 +47,9 @@ class Reversible(torch.autograd.Function):
         last: list[State] = []
 
         def observe(taken: Taken) -> None:
+            if moves and taken.past and not taken.past[0]:
+                t, steps = taken.step.t, len(moves)
+                raise SolveError(f"gradient='reversible' {RESTARTED} (t = {t:.6g}, after {steps} steps)", t, steps)
             last[:] = [State.of(taken, first=not moves, fixed=True)]
             moves.append(Move.of(taken))
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from noderun.gradients.examination import check_solve
 from noderun.gradients.info import Backward
 from noderun.gradients.integral import Integral, joined
+from noderun.gradients.way_back import WayBack
 from noderun.solvers.errors import SolveError
 from noderun.solvers.field import Integrand, VectorField
 from noderun.solvers.implicit import integrated
@@ -101,9 +102,17 @@ class Sweep(ABC):
         stepper = self.stepper(field, self.times[last], self.state(last, a))
         if self.integral.controlled and not self.method.own_steps:
             stepper.beside = lambda step: self.integral.try_on(step.quadrature)
+        stats, there = self.problem.stats, self.problem.control
+        attempts = stats.accepted + stats.rejected
+        way = WayBack(self.gradient, attempts, len(stops), there, self.control, stepper.method.error_order)
+
+        def on_step(step: Step, t_end: float) -> None:
+            self.accumulate(field, step)
+            way.watch(stepper.accepted + stepper.rejected)
+
         try:
             for row in [i for i in reversed(stops) if i > 0] + [0]:
-                stepper.advance(self.times[row], lambda step, t_end: self.accumulate(field, step))
+                stepper.advance(self.times[row], on_step)
                 a = self.adjoint(stepper.y) + cotangents[row]
                 if row > 0:
                     stepper.jump(self.state(row, a))

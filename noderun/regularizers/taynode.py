@@ -42,4 +42,5 @@ def derivative(f: Field, order: int) -> Field:
 
 def along(g: Field, t: Tensor, y: Tensor, dy: Tensor) -> Tensor:
     """d/dt g(t, y(t)) at a point where dy/dt = dy."""
-    return torch.func.jvp(g, (t, y), (torch.ones_like(t), dy))[1]
+    with torch.enable_grad():  # without it torch takes a form of silu and others that has one forward derivative only
+        return torch.func.jvp(g, (t, y), (torch.ones_like(t), dy))[1]

@@ -19,7 +19,7 @@ class AsynchronousLeapfrog(Reversible):
         u = evaluate(field, t + h / 2, middle)
         v1 = 2 * u - v
         work.next, work.next_integrand = [v1], field.integrand
-        step = parabola(t, h, y, middle.add(v1, alpha=h / 2), v, u - v, estimate)
+        step = parabola(t, h, y, middle.add(v1, alpha=h / 2), v, u - v, work if estimate else None)
         step.quadrature = Quadrature.of((work.integrand, work.next_integrand), (0.0, 1.0), (-1.0, 1.0), h)
         return step
 

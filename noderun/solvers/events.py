@@ -72,26 +72,27 @@ class Watch:
             value = as_number(event.fn(time, self.field.layout.unflatten(y.detach())))
         if value.numel() != 1:
             raise ValueError(f"an event's function returned shape {list(value.shape)}; it returns one number")
-        value = value.detach().reshape(1).to("cpu", torch.float64)
-        if value.isnan():
-            what = f"{described(self.events, which)} is NaN"
-            raise NonFiniteDynamics(f"{what} (t = {t:.6g}): {NonFiniteDynamics.remedy}", t, 0)
-        return value
+        return value.detach().reshape(1).to("cpu", torch.float64)
 
     def inside(self, step: Step, t_end: float) -> tuple[list[tuple[float, int]], bool]:
         """Events in the step as (theta, which), in order and up to the first terminal one; whether there is one."""
-        found = []
-        states = step.interpolate(LOOKS)
+        found, lost = [], []
+        states, fractions = step.interpolate(LOOKS), (0.0, *LOOKS, 1.0)
         for which in range(len(self.events)):
             between = [self.value(which, step.t + x * step.h, y) for x, y in zip(LOOKS, states, strict=True)]
             values = [self.values[which], *between, self.value(which, t_end, step.y1)]
-            for i, (low, high) in enumerate(pairwise((0.0, *LOOKS, 1.0))):
-                theta = self.locate(which, step, (low, high), values[i], values[i + 1])
+            for i, part in enumerate(pairwise(fractions)):
+                theta = self.locate(which, step, part, values[i], values[i + 1])
                 if theta is not None:
                     found.append((theta, which))
+            lost += [(x, which) for x, value in zip(fractions, values, strict=True) if value.isnan()]
             self.values[which] = values[-1]
         found.sort()
         ends = [i for i, (_, which) in enumerate(found) if self.events[which].terminal]
+        if lost and not (ends and found[ends[0]] < min(lost)):
+            theta, which = min(lost)
+            what, t = f"{described(self.events, which)} is NaN", step.t + theta * step.h
+            raise NonFiniteDynamics(f"{what} (t = {t:.6g}): {NonFiniteDynamics.remedy}", t, 0)
         return (found[: ends[0] + 1], True) if ends else (found, False)
 
     def locate(self, which: int, step: Step, part: tuple[float, float], before: Tensor, after: Tensor) -> float | None:
@@ -140,7 +141,7 @@ def differentiable_event(
     """The time [] and the state [N] of an event with their gradients, from y [N] at the fixed time t.
 
     By the implicit function theorem dt* = -dg / (dg/dt + dg/dy f), where dg is what g(t, y) changes by at fixed t;
-    and y(t*) moves with t* by f. A function of which autograd sees nothing (a truth value) leaves t* a constant.
+    and y(t*) moves with t* by f. A function without a slope (a truth value, a sign) leaves t* a constant.
     """
     time = stage_times(t, 0.0, (0.0,), y, field.bounds)[0]
     result = torch.full((), t, dtype=dtype)
@@ -155,5 +156,6 @@ def differentiable_event(
         return result, y
     with torch.no_grad():
         slope = field(time, y.detach())
-    shift = -(now - now.detach()) / rates(value, time, y, slope)
+    rate = rates(value, time, y, slope)
+    shift = -(now - now.detach()) / torch.where(rate == 0, torch.inf, rate)
     return result + shift.to(result), y + slope * shift

@@ -18,7 +18,7 @@ class ReversibleHeun(Reversible):
         z1 = (2 * y - z).add(g, alpha=h)
         g1 = evaluate(field, t + h, z1)
         work.next, work.next_integrand = [z1, g1], field.integrand
-        step = parabola(t, h, y, y.add(g + g1, alpha=h / 2), g, (g1 - g) / 2, estimate)
+        step = parabola(t, h, y, y.add(g + g1, alpha=h / 2), g, (g1 - g) / 2, work if estimate else None)
         step.quadrature = Quadrature.of((work.integrand, work.next_integrand), (0.5, 0.5), (-0.5, 0.5), h)
         return step
 

@@ -45,7 +45,7 @@ class Layout:
 
         return Layout(shapes, sizes, rebuild, self.keys, self.single, True)
 
-    def leaves(self, state: Any) -> list[Tensor]:
+    def leaves(self, state: Any, what: str = "f returned") -> list[Tensor]:
         """The tensors of a state in this layout's order; ValueError where shapes differ from it."""
         if self.pairs:
             state = map_tensors(paired, state)
@@ -60,14 +60,12 @@ class Layout:
             leaves = list(state) if isinstance(state, (tuple, list)) else []
         shapes = tuple(leaf.shape if isinstance(leaf, Tensor) else type(leaf).__name__ for leaf in leaves)
         if shapes != self.shapes:
-            raise ValueError(
-                f"f returned {describe(shapes)} for a state of {describe(self.shapes)}; they must be equal"
-            )
+            raise ValueError(f"{what} {describe(shapes)} for a state of {describe(self.shapes)}; they must be equal")
         return leaves
 
-    def flatten(self, state: Any) -> Tensor:
-        """[N], a view where the state is one contiguous tensor."""
-        leaves = self.leaves(state)
+    def flatten(self, state: Any, what: str = "f returned") -> Tensor:
+        """[N], a view where the state is one contiguous tensor; ``what`` begins the sentence where shapes differ."""
+        leaves = self.leaves(state, what)
         return leaves[0].reshape(-1) if self.single else torch.cat([leaf.reshape(-1) for leaf in leaves])
 
     def split(self, flat: Tensor) -> list[Tensor]:

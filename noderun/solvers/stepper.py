@@ -196,7 +196,7 @@ class Stepper:
         """Raise where another attempt makes no sense."""
         if self.accepted + self.rejected >= self.control.max_steps:
             raise self.failure(StepLimit, f"max_steps = {self.control.max_steps} steps did not reach the end")
-        if not abs(h) > 4 * math.ulp(self.t) or abs(h) < self.least:
+        if not abs(h) > 4 * math.ulp(self.t) or abs(h) < self.least or (math.isinf(h) and self.nonfinite):
             self.require_finite()
             if self.nonfinite or math.isnan(h):
                 raise self.failure(NonFiniteDynamics, "f returned NaN or infinity at every step size")

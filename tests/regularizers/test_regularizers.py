@@ -10,6 +10,7 @@ from torch import nn
 import noderun
 from noderun import engine
 from noderun.compatibility import check_regularizer
+from noderun.dynamics.activations import ACTIVATIONS, activation
 from noderun.gradients import refusal
 from noderun.models import ODEBlock
 from noderun.regularizers import REGULARIZERS, Local, Quadrature
@@ -196,3 +197,16 @@ def test_a_field_made_anew_for_every_batch_is_not_compiled():
     check_regularizer("error", Solver("dopri5", options={"compile": True}))
     with pytest.raises(Refused, match="regularizer=kinetic .* solver.compile=true"):
         check_regularizer("kinetic", Solver("dopri5", options={"compile": True}))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_third_derivatives_pass_through_every_activation_with_and_without_gradients(name):
+    """As the continuous adjoint calls f: forward without gradients."""
+    net, y0 = nn.Sequential(nn.Linear(4, 4), activation(name), nn.Linear(4, 3)).double(), torch.ones(2, 3).double()
+    f = lambda t, y: net(torch.cat([y, t.expand(2, 1)], 1))  # noqa: E731
+    integrand, t = REGULARIZERS["taynode"](order=3)(y0), torch.tensor(0.1).double()
+    with torch.no_grad():
+        plain = integrand(f, t, y0)
+    recorded = integrand(f, t, y0)
+    assert not plain[1].requires_grad and recorded[1].requires_grad
+    torch.testing.assert_close(plain[1], recorded[1].detach())

@@ -12,6 +12,7 @@ import noderun
 from noderun import Event, solve
 
 TIGHT = dict(rtol=1e-11, atol=1e-12)
+MEDIUM = dict(rtol=1e-6, atol=1e-10)
 GRADIENTS = ("backprop", "checkpointed", "adjoint")
 G = 9.81
 
@@ -167,3 +168,105 @@ def test_events_agree_with_scipy_on_a_time_dependent_one():
     f = lambda t, y: [y[1], -math.sin(y[0])]  # noqa: E731
     theirs = solve_ivp(f, (0, 20), [1.0, 0.2], events=g, method="DOP853", rtol=1e-12, atol=1e-13)
     torch.testing.assert_close(ours.events[0].ts, torch.as_tensor(theirs.t_events[0]), atol=1e-8, rtol=0)
+
+
+def alone_or_a_batch(per_sample, *values):
+    y0 = tensor(*values)
+    return torch.stack([y0, y0]) if per_sample else y0
+
+
+def times(sol, which=0):
+    """When an event happened; to the first of several samples."""
+    ts = sol.events[which].ts
+    return ts if ts.dim() == 1 else ts[:, 0]
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("solver", ["dopri5", "dopri8", "bosh3", "kvaerno5", "rodas4", "rk4"])
+def test_two_crossings_within_one_step_are_both_found(solver, per_sample):
+    crossing = Event(lambda t, y: y[..., 0] - 0.6, terminal=False)
+    f = lambda t, y: torch.cos(t) + 0 * y  # noqa: E731
+    options = dict(dt=3.0) if solver == "rk4" else dict(first_step=3.0, rtol=1.0, atol=1.0)
+    y0 = alone_or_a_batch(per_sample, 0.0)
+    sol = solve(f, y0, [0.0, 3.0], solver=solver, events=crossing, per_sample=per_sample, **options)
+    assert (torch.as_tensor(sol.stats.accepted) == 1).all() and len(sol.events[0].ts) == 2
+    dense = solve(f, y0, [0.0, *times(sol).tolist(), 3.0], solver=solver, per_sample=per_sample, **options)
+    torch.testing.assert_close(dense.ys[1:3], torch.full_like(dense.ys[1:3], 0.6), rtol=0, atol=1e-9)
+    first = solve(f, y0, [0.0, 3.0], solver=solver, events=Event(crossing.fn), per_sample=per_sample, **options)
+    torch.testing.assert_close(times(first), times(sol)[:1])
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("throw", [False, True])
+def test_an_event_without_a_value_is_named(per_sample, throw):
+    def height(t, y):
+        return torch.log(0.5 - t.reshape(()) if not per_sample else 0.5 - t[:, 0]) + 10 * y[..., 0]
+
+    options = dict(events=[Event(lambda t, y: y[..., 0] + 1), Event(height)], per_sample=per_sample, max_step=0.1)
+    y0 = alone_or_a_batch(per_sample, 1.0)
+    if throw:
+        with pytest.raises(noderun.NonFiniteDynamics, match=r"the event height, number 1, is NaN \(.*t = 0\.[56]"):
+            solve(lambda t, y: 0 * y, y0, [0.0, 1.0], **options)
+    else:
+        sol = solve(lambda t, y: 0 * y, y0, [0.0, 1.0], throw=False, **options)
+        assert sol.status == (["nonfinite"] * 2 if per_sample else "nonfinite") and sol.ys[-1].isnan().all()
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_an_event_may_be_without_a_value_where_a_terminal_one_hides_it(per_sample):
+    events = [Event(lambda t, y: y[..., 0]), Event(lambda t, y: y[..., 0].sqrt() - 0.5, terminal=False)]
+    y0 = alone_or_a_batch(per_sample, 1.0)
+    sol = solve(lambda t, y: -1 + 0 * y, y0, [0.0, 2.0], events=events, first_step=2.0, per_sample=per_sample)
+    torch.testing.assert_close(times(sol), tensor(1.0))
+    torch.testing.assert_close(times(sol, 1), tensor(0.75))
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_a_ball_thrown_from_the_ground_comes_back_to_it(per_sample):
+    f = lambda t, y: torch.stack([y[..., 1], -G + 0 * y[..., 1]], -1)  # noqa: E731
+    ground, y0 = Event(lambda t, y: y[..., 0]), alone_or_a_batch(per_sample, 0.0, 5.0)
+    sol = solve(f, y0, [0.0, math.inf], events=ground, per_sample=per_sample)
+    torch.testing.assert_close(times(sol), tensor(2 * 5.0 / G))
+    assert noderun.odeint_event(fall, tensor(0.0, 5.0), torch.tensor(0.0), event_fn=lambda t, y: y[0])[0] == 0
+
+
+KINDS = {
+    "a truth value": lambda t, y: y[..., 0] < 1e-3,
+    "its opposite": lambda t, y: y[..., 0] > 1e-3,
+    "a sign": lambda t, y: torch.sign(y[..., 0] - 1e-3),
+    "an integer": lambda t, y: (y[..., 0] < 1e-3).int() * 2 - 1,
+    "without a graph": lambda t, y: y[..., 0].detach() - 1e-3,
+}
+NUMBERS = {"a Python bool": lambda t, y: bool(y[0] < 1e-3), "a Python float": lambda t, y: y[0].item() - 1e-3}
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("kind", [*KINDS, *NUMBERS])
+def test_every_kind_of_number_is_an_event(kind, gradient):
+    y0 = tensor(1.0).requires_grad_()
+    event_fn = {**KINDS, **NUMBERS}[kind]
+    sol = solve(lambda t, y: -y, y0, [0.0, math.inf], events=Event(event_fn), gradient=gradient, **MEDIUM)
+    torch.testing.assert_close(times(sol), tensor(math.log(1e3)), rtol=1e-5, atol=0)
+    end = sol.events[0].ys.sum() + (0 * y0 + sol.events[0].ts).sum()  # the time is a constant: nothing has a slope
+    torch.testing.assert_close(torch.autograd.grad(end, y0)[0], tensor(1e-3), rtol=1e-4, atol=0)
+    if kind in KINDS:
+        batch = solve(lambda t, y: -y, y0[None], [0.0, math.inf], events=Event(event_fn), per_sample=True, **MEDIUM)
+        torch.testing.assert_close(times(batch), times(sol), rtol=1e-9, atol=0)
+
+
+def test_a_truth_value_rises_where_it_becomes_true():
+    events = [Event(lambda t, y: torch.sin(t) > 0.5, direction=d, terminal=False) for d in (1, -1)]
+    sol = solve(lambda t, y: -y, tensor(1.0), [0.0, 6.0], events=events, max_step=0.5)
+    torch.testing.assert_close(sol.events[0].ts, tensor(math.pi / 6))
+    torch.testing.assert_close(sol.events[1].ts, tensor(5 * math.pi / 6))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *NUMBERS])
+@pytest.mark.parametrize("interface", ["odeint", "odeint_adjoint"])
+def test_odeint_event_takes_every_kind_of_number(kind, interface):
+    y0, event_fn = tensor(1.0).requires_grad_(), {**KINDS, **NUMBERS}[kind]
+    options = dict(odeint_interface=getattr(noderun, interface), **MEDIUM)
+    options |= dict(adjoint_params=()) if interface == "odeint_adjoint" else {}
+    t, y = noderun.odeint_event(lambda t, y: -y, y0, torch.tensor(0.0).double(), event_fn=event_fn, **options)
+    torch.testing.assert_close(t, tensor(math.log(1e3))[0], rtol=1e-5, atol=0)
+    torch.testing.assert_close(torch.autograd.grad(y[-1].sum(), y0)[0], tensor(1e-3), rtol=1e-4, atol=0)

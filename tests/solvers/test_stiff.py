@@ -1,6 +1,7 @@
 """Stiff problems: radau5 and bdf beside scipy's Radau and BDF, the others against the accuracy they are asked for."""
 
 import functools
+import warnings
 
 import numpy as np
 import pytest
@@ -96,3 +97,21 @@ def test_auto_is_as_cheap_as_the_method_that_fits():
     assert easy.stats.jacobians == 0 and easy.stats.nfe_forward == explicit.stats.nfe_forward
     cost = {solver: ours("rober", solver, 1e-4)[1] for solver in ("auto", "radau5")}
     assert cost["auto"] < 3 * cost["radau5"]
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_an_adjoint_that_crawls_back_says_so_long_before_its_step_limit(per_sample):
+    rate = torch.tensor(1e4, dtype=torch.float64, requires_grad=True)
+    f = lambda t, y, rate: rate * (torch.cos(t) - y)  # noqa: E731
+    options = dict(solver="rodas4", args=(rate,), rtol=1e-4, atol=1e-6, per_sample=per_sample, max_steps=400)
+    y0 = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
+    sol = noderun.solve(f, y0, [0.0, 1.0], gradient="adjoint", **options)
+    with pytest.warns(RuntimeWarning, match=r"1\d\d steps so far on the way back.*gradient='checkpointed'"):
+        with pytest.raises(noderun.StepLimit, match="on the way back"):
+            sol.ys[-1].sum().backward()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        noderun.solve(f, y0, [0.0, 1.0], gradient="checkpointed", **options).ys[-1].sum().backward()
+        gentle = lambda t, y, rate: rate * 1e-4 * (1 - y)  # noqa: E731
+        easy = dict(rtol=1e-4, gradient_rtol=1e-10, gradient_atol=1e-10, args=(rate,), per_sample=per_sample)
+        noderun.solve(gentle, y0, [0.0, 1.0], gradient="adjoint", **easy).ys[-1].sum().backward()

@@ -53,7 +53,7 @@ def diagnosed(attempt: Attempt, slope: Tensor, batch: Batch, min_step: float) ->
     if attempt.ratio is None:
         why = torch.where(failed & ~lost, NEWTON, NONFINITE)
         return torch.where(attempt.accepted, RUNNING, why)
-    no_number = torch.isnan(batch.h)
+    no_number = ~torch.isfinite(batch.h)
     tiny = no_number | ~ample(batch)
     why = torch.where(batch.diverged == batch.steps, NEWTON, UNDERFLOW)
     why = torch.where(no_number | lost | (batch.nonfinite == batch.steps), NONFINITE, why)

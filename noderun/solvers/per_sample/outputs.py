@@ -119,9 +119,13 @@ class SampleOutputs:
         at = roots(functools.partial(value_at, field, step, event), low, high, *ends)
         return torch.where(there, torch.where(at < 1 - 1e-9, at, 1.0), NEVER)
 
-    def lost(self, batch: Batch) -> Tensor:
-        """Whose event has no value [b]; which one it was is noted."""
-        places = self.seen.isnan().any(0) & self.moved.unsqueeze(1)
+    def lost(self, batch: Batch, stop: Tensor | None) -> Tensor:
+        """Whose event has no value [b] before a terminal one ends the solve; which one it was is noted."""
+        nan = self.seen.isnan()
+        if stop is not None:
+            fractions = torch.tensor((0.0, *LOOKS, 1.0), dtype=stop.dtype, device=stop.device)
+            nan = nan & (fractions.unsqueeze(1) < stop).unsqueeze(2)
+        places = nan.any(0) & self.moved.unsqueeze(1)
         for place, which in places.nonzero().tolist():
             self.readout.lost.setdefault(int(batch.sample[place]), which)
         return places.any(1)

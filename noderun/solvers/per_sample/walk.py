@@ -90,7 +90,7 @@ class Walk:
         if self.observe is not None:
             self.observe(attempt, batch, outputs.reads)
         self.rounds, self.calls = self.rounds + 1, self.calls + step.calls
-        self.conclude(attempt, trouble, stop, outputs.lost(batch) if nan else None, any_passed)
+        self.conclude(attempt, trouble, stop, outputs.lost(batch, stop) if nan else None, any_passed)
 
     def attempt(self) -> Attempt:
         batch, control = self.batch, self.control
