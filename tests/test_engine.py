@@ -8,6 +8,8 @@ from scipy.integrate import solve_ivp
 
 import noderun
 from noderun import solve
+from noderun.arguments import flattened
+from noderun.solvers.state import Layout
 
 ADAPTIVE = [name for name, info in noderun.SOLVERS.items() if info.adaptive and not info.implicit and name != "scipy"]
 
@@ -204,6 +206,12 @@ def test_torchdiffeqs_signatures_refuse_the_same(interface):
         solved(f, torch.tensor([1, 2]), t, **options)
     with pytest.raises(ValueError, match="3 tolerances for a state of 2 tensors"):
         solved(lambda t, y: y, (torch.ones(1), torch.ones(1)), t, rtol=(1e-3, 1e-3, 1e-3), **options)
+
+
+def test_a_tolerance_by_component_is_put_beside_the_state():
+    state = torch.empty(2, device="meta", dtype=torch.float64)
+    found = flattened(torch.ones(2), Layout.of(state), state)
+    assert found.device.type == "meta" and found.dtype == torch.float64
 
 
 def test_a_tolerance_by_component_has_the_states_nesting():

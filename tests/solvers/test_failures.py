@@ -38,7 +38,7 @@ def test_min_step_and_no_number(field, solver, per_sample):
     with pytest.raises((NonFiniteDynamics, NewtonDivergence), match=r"t = .*: .*\w") as caught:
         solve(f, ones(2, 1), [0.0, 3.0], **options)
     partial = caught.value.solution
-    assert partial.ys[-1].isnan().all() and caught.value.t <= 1.05
+    assert partial.ys[-1].isnan().all() and caught.value.t <= 1.2
     sol = solve(f, ones(2, 1), [0.0, 3.0], throw=False, **options)
     assert set([sol.status] if isinstance(sol.status, str) else sol.status) <= {"nonfinite", "newton"}
 
@@ -148,6 +148,6 @@ def test_a_component_at_rest_at_zero_with_a_relative_tolerance_alone(solver, per
         for gradient in ("checkpointed", "adjoint"):
             options = dict(solver=solver, gradient=gradient, per_sample=per_sample, rtol=1e-4, atol=0.0)
             end = solve(lambda t, y: level - y, y0, [0.0, 1.0], **options).ys[-1]  # noqa: B023
-            torch.testing.assert_close(end.detach(), level + (y0.detach() - level) * math.exp(-1), rtol=1e-2, atol=0)
+            torch.testing.assert_close(end.detach(), level + (y0.detach() - level) * math.exp(-1), rtol=2e-2, atol=0)
             (grad,) = torch.autograd.grad(end[1].sum(), y0)
-            torch.testing.assert_close(grad, torch.tensor([[0.0], [math.exp(-1)]]).double(), rtol=1e-2, atol=0)
+            torch.testing.assert_close(grad, torch.tensor([[0.0], [math.exp(-1)]]).double(), rtol=2e-2, atol=0)
