@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache, partial
 
 import pytest
 import yaml
@@ -24,13 +25,24 @@ from noderun.words import quoted
 ROOT = config_folder()
 GROUPS = groups([ROOT])
 OPTIONS = {group: sorted(options(group, [ROOT])) for group in GROUPS}
+COMPOSER = Composer("train", [ROOT])
 TASKS = [task for task, about in cli.TASKS.items() if about.kind != "plain"]
 TOLD = ("noderun", "usage: noderun", " ")  # of argparse, for plain tasks
-few = settings(max_examples=40, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+few = partial(settings, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
 
 def stopped(*_):
     raise DataError("nothing is computed here")
+
+
+@cache
+def of_ours(task):
+    return Composer(task, [str(ROOT)])
+
+
+def composer(task, folders):
+    """What it has read of our files serves all examples; a user's change with each."""
+    return of_ours(task) if len(folders) == 1 else Composer(task, folders)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,6 +55,7 @@ def process(tmp_path_factory):
         patch.setattr(build, "train_run", stopped)
         patch.setattr(bench, "measure", stopped)
         patch.setattr(integrate, "measure", stopped)
+        patch.setattr("noderun.launch.Composer", composer)
         patch.setattr("noderun.tasks.sweep.write_grid", lambda folder, jobs, swept: [])
         patch.setattr("noderun.tasks.compare.write_grid", lambda folder, jobs, swept: [])
         yield
@@ -111,22 +124,22 @@ def mutated(draw, words):
 word = st.one_of(choice, setting.map("".join), mutated(choice), mutated(setting.map("".join)), flag)
 
 
-@few
+@few(max_examples=16)
 @given(st.sampled_from(TASKS), st.lists(word, max_size=4))
 def test_any_words(task, words):
     check_answer([task, *words])
 
 
-@few
+@few(max_examples=100)
 @given(st.sampled_from([task for task in cli.TASKS if task not in (*TASKS, "doctor")]), st.lists(word, max_size=3))
 def test_any_words_of_a_plain_task(task, words):
     check_answer([task, *(["check"] if task == "data" else []), *words])
 
 
-@few
+@few(max_examples=100)
 @given(st.text() | st.text("ab\\'${} ,="))
 def test_any_text_can_be_a_value(text):
-    (override,) = Composer("train", [ROOT]).parse([f"name={quoted(text)}"])
+    (override,) = COMPOSER.parse([f"name={quoted(text)}"])
     assert OmegaConf.create({"a": "b", "name": override.value()}).name == text
 
 
@@ -149,7 +162,7 @@ file = st.sampled_from([name for name in GROUPS if name not in ("lab", "problem"
 )
 
 
-@few
+@few(max_examples=10)
 @given(file, st.binary(max_size=2))
 def test_any_file_of_an_option(written, noise):
     group, text = written

@@ -109,7 +109,7 @@ def test_other_solvers_need_no_training(run, capsys, monkeypatch):
 
 
 def test_all_that_a_run_and_its_evaluation_leave_is_known_by_name(run, capsys):
-    assert evaluate(run, "tolerance=1e-2", "figures=steps") == 0 and cli.main(["report", str(run)]) == 0
+    assert evaluate(run, "tolerance=1e-2") == 0 and cli.main(["report", str(run)]) == 0
     for folder in (run, *run.glob("evaluate/*-*")):
         assert [path.name for path in folder.iterdir() if not files.is_ours(path.name)] == []
 

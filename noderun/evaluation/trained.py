@@ -54,7 +54,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         return with_floats(read_mapping(folder / files.HYDRA / "config.yaml"))
     except SettingError as error:
-        raise SettingError(f"{error}{written_by(folder)}") from None
+        raise SettingError(f"config.yaml is damaged{written_by(folder)}: {error}") from None
 
 
 def with_floats(node: Any) -> Any:
