@@ -103,7 +103,8 @@ class Graph:
         except Exception as error:
             if self.adjoint:  # whose steps have no graph alone
                 self.fail(f"the adjoint's loop was refused ({reason(error)})")
-            self.walks, self.alone = dict.fromkeys(self.walks, False), reason(error)
+            self.walks = dict.fromkeys(self.walks, False)
+            self.refuse_back(error)  # the same loop, and once is enough to be told
             return None
         return walked
 
@@ -125,9 +126,12 @@ class Graph:
             with torch.no_grad():
                 pulled: Pulled = self.run("back", field, control, numbers, starts, a, shares, *named)
         except Exception as error:
-            self.back_at_once, self.alone = dict.fromkeys(self.back_at_once, 0), reason(error)
+            self.refuse_back(error)
             return None
         return pulled
+
+    def refuse_back(self, error: Exception) -> None:
+        self.back_at_once, self.alone = dict.fromkeys(self.back_at_once, 0), reason(error)
 
     def call(
         self, name: str, field: VectorField, control: Control, numbers: Sequence[float], y: Tensor, *rest: Any
