@@ -86,6 +86,14 @@ def operations_are_watched() -> bool:
 # What only compiled steps need:
 
 
+def loop(
+    going: Callable[..., Tensor], body: Callable[..., tuple[Tensor, ...]], state: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """A loop within a graph, whose interface torch may still change; looked up when it is traced."""
+    found: tuple[Tensor, ...] = torch.while_loop(going, body, state)
+    return found
+
+
 def without_data(tensors: Sequence[Any]) -> tuple[Any, list[Any]]:
     """A mode in which a graph runs without computing, and the tensors as they are in it; only the compiler has one."""
     from torch._subclasses.fake_tensor import FakeTensorMode

@@ -80,6 +80,15 @@ def test_a_wrong_loop_leaves_the_steps_one_by_one(mode, monkeypatch):
     torch.testing.assert_close(found, values(mode)[1], rtol=1e-9, atol=1e-10)
 
 
+def test_steps_go_one_by_one_where_torch_has_no_loop(monkeypatch):
+    made_with(monkeypatch)
+    monkeypatch.delattr(torch, "while_loop")
+    with pytest.warns(UserWarning, match="makes steps of this f one by one") as told:
+        _, found = values(None, compile=True)
+    assert len(told) == 1
+    torch.testing.assert_close(found, values(None)[1], rtol=1e-9, atol=1e-10)
+
+
 def test_a_graph_is_compared_once_and_its_calls_of_f_are_not_counted(monkeypatch):
     class Called(Net):
         def forward(self, t, y):

@@ -34,6 +34,7 @@ from noderun.solvers.torch_internals import (
     OperationMode,
     code_of,
     hit_recompile_limit,
+    loop,
     quiet_compiler,
     without_data,
     written_to,
@@ -66,9 +67,9 @@ class Graph:
         self.walking = functools.partial(walk_function, tableau, order, function)
         self.pulling = functools.partial(back_function, tableau, named_function(layout, autocast))
         self.functions: dict[str, Callable[..., Any]] = {
-            "walk": self.walking(torch.while_loop),
+            "walk": self.walking(loop),
             "step": step_function(tableau, function),
-            "back": self.pulling(torch.while_loop),
+            "back": self.pulling(loop),
         }
         self.compiled: dict[str, Callable[..., Any]] = {}
 
