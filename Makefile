@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+TORCH  ?= torch
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help run test test-long bench lint type format clean
+.PHONY: help run test test-torch test-long bench lint type format clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -13,7 +14,7 @@ $(VENV)/installed: pyproject.toml
 	@echo "Installing noderun into $(VENV): torch with its GPU libraries is large, expect about 3 minutes and 6 GB." >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable . '$(TORCH)'
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
@@ -26,6 +27,10 @@ run: $(VENV)/installed  ## install, train the default experiment (an ODE-Net on 
 
 test: $(VENV)/installed-dev lint type  ## lint, types and the fast proofs
 	$(PYTEST) -n 2 --dist worksteal
+
+test-torch:  ## the same with another torch, in .venv-VERSION: make test-torch VERSION=2.11.0
+	@test -n "$(VERSION)" || { echo "which torch? make test-torch VERSION=2.11.0" >&2; exit 2; }
+	$(MAKE) test VENV=.venv-$(VERSION) TORCH=torch==$(VERSION)
 
 test-long: $(VENV)/installed-dev  ## the slow proofs
 	$(PYTEST) -m long

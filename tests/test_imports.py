@@ -75,3 +75,24 @@ def test_light_modules_reach_nothing_heavy_when_imported(start):
 def test_cli_imports_nothing_of_ours_at_module_level():
     names = imports(ROOT / "noderun/cli.py", functions=False)
     assert not [name for name in names if name.split(".")[0] == "noderun"]
+
+
+OWN = {name for path in SOURCES for name in re.findall(r"(?:def |self\.)(_[a-z]\w*)", path.read_text())}
+
+
+def private_names(path):
+    """Names with a leading underscore in a module that imports torch, but for those that noderun itself defines."""
+    if not any(name.split(".")[0] == "torch" for name in imports(path)):
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield from re.findall(r"\b_[a-z]\w*", " ".join([node.module, *(alias.name for alias in node.names)]))
+        elif isinstance(node, ast.Attribute) and re.match(r"_[A-Za-z]", node.attr) and node.attr not in OWN:
+            yield node.attr
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from re.findall(r"torch(?:\.\w+)*\.(_\w+)", node.value)
+
+
+def test_what_is_private_in_torch_stands_in_one_module():
+    named = {module(path): private for path in SOURCES if (private := sorted(set(private_names(path))))}
+    assert list(named) == ["noderun.solvers.torch_internals"], named

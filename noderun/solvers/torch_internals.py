@@ -57,13 +57,13 @@ def refuses_plain_functions() -> bool:
 
 
 def has_dual_level() -> bool:
-    """The public sign of forward-mode autograd."""
-    x = torch.zeros(())
+    """The public sign of forward-mode autograd: levels count from 0, and another within one is refused so far."""
     try:
-        forward_ad.make_dual(x, x)
+        level = forward_ad.enter_dual_level()
     except RuntimeError:
-        return False
-    return True
+        return True
+    forward_ad.exit_dual_level(level=level)
+    return level > 0
 
 
 def was_written(y: Tensor, before: Tensor, version: int | None) -> bool:
@@ -91,14 +91,22 @@ def add_to_each(totals: list[Tensor], shares: list[Tensor], alpha: float = 1.0) 
 
 
 def operations_are_watched() -> bool:
-    """Whether a mode looks on, in which the compiler makes no graphs; nothing public tells. If unknown: yes."""
+    """Whether a mode looks on, in which the compiler makes no graphs; nothing public tells, and few solves are."""
     try:
         return bool(torch._C._len_torch_dispatch_stack())
     except AttributeError:
-        return True
+        return False
 
 
 # What only compiled steps need:
+
+
+def loop(
+    going: Callable[..., Tensor], body: Callable[..., tuple[Tensor, ...]], state: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """A loop within a graph, whose interface torch may still change; looked up when it is traced."""
+    found: tuple[Tensor, ...] = torch.while_loop(going, body, state)
+    return found
 
 
 def without_data(tensors: Sequence[Any]) -> tuple[Any, list[Any]]:

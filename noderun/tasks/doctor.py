@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
 from noderun.tasks.data import root_of
 
 EXTRAS = {
@@ -47,9 +50,10 @@ def findings(root: str) -> Iterator[Finding]:
 
 
 def packages() -> Iterator[Finding]:
+    windows = tested()
     for name in ("noderun", "torch", "torchvision", "hydra-core", "tensorboard"):
         try:
-            yield GOOD, name, metadata.version(name)
+            yield name_and_version(name, metadata.version(name), windows.get(name))
         except metadata.PackageNotFoundError:
             yield BAD, name, f"not installed: pip install {name}"
     from noderun.data import DataError
@@ -59,6 +63,23 @@ def packages() -> Iterator[Finding]:
         published("mnist")
     except DataError as error:
         yield ABSENT, "downloads", str(error)
+
+
+def tested() -> dict[str, SpecifierSet]:
+    """The releases that pyproject.toml names, by package."""
+    try:
+        requirements = [Requirement(text) for text in metadata.requires("noderun") or ()]
+    except metadata.PackageNotFoundError:
+        return {}
+    return {r.name: r.specifier for r in requirements if r.specifier and not r.marker}
+
+
+def name_and_version(name: str, version: str, window: SpecifierSet | None) -> Finding:
+    if window is None:
+        return GOOD, name, version
+    if window.contains(version, prereleases=True):
+        return GOOD, name, f"{version}, of the tested releases {window}"
+    return BAD, name, f"{version} is outside the tested releases {window}: pip install '{name}{window}'"
 
 
 def devices() -> Iterator[Finding]:

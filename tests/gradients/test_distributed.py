@@ -1,8 +1,5 @@
 """DistributedDataParallel: parameter gradients reach its reducer through autograd, like those of any layer."""
 
-import os
-import socket
-
 import pytest
 import torch
 from gradient_problems import F64, TS, Field, loss
@@ -26,22 +23,21 @@ def samples(rank):
     return torch.tensor([[0.7, -0.4], [0.1, 0.9]], dtype=F64)[rank : rank + 1]
 
 
-def worker(rank, port, folder):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+def worker(rank, folder):
+    """The ranks meet at a file, for a port may be taken meanwhile, and none leaves while another still counts on it."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     for gradient in MODES:
         model = nn.parallel.DistributedDataParallel(Model(gradient))
         model(samples(rank)).backward()
         torch.save([p.grad for p in model.parameters()], folder / f"{gradient}{rank}.pt")
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="this torch was built without gloo")
 def test_two_ranks_agree_on_the_mean_gradient(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(worker, (port, tmp_path), nprocs=2)
+    torch.multiprocessing.spawn(worker, (tmp_path,), nprocs=2)
     for gradient in MODES:
         model = Model("backprop")
         mean = sum(model(samples(rank)) for rank in range(2)) / 2

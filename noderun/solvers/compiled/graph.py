@@ -34,6 +34,7 @@ from noderun.solvers.torch_internals import (
     OperationMode,
     code_of,
     hit_recompile_limit,
+    loop,
     quiet_compiler,
     without_data,
     written_to,
@@ -67,9 +68,9 @@ class Graph:
         self.walking = functools.partial(walk_function, tableau, order, function)
         self.pulling = functools.partial(back_function, tableau, named_function(layout, autocast))
         self.functions: dict[str, Callable[..., Any]] = {
-            "walk": self.walking(torch.while_loop),
+            "walk": self.walking(loop),
             "step": step_function(tableau, function),
-            "back": self.pulling(torch.while_loop),
+            "back": self.pulling(loop),
         }
         self.compiled: dict[str, Callable[..., Any]] = {}
 
@@ -106,7 +107,8 @@ class Graph:
         except Exception as error:
             if self.adjoint:  # whose steps have no graph alone
                 self.fail(f"the adjoint's loop was refused ({reason(error)})")
-            self.walks, self.alone = dict.fromkeys(self.walks, False), reason(error)
+            self.walks = dict.fromkeys(self.walks, False)
+            self.refuse_back(error)  # the same loop, and once is enough to be told
             return None
         return walked
 
@@ -128,9 +130,12 @@ class Graph:
             with torch.no_grad():
                 pulled: Pulled = self.run("back", field, control, numbers, starts, a, shares, *named)
         except Exception as error:
-            self.back_at_once, self.alone = dict.fromkeys(self.back_at_once, 0), reason(error)
+            self.refuse_back(error)
             return None
         return pulled
+
+    def refuse_back(self, error: Exception) -> None:
+        self.back_at_once, self.alone = dict.fromkeys(self.back_at_once, 0), reason(error)
 
     def call(
         self, name: str, field: VectorField, control: Control, numbers: Sequence[float], y: Tensor, *rest: Any
