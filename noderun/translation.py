@@ -214,18 +214,19 @@ class Call:
 
 
 class Perturbed:
-    """f that never sees a step's two ends but the next times inside, for f that jumps there."""
+    """f that never sees the two ends of a step, or of the solve, but the next times inside, for f that jumps there."""
 
     def __init__(self, f: Callable[..., Any], start: float, end: float) -> None:
-        self.f, self.start, self.end = f, start, end
+        self.f, self.whole, self.step = f, (start, end), (start, end)
 
     def entering(self, t: float, y: Tensor, h: float) -> None:
-        self.start, self.end = t, t + h
+        self.step = t, t + h
 
     def __call__(self, t: Tensor, y: Any) -> Any:
-        start, end = (torch.full_like(t, x) for x in (self.start, self.end))
-        inside = torch.where(t == start, torch.nextafter(t, end), torch.where(t == end, torch.nextafter(t, start), t))
-        return self.f(inside, y)
+        for ends in (self.step, self.whole):
+            start, end = (torch.full_like(t, x) for x in ends)
+            t = torch.where(t == start, torch.nextafter(t, end), torch.where(t == end, torch.nextafter(t, start), t))
+        return self.f(t, y)
 
 
 def first_crossing(event_fn: Callable[..., Tensor], t0: Tensor, y0: Any) -> Event | None:

@@ -30,6 +30,7 @@ class Integral:
         self.rtol, self.atol = rtol, atol * len(self.value) ** 0.5  # of Euclidean norms
         self.size = 0.0  # of the value
         self.tried = self.value, self.size  # both after the step in hand
+        self.limiting = 0  # attempts whose step is as small as it is for the integral
 
     def try_on(self, quadrature: Quadrature | None) -> float:
         """The error over a step in units of the tolerance: a number that the host waits for."""
@@ -39,7 +40,9 @@ class Integral:
         sizes: list[float] = torch.linalg.vector_norm(torch.stack((after, error)), dim=1).tolist()
         self.tried = after, sizes[0]
         tolerance = self.atol + self.rtol * max(self.size, sizes[0])
-        return sizes[1] / tolerance if tolerance else (math.inf if sizes[1] else 0.0)
+        ratio = sizes[1] / tolerance if tolerance else (math.inf if sizes[1] else 0.0)
+        self.limiting += ratio > 0.1
+        return ratio
 
     def take(self) -> None:
         self.value, self.size = self.tried

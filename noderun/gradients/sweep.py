@@ -108,7 +108,7 @@ class Sweep(ABC):
 
         def on_step(step: Step, t_end: float) -> None:
             self.accumulate(field, step)
-            way.watch(stepper.accepted + stepper.rejected)
+            way.watch(stepper.accepted + stepper.rejected - self.integral.limiting)
 
         try:
             for row in [i for i in reversed(stops) if i > 0] + [0]:
