@@ -107,7 +107,7 @@ def learn_physics(package, odeint):
         optimizer.zero_grad()
         state, t0, path = (ball.height, ball.velocity, torch.full_like(ball.height, math.log(0.05))), ball.t0, []
         for event_t, _ in ball.bounces(package, 1):
-            times = torch.linspace(float(t0), float(event_t), 5, dtype=torch.float64)[1:-1]
+            times = torch.linspace(t0.item(), event_t.item(), 5, dtype=torch.float64)[1:-1]
             path.append(odeint(ball, state, torch.cat([t0.reshape(-1), times]), atol=1e-8, rtol=1e-8)[0])
         loss = (torch.cat(path) - 0.4).square().mean() + (event_t - 0.3).square().sum()
         loss.backward()

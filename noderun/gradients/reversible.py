@@ -16,20 +16,14 @@ from torch import Tensor
 from noderun.gradients.dependence import again, refuse_second
 from noderun.gradients.info import Backward, GradientInfo
 from noderun.gradients.reversal import Move, Reversal, State
-from noderun.solvers.errors import SolveError
 from noderun.solvers.integrate import Problem, Taken, integrate
 from noderun.solvers.reversible import Reversible as Stepwise
 
 INFO = GradientInfo(
     exact=True,
-    held="the last step's start, and the step sizes on the host",
+    held="the last step's start, that of each restart of the solver's second track, and the step sizes on the host",
     source="Zhuang et al. 2021; Kidger, Foster, Li, Lyons 2021",
     description="steps back exactly with solvers that can; exact in constant memory while rounding errors stay small",
-)
-
-RESTARTED = (
-    "cannot step back over a step where the solver had to start its second track anew: give dt=, or use "
-    "gradient='checkpointed'"
 )
 
 
@@ -45,18 +39,20 @@ class Reversible(torch.autograd.Function):
     def forward(ctx: Any, problem: Problem, y0: Tensor, *params: Tensor) -> Tensor:
         moves: list[Move] = []
         last: list[State] = []
+        restarts: dict[int, State] = {}  # the last step on each track but the newest, by its number
 
         def observe(taken: Taken) -> None:
-            if moves and taken.past and not taken.past[0]:
-                t, steps = taken.step.t, len(moves)
-                raise SolveError(f"gradient='reversible' {RESTARTED} (t = {t:.6g}, after {steps} steps)", t, steps)
+            if moves and taken.past and not taken.past[0]:  # the solver started its second track anew
+                restarts[len(moves) - 1] = last[0]
             last[:] = [State.of(taken, first=not moves, fixed=True)]
             moves.append(Move.of(taken))
 
         ys = integrate(problem, observe)
-        ctx.problem, ctx.moves = problem, moves
-        end = last[0] if last else State(y0, None, [])
-        ctx.save_for_backward(ys, y0, *params, end.y, *(end.past[0] if end.past else ()))
+        ctx.problem, ctx.moves, ctx.restarts = problem, moves, list(restarts)
+        states = [*restarts.values(), last[0] if last else State(y0, None, [])]
+        ends = [(state.y, *(state.past[0] if state.past else ())) for state in states]
+        ctx.counts = [len(end) for end in ends]
+        ctx.save_for_backward(ys, y0, *params, *(x for end in ends for x in end))
         return problem.shaped(ys)
 
     @staticmethod
@@ -64,14 +60,18 @@ class Reversible(torch.autograd.Function):
         refuse_second("reversible")
         problem, moves, cotangents = ctx.problem, ctx.moves, ctx.problem.flat(grads[0])
         ys, y0, *tensors = ctx.saved_tensors
-        y, *aux = tensors[len(problem.params) :]
+        left = iter(tensors[len(problem.params) :])
+        *held, (y, *aux) = ([next(left) for _ in range(count)] for count in ctx.counts)
+        restarts = dict(zip(ctx.restarts, held, strict=True))
         with again(problem) as field:
             reversal = Reversal("reversible", problem, field, ys, cotangents)
             assert isinstance(reversal.method, Stepwise)
             for n in reversed(range(len(moves))):
-                before = moves[n - 1] if n else None
-                reversal.pull(moves[n], State(y, (aux, moves[n].constants) if n else None, []), before)
-                if before:
+                before, anew = moves[n - 1] if n else None, n == 0 or n - 1 in restarts
+                reversal.pull(moves[n], State(y, None if anew else (aux, moves[n].constants), []), before)
+                if n - 1 in restarts:
+                    y, *aux = restarts[n - 1]
+                elif before:
                     y, aux = reversal.method.reverse(field, before.t, before.h, y, aux)
         record(problem, y0, y)
         return None, reversal.a + cotangents[0], *reversal.thetas
