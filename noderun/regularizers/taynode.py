@@ -17,9 +17,8 @@ from noderun.regularizers.quadrature import Field, Integrand, mean_square
 class TayNODE:
     def __init__(self, order: int = 3) -> None:
         self.order = order
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(action="ignore"):
             # at its first use torch.func.jvp loads formulas which torch compiles by what it has itself deprecated
-            warnings.simplefilter("ignore", FutureWarning)
             torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.ones(()),))
 
     def __call__(self, y0: Tensor) -> Integrand:

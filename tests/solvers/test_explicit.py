@@ -89,7 +89,6 @@ def numpy_problem():
     return f, NONAUTONOMOUS.y0.numpy()
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script`:FutureWarning")  # torch's own, when forward mode is first used
 @pytest.mark.parametrize("name", EXPLICIT)
 def test_fixed_steps_run_under_vmap_and_jvp(name):
     def end(y):

@@ -35,7 +35,6 @@ def found_under(transform):
     return seen[0]
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")  # torch's own, of forward mode
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_a_transform_is_found_by_public_signs_too(transform, request):
     by_private_ones = found_under(transform)

@@ -23,8 +23,6 @@ def end(y0, solver, **options):
     return solve(pendulum, y0, [0.0, 0.3, 1.0], solver=solver, dt=0.25, gradient="backprop", **options).ys
 
 
-# torch's own rules for forward mode are scripted at their first use, which it warns of
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:FutureWarning")
 @pytest.mark.parametrize("solver", EXPLICIT)
 def test_fixed_steps_under_transforms(solver):
     y0 = torch.tensor([[1.0, 0.2], [0.3, -0.4], [2.0, 0.0]], dtype=torch.float64)
