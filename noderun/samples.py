@@ -20,6 +20,7 @@ from noderun.solvers.field import Autocast, fingerprint
 from noderun.solvers.outputs import NODES
 from noderun.solvers.per_sample.dense import SampleDense, at_times, every_step
 from noderun.solvers.per_sample.field import FieldOf, SampleField
+from noderun.solvers.per_sample.formulas import formula_of
 from noderun.solvers.per_sample.problem import FAILURES, STATUS, SampleProblem, SampleStatistics
 from noderun.solvers.per_sample.walk import integrate_samples
 from noderun.solvers.state import Layout
@@ -91,6 +92,7 @@ def with_gradient(problem: SampleProblem, gradient: str, times: Tensor) -> Tenso
         (y0,) = AtTimes.apply(lambda t, y: -rate(problem, t, y), problem.y0.unsqueeze(0), times[:, :1].t())
         problem = replace(problem, y0=y0)
     if gradient != "backprop":
+        formula_of(problem.method, problem.control, problem.y0)  # refuses a method before f is called
         examine(problem)
     return SOLVES[gradient](problem)
 
