@@ -127,7 +127,7 @@ def attempt(
     scale = scaled(within, torch.maximum(y.detach().abs(), y1.detach().abs()))
     plain = [k.detach() for k in ks]
     estimates = [row for row in (tableau.error, tableau.low_error) if row is not None]
-    return y1, ks, beside, torch.stack([norm(size * weighted(row, plain) / scale) for row in estimates])
+    return y1, ks, beside, torch.stack([size_of(norm, size * weighted(row, plain) / scale) for row in estimates])
 
 
 def first_size(
@@ -142,14 +142,19 @@ def first_size(
 ) -> Tensor:
     """The first step size [], as ``control.first_step``; one call of f."""
     scale = scaled(within, y.abs())
-    d0, d1 = (norm(x / scale).to(torch.float64) for x in (y, slope))
+    d0, d1 = (size_of(norm, x / scale).to(torch.float64) for x in (y, slope))
     trial = torch.where((d0 > 1e-5) & (d1 > 1e-5), 0.01 * d0 / d1, 1e-6)  # control.trial_step
     trial = torch.minimum(trial, span.abs()) * torch.sign(span)
     later, _ = derivative((t + trial).to(y.dtype), y + trial.to(y.dtype) * slope)
-    bend, h0 = norm((later - slope) / scale).to(torch.float64), trial.abs()
+    bend, h0 = size_of(norm, (later - slope) / scale).to(torch.float64), trial.abs()
     largest = torch.fmax(d1, bend / h0)  # control.from_bend
     h1 = torch.where(largest <= 1e-15, (h0 * 1e-3).clamp_min(1e-6), (0.01 / largest) ** (1 / (order + 1)))
     return torch.copysign(torch.fmin(torch.fmin(100 * h0, h1), span.abs()), span)
+
+
+def size_of(norm: Norm, v: Tensor) -> Tensor:
+    """The norm [] of v; torch 2.11 compiles that of a single number as one of shape [1]."""
+    return norm(v).reshape(())
 
 
 def tolerances(numbers: Tensor, given: Sequence[Tensor | None]) -> Tolerances:

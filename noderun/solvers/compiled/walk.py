@@ -23,6 +23,7 @@ from noderun.solvers.compiled.traced import (
     Tolerances,
     attempt,
     first_size,
+    size_of,
     tolerances,
     weighted,
 )
@@ -165,7 +166,7 @@ def with_integrals(
 
 def norm_of(vector: Shares) -> Tensor:
     """The Euclidean norm of a vector of several tensors, in double precision."""
-    return torch.stack([torch.linalg.vector_norm(x).to(torch.float64) for x in vector]).square().sum().sqrt()
+    return torch.stack([size_of(torch.linalg.vector_norm, x).to(torch.float64) for x in vector]).square().sum().sqrt()
 
 
 def limits(numbers: Tensor) -> tuple[Tensor, ...]:
