@@ -297,11 +297,10 @@ def test_a_grid_whose_jobs_all_fail_is_told_and_kept(place, monkeypatch, capsys)
     assert (
         cli.main(["compare", *SMALL, "experiment=chen2018/table1", "data=digits", "model=odenet,stem", "name=f"]) == 1
     )
-    out = capsys.readouterr().out
-    assert (
-        "failed" in out and "not run" in out and "it cannot be" in (place / "outputs/compare/f/results.csv").read_text()
-    )
-    assert out.splitlines()[-1] == str(place / "outputs" / "compare" / "f")
+    shown = capsys.readouterr()
+    assert "failed" in shown.out and "not run" in shown.out, shown
+    assert "it cannot be" in (place / "outputs/compare/f/results.csv").read_text()
+
 
 
 def test_numbers_that_yaml_reads_as_words():
