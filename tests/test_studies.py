@@ -300,6 +300,7 @@ def test_a_grid_whose_jobs_all_fail_is_told_and_kept(place, monkeypatch, capsys)
     shown = capsys.readouterr()
     assert "failed" in shown.out and "not run" in shown.out, shown
     assert "it cannot be" in (place / "outputs/compare/f/results.csv").read_text()
+    assert shown.out.splitlines()[-1] == str(place / "outputs" / "compare" / "f")
 
 
 
