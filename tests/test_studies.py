@@ -303,6 +303,5 @@ def test_a_grid_whose_jobs_all_fail_is_told_and_kept(place, monkeypatch, capsys)
     assert shown.out.splitlines()[-1] == str(place / "outputs" / "compare" / "f")
 
 
-
 def test_numbers_that_yaml_reads_as_words():
     assert with_floats({"a": {"rtol": "1e-05"}, "b": "3d", "c": "1e"}) == {"a": {"rtol": 1e-5}, "b": "3d", "c": "1e"}
