@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from noderun import build, cli
+from noderun import build, cli, launch
 from noderun.compose import Composer, known_keys
 from noderun.data import DataError
 from noderun.shipped import config_folder
-from noderun.tasks import bench, integrate
+from noderun.tasks import bench, compare, integrate, sweep
 from noderun.tasks.listing import groups, options
 from noderun.words import quoted
 
@@ -55,9 +55,9 @@ def process(tmp_path_factory):
         patch.setattr(build, "train_run", stopped)
         patch.setattr(bench, "measure", stopped)
         patch.setattr(integrate, "measure", stopped)
-        patch.setattr("noderun.launch.Composer", composer)
-        patch.setattr("noderun.tasks.sweep.write_grid", lambda folder, jobs, swept: [])
-        patch.setattr("noderun.tasks.compare.write_grid", lambda folder, jobs, swept: [])
+        patch.setattr(launch, "Composer", composer)
+        for task in (sweep, compare):  # both imported by now, so that each is given back what it had
+            patch.setattr(task, "write_grid", lambda folder, jobs, swept: [])
         yield
     root.handlers[:] = before
     root.setLevel(level)
