@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from noderun.build import make_setup
-from noderun.compose import Composer
+from noderun.cli.planning import make_job
+from noderun.config import config_folder
+from noderun.config.compose import Composer
 from noderun.dynamics import DYNAMICS
-from noderun.jobs import make_job
 from noderun.regularizers import REGULARIZERS
-from noderun.shipped import config_folder
+from noderun.training.build import make_setup
 from noderun.training.isolation import isolated
 from noderun.training.loop import train_step
 

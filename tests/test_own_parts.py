@@ -47,7 +47,7 @@ def test_the_page_runs_as_it_is_written(tmp_path):
     outputs = []
     for command in commands():
         assert command[0] == "noderun"
-        line = [sys.executable, "-m", "noderun.cli", *command[1:]]
+        line = [sys.executable, "-m", "noderun", *command[1:]]
         done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         outputs.append(done.stdout)

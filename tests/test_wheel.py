@@ -42,7 +42,7 @@ def test_it_runs_installed(wheel, tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 
     def noderun(*words):
-        return run([python, "-m", "noderun.cli", *words], cwd=tmp_path, env=environment).stdout
+        return run([python, "-m", "noderun", *words], cwd=tmp_path, env=environment).stdout
 
     where = run([python, "-c", "import noderun; print(noderun.__file__)"], cwd=tmp_path, env=environment).stdout
     assert Path(where.strip()).is_relative_to(site)

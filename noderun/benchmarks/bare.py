@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from noderun.benchmarks.problems import Problem
-from noderun.solvers import METHODS
-from noderun.solvers.control import Control, first_step
-from noderun.solvers.runge_kutta import ExplicitRungeKutta
+from noderun.ode.solvers import METHODS
+from noderun.ode.solvers.control import Control, first_step
+from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 
 
 def bare_loop(problem: Problem) -> Callable[[], Tensor]:

@@ -9,8 +9,8 @@ import torch
 from noderun.benchmarks import peers, problems
 from noderun.benchmarks.case import LIMIT, Case, as_arrays, errors_of
 from noderun.benchmarks.problems import Problem
-from noderun.gradients import GRADIENTS, refusal
-from noderun.solvers import SOLVERS
+from noderun.ode.gradients import GRADIENTS, refusal
+from noderun.ode.solvers import SOLVERS
 
 
 def solve_cases(device: str, quick: bool) -> Iterator[Case]:

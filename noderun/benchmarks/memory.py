@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from noderun.benchmarks import peers, problems
 from noderun.benchmarks.case import Failure, as_arrays, distance, reason, require_agreement
 from noderun.benchmarks.problems import Problem
-from noderun.engine import solve
-from noderun.gradients import GRADIENTS, refusal
-from noderun.solvers import SOLVERS
+from noderun.ode.engine import solve
+from noderun.ode.gradients import GRADIENTS, refusal
+from noderun.ode.solvers import SOLVERS
 from noderun.training.memory import MIB, PeakLedger
 
 STAGES = {"rk4": 4, "reversible_heun": 1}  # solver -> evaluations a step; a gradient takes the first that it can have

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_type_hints
 
-from noderun.settings import Count, Data, Device, FolderName, Positive, typed_group
-from noderun.words import SettingError, as_type
+from noderun.config.schema import Count, Data, Device, FolderName, Positive, typed_group
+from noderun.config.validation import SettingError, as_type
 
 OUTSIDE_DIGEST = ("log", "fresh", "name", "data")
 

@@ -14,10 +14,10 @@ from noderun.benchmarks.case import Case, Contenders
 
 QUICK = {
     "python": ["-c", "pass"],
-    "noderun --help": ["-m", "noderun.cli", "--help"],
+    "noderun --help": ["-m", "noderun", "--help"],
 }
 SLOW = {
-    "noderun train --help": ["-m", "noderun.cli", "train", "--help"],
+    "noderun train --help": ["-m", "noderun", "train", "--help"],
     "import torch": ["-c", "import torch"],
     "import noderun; noderun.solve": ["-c", "import noderun; noderun.solve"],
 }
@@ -38,7 +38,7 @@ def process(words: list[str]) -> None:
 def first_step() -> None:
     """Starts the default training in a fresh folder and ends it as soon as it has logged a step."""
     with TemporaryDirectory() as folder:
-        words = ["-m", "noderun.cli", "train", "trainer.log_every=1", "log=quiet", "hydra.run.dir=run"]
+        words = ["-m", "noderun", "train", "trainer.log_every=1", "log=quiet", "hydra.run.dir=run"]
         metrics = Path(folder, "run", "metrics.jsonl")
         with subprocess.Popen(
             [sys.executable, *words], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

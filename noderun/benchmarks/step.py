@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from noderun.benchmarks import peers
 from noderun.benchmarks.case import Case, Contenders, Errors, as_arrays, errors_of
 from noderun.benchmarks.objectives import ConcatConv
+from noderun.config.schema import Data
 from noderun.data import batches, load
 from noderun.dynamics.conv import Conv
-from noderun.engine import solve
 from noderun.models.odenet import ODENet
-from noderun.settings import Data
+from noderun.ode.engine import solve
 
 TOL = 1e-3
 MNIST = (1, 28, 28)

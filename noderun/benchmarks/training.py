@@ -14,8 +14,8 @@ from noderun.benchmarks import peers
 from noderun.benchmarks.case import LIMIT, Case, Contenders, as_arrays, errors_of
 from noderun.benchmarks.objectives import FFJORD, Block, LatentODE, Objective
 from noderun.benchmarks.step import step_case
-from noderun.engine import solve
-from noderun.solvers import Solution
+from noderun.ode.engine import solve
+from noderun.ode.solvers import Solution
 
 Ode = Callable[[nn.Module, Any, list[float], float], Any]  # (f, y0, ts, tol) -> ys
 # a mode of differentiation -> what noderun and torchdiffeq have of it

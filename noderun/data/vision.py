@@ -15,7 +15,7 @@ from noderun.data.dataset import Batch, Dataset
 from noderun.data.files import DataError, DataMissing, read_verified
 from noderun.data.idx import FOLDERS
 from noderun.data.images import Pixels, labelled_images
-from noderun.folders import tried
+from noderun.record.folders import tried
 
 CIFAR_FOLDER, CIFAR_ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"
 CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from noderun.config.schema import Settings
 from noderun.models.lesion import block_count, lesions, without
-from noderun.settings import Settings
 from noderun.training.diagnostics import (
     EXAMPLES,
     FIXED_STEP_GRADIENT_REFERENCE,

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from noderun.config.schema import OWN_PARTS, Gradient, Settings, typed
+from noderun.config.validation import SettingError
+from noderun.config.yaml_files import read_mapping
 from noderun.record import files
 from noderun.report.folders import Run, read_run, written_by
-from noderun.settings import OWN_PARTS, Gradient, Settings, typed
-from noderun.words import SettingError
-from noderun.yaml_files import read_mapping
 
 
 def finished(folder: Path) -> Run:
@@ -77,7 +77,7 @@ def without_gradient(settings: Settings) -> Settings:
 
 def load_setup(folder: Path, settings: Settings) -> Any:
     """The training's Setup with the weights that the run ended with; ValueError where the checkpoint is damaged."""
-    from noderun.build import make_device, make_setup
+    from noderun.training.build import make_device, make_setup
     from noderun.training.checkpoint import load_checkpoint
     from noderun.training.isolation import isolated
     from noderun.training.multilevel import deepen

@@ -12,7 +12,7 @@ from typing import Any
 from noderun.lab.measure import family, unsuitable
 from noderun.lab.problems import PROBLEMS, Problem
 from noderun.lab.settings import Settings
-from noderun.solvers import SOLVERS, Info
+from noderun.ode.solvers import SOLVERS, Info
 
 log = logging.getLogger(__name__)
 Rows = list[dict[str, Any]]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from noderun.arguments import checked_method
-from noderun.gradients import GRADIENTS
+from noderun.config.validation import Refused, SettingError, nearest
 from noderun.lab.bench import make_problem
 from noderun.lab.measure import unsuitable
 from noderun.lab.problems import PROBLEMS
 from noderun.lab.settings import Row, Settings, Stability, Steps, Trajectory
-from noderun.solvers import SOLVERS
-from noderun.words import Refused, SettingError, nearest
+from noderun.ode.arguments import checked_method
+from noderun.ode.gradients import GRADIENTS
+from noderun.ode.solvers import SOLVERS
 
 
 def check(settings: Settings) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from noderun.lab.bench import Bench, Findings, Rows
 from noderun.lab.measure import run_solver
+from noderun.ode.solvers import SOLVERS
 from noderun.report import style
-from noderun.solvers import SOLVERS
 
 PERIOD = 2 * math.pi  # of Kepler's problem, and of a harmonic oscillator of frequency 1
 SAMPLES = 5  # a period; the largest of their errors is the period's

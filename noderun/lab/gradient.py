@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from noderun.gradients import GRADIENTS, refusal
-from noderun.gradients.forward import MOST_TANGENTS
 from noderun.lab.bench import Bench, Findings, Rows
 from noderun.lab.gradient_cases import CASES, Case
 from noderun.lab.measure import relative_distance
+from noderun.ode.gradients import GRADIENTS, refusal
+from noderun.ode.gradients.forward import MOST_TANGENTS
+from noderun.ode.solvers import SOLVERS, SolveError
 from noderun.report import style
-from noderun.solvers import SOLVERS, SolveError
 from noderun.training.isolation import isolated
 from noderun.training.memory import MIB, StorageLedger
 

@@ -17,9 +17,9 @@ from noderun.data import batches
 from noderun.data.digits import digits as load_digits
 from noderun.dynamics.conv import Conv
 from noderun.dynamics.mlp import MLP
-from noderun.engine import solve
 from noderun.models import ODEBlock
 from noderun.models.odenet import ODENet
+from noderun.ode.engine import solve
 
 TRAINING = 400  # steps, about two seconds
 CONTRACTION = 3.0  # mu of the van der Pol field that is learned: its limit cycle draws in all that is near

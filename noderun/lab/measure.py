@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.engine import solve
 from noderun.lab.problems import Problem
 from noderun.lab.reference import reference
-from noderun.solvers import SOLVERS, Info, Solution
+from noderun.ode.engine import solve
+from noderun.ode.solvers import SOLVERS, Info, Solution
 
 NEWTON = 1e-12  # where steps are fixed the tolerances only bound Newton's iteration
 

@@ -11,8 +11,8 @@ import numpy as np
 from noderun.lab.bench import Bench, Findings, Rows
 from noderun.lab.measure import family, measure
 from noderun.lab.problems import Problem
+from noderun.ode.solvers import SOLVERS
 from noderun.report import style
-from noderun.solvers import SOLVERS
 
 SMALLEST, LARGEST = 3e-13, 0.3  # below: round-off; above: not yet asymptotic
 FITTED = 3  # of the smallest steps that are neither

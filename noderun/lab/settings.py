@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
-from noderun.settings import Count, Device, FolderName, Fraction, Positive, Seed
-from noderun.words import SettingError, Where, as_type, nearest, show
+from noderun.config.schema import Count, Device, FolderName, Fraction, Positive, Seed
+from noderun.config.validation import SettingError, Where, as_type, nearest, show
 
 Tolerance = Annotated[float, Where(lambda x: x >= 1e-14, "a number from 1e-14 (float64, the dtype, resolves 2.2e-16)")]
 Angle = Annotated[float, Where(lambda x: 0 < x < math.pi, "a number between 0 and pi")]

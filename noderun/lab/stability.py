@@ -11,10 +11,10 @@ import numpy as np
 from noderun.lab.bench import Bench, Findings, Rows
 from noderun.lab.linear_stability import Multistep, StabilityFunction, adams_bashforth, adams_moulton, bdf
 from noderun.lab.settings import Stability
+from noderun.ode.solvers import METHODS, SOLVERS
+from noderun.ode.solvers.rosenbrock import Rosenbrock
+from noderun.ode.solvers.tableau import ButcherTableau
 from noderun.report import style
-from noderun.solvers import METHODS, SOLVERS
-from noderun.solvers.rosenbrock import Rosenbrock
-from noderun.solvers.tableau import ButcherTableau
 
 GRID = 181  # points a side
 WINDOW = 100.0  # a locus that goes beyond is cut to the size of its family's others

@@ -10,8 +10,8 @@ import torch
 from noderun.lab.bench import Bench, Findings, Rows
 from noderun.lab.measure import relative_distance, run_solver
 from noderun.lab.reference import reference
+from noderun.ode.solvers import Solution
 from noderun.report import style
-from noderun.solvers import Solution
 
 Line = dict[str, list[float]]  # t and y
 CURVE = 400  # points of a smooth line

@@ -10,8 +10,8 @@ from torch import Tensor
 from noderun.lab.bench import Bench, Findings, Rows
 from noderun.lab.measure import relative_distance, run_solver
 from noderun.lab.reference import origin, reference
+from noderun.ode.solvers import SOLVERS, Solution, SolveError
 from noderun.report import style
-from noderun.solvers import SOLVERS, Solution, SolveError
 
 SHOWN = 6  # components that a panel can tell apart
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from noderun.lab.bench import Bench, Findings, Rows
 from noderun.lab.measure import Measurement, family, measure
+from noderun.ode.solvers import SOLVERS
 from noderun.report import style
-from noderun.solvers import SOLVERS
 
 SLOW = 0.2
 

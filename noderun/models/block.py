@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noderun.ode.solvers import METHODS
 from noderun.regularizers import Local, Quadrature, Regularizer
-from noderun.solvers import METHODS
 
 Solve = Callable[..., Any]  # (f, y0, ts) -> Solution with .ys [len(ts), *y0.shape] and .stats
 MakeDynamics = Callable[[tuple[int, ...]], nn.Module]

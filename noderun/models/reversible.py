@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from noderun.solvers.field import Autocast
+from noderun.ode.solvers.field import Autocast
 
 Pair = tuple[Tensor, Tensor]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from noderun.config.validation import SettingError, nearest
 from noderun.report import costs, curves, epochs
 from noderun.report.folders import Run
-from noderun.words import SettingError, nearest
 
 Rows = list[dict[str, Any]]
 

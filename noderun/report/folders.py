@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from noderun import runs
+from noderun.config.validation import SettingError
+from noderun.record import run_folder
 from noderun.record.metrics import read_metrics
-from noderun.words import SettingError
 
 Read = TypeVar("Read")
 STATES = ("running", "done", "failed", "interrupted")
-UNTOLD = runs.OUTSIDE_DIGEST - {"tolerance"}  # words that do not tell one run from another
+UNTOLD = run_folder.OUTSIDE_DIGEST - {"tolerance"}  # words that do not tell one run from another
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ def read_run(folder: Path) -> Run:
         raise SettingError(f"no folder {folder.absolute()}")
     if not (folder / "status.json").is_file():
         raise SettingError(f"{folder.absolute()} holds no run: it has no status.json")
-    status = checked(folder / "status.json", runs.read_json)
+    status = checked(folder / "status.json", run_folder.read_json)
     if status.get("status") not in STATES or not isinstance(status.get("identity"), dict):
         raise SettingError(f"{folder / 'status.json'} is no status of this version{written_by(folder)}")
-    result = checked(folder / "result.json", runs.read_json)
+    result = checked(folder / "result.json", run_folder.read_json)
     if status["status"] == "done" and not result:
         raise SettingError(f"{folder.absolute()} is incomplete: it is done, but it has no result.json")
     words = checked(folder / ".hydra" / "overrides.yaml", read_words)
@@ -113,7 +113,7 @@ def as_number(text: str) -> Any:
 def written_by(folder: Path) -> str:
     """The end of a sentence: which version wrote a folder, as far as that can be told."""
     try:
-        version = runs.read_json(folder / "environment.json")["versions"]["noderun"]
+        version = run_folder.read_json(folder / "environment.json")["versions"]["noderun"]
     except (KeyError, TypeError, ValueError):
         return ""
     return f" (noderun {version} wrote it)"

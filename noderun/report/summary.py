@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from noderun import runs
-from noderun.record import files
+from noderun.record import files, run_folder
 from noderun.report.claims import PAPERS, chen_table
 from noderun.report.figures import FIGURES, draw_figures
 from noderun.report.folders import Run, checked, read_csv
@@ -91,7 +90,7 @@ def add_figures(page: Page, paths: Sequence[Path]) -> None:
 
 
 def add_environment(page: Page, folder: Path) -> None:
-    facts = checked(folder / "environment.json", runs.read_json)
+    facts = checked(folder / "environment.json", run_folder.read_json)
     versions = ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items())
     device = facts.get("gpu") or "no GPU"
     page.add_note(

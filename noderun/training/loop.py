@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch.nn.utils import clip_grad_norm_
 
-from noderun.solvers.errors import SolveError
+from noderun.ode.solvers.errors import SolveError
 from noderun.training.meters import Means, Number, solve_numbers
 from noderun.training.multilevel import deepen_if_due
 from noderun.training.objectives import Batch

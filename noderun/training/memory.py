@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from noderun.solvers.nesting import tensors_in
-from noderun.solvers.torch_internals import OperationMode
+from noderun.ode.solvers.nesting import tensors_in
+from noderun.ode.solvers.torch_internals import OperationMode
 
 MIB = 2.0**20
 log = logging.getLogger(__name__)

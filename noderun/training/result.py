@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from noderun.settings import Settings
+from noderun.config.schema import Settings
 from noderun.training.meters import quotient
 from noderun.training.progress import Progress
 from noderun.training.setup import Setup

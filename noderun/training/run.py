@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
+from noderun.config.schema import Settings
 from noderun.record import files
 from noderun.record.recorder import Recorder
 from noderun.record.terminal import Terminal
-from noderun.settings import Settings
 from noderun.training.checkpoint import load_checkpoint, random_state, save_checkpoint, set_random_state
 from noderun.training.diagnostics import GRADIENT_ERROR, MEASURES, affordable, diagnose
 from noderun.training.interrupts import Interrupts

@@ -5,13 +5,13 @@ import json
 
 import pytest
 
-from noderun import cli
 from noderun.benchmarks import peers
 from noderun.benchmarks.bench import ALL, TIMED
 from noderun.benchmarks.case import LIMIT
 from noderun.benchmarks.memory import noderun_by
 from noderun.benchmarks.startup import startup_cases
-from noderun.gradients import GRADIENTS
+from noderun.cli.main import main
+from noderun.ode.gradients import GRADIENTS
 from noderun.record import files
 
 QUICK = ["quick=true", "rounds=1", "seconds=1e-4", "device=cpu", "log=quiet"]
@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench") / "all"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(peers.PEERS, "torchode", ("a_module_that_nobody_has",))
-        assert cli.main(["bench", *QUICK, f"hydra.run.dir={folder}"]) == 0
+        assert main(["bench", *QUICK, f"hydra.run.dir={folder}"]) == 0
     return folder
 
 
@@ -86,7 +86,7 @@ def test_a_suite_goes_on_past_what_fails_and_names_it(tmp_path, monkeypatch, cap
     monkeypatch.setattr("noderun.benchmarks.memory.noderun_by", lambda gradient: fail if gradient == "adjoint" else FIT)
     monkeypatch.setitem(TIMED, "startup", late)
     monkeypatch.setattr("noderun.benchmarks.bench.ALL", ("startup", "memory"))
-    assert cli.main(["bench", *QUICK, f"hydra.run.dir={tmp_path}/some"]) == 1
+    assert main(["bench", *QUICK, f"hydra.run.dir={tmp_path}/some"]) == 1
     failed = [(row["suite"], row["contender"], row["failure"]) for row in rows(tmp_path / "some") if row["failure"]]
     assert failed == [("startup", "all", "no luck today"), ("memory", "noderun adjoint", "no luck today")]
     measured = {row["contender"] for row in rows(tmp_path / "some") if not row["failure"]}
@@ -100,7 +100,7 @@ def test_a_suite_goes_on_past_what_fails_and_names_it(tmp_path, monkeypatch, cap
 
 def test_an_epoch_is_run_where_it_is_asked_for(tmp_path):
     words = ["suite=epoch", "data.limit=4", "data.batch_size=2", *QUICK, f"hydra.run.dir={tmp_path}/epoch"]
-    assert cli.main(["bench", *words]) == 0
+    assert main(["bench", *words]) == 0
     found = rows(tmp_path / "epoch")
     assert {row["case"] for row in found} == {"ODE-Net, one epoch of mnist5k: 4 examples, batch 2"}
     assert "noderun adjoint" in {row["contender"] for row in found}
@@ -118,5 +118,5 @@ def test_an_epoch_is_run_where_it_is_asked_for(tmp_path):
 )
 def test_wrong_words_are_found_before_anything_starts(words, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["bench", *words]) == 2
+    assert main(["bench", *words]) == 2
     assert sentence in capsys.readouterr().err and not list(tmp_path.iterdir())

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from noderun.engine import solve
-from noderun.gradients import GRADIENTS
+from noderun.ode.engine import solve
+from noderun.ode.gradients import GRADIENTS
 
 VIEWS = set("view t transpose expand squeeze unsqueeze select slice split unbind detach alias lift_fresh".split())
 VIEWS |= {"_unsafe_view", "as_strided"}

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from noderun import cli
-from noderun.compose import Composer
+from noderun.cli.main import main
+from noderun.cli.tasks.integrate import make_job
+from noderun.config.compose import Composer
 from noderun.lab.problems import PROBLEMS
 from noderun.lab.settings import LABS
 from noderun.record import files
-from noderun.tasks.integrate import make_job
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -51,7 +51,7 @@ def test_a_solver_that_is_chosen_is_the_one_that_the_lab_takes(composer):
 def test_integrate(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["integrate", "problem=exponential", "solver=tsit5", "tolerance=1e-6", "log=quiet"]
-    assert cli.main(words) == 0
+    assert main(words) == 0
     folder = Path(capsys.readouterr().out.splitlines()[-1])
     assert folder.parent == tmp_path / "outputs" / "integrate"
     result = json.loads((folder / "result.json").read_text())
@@ -60,13 +60,13 @@ def test_integrate(tmp_path, monkeypatch, capsys):
     assert all(files.is_ours(path.name) for path in folder.iterdir())
     assert {path.name for path in (folder / "figures").iterdir()} == {"trajectory.png", "trajectory.csv"}
     before = (folder / "result.json").stat().st_mtime_ns
-    assert cli.main(words) == 0  # the same words, the same folder, nothing done twice
+    assert main(words) == 0  # the same words, the same folder, nothing done twice
     assert (folder / "result.json").stat().st_mtime_ns == before
 
 
 def test_a_solve_that_fails_ends_with_one_and_its_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["integrate", "problem=rober", "solver.max_steps=20", "log=quiet"]) == 1
+    assert main(["integrate", "problem=rober", "solver.max_steps=20", "log=quiet"]) == 1
     folder = Path(capsys.readouterr().out.splitlines()[-1])
     assert "stiff" in json.loads((folder / "status.json").read_text())["error"]
 
@@ -98,7 +98,7 @@ def test_a_solve_that_fails_ends_with_one_and_its_folder(tmp_path, monkeypatch, 
 )
 def test_wrong_words_are_found_before_anything_starts(words, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["integrate", *words]) == 2
+    assert main(["integrate", *words]) == 2
     captured = capsys.readouterr()
     assert sentence in captured.err and len(captured.err.splitlines()) == 1
     assert not list(tmp_path.iterdir())
@@ -109,6 +109,6 @@ def test_an_own_problem_is_refused(option, tmp_path, monkeypatch, capsys):
     (tmp_path / "mine/problem").mkdir(parents=True)
     (tmp_path / "mine/problem/mine.yaml").write_text(option)
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["integrate", "--config-dir", "mine", "problem=mine"]) == 2
+    assert main(["integrate", "--config-dir", "mine", "problem=mine"]) == 2
     err = capsys.readouterr().err
     assert ("takes no class" if "class" in option else "no problem 'mine'") in err and err.count("\n") == 1

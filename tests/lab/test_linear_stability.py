@@ -8,7 +8,7 @@ import torch
 from noderun import solve
 from noderun.lab.linear_stability import Multistep, StabilityFunction, adams_bashforth, adams_moulton, bdf
 from noderun.lab.stability import stability_function
-from noderun.solvers import SOLVERS
+from noderun.ode.solvers import SOLVERS
 
 WITH_TABLEAU = [name for name in SOLVERS if stability_function(name)]
 

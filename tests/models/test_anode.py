@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from noderun import engine
 from noderun.data import SETS, DataError, batches, load
 from noderun.dynamics import DYNAMICS
 from noderun.models import MODELS
+from noderun.ode import engine
 
 rk4 = partial(engine.solve, solver="rk4", dt=0.2, gradient="backprop")
 POINTS = ["spheres", "sines", "moons", "circles", "crossing_1d"]

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from noderun import engine
 from noderun.dynamics import DYNAMICS
 from noderun.models import MODELS, statistics
+from noderun.ode import engine
 
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 8, 8)]
 MNIST = (1, 28, 28)

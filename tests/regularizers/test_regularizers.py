@@ -8,16 +8,16 @@ from numpy.polynomial.legendre import leggauss
 from torch import nn
 
 import noderun
-from noderun import engine
-from noderun.compatibility import check_regularizer
+from noderun.config.schema import Solver
+from noderun.config.validation import Refused
 from noderun.dynamics.activations import ACTIVATIONS, activation
-from noderun.gradients import refusal
 from noderun.models import ODEBlock
+from noderun.ode import engine
+from noderun.ode.gradients import refusal
+from noderun.ode.solvers import METHODS
 from noderun.regularizers import REGULARIZERS, Local, Quadrature
-from noderun.settings import Solver
-from noderun.solvers import METHODS
+from noderun.training.compatibility import check_regularizer
 from noderun.training.objectives import regularized
-from noderun.words import Refused
 
 A = torch.tensor([[-0.5, 1.0, 0.0], [-1.0, -0.5, 0.3], [0.0, 0.2, -0.4]], dtype=torch.float64)
 T = 0.8

@@ -7,7 +7,7 @@ import re
 import pytest
 from fabricated import RESULT, fabricate, tolerance_grid
 
-from noderun import cli
+from noderun.cli.main import main
 from noderun.report.claims import chen_table
 from noderun.report.figures import FIGURES, draw_figures
 from noderun.report.folders import labels, runs_of, told_apart_by
@@ -15,7 +15,7 @@ from noderun.report.table import Spread, best, columns, over_seeds, show
 
 
 def noderun(*words):
-    return cli.main(list(map(str, words)))
+    return main(list(map(str, words)))
 
 
 def read(path):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from noderun import engine
 from noderun.models import ODEBlock
+from noderun.ode import engine
 from noderun.training import diagnostics
 from noderun.training.diagnostics import diagnose
 from noderun.training.setup import Setup

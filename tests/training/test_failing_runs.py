@@ -12,8 +12,8 @@ import torch
 from training_problem import Field, make_settings, make_setup
 
 from noderun.evaluation.measure import solve_numbers
+from noderun.ode.solvers import SolveError
 from noderun.record.metrics import read_metrics
-from noderun.solvers import SolveError
 from noderun.training import diagnostics, loop
 from noderun.training import run as run_module
 from noderun.training.diagnostics import GRADIENT_ERROR, MEASURES, affordable

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from noderun.build import make_setup, train_run
+from noderun.config.schema import Data, Model, Optimizer, Scheduler, Settings, Trainer
 from noderun.models import MODELS
-from noderun.settings import Data, Model, Optimizer, Scheduler, Settings, Trainer
+from noderun.training.build import make_setup, train_run
 from noderun.training.checkpoint import load_checkpoint
 from noderun.training.isolation import isolated
 from noderun.training.loop import train_step

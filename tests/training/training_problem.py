@@ -5,10 +5,10 @@ from functools import partial
 import torch
 from torch import nn
 
-from noderun import engine
+from noderun.config.schema import Data, Dynamics, Gradient, Model, Optimizer, Scheduler, Settings, Solver, Trainer
 from noderun.data import Dataset, batch_count, batches
 from noderun.models import ODEBlock
-from noderun.settings import Data, Dynamics, Gradient, Model, Optimizer, Scheduler, Settings, Solver, Trainer
+from noderun.ode import engine
 from noderun.training.objectives import OBJECTIVES
 from noderun.training.optimisation import make_optimizer, one_cycle
 from noderun.training.setup import Setup

@@ -1,0 +1,1 @@
+"""The command line: from argv to a task, and how the task ended."""

@@ -1,0 +1,227 @@
+"""Starts a Hydra task: plans its jobs, gives each its folder, lets Hydra run them, says how it ended."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from noderun.cli.planning import Job, Plan, key_of, make_job, plan, swept_keys, taken_apart
+from noderun.config import user_code
+from noderun.config.compose import Composer, known_keys, nearest_key, value_of
+from noderun.config.option_files import first_line
+from noderun.config.startup import without_collection
+from noderun.config.validation import SettingError, quoted, tell
+from noderun.record import run_folder
+from noderun.record.folders import tried
+from noderun.training.compatibility import check_data
+
+OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+class NotStarted(SettingError):
+    """Hydra refused words that were planned."""
+
+
+def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, user: Path | None, multirun: bool) -> int:
+    """The exit status. ``own`` and ``user`` are config folders, of which the user's wins; flags go to Hydra."""
+    folders = [str(folder.resolve()) for folder in (user, own) if folder]
+    user_code.search_in([*folders[:-1], os.getcwd()])
+    composer = Composer(task, folders)
+    if user:
+        tell_overridden(composer, user, own)
+    if flags:
+        show(composer, words, flags, folders)
+        return OK
+    with without_collection():  # the plan's checks import torch
+        planned = own_or("plan", task, plan)(composer, words, multirun)
+    if none_left(planned.jobs):
+        return WRONG
+    composer.compose(planned.hydra_overrides)
+    folder = folder_of(composer, planned, multirun)
+    places = [folder / job.run_id if multirun else folder for job in planned.jobs]
+    placed = [placed_in(place, job) for place, job in zip(places, planned.jobs, strict=True)]
+    if none_left(placed, planned.jobs):
+        return WRONG
+    if not multirun:
+        check_same(folder, placed[0])
+    return carry_out(composer, replace(planned, jobs=placed), places, folder, folders, multirun)
+
+
+def none_left(jobs: Sequence[Job], told: Sequence[Job] = ()) -> bool:
+    """Tells why jobs were refused, and whether all were."""
+    for reason in dict.fromkeys(job.refusal for job in jobs if job.refusal and job not in told):
+        tell(reason)
+    return all(job.refusal for job in jobs)
+
+
+def placed_in(folder: Path, job: Job) -> Job:
+    """The job, refused where its folder is not as it must be, or data that it still needs are missing."""
+    try:
+        (run_folder.check_may_clear if job.settings.fresh else run_folder.check_readable)(folder)
+        if job.settings.fresh or not is_done(folder):
+            check_data(job.settings)
+    except SettingError as error:
+        return replace(job, refusal=str(error))
+    return job
+
+
+def own_or(name: str, task: str, usual: Any) -> Any:
+    """A task's own way to plan, where its settings are not those of training."""
+    return getattr(importlib.import_module(f"noderun.cli.tasks.{task}"), name, usual)
+
+
+def carry_out(
+    composer: Composer, planned: Plan, places: Sequence[Path], folder: Path, folders: Sequence[str], multirun: bool
+) -> int:
+    module = importlib.import_module(f"noderun.cli.tasks.{composer.task}")
+    with ExitStack() as at_the_end:
+        at_the_end.callback(print, folder, flush=True)
+        try:
+            if not multirun:
+                run_folder.check_free(folder)  # before Hydra writes there; a grid's other jobs run on
+            with terminated_as_interrupted(), closed_logs():
+                call_hydra(composer.task, arguments(planned, folder, multirun), folders)
+            done = [not job.refusal and is_done(place) for place, job in zip(places, planned.jobs, strict=True)]
+            module.finish(folder, planned.jobs, planned.swept)
+            return OK if all(done) else FAILED
+        except run_folder.Busy as busy:
+            tell(str(busy))
+            return FAILED
+        except NotStarted:
+            at_the_end.pop_all()
+            raise
+        except KeyboardInterrupt:
+            return INTERRUPTED
+
+
+def is_done(folder: Path) -> bool:
+    return run_folder.read_status(folder).get("status") == "done"
+
+
+def folder_of(composer: Composer, planned: Plan, multirun: bool) -> Path:
+    """Where it will lie; SettingError where that is no place for it."""
+    key, default = ("sweep", planned.name) if multirun else ("run", planned.jobs[0].run_id)
+    folder = planned.folder or Path("outputs", composer.task, default)
+    if any(key_of(override) == f"hydra.{key}.dir" for override in planned.hydra_overrides):
+        folder = Path(str(value_of(composer.compose(planned.hydra_overrides), f"hydra.{key}.dir")))
+    return writable(folder.absolute(), f"give another with hydra.{key}.dir=FOLDER")
+
+
+def writable(folder: Path, remedy: str) -> Path:
+    """The folder, which need not be there yet; SettingError where it cannot be made or written to."""
+    try:
+        with tried(folder):  # there is no other way to know
+            if os.access(folder, os.W_OK | os.X_OK):
+                return folder
+        reason = os.strerror(errno.EACCES)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    raise SettingError(f"{there} is not a folder that can be written to ({reason}); {remedy}")
+
+
+def check_same(folder: Path, job: Job) -> None:
+    """SettingError where the folder holds another run than the job's."""
+    try:
+        differing = run_folder.differences(folder, job.identity)
+    except SettingError:  # it is damaged, and only fresh=true comes this far
+        return
+    if differing:
+        raise SettingError(f"{folder} holds another run, which differs in {', '.join(differing)}")
+
+
+def arguments(planned: Plan, folder: Path, multirun: bool) -> list[str]:
+    """Hydra's command line. A grid's words do not go here: each of its jobs has its own."""
+    from hydra_plugins.noderun_grid import Grid
+
+    jobs = [job for job in planned.jobs if not job.refusal]
+    quiet = ["hydra.hydra_logging.root.level=WARNING", "++hydra.job_logging.handlers.terminal.level=WARNING"]
+    ours = [*planned.hydra_overrides, *(quiet if jobs[0].settings.log == "quiet" else [])]
+    if not multirun:
+        return [*jobs[0].overrides, *ours, f"hydra.run.dir={quoted(folder)}"]
+    Grid.planned = [[*job.overrides, f"hydra.sweep.subdir={quoted(job.run_id)}"] for job in jobs]
+    return [*ours, f"hydra.sweep.dir={quoted(folder)}"]
+
+
+def call_hydra(task: str, arguments: Sequence[str], folders: Sequence[str]) -> None:
+    import hydra
+
+    function = getattr(importlib.import_module(f"noderun.cli.tasks.{task}"), task)
+    # Hydra looks into --config-dir after config_path, so the user's folder takes the first place and ours the second
+    second = ["--config-dir", folders[1]] if folders[1:] else []
+    before = sys.argv
+    sys.argv = ["noderun", *arguments, *second]
+    try:
+        hydra.main(version_base="1.3", config_path=folders[0], config_name=task)(function)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise NotStarted(first_line(error)) from None
+    finally:
+        sys.argv = before
+
+
+def show(composer: Composer, words: Sequence[str], flags: Sequence[str], folders: Sequence[str]) -> None:
+    """--help, --cfg and --info: the words are checked, nothing is started."""
+    ours, hydras = taken_apart(composer.parse(words))
+    swept = swept_keys(composer.parse(ours))
+    if swept:
+        raise SettingError(f"{flags[0]} shows one configuration: give {swept[0]} one value")
+    own_or("make_job", composer.task, make_job)(composer, ours)
+    config = composer.compose([*ours, *hydras])
+    if "--help" in flags:
+        print(composer.help(config, "--resolve" in flags))
+        return
+    if "--package" in flags:
+        check_package(config, flags[flags.index("--cfg") + 1], flags[flags.index("--package") + 1])
+    try:
+        call_hydra(composer.task, [*words, *flags], folders)
+    except SystemExit as end:
+        if end.code:
+            raise
+
+
+def check_package(config: DictConfig, shown: str, key: str) -> None:
+    """SettingError where the part of a configuration that --cfg shows has no such key."""
+    of_hydra = key.partition(".")[0] == "hydra"
+    if value_of(config, key) is None or (shown != "all" and of_hydra != (shown == "hydra")):
+        raise SettingError(f"--package: --cfg {shown} has no '{key}'{nearest_key(key, known_keys(config))}")
+
+
+def tell_overridden(composer: Composer, user: Path, own: Path) -> None:
+    for path in sorted(user.rglob("*.yaml")):
+        if (own / path.relative_to(user)).exists():
+            tell(f"{path} is used in place of ours of the same name")
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def closed_logs() -> Iterator[None]:
+    """Hydra opens a run.log a job and leaves the last one open."""
+    try:
+        yield
+    finally:
+        root = logging.getLogger()
+        for handler in [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]:
+            root.removeHandler(handler)
+            handler.close()

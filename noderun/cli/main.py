@@ -1,0 +1,244 @@
+"""``noderun TASK [group=option] [key=value] [flags]``: finds the task and says in a line what is wrong."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Task:
+    """kind: ``hydra`` (a config file and a function of its name), ``multirun`` (the same over a grid) or ``plain``."""
+
+    kind: str
+    text: str
+
+
+TASKS = {
+    "train": Task("hydra", "train one model"),
+    "sweep": Task("multirun", "train over a grid, then one table: noderun sweep tolerance=1e-1,1e-3 seed=0,1"),
+    "compare": Task("multirun", "several models on one budget, side by side: noderun compare model=resnet,odenet"),
+    "integrate": Task("hydra", "a classical problem or a lab: noderun integrate problem=kepler solver=dop853"),
+    "evaluate": Task("multirun", "a finished run under other solvers: noderun evaluate run=FOLDER solver=euler,dopri5"),
+    "bench": Task("hydra", "this engine beside its peers on the same work: noderun bench suite=solve"),
+    "list": Task("plain", "what can be chosen: noderun list model, noderun list model=odenet"),
+    "runs": Task("plain", "the ledger of all runs: noderun runs model=odenet --sort test_error"),
+    "report": Task("plain", "figures and one page of runs, sweeps, comparisons: noderun report FOLDER..."),
+    "data": Task("plain", "fetch or verify data: noderun data fetch mnist"),
+    "doctor": Task("plain", "what this machine offers and what is missing"),
+}
+NOTHING, ANYTHING = (), None
+CFG = ("job", "hydra", "all")
+INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+# Hydra's flags that keep their meaning here -> the words that can follow, the usual one first
+FLAGS: dict[str, tuple[str, ...] | None] = {
+    "--help": NOTHING,
+    "-h": NOTHING,
+    "--hydra-help": NOTHING,
+    "--cfg": CFG,
+    "-c": CFG,
+    "--resolve": NOTHING,
+    "--package": ANYTHING,
+    "-p": ANYTHING,
+    "--info": INFO,
+    "-i": INFO,
+    "--multirun": NOTHING,
+    "-m": NOTHING,
+    "--config-dir": ANYTHING,
+    "-cd": ANYTHING,
+}
+SHORT = {"-h": "--help", "-c": "--cfg", "-p": "--package", "-i": "--info", "-m": "--multirun", "-cd": "--config-dir"}
+SHOWS = ("--help", "--hydra-help", "--cfg", "--info")
+OF_SHOWING = {"--resolve": ("--cfg", "--help"), "--package": ("--cfg",)}
+COMPLETION = ("-sc", "--shell-completion")
+OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+@dataclass
+class Words:
+    """A command line taken apart; flags and overrides may come in any order."""
+
+    overrides: list[str] = field(default_factory=list)
+    flags: dict[str, str] = field(default_factory=dict)  # for Hydra: they show something and start nothing
+    config_dir: Path | None = None
+    multirun: bool = False
+
+
+class UsageError(Exception):
+    """One sentence about a command line."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    task, *words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        if task in COMPLETION:
+            return complete(words)
+        if task in ("-h", "--help"):
+            print(usage())
+            return OK
+        if task == "--version":
+            print(f"noderun {importlib.import_module('noderun').__version__}")
+            return OK
+        if task not in TASKS:
+            raise UsageError(f"no task '{task}'{nearest(task, TASKS)}")
+        return plain(task, words) if TASKS[task].kind == "plain" else hydra(task, words)
+    except UsageError as error:
+        return refuse(str(error))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `noderun list | head`: who reads has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+def usage() -> str:
+    width = max(map(len, TASKS)) + 2
+    rows = "\n".join(f"  {name:<{width}}{task.text}" for name, task in TASKS.items())
+    return (
+        "usage: noderun TASK [group=option] [key=value] [flags]\n\n"
+        "  noderun train model=odenet solver=dopri5 tolerance=1e-3 gradient=adjoint\n"
+        "  noderun train experiment=smoke\n"
+        "  noderun compare model=resnet,rknet,odenet,mlp\n\n"
+        f"tasks:\n{rows}\n\n"
+        '`noderun TASK --help` shows what a task can be told. Completion: eval "$(noderun -sc install=bash)"'
+    )
+
+
+def plain(task: str, words: Sequence[str]) -> int:
+    """A task without a configuration: argparse, which exits with 2 by itself."""
+    from noderun.config.validation import SettingError
+
+    try:
+        status: int = importlib.import_module(f"noderun.cli.tasks.{task}").main(list(words))
+    except SettingError as error:
+        return refuse(str(error))
+    except SystemExit as end:
+        return int(end.code or OK)
+    return status
+
+
+def hydra(task: str, arguments: Sequence[str]) -> int:
+    words = take_apart(task, arguments)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, not to Hydra's own printer
+    from noderun.config import config_folder
+    from noderun.config.validation import SettingError
+
+    multirun = TASKS[task].kind == "multirun"
+    if words.multirun and not multirun:
+        task, multirun = "sweep", True
+    try:
+        # after the import of Hydra, which takes a third of a second
+        launch = importlib.import_module("noderun.cli.launching").launch
+        flags = [word for pair in words.flags.items() for word in pair if word]
+        status: int = launch(task, words.overrides, flags, config_folder(), words.config_dir, multirun)
+        return status
+    except SettingError as error:
+        return refuse(str(error))
+
+
+def take_apart(task: str, arguments: Sequence[str]) -> Words:
+    words = Words()
+    rest = list(arguments)
+    while rest:
+        said, equals, value = rest.pop(0).partition("=")
+        if not said.startswith("-"):
+            words.overrides.append(said + equals + value)
+            continue
+        if said not in FLAGS:
+            raise UsageError(f"noderun {task} has no flag '{said}'{meant_by(said, value or next(iter(rest), ''))}")
+        value = following(said, value) if equals else argument_of(said, rest)
+        flag = SHORT.get(said, said)
+        if flag == "--config-dir":
+            words.config_dir = existing(value)
+        elif flag == "--multirun":
+            words.multirun = True
+        else:
+            words.flags[flag] = value
+    check_shown(words.flags)
+    return words
+
+
+def meant_by(flag: str, value: str) -> str:
+    """The end of a sentence about a flag that there is not: a flag like it, else how a setting is said."""
+    near = difflib.get_close_matches(flag, FLAGS, n=1, cutoff=0.7)
+    setting = f"{flag.strip('-')}={value or 'VALUE'}"
+    return f"; did you mean '{near[0]}'?" if near else f"; a setting has no dashes: {setting}"
+
+
+def argument_of(flag: str, rest: list[str]) -> str:
+    """The word after a flag, which is not the next setting; where it may be left out, the usual one."""
+    known = FLAGS[flag]
+    if known == NOTHING:
+        return ""
+    if rest and not rest[0].startswith("-") and (SHORT.get(flag, flag) == "--config-dir" or "=" not in rest[0]):
+        return following(flag, rest.pop(0))
+    if known is ANYTHING:
+        raise UsageError(f"{flag} needs a word after it")
+    return known[0]
+
+
+def following(flag: str, value: str) -> str:
+    """The word that was given to a flag; UsageError where it takes none, or others."""
+    known = FLAGS[flag]
+    if known == NOTHING:
+        raise UsageError(f"{flag} takes no word, not '{value}'")
+    if known is not ANYTHING and value not in known:
+        raise UsageError(f"{flag} shows {', '.join(known[:-1])} or {known[-1]}, not '{value}'")
+    return value
+
+
+def check_shown(flags: Iterable[str]) -> None:
+    """UsageError where flags show two things at once, or say only how to show one."""
+    shown = [flag for flag in flags if flag in SHOWS]
+    if len(shown) > 1:
+        raise UsageError(f"{shown[0]} and {shown[1]} each show something: give one of them")
+    for flag in flags:
+        if flag in OF_SHOWING and not set(shown) & set(OF_SHOWING[flag]):
+            raise UsageError(f"{flag} says how --cfg shows a configuration: give --cfg job too")
+
+
+def existing(folder: str) -> Path:
+    if not Path(folder).is_dir():
+        raise UsageError(f"--config-dir: no folder {Path(folder).absolute()}")
+    return Path(folder).absolute()
+
+
+def complete(words: Sequence[str]) -> int:
+    """Answers the shell for tasks and flags; every other word is Hydra's to complete."""
+    line = os.environ.get("COMP_LINE", "")
+    typed, open_word = line.split()[1:], not line.endswith(" ")
+    task = typed[0] if typed else "train"
+    if words[:1] and words[0].startswith("query="):
+        if len(typed) < 1 + open_word:
+            print(*TASKS)
+            return OK
+        if task not in TASKS or TASKS[task].kind == "plain" or (open_word and typed[-1].startswith("-")):
+            print(*(flag for flag in FLAGS if flag.startswith("--")))
+            return OK
+        os.environ["COMP_LINE"] = line.replace(f" {task}", "", 1)
+    from noderun.cli.launching import call_hydra
+    from noderun.config import config_folder
+
+    call_hydra(task, [COMPLETION[0], *words], [str(config_folder())])
+    return OK
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean '{near[0]}'?" if near else f"; there are: {', '.join(known)}"
+
+
+def refuse(sentence: str) -> int:
+    from noderun.config.validation import tell
+
+    tell(sentence)
+    return WRONG
+
+
+if __name__ == "__main__":
+    importlib.import_module("noderun.__main__")

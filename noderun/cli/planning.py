@@ -1,0 +1,218 @@
+"""Words of a command line -> typed jobs, all of them, before Hydra makes any folder."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from noderun.config.compose import Composer, UnknownKey, resolved, unresolved
+from noderun.config.schema import GROUPS, Settings, typed
+from noderun.config.validation import Refused, SettingError, tell
+from noderun.record.run_folder import OUTSIDE_DIGEST, digest, identity, run_id
+from noderun.training.compatibility import check
+
+NOT_SWEPT = OUTSIDE_DIGEST - {"tolerance"}
+OF_HYDRA = re.compile(r"hydra\.(run|sweep)\.dir|hydra/launcher|hydra\.launcher\.[a-z]\w*(\..+)?")
+DECLARED = {"name", "kind", "takes", "uses", "fixed_steps", "class"}  # what an option is
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run: its words, what they mean, its folder's name, and why it will not run where it was refused."""
+
+    overrides: tuple[str, ...]
+    settings: Any  # of its task: training's, a lab's, a benchmark's
+    identity: dict[str, Any]
+    run_id: str
+    given: frozenset[str] = frozenset()
+    refusal: str | None = None
+
+
+AnyJob = TypeVar("AnyJob", bound=Job)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command line asks for; ``swept`` are the keys that have several values, ``folder`` if not the usual."""
+
+    jobs: Sequence[Job]
+    hydra_overrides: list[str]
+    swept: list[str] = field(default_factory=list)
+    name: str = ""
+    folder: Path | None = None
+
+
+def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
+    """Raises SettingError where the words are wrong; jobs whose words cannot work together carry their refusal."""
+    if not multirun:
+        single = plan_one(composer, words, make_job, "say `noderun sweep` instead")
+        return replace(single, jobs=[checked(job) for job in single.jobs])
+    ours, hydras = taken_apart(composer.parse(words))
+    ours = with_default_grid(composer, ours, hydras)
+    parsed = composer.parse(ours)
+    swept = swept_keys(parsed)
+    jobs = make_grid(composer, combinations(parsed))
+    return Plan(distinct([checked(job) for job in jobs]), hydras, swept, grid_name(jobs[0].settings, swept, ours))
+
+
+def plan_one(
+    composer: Composer, words: Sequence[str], make: Callable[[Composer, Sequence[str]], Job], instead: str
+) -> Plan:
+    """The plan of a task that has one job; ``instead`` says what to do where a word has several values."""
+    parsed = composer.parse(words)
+    ours, hydras = taken_apart(parsed)
+    several = [override.input_line for override in parsed if override.is_sweep_override()]
+    if several:
+        raise SettingError(f"{several[0]} has several values, {composer.task} takes one: {instead}")
+    return Plan([make(composer, ours)], hydras)
+
+
+def taken_apart(parsed: Sequence[Override]) -> tuple[list[str], list[str]]:
+    """Our words, and those for Hydra itself; SettingError where Hydra's are none that it may be told here."""
+    ours: list[str] = []
+    hydras: list[str] = []
+    for override in parsed:
+        if override.is_hydra_override():
+            check_hydras(override)
+        (hydras if override.is_hydra_override() else ours).append(str(override.input_line))
+    return ours, hydras
+
+
+def check_hydras(override: Override) -> None:
+    key = override.key_or_group
+    if not OF_HYDRA.fullmatch(key):
+        raise SettingError(
+            f"{key} is not to be set here; of Hydra's own settings hydra.run.dir, hydra.sweep.dir, hydra/launcher and "
+            "what that launcher has are"
+        )
+    if override.is_sweep_override():
+        raise SettingError(f"{key} cannot have several values: it does not tell one run from another")
+
+
+def combinations(parsed: Sequence[Override]) -> list[list[str]]:
+    """The words of each job of a grid; SettingError where a word has no values, or values without end."""
+    for override in parsed:
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise SettingError(f"{override.input_line} has values without end: list those to run, with commas between")
+    try:
+        grid = BasicSweeper.split_arguments(list(parsed), None)[0]
+    except (HydraException, ValueError) as error:
+        raise SettingError(f"cannot read the values to sweep over: {error}") from None
+    if not grid:
+        raise SettingError("there is nothing to run: a word with several values came out with none")
+    return grid
+
+
+def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
+    config, defaults = composer.known(overrides)
+    raw, usual = unresolved(config), unresolved(defaults)
+    given = frozenset(key for key in raw if raw[key] != usual[key])
+    for key in sorted(given):
+        group, _, leaf = key.partition(".")
+        if group in GROUPS and leaf in DECLARED:
+            raise SettingError(f"{key} says what that option is and cannot be set; choose another {group}")
+    settings, base = typed_pair(config, defaults)
+    known = identity(settings, base, [key for key, value in usual.items() if value == "???"])
+    name = run_id(settings, known)
+    return Job(overrides=tuple(overrides), settings=settings, identity=known, run_id=name, given=given)
+
+
+def typed_pair(config: DictConfig, defaults: DictConfig) -> tuple[Settings, Settings]:
+    """The settings, and what they would be had nothing been said beside the choice of options."""
+    values = resolved(config)
+    filled = defaults.copy()
+    for key, value in unresolved(defaults).items():
+        if value == "???":  # has no default: whatever was given stands in for it
+            OmegaConf.update(filled, key, OmegaConf.select(config, key))
+    usual = resolved(filled)
+    return typed(values, usual), typed(usual, usual)
+
+
+def make_grid(composer: Composer, grid: Sequence[Sequence[str]]) -> list[Job]:
+    """One job a combination; a key that only some options have goes to those, one that none has is an error."""
+    jobs: list[Job] = []
+    without: dict[str, list[tuple[Job, UnknownKey]]] = {}
+    for words in grid:
+        job, unknown = make_job_without(composer, words)
+        jobs.append(job)
+        for error in unknown:
+            without.setdefault(error.key, []).append((job, error))
+    for lacking in without.values():
+        if len(lacking) == len(jobs):
+            raise lacking[0][1]
+    for key, lacking in without.items():
+        models = sorted({job.settings.model.name for job, _ in lacking})
+        tell(f"{key} is no setting of {' and '.join(models)} and is left out there")
+    return jobs
+
+
+def make_job_without(composer: Composer, words: Sequence[str]) -> tuple[Job, list[UnknownKey]]:
+    """The job of those words that its options know, and what they do not know."""
+    unknown: list[UnknownKey] = []
+    while True:
+        try:
+            return make_job(composer, words), unknown
+        except UnknownKey as error:
+            fitting = [word for word in words if key_of(word) != error.key]
+            if len(fitting) == len(words):  # it came from a file
+                raise
+            words = fitting
+            unknown.append(error)
+
+
+def key_of(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
+
+
+def checked(job: Job) -> Job:
+    try:
+        check(job.settings, job.given)
+    except Refused as refused:
+        return replace(job, refusal=str(refused))
+    return job
+
+
+def distinct(jobs: Sequence[AnyJob]) -> list[AnyJob]:
+    """Jobs that come out equal run once."""
+    first = {(digest(job.identity), job.refusal): job for job in reversed(jobs)}
+    unique = list(reversed(first.values()))
+    if len(unique) < len(jobs):
+        tell(f"{len(jobs) - len(unique)} of {len(jobs)} jobs come out equal to another and run once")
+    return unique
+
+
+def with_default_grid(composer: Composer, words: list[str], hydras: list[str]) -> list[str]:
+    """The task's own grid, where the command line gives nothing several values."""
+    parsed = composer.parse(words)
+    if swept_keys(parsed):
+        return words
+    chosen = [word for word, override in zip(words, parsed, strict=True) if composer.chooses(override)]
+    params = composer.compose([*chosen, *hydras]).hydra.sweeper.get("params") or {}
+    said = {override.key_or_group for override in parsed}
+    return [*(f"{key}={values}" for key, values in params.items() if key not in said), *words]
+
+
+def swept_keys(parsed: Sequence[Override]) -> list[str]:
+    swept = [override.key_or_group for override in parsed if override.is_sweep_override()]
+    for key in swept:
+        if key in NOT_SWEPT:
+            raise SettingError(f"{key} cannot have several values: it does not tell one run from another")
+    return swept
+
+
+def grid_name(settings: Settings, swept: Sequence[str], words: Sequence[str]) -> str:
+    """``name=``, else the swept keys and a digest of the words that change runs."""
+    if settings.name:
+        return settings.name
+    counted = sorted(word for word in words if key_of(word) not in NOT_SWEPT)
+    keys = "+".join(key.replace("/", ".") for key in swept) or "single"
+    return f"{keys}-{hashlib.sha256(chr(10).join(counted).encode()).hexdigest()[:8]}"

@@ -1,0 +1,76 @@
+"""`noderun bench`: this engine beside its peers, same work, same run."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from noderun.benchmarks.settings import typed
+from noderun.cli.planning import Job, Plan, plan_one
+from noderun.cli.tasks.job import run_job
+from noderun.config.compose import Composer, resolved
+from noderun.record import files, run_folder
+
+log = logging.getLogger(__name__)
+
+
+def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
+    """Raises SettingError where the words are wrong."""
+    return plan_one(composer, words, make_job, "suite=all runs every suite")
+
+
+def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
+    settings = typed(*map(resolved, composer.known(overrides)))
+    identity = settings.identity()
+    name = f"{settings.name or settings.suite}-{run_folder.digest(identity)}"
+    return Job(overrides=tuple(overrides), settings=settings, identity=identity, run_id=name)
+
+
+def bench(config: DictConfig) -> str:
+    return run_job(config, make_job, measure)
+
+
+def measure(job: Job, folder: Path) -> None:
+    """Writes bench.json, results.csv, tables.md and figures/, a line to the log for each case.
+
+    Raises Incomplete at the end if something was not measured.
+    """
+    import torch
+
+    from noderun.benchmarks.bench import Incomplete, run_suites, write
+    from noderun.benchmarks.peers import PEERS, installed, why_absent
+    from noderun.training.build import make_device
+
+    settings, threads = job.settings, torch.get_num_threads()
+    said = [word for word in job.overrides if not word.startswith(("data.root=", "name=", "log="))]  # of this machine
+    command = " ".join(["noderun bench", *said])
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    absent = [name for name, there in installed().items() if not there]
+    for name in absent:
+        log.warning("%s is absent: %s (pip install 'noderun[bench]')", name, why_absent(PEERS[name]))
+    try:
+        device = str(make_device(settings.device))
+        found = run_suites(settings, device, log.info)
+        write(found, absent, device, command, folder)
+    finally:
+        torch.set_num_threads(threads)
+    if found.failures:
+        raise Incomplete(found.failures)
+
+
+def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
+    from noderun.report.rows import rows_table
+    from noderun.report.table import print_table
+
+    if run_folder.read_status(folder).get("status") != "running" and (folder / files.RESULTS).exists():
+        with (folder / files.RESULTS).open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        for suite in dict.fromkeys(row["suite"] for row in rows):
+            print_table(rows_table([row for row in rows if row["suite"] == suite]))
+        for path in sorted((folder / files.FIGURES).glob("*.png")):
+            print(path)

@@ -1,0 +1,121 @@
+"""`noderun evaluate`: a finished run, or a sweep's, under other solvers and tolerances, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from noderun.cli.cells import Cell, make_cell, solver_words, words_of
+from noderun.cli.planning import Plan, combinations, distinct, key_of, swept_keys, taken_apart
+from noderun.cli.tasks.job import run_job
+from noderun.config.compose import Composer
+from noderun.config.validation import SettingError, as_type, quoted
+from noderun.evaluation.trained import finished, settings_of
+from noderun.record import files, run_folder
+from noderun.report.folders import Run, as_number, read_csv, runs_of
+
+
+def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
+    """Each run of the folder under each combination of the words; raises SettingError."""
+    words, hydras = taken_apart(composer.parse(words))
+    ours = composer.parse(words)
+    said = {o.key_or_group: o for o in ours}
+    swept = swept_keys(ours)
+    if "run" not in said or "run" in swept:
+        raise SettingError("evaluate needs one run=FOLDER: that of a finished run, or of a sweep for all runs in it")
+    folder = Path(str(said["run"].value())).absolute()
+    found = finished_runs(folder)
+    grid = combinations([o for o in ours if o.key_or_group not in ("run", "matrix")])
+    if "matrix" in said and as_type(bool, said["matrix"].value(), "matrix") and "solver" not in said:
+        grid = [[*own, *cell] for own, cell in product(training_solvers(composer, found), grid)]
+        swept = ["solver", *swept]
+    cells = [make_cell(composer, [f"run={quoted(run.folder)}", *cell]) for run in found for cell in grid]
+    return Plan(distinct(cells), hydras, swept, folder=folder / files.EVALUATE)
+
+
+def make_job(composer: Composer, words: Sequence[str]) -> None:
+    """For --help and --cfg: whether the words are right, as far as that can be told without a run."""
+    composer.compose(words)
+
+
+def finished_runs(folder: Path) -> list[Run]:
+    found = [run for run in runs_of(folder) if run.folder == folder or run.status == "done"]
+    if not found:
+        raise SettingError(f"{folder} holds no finished run")
+    return [finished(run.folder) for run in found]
+
+
+def training_solvers(composer: Composer, found: Sequence[Run]) -> list[list[str]]:
+    """The words of every solver that one of the runs was trained with."""
+    solvers = [solver for run in found if (solver := settings_of(run.folder, composer.classes).solver)]
+    return list({" ".join(words): words for words in map(words_of, solvers)}.values())
+
+
+def evaluate(config: DictConfig) -> str:
+    return run_job(config, make_cell, measure_cell)
+
+
+def measure_cell(cell: Cell, folder: Path) -> None:
+    """Writes result.json and the figures that need the model."""
+    from noderun.evaluation.drawing import draw_named
+    from noderun.evaluation.measure import lesion_rows, measure
+    from noderun.evaluation.trained import load_setup
+    from noderun.report.depth import draw_lesions
+
+    setup = load_setup(cell.run.folder, cell.settings)
+    if cell.lesion is not None:
+        draw_lesions(lesion_rows(setup, cell.lesion), folder / files.FIGURES / "lesions.png")
+    draw_named(cell.figures, setup, folder / files.FIGURES)
+    run_folder.write_json(folder / files.RESULT, measure(setup, cell.settings, cell.run.result))
+
+
+def finish(folder: Path, jobs: Sequence[Cell], swept: Sequence[str]) -> None:
+    """One table of all cells, results.csv, and the figures across them; the paths of all figures."""
+    from noderun.report.precision import draw_test_figures
+    from noderun.report.table import comparison_cells, filled_table, heading, print_table, troubles, varying, write_csv
+
+    rows = [line for cell in jobs for line in with_lesions(row(folder, cell, swept), folder / cell.run_id)]
+    known = [*measured_before(folder, jobs), *rows]
+    write_csv(known, folder / files.RESULTS)
+    others = [key for key in swept if key != "tolerance" and key.partition(".")[0] != "solver"]
+    words = varying(rows, ["run", "removed block", "trained with", "tested with", *others]) + troubles(rows)
+    numbers = ("test_error", "test_loss", "rmse", "nfe_test", "numerical_error", "reconstruction_error", "seconds")
+    keys = [*(words or ["tested with"]), *(k for k in numbers if any(row.get(k) is not None for row in rows))]
+    print_table(filled_table([heading(key) for key in keys], comparison_cells(rows, keys)))
+    made = draw_test_figures(known, folder / files.FIGURES)
+    for path in [*made, *(p for cell in jobs for p in sorted((folder / cell.run_id / files.FIGURES).glob("*.png")))]:
+        print(path)
+
+
+def measured_before(folder: Path, jobs: Sequence[Cell]) -> list[dict[str, Any]]:
+    """What earlier grids have measured of these runs as they are now, in cells that are not of this grid."""
+    steps = {cell.run.folder.name: cell.run.result.get("steps") for cell in jobs}
+    cells = {cell.run_id for cell in jobs}
+    earlier = read_csv(folder / files.RESULTS)
+    return [
+        row
+        for row in earlier
+        if row.get("cell") not in cells and row.get("steps") == steps.get(str(row.get("run")), "")
+    ]
+
+
+def with_lesions(row: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """The row, or one for each removed block in its place."""
+    found = read_csv(folder / files.FIGURES / "lesions.csv")
+    return [row | {"removed block": line.pop("block")} | line for line in found] or [row]
+
+
+def row(folder: Path, cell: Cell, swept: Sequence[str]) -> dict[str, Any]:
+    place = folder / cell.run_id
+    status, result = (
+        ({}, {}) if cell.refusal else (run_folder.read_status(place), run_folder.read_json(place / files.RESULT))
+    )
+    state = {"status": "refused" if cell.refusal else status.get("status", "not started")}
+    said = {key_of(text): as_number(text.partition("=")[2]) for text in cell.overrides if key_of(text) in swept}
+    solvers = {"trained with": solver_words(cell.trained), "tested with": solver_words(cell.settings)}
+    reason = {"reason": cell.refusal or status.get("error")}
+    return {"run": cell.run.folder.name, "cell": cell.run_id} | said | solvers | result | state | reason

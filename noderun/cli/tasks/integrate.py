@@ -1,0 +1,127 @@
+"""`noderun integrate`: a classical problem through one solver, or one of the labs."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from noderun.cli.planning import Job, Plan, plan_one
+from noderun.cli.tasks.job import run_job
+from noderun.config.compose import Composer, resolved, unresolved
+from noderun.config.validation import Refused, SettingError, flat
+from noderun.lab.settings import Conservation, Settings, typed
+from noderun.record import files, run_folder
+
+READS = {  # lab -> the groups that it reads; the solvers of the others are in lab.solvers
+    "trajectory": ("problem", "solver"),
+    "order": ("problem",),
+    "work_precision": ("problem",),
+    "stability": (),
+    "steps": ("problem", "solver"),
+    "conservation": ("problem", "solver"),
+    "gradient": ("solver",),
+}
+OUTSIDE_DIGEST = {"name", "log", "device", "fresh", "tolerance"}
+KEYS = (
+    "task model dynamics data solver gradient rtol atol seed parameters epochs steps train_loss test_loss test_error "
+    "nll bits_per_dim rmse nfe_forward nfe_backward nfe_test steps_accepted steps_rejected numerical_error "
+    "gradient_error reconstruction_error memory_saved_mib memory_peak_mib seconds examples_per_second device status"
+).split()
+
+
+def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
+    """Raises SettingError where the words are wrong; a job whose words cannot work together carries its refusal."""
+    planned = plan_one(composer, words, make_job, "lab=work_precision compares solvers")
+    job = planned.jobs[0]
+    try:
+        from noderun.lab.checks import check
+        from noderun.training.build import make_device
+
+        make_device(job.settings.device)
+        check(job.settings)
+    except Refused as refused:
+        return replace(planned, jobs=[replace(job, refusal=str(refused))])
+    return planned
+
+
+def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
+    config, defaults = composer.known(overrides)
+    raw, usual_raw = unresolved(config), unresolved(defaults)
+    for group in ("problem", "solver", "lab"):
+        if raw.get(f"{group}.name") != usual_raw.get(f"{group}.name"):
+            raise SettingError(f"{group}.name says what that option is and cannot be set; choose another {group}")
+    settings, usual = typed(resolved(config)), typed(resolved(defaults))
+    chosen = {override.key_or_group for override in composer.parse(overrides)}
+    if "solver" in chosen and getattr(settings.lab, "solvers", ()) is None and type(settings.lab) is not Conservation:
+        settings = replace(settings, lab=replace(settings.lab, solvers=(settings.solver.name,)))
+    known = identity(settings, usual)
+    return Job(overrides=tuple(overrides), settings=settings, identity=known, run_id=run_id(settings, known))
+
+
+def run_id(settings: Settings, identity: Mapping[str, Any]) -> str:
+    solver, lab = settings.solver, settings.lab_name
+    step = f"tol{solver.rtol:g}" if solver.dt is None else f"dt{solver.dt:g}"
+    words = [] if lab == "trajectory" else [lab]
+    words += [settings.problem.name] if "problem" in READS[lab] else []
+    words += [solver.name, step] if "solver" in READS[lab] else getattr(settings.lab, "solvers", None) or ()
+    return "-".join([*words[:4], run_folder.digest(identity)])
+
+
+def identity(settings: Settings, usual: Settings) -> dict[str, Any]:
+    """What makes a run the run that it is: names, and the values that are not their options' defaults."""
+    values, defaults = (flat(json.loads(json.dumps(asdict(each)))) for each in (settings, usual))
+    names = {"problem.name", "solver.name"}
+    ignored = {"problem", "solver"} - set(READS[settings.lab_name])
+    kept = {key for key in values if key in names or values[key] != defaults.get(key)} - OUTSIDE_DIGEST
+    kept = {key for key in kept if key.partition(".")[0] not in ignored}
+    return {"lab.name": settings.lab_name} | {key: values[key] for key in sorted(kept)}
+
+
+def integrate(config: DictConfig) -> str:
+    return run_job(config, make_job, lambda job, folder: measure(job.settings, folder))
+
+
+def measure(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Runs the lab; writes figures/, results.csv and result.json, whose content it returns."""
+    from noderun.lab.bench import Bench
+    from noderun.report.table import write_csv
+
+    start = time.perf_counter()
+    findings = importlib.import_module(f"noderun.lab.{settings.lab_name}").run(Bench(settings, folder / files.FIGURES))
+    solver, reads = settings.solver, READS[settings.lab_name]
+    facts = {
+        "task": "integrate",
+        "lab": settings.lab_name,
+        "problem": settings.problem.name if "problem" in reads else None,
+        "solver": solver.name if "solver" in reads else None,
+        "rtol": solver.rtol if "solver" in reads and solver.dt is None else None,
+        "atol": solver.atol if "solver" in reads and solver.dt is None else None,
+        "seed": settings.seed,
+        "seconds": time.perf_counter() - start,
+        "device": settings.device,
+        "status": "done",
+    }
+    result = dict.fromkeys(KEYS) | facts | findings.values
+    write_csv(findings.rows, folder / files.RESULTS)
+    run_folder.write_json(folder / files.RESULT, result)
+    return result
+
+
+def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
+    """The table, and where the figures are."""
+    from noderun.report.rows import rows_table
+    from noderun.report.table import print_table
+
+    if run_folder.read_status(folder).get("status") == "done":
+        with (folder / files.RESULTS).open(newline="") as file:
+            print_table(rows_table(list(csv.DictReader(file))))
+        for figure in sorted((folder / files.FIGURES).glob("*.png")):
+            print(figure)

@@ -1,0 +1,35 @@
+"""`noderun train`: one run, then its table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from noderun.cli.planning import Job
+from noderun.cli.tasks.job import train_job
+from noderun.record import files, run_folder
+
+
+def train(config: DictConfig) -> str:
+    return train_job(config)
+
+
+def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
+    from noderun.report.table import print_run
+
+    result = run_folder.read_json(folder / files.RESULT)
+    if run_folder.read_status(folder).get("status") == "done":
+        print_run(result, folder)
+        for path in draw_seen(folder):
+            print(path)
+
+
+def draw_seen(folder: Path) -> list[Path]:
+    """The figures of what was seen of the model epoch by epoch."""
+    from noderun.report.figures import draw_figures
+    from noderun.report.folders import read_run
+
+    seen = [path.stem for path in sorted((folder / files.FIGURES).glob("*_by_epoch.csv"))]
+    return draw_figures([read_run(folder)], folder / files.FIGURES, seen) if seen else []

@@ -1,0 +1,251 @@
+"""Composes configurations exactly as Hydra will, without starting anything; says in a sentence what it could not."""
+
+from __future__ import annotations
+
+import difflib
+import string
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from noderun.config.option_files import Repository, first_line
+from noderun.config.schema import OWN_PARTS
+from noderun.config.validation import SettingError, flat, nearest, show
+
+NOT_CHOICES = ("experiment",)  # what an experiment sets counts as given
+LAUNCHERS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}  # launcher -> what installs it
+
+
+class UnknownKey(SettingError):
+    """A key that no chosen option has; ``owners`` are options of its group that have it."""
+
+    def __init__(self, key: str, known: Iterable[str], owners: Sequence[str]) -> None:
+        group, few = key.partition(".")[0], ", ".join(owners[:3])
+        more = f" and {len(owners) - 3} others have" if len(owners) > 3 else " has" if len(owners) == 1 else " have"
+        where = f" with this {group}; {group}={few}{more} it" if owners else nearest_key(key, known)
+        super().__init__(f"no setting '{key}'{where}")
+        self.key = key
+
+
+class Composer:
+    """One task's configurations; ``folders`` are searched in their order."""
+
+    def __init__(self, task: str, folders: Sequence[str | Path]) -> None:
+        version.setbase("1.3")
+        path = create_config_search_path(str(folders[0]))
+        assert isinstance(path, ConfigSearchPathImpl)
+        for folder in folders[1:]:
+            path.get_path().insert(-1, _element(folder))
+        self.task, self.folders = task, folders
+        self.loader = ConfigLoaderImpl(config_search_path=path)
+        self.loader.repository = Repository(path)
+        self.loader.repository.shipped = str(folders[-1])
+        self._loaded = lru_cache(4)(self._load_anew)  # nobody changes what it returns
+        self._defaults: dict[tuple[str, ...], DictConfig] = {}
+        self._groups: set[str] | None = None
+
+    def parse(self, overrides: Sequence[str]) -> list[Override]:
+        parser = OverridesParser.create(config_loader=self.loader)
+        parsed = []
+        for override in overrides:
+            try:
+                (found,) = parser.parse_overrides([override])
+            except (HydraException, RecursionError):
+                found = None
+            if found is None or not found.key_or_group:
+                raise SettingError(f"cannot read '{override}'; expected key=value or group=option")
+            if found.is_delete():
+                raise SettingError(f"{override}: {found.key_or_group} cannot be taken away; give it another value")
+            parsed.append(found)
+        return parsed
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """The configuration with its hydra node, unresolved; raises SettingError."""
+        for override in filter(self.chooses, self.parse(overrides)):
+            if override.key_or_group not in self.groups() and _is_choice(override.key_or_group):
+                raise SettingError(self._not_here(override))
+            if override.is_add():
+                raise SettingError(f"{override.input_line}: {override.key_or_group} is there already, leave the + out")
+            value = override.value()
+            option = value if isinstance(value, str) else show(value)
+            if option is not value or ".." in option.split("/"):
+                raise SettingError(self._no_option(override.key_or_group, option))
+        try:
+            return self._load(overrides)
+        except MissingConfigException as error:
+            raise SettingError(self._not_found(str(error.missing_cfg_file))) from None
+        except (HydraException, OmegaConfBaseException) as error:
+            raise self._explained(error, overrides) from None
+        except RecursionError:
+            raise SettingError("the defaults lists of these options lead to one another in a circle") from None
+
+    def defaults(self, choices: Mapping[str, Any]) -> DictConfig:
+        """The options chosen (group -> option), with nothing else said."""
+        chosen = choices.items()
+        overrides = tuple(f"{group}={option}" for group, option in chosen if option and _is_choice(group))
+        if overrides not in self._defaults:
+            self._defaults[overrides] = self.compose(overrides)
+        return self._defaults[overrides]
+
+    def known(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
+        """The configuration and its defaults; raises UnknownKey where it has a key that they have not."""
+        config = self.compose(overrides)
+        for group in map(str, config):
+            node = _plain(config, group, False)
+            if group not in OWN_PARTS and isinstance(node, dict) and "class" in node:
+                raise SettingError(f"{group} takes no class: of your own, only {', '.join(OWN_PARTS)} do")
+        defaults = self.defaults(config.hydra.runtime.choices)
+        for key in sorted(unresolved(config).keys() - unresolved(defaults).keys()):
+            raise self._unknown(key, known_keys(defaults))
+        return config, defaults
+
+    def groups(self) -> set[str]:
+        """The groups of which this task chooses an option."""
+        if self._groups is None:
+            self._groups = set(self._load([]).hydra.runtime.choices)
+        return self._groups
+
+    def chooses(self, override: Override) -> bool:
+        """Whether it is group=option, rather than key=value."""
+        return self.is_group(override.key_or_group) and not isinstance(override.value(), dict)
+
+    def is_group(self, key: str) -> bool:
+        return self.loader.repository.group_exists(key)
+
+    def options(self, group: str) -> list[str]:
+        """All options of a group, those in its subfolders as folder/option."""
+        repository = self.loader.repository
+        inner = repository.get_group_options(group, ObjectType.GROUP)
+        own = repository.get_group_options(group, ObjectType.CONFIG)
+        return own + [f"{name}/{option}" for name in inner for option in self.options(f"{group}/{name}")]
+
+    def help(self, config: DictConfig, resolve: bool) -> str:
+        """Hydra's --help of a task, which takes Hydra itself a second."""
+        choices = [f"{group}: {', '.join(self.options(group))}" for group in self.loader.list_groups("")]
+        job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        return string.Template(config.hydra.help.template).substitute(
+            APP_CONFIG_GROUPS="\n".join(line for line in choices if not line.startswith("hydra")),
+            CONFIG=OmegaConf.to_yaml(job, resolve=resolve),
+        )
+
+    def classes(self, group: str) -> set[str]:
+        """What ``class:`` names in the options of a group."""
+        found = [self.loader.repository.load_config(f"{group}/{option}") for option in self.options(group)]
+        return {str(option.config["class"]) for option in found if option and "class" in option.config}
+
+    def _load(self, overrides: Sequence[str]) -> DictConfig:
+        return self._loaded(tuple(overrides))
+
+    def _load_anew(self, overrides: tuple[str, ...]) -> DictConfig:
+        return self.loader.load_configuration(config_name=self.task, overrides=list(overrides), run_mode=RunMode.RUN)
+
+    def _not_found(self, path: str) -> str:
+        group = path.partition("/")[0] if not path.startswith("hydra/") else path.rpartition("/")[0]
+        if self.is_group(group):
+            return self._no_option(group, path.removeprefix(f"{group}/"))
+        return f"no group '{group}'{nearest(group, [name for name in self.loader.list_groups('') if name != 'hydra'])}"
+
+    def _not_here(self, override: Override) -> str:
+        """What to say of a group that only other tasks have."""
+        group, line = override.key_or_group, override.input_line
+        tasks = sorted(path.stem for folder in self.folders for path in Path(folder).glob("*.yaml"))
+        takers = [
+            task for task in ("train", *tasks) if task != self.task and group in Composer(task, self.folders).groups()
+        ]
+        instead = f"; did you mean `noderun {takers[0]} {line}`?" if takers else ""
+        return f"{self.task} takes no {group}{instead}"
+
+    def _no_option(self, group: str, option: str) -> str:
+        if group == "hydra/launcher" and option in LAUNCHERS:
+            return f"{group}={option} is not installed: pip install 'noderun[{LAUNCHERS[option]}]'"
+        return f"no {group} '{option}'{nearest(option, self.options(group))}"
+
+    def _unknown(self, key: str, known: Iterable[str]) -> UnknownKey:
+        group, _, leaf = key.partition(".")
+        options = self.options(group) if leaf and self.is_group(group) else []
+        loaded = {option: self.loader.repository.load_config(f"{group}/{option}") for option in options}
+        return UnknownKey(key, known, [option for option, found in loaded.items() if found and leaf in found.config])
+
+    def _explained(self, error: Exception, overrides: Sequence[str]) -> SettingError:
+        cause = error.__cause__ or error
+        key = getattr(cause, "full_key", None)
+        if isinstance(cause, ConfigAttributeError | ConfigKeyError) and key:
+            choices = [str(o.input_line) for o in self.parse(overrides) if self.chooses(o)]
+            known = known_keys(self._load(choices if choices != list(overrides) else []))
+            return self._unknown(str(key), known)
+        sentence = first_line(cause)
+        return SettingError(f"{key}: {sentence}" if key and str(key) not in sentence else sentence)
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """Everything but Hydra's own node as plain values; raises SettingError where a reference leads nowhere."""
+    try:
+        return {key: _plain(config, key, True) for key in map(str, config) if key != "hydra"}
+    except OmegaConfBaseException as error:
+        raise SettingError(f"{error.full_key}: {first_line(error)}") from None
+
+
+def value_of(config: DictConfig, key: str) -> Any:
+    """What a dotted key leads to, None where it is not there; SettingError where a reference leads nowhere."""
+    try:
+        return OmegaConf.select(config, key)
+    except OmegaConfBaseException as error:
+        raise SettingError(f"{key}: {first_line(error)}") from None
+
+
+def unresolved(config: DictConfig) -> dict[str, Any]:
+    """Dotted key -> value as written, so that a reference differs from the number that it leads to."""
+    return flat({key: _plain(config, key, False) for key in map(str, config) if key != "hydra"})
+
+
+def known_keys(config: DictConfig) -> set[str]:
+    """All dotted keys, and the groups that they are in."""
+    keys = set(unresolved(config))
+    return keys | {key[:i] for key in keys for i, letter in enumerate(key) if letter == "."}
+
+
+def nearest_key(key: str, known: Iterable[str]) -> str:
+    """The nearest key of any depth: by its whole, or by its last part where the group was forgotten."""
+
+    def likeness(candidate: str) -> float:
+        whole = difflib.SequenceMatcher(None, key, candidate).ratio()
+        leaf = difflib.SequenceMatcher(None, key.rpartition(".")[2], candidate.rpartition(".")[2]).ratio()
+        return whole + leaf
+
+    best = max(sorted(known), key=likeness, default=None)
+    return f"; did you mean '{best}'?" if best and likeness(best) > 1.1 else ""
+
+
+def _plain(config: DictConfig, key: str, resolve: bool) -> Any:
+    node = config._get_node(key)
+    if OmegaConf.is_config(node) and not OmegaConf.is_interpolation(config, key):
+        return OmegaConf.to_container(node, resolve=resolve, throw_on_missing=resolve)
+    return config[key] if resolve else OmegaConf.to_container(config, resolve=False)[key]  # type: ignore[index,call-overload]
+
+
+def _is_choice(group: str) -> bool:
+    return not group.startswith("hydra") and group not in NOT_CHOICES and "@" not in group
+
+
+def _element(folder: str | Path) -> Any:
+    from hydra.core.config_search_path import SearchPathElement
+
+    return SearchPathElement("noderun", f"file://{folder}")
+
+
+def sources(config_sources: Iterable[Any]) -> list[str]:
+    """The folders that a running job was composed from, the first one first."""
+    return [source.path for source in config_sources if source.schema == "file"]

@@ -1,0 +1,68 @@
+"""Many steps pulled back in one graph, last to first: each is made again and transposed, dL/dtheta is summed inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import vjp
+
+from noderun.ode.solvers.compiled.traced import MOST, ROOM, Function, Loop, attempt, tolerances
+from noderun.ode.solvers.tableau import ButcherTableau
+
+Pulled = tuple[Tensor, ...]  # dL/dy [N] at the start of the first step, then dL/dtheta
+
+
+def steps_at_once(tableau: ButcherTableau, size: int, inside: bool) -> int:
+    """How many steps of a state [size] one call pulls back; 0 where outputs inside them need stages of their own."""
+    if inside and (tableau.dense_a or len(tableau.dense) != tableau.stages):
+        return 0
+    given = size * (tableau.stages + 3) if inside else size
+    return max(1, min(MOST, ROOM // max(given, 1)))
+
+
+def back_function(tableau: ButcherTableau, function: Function, loop: Loop) -> Callable[..., Pulled]:
+    """``numbers``: how many steps, then t and h of each of the K that there is room for; rtol and atol.
+
+    ``starts`` [K, N] are the states that the steps start from, ``a`` [N] is dL/dy at the end of the last. ``shares``
+    [K, s + 2, N] are cotangents of each step's k_(s-1), ..., k_0, y and y1, where outputs were read off the steps.
+    """
+
+    def back(
+        f: nn.Module,
+        args: tuple[Any, ...],
+        numbers: Tensor,
+        given: list[Tensor | None],
+        starts: Tensor,
+        a: Tensor,
+        shares: Tensor | None,
+        names: tuple[str, ...],
+        params: tuple[Tensor, ...],
+    ) -> Pulled:
+        def going(left: Tensor, a: Tensor, *thetas: Tensor) -> Tensor:
+            return left > 0
+
+        def body(left: Tensor, a: Tensor, *thetas: Tensor) -> tuple[Tensor, ...]:
+            index = (left - 1).reshape(1)
+            t, h = numbers[1:-2].reshape(-1, 2).index_select(0, index)[0].unbind()
+
+            def step(y: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+                derivative, within = function(f, args, names, values), tolerances(numbers, given)
+                y1, ks, *_ = attempt(tableau, derivative, t, h, within, y, None, None, shares is not None)
+                return (y1,) if shares is None else (y1, torch.stack(ks[::-1]), y)
+
+            pull = vjp(step, starts.index_select(0, index)[0], *params)[1]
+            if shares is None:
+                a, *more = pull((a,))
+            else:
+                share = shares.index_select(0, index)[0]
+                a, *more = pull((a + share[-1], share[:-2], share[-2]))
+            return left - 1, a, *(theta + one for theta, one in zip(thetas, more, strict=True))
+
+        zeros = (torch.zeros_like(p) for p in params)
+        _, a, *thetas = loop(going, body, (numbers[0].to(torch.int64), a.clone(), *zeros))
+        return a, *thetas
+
+    return back

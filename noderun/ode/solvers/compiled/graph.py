@@ -1,0 +1,266 @@
+"""The graphs of one f under torch.compile: how they are called, and what is refused."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noderun.ode.solvers.compiled.back import Pulled, back_function, steps_at_once
+from noderun.ode.solvers.compiled.lowering import lowering, small_products
+from noderun.ode.solvers.compiled.proof import FEW, Recorded, in_turn, prove_back, prove_step, prove_walk
+from noderun.ode.solvers.compiled.traced import (
+    Found,
+    Shares,
+    adjoint_function,
+    flat_function,
+    named_function,
+    step_function,
+    tolerances,
+)
+from noderun.ode.solvers.compiled.walk import LEFT, Walked, attempts_at_once, walk_function
+from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.field import Autocast, VectorField
+from noderun.ode.solvers.nesting import tensors_in
+from noderun.ode.solvers.state import Layout
+from noderun.ode.solvers.tableau import ButcherTableau
+from noderun.ode.solvers.torch_internals import (
+    OperationMode,
+    code_of,
+    hit_recompile_limit,
+    loop,
+    quiet_compiler,
+    without_data,
+    written_to,
+)
+
+TF32 = 2.0**-10  # eps of the numbers that a GPU may multiply in place of float32
+
+
+class Graph:
+    """The compiled step, many attempts of it, and many steps pulled back.
+
+    Each is called with the numbers of a solve, and compared with eager steps when it was made. ``failed`` says why
+    there can be none, ``compilations`` how often something was compiled; ``walks`` whether one call makes many
+    attempts, by the rows that each leaves, and ``back_at_once`` how many steps one call pulls back, by whether outputs
+    lie inside the steps.
+    """
+
+    def __init__(
+        self, tableau: ButcherTableau, order: int, layout: Layout, autocast: Autocast, adjoint: bool = False
+    ) -> None:
+        self.failed: str | None = None
+        self.alone: str | None = None  # why there is no loop over steps, until it was told
+        self.compilations = 0
+        self.examined = False  # whether f was looked at by a solve that is to be differentiated
+        self.eps = 0.0  # of the coarsest numbers that f computes with
+        self.adjoint = adjoint
+        size = sum(layout.sizes) * (2 if adjoint else 1)
+        self.walks = {rows: attempts_at_once(tableau, size, rows) > 0 for rows in (0, 1, tableau.stages + 1)}
+        self.back_at_once = {inside: steps_at_once(tableau, size, inside) for inside in (False, True)}
+        function = (adjoint_function if adjoint else flat_function)(layout, autocast)
+        self.walking = functools.partial(walk_function, tableau, order, function)
+        self.pulling = functools.partial(back_function, tableau, named_function(layout, autocast))
+        self.functions: dict[str, Callable[..., Any]] = {
+            "walk": self.walking(loop),
+            "step": step_function(tableau, function),
+            "back": self.pulling(loop),
+        }
+        self.compiled: dict[str, Callable[..., Any]] = {}
+
+    def step(
+        self, field: VectorField, control: Control, t: float, h: float, y: Tensor, slope: Tensor | None, estimate: bool
+    ) -> Found | None:
+        """None where it could not be compiled, with a warning that says why."""
+        found: Found | None = self.call("step", field, control, (t, h), y, slope, control.norm if estimate else None)
+        return found
+
+    def walk(
+        self,
+        field: VectorField,
+        control: Control,
+        numbers: Sequence[float],
+        y: Tensor,
+        known: tuple[Tensor, Shares] | None,
+        choose: bool,
+        rows: int,
+        controlled: bool,
+        totals: Shares,
+        params: Mapping[str, Tensor],
+    ) -> Walked | None:
+        """Attempts from y on, by the ``numbers`` of ``walk_function``; None where steps go one by one.
+
+        A loop asks more of f than a step does (that it writes to nothing, that its tensors share no memory).
+        """
+        if not self.walks[rows]:
+            return None
+        beside = (controlled, totals, tuple(params), tuple(params.values()))
+        choices = (control.norm, control.controller, choose, rows, *beside)
+        try:
+            walked: Walked = self.run("walk", field, control, numbers, y, known, *choices)
+        except Exception as error:
+            if self.adjoint:  # whose steps have no graph alone
+                self.fail(f"the adjoint's loop was refused ({reason(error)})")
+            self.walks = dict.fromkeys(self.walks, False)
+            self.refuse_back(error)  # the same loop, and once is enough to be told
+            return None
+        return walked
+
+    def back(
+        self,
+        field: VectorField,
+        control: Control,
+        moves: Sequence[tuple[float, float]],
+        starts: Tensor,
+        a: Tensor,
+        shares: Tensor | None,
+        params: Mapping[str, Tensor],
+    ) -> Pulled | None:
+        """dL/dy and dL/dtheta of steps (t, h), see ``back_function``; None where autograd has to."""
+        empty = (0.0, 0.0) * (len(starts) - len(moves))
+        numbers = (len(moves), *(x for move in moves for x in move), *empty)
+        named = (tuple(params), tuple(params.values()))
+        try:
+            with torch.no_grad():
+                pulled: Pulled = self.run("back", field, control, numbers, starts, a, shares, *named)
+        except Exception as error:
+            self.refuse_back(error)
+            return None
+        return pulled
+
+    def refuse_back(self, error: Exception) -> None:
+        self.back_at_once, self.alone = dict.fromkeys(self.back_at_once, 0), reason(error)
+
+    def call(
+        self, name: str, field: VectorField, control: Control, numbers: Sequence[float], y: Tensor, *rest: Any
+    ) -> Any:
+        try:
+            found = self.run(name, field, control, numbers, y, *rest)
+        except Exception as error:  # whatever the compiler stumbles over; what f itself raises, it raises again
+            self.fail(reason(error))
+            return None
+        if self.alone is not None:
+            warnings.warn(f"compile=True makes steps of this f one by one: {self.alone}", stacklevel=2)
+            self.alone = None
+        return found
+
+    def run(
+        self, name: str, field: VectorField, control: Control, numbers: Sequence[float], y: Tensor, *rest: Any
+    ) -> Any:
+        tolerances = (control.rtol, control.atol)
+        scalars = [*numbers, *(0.0 if isinstance(x, Tensor) else x for x in tolerances)]
+        given = [x if isinstance(x, Tensor) else None for x in tolerances]
+        packed = torch.tensor(scalars, dtype=torch.float64).to(y.device, non_blocking=True)
+        if name not in self.compiled:
+            function = own_code(self.functions[name])
+            self.compiled[name] = torch.compile(function, fullgraph=True, dynamic=False, backend=self.backend)
+        before, call = self.compilations, (field.f, field.args, packed, given, y, *rest)
+        with tracing(y):
+            found = self.compiled[name](*call)
+        if self.compilations > before:
+            with torch.no_grad():
+                self.prove(name, found, *call)
+        return found
+
+    def prove(
+        self, name: str, found: Any, f: Any, args: Any, numbers: Tensor, given: list[Any], y: Tensor, *rest: Any
+    ) -> None:
+        """Compare a new graph with eager steps; raises Differs. These calls of f are no part of the solve."""
+        eps, within = max(self.eps, TF32 if y.is_cuda else 0.0), tolerances(numbers, given)
+        if name == "step":
+            expected = self.functions["step"](f, args, numbers, given, y, *rest)
+            prove_step(found, expected, eps, numbers[1], within, y)
+            return
+        few = numbers.clone()
+        few[LEFT if name == "walk" else 0].clamp_(max=FEW)
+        call = (f, args, few, given, y, *rest)
+        found = self.compiled[name](*call)
+        if name == "walk":
+            recorded = Recorded(found, eps, within)
+            prove_walk(found, self.walking(in_turn, recorded)(*call), recorded, y)
+        else:
+            prove_back(found, self.pulling(in_turn)(*call), eps, a=rest[0])
+
+    def backend(self, module: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
+        self.compilations += 1
+        with quiet_compiler():
+            self.eps = max(self.eps, require_pure(module, inputs))
+            options, table = lowering(inputs), small_products()
+            try:
+                return code_of(module, inputs, options, table)
+            except Exception:  # torch 2.11 loses count of the buffers that a loop's body may use again
+                return code_of(module, inputs, options | {"allow_buffer_reuse": False}, table)
+
+    def fail(self, why: str) -> None:
+        self.failed = why
+        warnings.warn(f"compile=True has no effect here: {why}; steps of this f are not compiled", stacklevel=2)
+
+
+def own_code(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with code of its own: the compiler counts recompilations, and looks graphs up, by the code."""
+    assert isinstance(function, FunctionType)
+    code = function.__code__.replace()
+    return FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
+
+
+class Impure(RuntimeError):
+    """f does more than compute a value from its arguments: to go through its graph would not be to call it."""
+
+
+class Watched(OperationMode):
+    """Runs a graph on tensors without data, refuses what a step must not do twice, and notes the coarsest ``eps``."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self, inputs: Sequence[Any]) -> None:
+        super().__init__()
+        self.inputs = [x.untyped_storage() for x in tensors_in(list(inputs))]
+        self.eps = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.higher_order.while_loop:  # its body, once
+            _, body, carried, captured = args
+            with self:
+                return body(*carried, *captured)
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise Impure("f draws random numbers")
+        for value in written_to(func, args):
+            if any(value.untyped_storage() is storage for storage in self.inputs):
+                raise Impure("f writes to its buffers or its arguments")
+        out = func(*args, **(kwargs or {}))
+        for x in tensors_in(out):
+            if x.is_floating_point():
+                self.eps = max(self.eps, torch.finfo(x.dtype).eps)
+        return out
+
+
+def require_pure(module: torch.fx.GraphModule, inputs: Sequence[Any]) -> float:
+    """Impure where the graph does more than compute values; else the eps of the coarsest of them.
+
+    It is run on tensors without data, parameters included.
+    """
+    mode, fakes = without_data(inputs)
+    with torch.no_grad(), mode, Watched(fakes) as watched:
+        module(*fakes)
+    return watched.eps
+
+
+def tracing(y: Tensor) -> AbstractContextManager[Any]:
+    """Without the warning that tracing calls forth by looking at an input that is no leaf of autograd's graph."""
+    return warnings.catch_warnings(action="ignore") if y.requires_grad else nullcontext()
+
+
+def reason(error: BaseException) -> str:
+    """The first sentence of what went wrong, without the compiler's own wrapping."""
+    if hit_recompile_limit(error):
+        return "what f depends on beside tensors changes, and each change would be compiled anew"
+    inner = getattr(error, "inner_exception", None) or error
+    text = str(inner).partition("Got graph break/error:")[2] or str(inner)  # of a loop, what is wrong comes after that
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(inner).__name__

@@ -1,0 +1,55 @@
+"""How the compiler turns a graph into code: what it does better left alone, or done otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noderun.ode.solvers.torch_internals import decompositions, graph_pass
+
+aten = torch.ops.aten
+
+
+def keep_vector_math(graph: torch.fx.Graph) -> None:
+    """On a CPU torch's own tanh goes through a vector mathematics library, several times faster than generated code.
+
+    Below some hundred elements its call costs more than it saves.
+    """
+    for node in graph.nodes:
+        if node.target is aten.tanh.default and node.meta["val"].numel() > 1000:
+            node.meta.setdefault("custom", {})["fallback_to_eager"] = True  # stays with the body of a loop
+
+
+def lowering(inputs: Sequence[Any]) -> dict[str, Any]:
+    """Options of the compiler: half precision is rounded as f does it; on a CPU a whole graph is one C++ function."""
+    options: dict[str, Any] = {"emulate_precision_casts": True}
+    if all(x.device.type == "cpu" for x in inputs if isinstance(x, Tensor)):
+        vector_math = graph_pass(keep_vector_math, "noderun: tanh of more than 1000, loops too")
+        options |= {"cpp_wrapper": True, "post_grad_custom_post_pass": vector_math}
+    return options
+
+
+def small_products() -> dict[Any, Callable[..., Any]]:
+    """The compiler's decompositions; on a CPU a row times a small matrix as loops, where a call of BLAS costs more."""
+    table = decompositions()
+    mm, addmm = table[aten.mm.default], table[aten.addmm.default]
+
+    def product(a: Tensor, b: Tensor, *rest: Any, **options: Any) -> Any:
+        if is_small(a, b) and not (rest or options):
+            return (a.t() * b).sum(dim=0, keepdim=True)
+        return mm(a, b, *rest, **options)
+
+    def sum_with_product(c: Tensor, a: Tensor, b: Tensor, *rest: Any, **options: Any) -> Any:
+        if is_small(a, b) and not (rest or options):
+            return c + (a.t() * b).sum(dim=0, keepdim=True)
+        return addmm(c, a, b, *rest, **options)
+
+    return table | {aten.mm.default: product, aten.addmm.default: sum_with_product}
+
+
+def is_small(row: Tensor, matrix: Tensor) -> bool:
+    full = row.dtype in (torch.float32, torch.float64)
+    return full and row.device.type == "cpu" and row.shape[0] == 1 and matrix.numel() <= 128 * 128

@@ -1,0 +1,127 @@
+"""A stepper whose graph makes many attempts in one call, for solves in which nobody looks on while they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from noderun.ode.solvers.compiled.graph import Graph
+from noderun.ode.solvers.compiled.runge_kutta import CompiledRungeKutta, graph_of
+from noderun.ode.solvers.compiled.traced import Shares
+from noderun.ode.solvers.compiled.walk import rows_left
+from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.field import Field, VectorField, fingerprint
+from noderun.ode.solvers.method import Method, Step
+from noderun.ode.solvers.stepper import OnStep, Stepper
+
+NONE: Mapping[str, Tensor] = MappingProxyType({})
+
+
+class WalkingStepper(Stepper):
+    """The attempts of a walk are judged one by one when it comes back, by the sizes and errors that it found.
+
+    ``starts``: whether the steps will be asked for the y that they start from; ``inside``: and for y inside them.
+    """
+
+    method: CompiledRungeKutta
+    adjoint = False  # whether the field is the adjoint's
+    controlled = False  # whether the error of what is integrated beside the state counts
+
+    def __init__(
+        self,
+        method: Method,
+        field: Field,
+        control: Control,
+        t: float,
+        y: Tensor,
+        starts: bool = False,
+        inside: bool = False,
+        params: Mapping[str, Tensor] = NONE,
+    ) -> None:
+        super().__init__(method, field, control, t, y)
+        self.rows, self.params = rows_left(self.method.tableau, starts, inside), params
+        self.known: tuple[Tensor, Shares] | None = None  # f at the current y, where a walk left it
+        watched = control.before or control.accepted or control.rejected
+        self.walks = not (watched or self.work.recording)
+
+    @property
+    def called(self) -> VectorField:
+        """The field that calls f."""
+        assert isinstance(self.field, VectorField)
+        return self.field
+
+    def go_on(self, t_end: float, on_step: OnStep | None) -> None:
+        graph = graph_of(self.method, self.called, self.y, self.adjoint) if self.walks else None
+        if graph is not None and self.walk(graph, t_end, on_step):
+            return
+        if self.known is not None:
+            self.give(*self.known)
+            self.work.known, self.known = True, None
+        super().go_on(t_end, on_step)
+
+    def give(self, slope: Tensor, shares: Shares) -> None:
+        """Leave what a walk knows of f at its end to a step that goes alone."""
+        self.work.ks[0].copy_(slope)
+
+    def given(self) -> tuple[Tensor, Shares]:
+        """The other way round."""
+        return aligned(self.work.ks[0]), ()
+
+    def totals(self) -> Shares:
+        """What is integrated beside the state, so far."""
+        return ()
+
+    def take_totals(self, totals: Shares) -> None:
+        """The same at the end of a walk."""
+
+    def restart(self) -> None:
+        super().restart()
+        self.known = None
+
+    def walk(self, graph: Graph, t_end: float, on_step: OnStep | None) -> bool:
+        """As many attempts as one call makes; False where it made none."""
+        control, known = self.control, self.known
+        if known is None and self.work.known:  # after a step that went alone
+            known = self.given()
+        if self.h is None and control.first_step is not None:
+            self.h = self.first(t_end)
+        choose = self.h is None
+        if self.h is not None:
+            self.check(control.limited(self.h))
+        left = control.max_steps - self.accepted - self.rejected
+        now = (self.t, self.h or 0.0, *self.errors, float(self.retried))
+        numbers = (*now, t_end, left, control.min_step, control.max_step)
+        choices = (choose, self.rows, self.controlled, self.totals(), self.params)
+        walked = graph.walk(self.called, control, numbers, aligned(self.y), known, *choices)
+        if walked is None:
+            return False
+        y, slope, record, found, shares, totals = walked
+        made, self.h, *sizes = found.tolist()
+        attempts = list(zip(*[iter(sizes)] * 3, strict=True))[: int(made)]
+        self.called.nfe += len(attempts) * (self.method.tableau.stages - 1) + (known is None) + choose
+        self.known = (slope, shares)
+        self.take_totals(totals)
+        for i, (h, size, ratio) in enumerate(attempts):
+            # Where nobody asks for the states between, every step of a walk ends in the last.
+            after = record[i + 1, 0].clone() if self.rows and i + 1 < len(attempts) else y
+            self.judge(self.seen(record[i, 1:], size, after), h, size, ratio, t_end, on_step)
+        if self.field is self.called and self.called.kept and self.t == t_end:
+            self.called.witness = (t_end, fingerprint(slope))
+        return bool(attempts)
+
+    def seen(self, stages: Tensor, size: float, after: Tensor) -> Step:
+        """The step of an attempt, whose ``stages`` [s, N] are k_(s-1), ..., k_0."""
+        y = self.y
+
+        def interpolate(thetas: Sequence[float]) -> Tensor:
+            return y + torch.mm(self.method.dense_rows(size, thetas, y)[:, :-1], stages)
+
+        return Step(self.t, size, y, after, None, interpolate)
+
+
+def aligned(x: Tensor) -> Tensor:
+    """x, or a copy where it lies between the addresses that the compiler's loops begin at."""
+    return x.clone() if x.data_ptr() % 16 else x

@@ -1,0 +1,178 @@
+"""What a compiled solve traces: f on flat states, the branch-free step, and the choice of the first step size.
+
+The sums are those of the eager path, in the order that the compiler likes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vjp
+
+from noderun.ode.solvers.control import Norm
+from noderun.ode.solvers.field import Autocast
+from noderun.ode.solvers.state import Layout
+from noderun.ode.solvers.tableau import ButcherTableau, Row
+
+Shares = tuple[Tensor, ...]  # what is integrated beside the state at one point
+Derivative = Callable[[Tensor, Tensor], tuple[Tensor, Shares]]  # t, y [N] -> dy/dt [N], and beside it
+Function = Callable[..., Derivative]  # f, its args, names and values of its parameters -> dy/dt
+Tolerances = tuple[Tensor, Tensor]  # rtol and atol, [] or [N]
+Loop = Callable[[Callable[..., Tensor], Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]], tuple[Tensor, ...]]
+Found = tuple[Tensor, Tensor, Tensor | None]  # y1 [N], k_(s-1) to k_0 [s, N], norms of the error estimates [m]
+Attempted = tuple[Tensor, list[Tensor], list[Shares], Tensor | None]  # y1 [N]; k_i, shares; norms of the estimates [m]
+
+MOST = 64  # steps in one call of a loop
+ROOM = 2**20  # numbers that they leave or start from
+
+
+def flat_function(layout: Layout, autocast: Autocast) -> Function:
+    """f itself; its parameters are those that it has."""
+
+    def function(f: Callable[..., Any], args: tuple[Any, ...], names: Sequence[str], params: Shares) -> Derivative:
+        def derivative(t: Tensor, y: Tensor) -> tuple[Tensor, Shares]:
+            if not autocast.enabled:
+                leaves = layout.leaves(f(t, layout.unflatten(y), *args))
+            else:
+                with torch.autocast(autocast.device, dtype=autocast.dtype):
+                    leaves = layout.leaves(f(t, layout.unflatten(y), *args))
+            return torch.cat([leaf.reshape(-1) for leaf in leaves]).to(y.dtype), ()
+
+        return derivative
+
+    return function
+
+
+def named_function(layout: Layout, autocast: Autocast) -> Function:
+    """f of a Module as a function of its parameters, too."""
+    flat = flat_function(layout, autocast)
+
+    def function(f: Any, args: tuple[Any, ...], names: Sequence[str], params: Shares) -> Derivative:
+        named = dict(zip(names, params, strict=True))
+        return flat(lambda *inputs: functional_call(f, named, inputs), args, (), ())
+
+    return function
+
+
+def adjoint_function(layout: Layout, autocast: Autocast) -> Function:
+    """d(z, a)/dt = (f, -a^T df/dz) on [2 N], and beside it a^T df/dtheta; Chen et al. 2018, equations 4 and 5."""
+    named = named_function(layout, autocast)
+
+    def function(f: Any, args: tuple[Any, ...], names: Sequence[str], params: Shares) -> Derivative:
+        def derivative(t: Tensor, state: Tensor) -> tuple[Tensor, Shares]:
+            z, a = state.chunk(2)
+
+            def slope(z: Tensor, *values: Tensor) -> Tensor:
+                return named(f, args, names, values)(t, z)[0]
+
+            dz, pull = vjp(slope, z, *params)[:2]
+            da, *shares = pull(a)
+            return torch.cat((dz, -da)), tuple(share.contiguous() for share in shares)
+
+        return derivative
+
+    return function
+
+
+def step_function(tableau: ButcherTableau, function: Function) -> Callable[..., Found]:
+    """One attempt of a step; ``numbers`` are t, h, rtol and atol."""
+
+    def step(
+        f: Callable[..., Any],
+        args: tuple[Any, ...],
+        numbers: Tensor,
+        given: list[Tensor | None],
+        y: Tensor,
+        slope: Tensor | None,
+        norm: Norm | None,
+    ) -> Found:
+        t, h = numbers[:2].unbind()
+        known = None if slope is None else (slope, ())
+        derivative = function(f, args, (), ())
+        y1, ks, _, norms = attempt(tableau, derivative, t, h, tolerances(numbers, given), y, known, norm)
+        return y1, torch.stack(ks[::-1]), norms
+
+    return step
+
+
+def attempt(
+    tableau: ButcherTableau,
+    derivative: Derivative,
+    t: Tensor,
+    h: Tensor,
+    within: Tolerances,
+    y: Tensor,
+    known: tuple[Tensor, Shares] | None,
+    norm: Norm | None,
+    whole: bool = False,
+) -> Attempted:
+    """A step by h from (t, y), where k_0 is perhaps ``known``; with a ``norm`` also its error.
+
+    Without one, the last stage of a method where it is the next step's first is left out, unless ``whole``.
+    """
+    size, whole = h.to(y.dtype), whole or norm is not None or not tableau.fsal
+    ks, beside = ([], []) if known is None else ([known[0]], [known[1]])
+    state = y
+    for i in range(len(ks), tableau.stages if whole else tableau.stages - 1):
+        state = y + size * weighted(tableau.a[i], ks) if i else y
+        k, shares = derivative((t + tableau.c[i] * h).to(y.dtype), state)
+        ks.append(k)
+        beside.append(shares)
+    y1 = state if tableau.fsal and whole else y + size * weighted(tableau.b, ks)
+    if norm is None:
+        return y1, ks, beside, None
+    scale = scaled(within, torch.maximum(y.detach().abs(), y1.detach().abs()))
+    plain = [k.detach() for k in ks]
+    estimates = [row for row in (tableau.error, tableau.low_error) if row is not None]
+    return y1, ks, beside, torch.stack([size_of(norm, size * weighted(row, plain) / scale) for row in estimates])
+
+
+def first_size(
+    derivative: Derivative,
+    order: int,
+    t: Tensor,
+    span: Tensor,
+    within: Tolerances,
+    y: Tensor,
+    slope: Tensor,
+    norm: Norm,
+) -> Tensor:
+    """The first step size [], as ``control.first_step``; one call of f."""
+    scale = scaled(within, y.abs())
+    d0, d1 = (size_of(norm, x / scale).to(torch.float64) for x in (y, slope))
+    trial = torch.where((d0 > 1e-5) & (d1 > 1e-5), 0.01 * d0 / d1, 1e-6)  # control.trial_step
+    trial = torch.minimum(trial, span.abs()) * torch.sign(span)
+    later, _ = derivative((t + trial).to(y.dtype), y + trial.to(y.dtype) * slope)
+    bend, h0 = size_of(norm, (later - slope) / scale).to(torch.float64), trial.abs()
+    largest = torch.fmax(d1, bend / h0)  # control.from_bend
+    h1 = torch.where(largest <= 1e-15, (h0 * 1e-3).clamp_min(1e-6), (0.01 / largest) ** (1 / (order + 1)))
+    return torch.copysign(torch.fmin(torch.fmin(100 * h0, h1), span.abs()), span)
+
+
+def size_of(norm: Norm, v: Tensor) -> Tensor:
+    """The norm [] of v; torch 2.11 compiles that of a single number as one of shape [1]."""
+    return norm(v).reshape(())
+
+
+def tolerances(numbers: Tensor, given: Sequence[Tensor | None]) -> Tolerances:
+    """By component where they were given so, else the last two of the numbers."""
+    rtol, atol = (z if x is None else x for x, z in zip(given, numbers[-2:].unbind(), strict=True))
+    return rtol, atol
+
+
+def scaled(within: Tolerances, size: Tensor) -> Tensor:
+    """atol + rtol |y|."""
+    rtol, atol = (x.to(size.dtype) for x in within)
+    return atol + rtol * size
+
+
+def weighted(row: Row, ks: Sequence[Tensor]) -> Tensor:
+    """sum_j w_j k_j without the zeros; HNW I, (II.1.8)."""
+    first, *rest = [(w, k) for w, k in zip(row, ks, strict=False) if w != 0]
+    total = first[0] * first[1]
+    for w, k in rest:
+        total = total + w * k
+    return total

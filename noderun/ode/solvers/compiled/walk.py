@@ -1,0 +1,210 @@
+"""Many attempts of a step in one graph, whose loop is the compiler's own: between them nothing comes to the host.
+
+What becomes of an attempt (is it taken, how large is the next) follows ``Stepper`` line by line, and is decided there
+again from the record that a walk leaves: the bookkeeping of a solve stays in one place.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from noderun.ode.solvers.compiled.traced import (
+    MOST,
+    ROOM,
+    Attempted,
+    Function,
+    Loop,
+    Shares,
+    Tolerances,
+    attempt,
+    first_size,
+    size_of,
+    tolerances,
+    weighted,
+)
+from noderun.ode.solvers.control import Controller, Norm
+from noderun.ode.solvers.tableau import ButcherTableau, Row
+
+# y and f(t, y) [N] after the last attempt; what each attempt left [K, rows, N]; the number of attempts, the step size
+# to try next, and for each h, h as it was cut and the error ratio [2 + 3 K]; what is integrated beside the state at the
+# end, and its integrals
+Walked = tuple[Tensor, Tensor, Tensor, Tensor, Shares, Shares]
+
+FEWEST = 8  # attempts in one call: for less, large ones it would not pay
+LEFT = 7  # of a walk's numbers the one that says how many more attempts there may be
+CHEAP = 2**14  # numbers that every attempt may write again beside its own work
+
+
+def rows_left(tableau: ButcherTableau, starts: bool, inside: bool) -> int:
+    """Vectors that an attempt leaves: y before it if somebody asks for it, and for outputs inside its stages too."""
+    return tableau.stages + 1 if inside else int(starts)
+
+
+def attempts_at_once(tableau: ButcherTableau, size: int, rows: int) -> int:
+    """How many attempts of a state [size] one call makes; 0 where steps go one by one.
+
+    A loop carries what its attempts left, and makes it anew in each: a function of its state, it writes to nothing.
+    A method whose last stage is not the next step's first would call f once more after each rejected attempt.
+    """
+    able = tableau.fsal and not tableau.dense_c and tableau.error is not None and tableau.low_error is None
+    if not able or FEWEST * size * max(rows, 1) > ROOM:
+        return 0
+    return max(FEWEST, min(MOST, CHEAP // (size * rows))) if size * rows else MOST
+
+
+class Replay(Protocol):
+    """Has the way go by what a compiled walk found, where a rounding might send it elsewhere."""
+
+    def first(self, h: Tensor) -> Tensor:
+        """The first step size, in place of h."""
+
+    def attempt(self, size: Tensor, y: Tensor, made: Attempted) -> Attempted:
+        """The attempt, with the error to judge it by."""
+
+
+def walk_function(
+    tableau: ButcherTableau, order: int, function: Function, loop: Loop, replay: Replay | None = None
+) -> Callable[..., Walked]:
+    """``numbers``: t, h, three error ratios, whether the last attempt failed; the end, how many more attempts there may
+    be, the least and the largest step; rtol and atol.
+
+    What is not ``known`` at the start is evaluated, and with ``choose`` the first h chosen. ``rows`` is what each
+    attempt leaves, see ``rows_left``: y, and its k_(s-1), ..., k_0. The integrals start from ``totals``; with
+    ``controlled`` their error counts as the state's does.
+    """
+
+    def walk(
+        f: Callable[..., Any],
+        args: tuple[Any, ...],
+        numbers: Tensor,
+        given: list[Tensor | None],
+        y: Tensor,
+        known: tuple[Tensor, Shares] | None,
+        norm: Norm,
+        controller: Controller,
+        choose: bool,
+        rows: int,
+        controlled: bool,
+        totals: Shares,
+        names: tuple[str, ...],
+        params: Shares,
+    ) -> Walked:
+        most = attempts_at_once(tableau, len(y), rows)
+        state, derivative = numbers[:6].clone(), function(f, args, names, params)
+        slope, shares = derivative(numbers[0].to(y.dtype), y) if known is None else known
+        if choose:
+            t, within = numbers[0], tolerances(numbers, given)
+            h = limited(first_size(derivative, order, t, limits(numbers)[0] - t, within, y, slope, norm), numbers)
+            h = h if replay is None else replay.first(h)
+            state = torch.cat([state[:1], h.reshape(1), state[2:]])
+        place = torch.arange(most, device=y.device)
+
+        def going(state: Tensor, y: Tensor, slope: Tensor, count: Tensor, *beside: Tensor) -> Tensor:
+            (t, h), (end, left, *_) = state[:2].unbind(), limits(numbers)
+            further = (count < most) & (count < left) & (t != end)
+            return further & (h.abs() > 8 * sys.float_info.epsilon * t.abs()) & (h.abs() > 1e-300)
+
+        def body(
+            state: Tensor, y: Tensor, slope: Tensor, count: Tensor, sizes: Tensor, record: Tensor, *beside: Tensor
+        ) -> tuple[Tensor, ...]:
+            h, size = sized(state, numbers)
+            at_start, totals = beside[: len(shares)], beside[len(shares) :]
+            derivative, within = function(f, args, names, params), tolerances(numbers, given)
+            made = attempt(tableau, derivative, state[0], size, within, y, (slope, at_start), norm)
+            if controlled:
+                made = with_integrals(tableau, size, made, totals, within)
+            y1, ks, each, norms = made if replay is None else replay.attempt(size, y, made)
+            assert norms is not None
+            ratio = norms[0].to(torch.float64)
+            here = (place == count).unsqueeze(1)
+            sizes = torch.where(here, torch.stack([h, size, ratio]), sizes)
+            left = [y, *ks[::-1]][:rows]
+            record = torch.where(here.unsqueeze(2), torch.stack(left), record) if left else record.clone()
+            taken, state = judged(controller, order, state, numbers, h, size, ratio)
+            kept = [
+                torch.where(taken, *pair) for pair in ((y1, y), (ks[-1], slope), *zip(each[-1], at_start, strict=True))
+            ]
+            sums = [
+                total + torch.where(taken, size.to(total.dtype) * weighted(tableau.b, column), 0.0)
+                for total, column in zip(totals, zip(*each, strict=True), strict=True)
+            ]
+            return state, *kept[:2], count + 1, sizes, record, *kept[2:], *sums
+
+        count = torch.zeros((), dtype=torch.int64, device=y.device)
+        sizes, record = numbers.new_zeros(most, 3), y.new_zeros(most, rows, len(y))
+        carried = (x.clone() for x in (*shares, *totals))
+        start = (state, y.clone(), slope.clone(), count, sizes, record, *carried)
+        state, y, slope, count, sizes, record, *beside = loop(going, body, start)
+        found = torch.cat([count.to(sizes.dtype).reshape(1), state[1:2], sizes.reshape(-1)])
+        return y, slope, record, found, tuple(beside[: len(shares)]), tuple(beside[len(shares) :])
+
+    return walk
+
+
+def with_integrals(
+    tableau: ButcherTableau, size: Tensor, made: Attempted, totals: Shares, within: Tolerances
+) -> Attempted:
+    """The attempt by the larger of its errors, the state's and that of the integrals (``Integral.try_on``)."""
+    y1, ks, beside, norms = made
+    assert norms is not None and tableau.error is not None
+
+    def change(row: Row) -> Shares:
+        return tuple(size.to(column[0].dtype) * weighted(row, column) for column in zip(*beside, strict=True))
+
+    after = tuple(total + x for total, x in zip(totals, change(tableau.b), strict=True))
+    before, now, error = (norm_of(x) for x in (totals, after, change(tableau.error)))
+    rtol, atol = (x.min() for x in within)
+    count = sum(total.numel() for total in totals)
+    ratio = error / (atol * count**0.5 + rtol * torch.maximum(before, now))
+    return y1, ks, beside, torch.maximum(norms, ratio.to(norms.dtype))
+
+
+def norm_of(vector: Shares) -> Tensor:
+    """The Euclidean norm of a vector of several tensors, in double precision."""
+    return torch.stack([size_of(torch.linalg.vector_norm, x).to(torch.float64) for x in vector]).square().sum().sqrt()
+
+
+def limits(numbers: Tensor) -> tuple[Tensor, ...]:
+    """The end, how many more attempts there may be, the least and the largest step."""
+    return numbers[6:10].unbind()
+
+
+def limited(h: Tensor, numbers: Tensor) -> Tensor:
+    """h within its limits (``Control.limited``)."""
+    _, _, least, most = limits(numbers)
+    return torch.copysign(torch.minimum(torch.maximum(h.abs(), least), most), h)
+
+
+def sized(state: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """h within its limits, and as it is cut to the end (``Stepper.clip``)."""
+    h, left = limited(state[1], numbers), limits(numbers)[0] - state[0]
+    halved = torch.where(h.abs() > 0.9 * left.abs(), left / 2, h)
+    return h, torch.where(h.abs() >= left.abs() * (1 - 1e-10), left, halved)
+
+
+def judged(
+    controller: Controller, order: int, state: Tensor, numbers: Tensor, h: Tensor, size: Tensor, ratio: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Whether the attempt is taken, and the state after it (``Stepper.judge``); h is NaN if the error is no number."""
+    (t, _, newest, before, oldest, retried), (end, _, least, _) = state.unbind(), limits(numbers)
+    taken = (ratio <= 1) | ((size.abs() <= least) & torch.isfinite(ratio))
+    grown = size * factor(controller, (ratio, newest, before), order, taken, retried)
+    following = torch.where(taken & (size.abs() < h.abs()) & (h.abs() >= grown.abs()), h, grown)
+    following = torch.where(torch.isfinite(ratio), following, torch.nan)
+    reached = torch.where(size == end - t, end, t + size)
+    after = torch.stack([reached, following, ratio, newest, before, torch.zeros_like(t)])
+    failed = torch.stack([t, following, newest, before, oldest, torch.ones_like(t)])
+    return taken, torch.where(taken, after, failed)
+
+
+def factor(controller: Controller, errors: Sequence[Tensor], order: int, taken: Tensor, retried: Tensor) -> Tensor:
+    """On the size (``Controller.factor``, ``Method.factor``, ``Stepper.reject``)."""
+    found = controller.unlimited([e.clamp_min(1e-12) for e in errors], order)
+    found = found.clamp(controller.min_factor, controller.max_factor)
+    most = torch.where(taken, torch.where(retried > 0, 1.0, controller.max_factor), 0.9)
+    return torch.minimum(found, most.to(found.dtype))

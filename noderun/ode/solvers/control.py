@@ -1,0 +1,207 @@
+"""Step size control: tolerances, norms, the controller and the first step."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noderun.ode.solvers.times import between
+
+Norm = Callable[[Tensor], Tensor]
+Callback = Callable[[float, Tensor, float], None]  # called with t, y [N] and h
+
+
+def rms(v: Tensor) -> Tensor:
+    """Root mean square over the components; HNW I, (II.4.11)."""
+    return torch.linalg.vector_norm(v, dim=-1) / max(v.shape[-1], 1) ** 0.5
+
+
+def largest(v: Tensor) -> Tensor:
+    """The maximum norm."""
+    return torch.linalg.vector_norm(v, float("inf"), dim=-1)
+
+
+def largest_rms(sizes: Sequence[int]) -> Norm:
+    """The largest root mean square among the tensors of a nested state."""
+
+    def norm(v: Tensor) -> Tensor:
+        return torch.stack([rms(part) for part in v.split(tuple(sizes), dim=-1)]).amax(dim=0)
+
+    return norm
+
+
+def largest_state(norm: Norm, size: int) -> Norm:
+    """``norm`` of a state [size], and the largest of several states in one vector, as the adjoint's is."""
+
+    def wrapped(v: Tensor) -> Tensor:
+        if v.shape[-1] == size:
+            return norm(v)
+        return torch.stack([norm(part) for part in v.split(size, dim=-1)]).amax(dim=0)
+
+    return wrapped
+
+
+@dataclass(frozen=True)
+class Controller:
+    """h_new = h safety e_n^-(kI+kP+kD)/k e_(n-1)^(kP+2kD)/k e_(n-2)^-kD/k with k = order of the estimate + 1.
+
+    Soderlind 2003, "Digital filters in adaptive time-stepping"; kP = kD = 0 is the classical I controller of HNW I,
+    (II.4.13), and kP > 0 the PI controller of HNW II, IV.2, which is smoother where stability limits the step.
+    """
+
+    integral: float = 1.0
+    proportional: float = 0.0
+    derivative: float = 0.0
+    safety: float = 0.9
+    min_factor: float = 0.2
+    max_factor: float = 10.0
+
+    def factor(self, errors: tuple[float, float, float], order: int) -> float:
+        """The factor on h from the last three error ratios, newest first (1 where there was no step yet)."""
+        return min(self.max_factor, max(self.min_factor, self.unlimited([max(e, 1e-12) for e in errors], order)))
+
+    def unlimited(self, errors: Sequence[Any], order: int) -> Any:
+        """The same before its limits, of numbers or tensors above 0."""
+        k_i, k_p, k_d = self.integral, self.proportional, self.derivative
+        newest, before, oldest = errors
+        power = newest ** -(k_i + k_p + k_d) * before ** (k_p + 2 * k_d) * oldest**-k_d
+        return self.safety * power ** (1 / (order + 1))
+
+
+I_CONTROLLER = Controller()
+PI_CONTROLLER = Controller(integral=0.3, proportional=0.4)
+PID_CONTROLLER = Controller(integral=0.18, proportional=0.28, derivative=0.01)
+CONTROLLERS = {"I": I_CONTROLLER, "PI": PI_CONTROLLER, "PID": PID_CONTROLLER}
+
+
+@dataclass(frozen=True)
+class Control:
+    """How steps are chosen: ``dt`` fixed, or the error held below atol + rtol |y| in ``norm``."""
+
+    rtol: float | Tensor = 1e-5
+    atol: float | Tensor = 1e-7
+    dt: float | None = None
+    max_steps: int = 100_000
+    first_step: float | None = None
+    norm: Norm = rms
+    controller: Controller = field(default=I_CONTROLLER)
+    min_step: float = 0.0  # a step of this size is accepted whatever its error
+    max_step: float = math.inf
+    jumps: tuple[float, ...] = ()  # times where f is discontinuous, rising
+    grid: tuple[float, ...] | None = None  # rising; fixed steps end here instead of every dt
+    before: Callback | None = None  # called before each attempt
+    accepted: Callback | None = None
+    rejected: Callback | None = None
+
+    def scale(self, size: Tensor) -> Tensor:
+        """atol + rtol |y| from |y|."""
+        if isinstance(self.rtol, Tensor) or isinstance(self.atol, Tensor):
+            return self.atol + self.rtol * size
+        return torch.add(constant(self.atol, size.dtype, size.device), size, alpha=self.rtol)
+
+    def measure(self, v: Tensor) -> float:
+        """The norm of v, on the host."""
+        if self.norm is rms:  # divided here: an operation less
+            return float(torch.linalg.vector_norm(v).item()) / max(v.numel(), 1) ** 0.5
+        return self.norm(v).item()
+
+    def ratio(self, error: Tensor, y: Tensor, y1: Tensor) -> float:
+        """The error in units of the tolerance: the one number of a step that the host waits for."""
+        return self.measure(error.div_(self.scale(torch.maximum(y.abs(), y1.abs()))))
+
+    def ratios(self, errors: Tensor, y: Tensor, y1: Tensor) -> list[float]:
+        """The same for every row of errors [m, N], still in one transfer."""
+        scaled = errors / self.scale(torch.maximum(y.abs(), y1.abs()))
+        return torch.stack([self.norm(row) for row in scaled.unbind()]).tolist()
+
+    def fitted(self, y: Tensor) -> Control:
+        """For the vector y [N], which may be several states of one layout, as the adjoint's is.
+
+        The least atol is the least number of y's dtype, so that a component at rest at 0 has an error of 0, not 0 / 0.
+        """
+        states, least = y.numel() // max(self.components, 1), torch.finfo(y.dtype).tiny
+        rtol, atol = (x.repeat(states) if isinstance(x, Tensor) else x for x in (self.rtol, self.atol))
+        atol = atol.clamp_min(least) if isinstance(atol, Tensor) else max(atol, least)
+        return self if rtol is self.rtol and atol is self.atol else replace(self, rtol=rtol, atol=atol)
+
+    @property
+    def components(self) -> int:
+        """Of the state that tolerances by component are for, 0 where there are none."""
+        return max(x.numel() if isinstance(x, Tensor) else 0 for x in (self.rtol, self.atol))
+
+    def backward(self, rtol: float | None, atol: float | None) -> Control:
+        """For a solve on the way back: tolerances of its own where given, and a first step of its own."""
+        if rtol is None and atol is None and self.first_step is None:
+            return self
+        return replace(
+            self,
+            rtol=self.rtol if rtol is None else rtol,
+            atol=self.atol if atol is None else atol,
+            first_step=None,
+        )
+
+    @property
+    def fixed(self) -> bool:
+        return self.dt is not None or self.grid is not None
+
+    def limited(self, h: float) -> float:
+        """h within the limits on the step size."""
+        return math.copysign(min(max(abs(h), self.min_step), self.max_step), h)
+
+    def steps(self, t: float, t_end: float) -> Iterator[float]:
+        """Where fixed steps from t to t_end end; the last one is cut to end there."""
+        if self.grid is not None:
+            yield from between(self.grid, t, t_end)
+            yield t_end
+            return
+        assert self.dt is not None
+        span = t_end - t
+        signed = math.copysign(self.dt, span)
+        for i in itertools.count(1):
+            if i >= abs(span) / self.dt - 1e-6:
+                break
+            yield t + i * signed
+        yield t_end
+
+
+@functools.lru_cache(maxsize=64)
+def constant(x: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """x [], made once."""
+    with torch.inference_mode(False):
+        return torch.full((), x, dtype=dtype, device=device)
+
+
+def first_step(
+    control: Control, f: Callable[[float, Tensor], Tensor], t: float, y: Tensor, f0: Tensor, span: float, order: int
+) -> float:
+    """A first step size, signed like ``span``, from the sizes of y, y' and y''; HNW I, II.4, one call of f."""
+    scale = control.scale(y.abs())
+    d0, d1 = control.measure(y / scale), control.measure(f0 / scale)
+    trial = trial_step(d0, d1, span)
+    if trial == 0 or not math.isfinite(d1):  # f0 or its size in units of the tolerance is no number
+        return trial
+    bend = control.measure((f(t + trial, torch.add(y, f0, alpha=trial)) - f0) / scale)
+    return from_bend(trial, d1, bend, span, order)
+
+
+def trial_step(d0: float, d1: float, span: float) -> float:
+    """The step of Euler's method over which y'' is estimated."""
+    h0 = 0.01 * d0 / d1 if d0 > 1e-5 and 1e-5 < d1 < math.inf else 1e-6
+    return math.copysign(min(h0, abs(span)), span)
+
+
+def from_bend(trial: float, d1: float, bend: float, span: float, order: int) -> float:
+    """The first step size from the change ``bend`` of y' over the trial step."""
+    h0 = abs(trial)
+    largest = max(d1, bend / h0)
+    if not math.isfinite(largest):  # f is no number that far on
+        return trial
+    h1 = max(1e-6, h0 * 1e-3) if largest <= 1e-15 else (0.01 / largest) ** (1 / (order + 1))
+    return math.copysign(min(100 * h0, h1, abs(span)), span)

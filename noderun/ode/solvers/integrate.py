@@ -1,0 +1,110 @@
+"""One solve from the first to the last output time: the loop runs over steps, outputs are read off them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.errors import NonFiniteDynamics, SolveError
+from noderun.ode.solvers.events import Event, Watch
+from noderun.ode.solvers.field import VectorField
+from noderun.ode.solvers.method import Method, Snapshot, Step
+from noderun.ode.solvers.outputs import Outputs, Readout
+from noderun.ode.solvers.statistics import Statistics
+from noderun.ode.solvers.stepper import Stepper
+from noderun.ode.solvers.times import bounds_of
+from noderun.ode.solvers.torch_internals import under_transform
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An initial value problem as every gradient method receives it: flat, with host times."""
+
+    field: VectorField
+    y0: Tensor  # [N]
+    ts: Sequence[float]  # monotone, either way
+    method: Method
+    control: Control
+    stats: Statistics
+    params: tuple[Tensor, ...] = ()  # what f depends on and may require gradients
+    own: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)  # f's parameters when it was solved, by name
+    adjoint_method: Method | None = None  # of a gradient that is itself a solve, where it is another
+    events: Sequence[Event] = ()
+    fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts
+    readout: Readout = dataclasses.field(default_factory=Readout)  # which row of the result is what, once integrated
+
+    def __post_init__(self) -> None:
+        self.field.bounds = bounds_of(self.ts, self.control.jumps, self.y0.dtype.to_real())
+
+    def shaped(self, rows: Tensor) -> Tensor:
+        """Rows [R, N] as the caller knows the state, if that is one tensor.
+
+        They are the caller's own object then, not a view of it: so Python's garbage collector sees that a Module which
+        keeps its solution holds nothing but itself.
+        """
+        layout = self.field.layout
+        return rows.view(len(rows), *layout.shapes[0]) if layout.single and not layout.pairs else rows
+
+    def flat(self, rows: Tensor) -> Tensor:
+        """The same as [R, N] again."""
+        return rows.reshape(len(rows), sum(self.field.layout.sizes))
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An accepted step, and the outputs that were read off it: (row of ys, theta); theta = 1 is its end."""
+
+    step: Step
+    t_end: float
+    outputs: list[tuple[int, float]]
+    past: Snapshot  # what the step started from beside y
+    solved: list[Tensor]  # what it found by iteration
+
+
+def integrate(problem: Problem, observe: Callable[[Taken], None] | None = None) -> Tensor:
+    """ys [rows, N], y0 first, the rows of ``problem.readout``; with autograd on, differentiable through every step."""
+    outputs = Outputs(problem.ts, problem.fractions, problem.y0, problem.readout)
+    field, stats = problem.field, problem.stats
+    stepper = stepper_of(problem, observe is not None)
+    watch = Watch(problem.events, field, problem.ts[0], problem.y0) if problem.events else None
+
+    def on_step(step: Step, t_end: float) -> None:
+        found, stepper.stopped = watch.inside(step, t_end) if watch is not None else ((), False)
+        read = outputs.read(step, t_end, found, stepper.stopped)
+        if observe is not None:
+            observe(Taken(step, t_end, read, stepper.past, stepper.method.solved(stepper.work)))
+
+    before, jacobians, factorizations = field.nfe, field.jacobians, field.factorizations
+    try:
+        stepper.advance(problem.ts[-1], on_step)
+        if problem.control.fixed and not under_transform() and not torch.isfinite(stepper.y).all():
+            raise stepper.failure(NonFiniteDynamics, "the solution became NaN or infinite")
+        if math.isinf(stepper.t):
+            raise stepper.failure(NonFiniteDynamics, "t became infinite before a terminal event happened")
+    except SolveError as error:
+        error.ys = outputs.stacked()
+        raise
+    finally:
+        stats.nfe_forward += field.nfe - before
+        stats.jacobians += field.jacobians - jacobians
+        stats.factorizations += field.factorizations - factorizations
+        stats.accepted += stepper.accepted
+        stats.rejected += stepper.rejected
+    return outputs.stacked()
+
+
+def stepper_of(problem: Problem, observed: bool) -> Stepper:
+    """At the start; events are looked for after every step, so with them steps go one by one."""
+    start = (problem.method, problem.field, problem.control, problem.ts[0], problem.y0)
+    if not problem.method.compiles or problem.events:
+        return Stepper(*start)
+    from noderun.ode.solvers.compiled.stepper import WalkingStepper  # the compiler's import takes a second
+
+    inside = len(problem.ts) > 2 or bool(problem.fractions)
+    return WalkingStepper(*start, starts=observed, inside=inside)

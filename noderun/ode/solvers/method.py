@@ -1,0 +1,165 @@
+"""What every method offers: facts about itself, and one step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noderun.ode.solvers.control import Control, first_step
+from noderun.ode.solvers.field import Field, Integrand
+from noderun.ode.solvers.times import stage_times
+
+Snapshot = tuple[list[Tensor], Any] | None
+
+
+@dataclass(frozen=True)
+class Info:
+    """Facts about a solver as ``noderun list solver`` shows them; order None means variable."""
+
+    order: int | None
+    adaptive: bool
+    fixed_step: bool
+    implicit: bool
+    reversible: bool
+    symplectic: bool
+    source: str
+    description: str
+
+
+@dataclass
+class Quadrature:
+    """sum_i w_i g_i [P] over one step, and sum_i e_i g_i as the estimate of its error; w_i and e_i include h."""
+
+    integrands: list[Integrand]
+    weights: list[float]
+    errors: list[float]  # empty where the error is not estimated
+
+    @staticmethod
+    def of(
+        integrands: Sequence[Integrand | None], weights: Sequence[float], errors: Sequence[float], h: float
+    ) -> Quadrature | None:
+        """By a formula on [0, 1], whose nodes without weight need no integrand; None where nothing is integrated."""
+        rows = zip(integrands, weights, errors or [0.0] * len(weights), strict=False)  # behind them: dense output's
+        used = [(g, h * w, h * e) for g, w, e in rows if g is not None and (w != 0 or e != 0)]
+        if not used:
+            return None
+        values, ws, es = (list(column) for column in zip(*used, strict=True))
+        return Quadrature(values, ws, es if errors else [])
+
+    def sums(self) -> Tensor:
+        """[2, P], or [1, P] without an estimate of the error."""
+        rows = [self.weights, self.errors] if self.errors else [self.weights]
+        values = torch.stack(self.integrands)
+        return torch.tensor(rows, dtype=values.dtype).to(values.device, non_blocking=True) @ values
+
+
+@dataclass
+class Step:
+    """An attempted step from (t, y) by h: the new state, its error estimate, and y in between."""
+
+    t: float
+    h: float
+    y: Tensor  # [N] at t
+    y1: Tensor  # [N] at t + h
+    error: Tensor | None  # [N], or rows of estimates [m, N]; detached; None where none was wanted
+    interpolate: Callable[[Sequence[float]], Tensor]  # theta in (0, 1), n of them -> [n, N]
+    quadrature: Quadrature | None = None  # of what is integrated beside the state
+
+
+class Method(ABC):
+    """One way to advance y' = f(t, y) by one step; holds no state: what a solve carries along is its ``work``."""
+
+    name: str
+    info: Info
+    order: int
+    error_order: int  # order of the embedded solution whose distance is the error estimate
+    memory = False  # whether a step depends on steps before it, so that after a jump it has to begin small again
+    iterates = False  # whether adaptive steps solve equations by iteration, to a tolerance
+    compiles = False  # whether steps are compiled graphs
+    own_steps = False  # whether it takes steps of its own choice within the one that it is given
+
+    @property
+    def eager(self) -> Method:
+        """This method without compiled steps, where it has them: for fields that no graph is made of."""
+        return self
+
+    def configured(self, **options: Any) -> Method:
+        """This method with its own options (an order, another method); ValueError for what it does not take."""
+        if options:
+            raise ValueError(f"solver '{self.name}' has no option '{next(iter(options))}'; it takes none")
+        return self
+
+    def bound(self, control: Control) -> Method:
+        """This method with a solve's tolerances, where its steps depend on them (Newton's iteration, choice of order).
+
+        A replay is given what the step found by iteration, so that it makes the same y1 to round-off.
+        """
+        return self
+
+    def ratio(self, work: Any, control: Control, step: Step) -> float:
+        """The step's error in units of the tolerance, where an estimate has several parts from all of them."""
+        assert step.error is not None
+        return control.ratio(step.error, step.y.detach(), step.y1.detach())
+
+    def factor(self, work: Any, control: Control, errors: tuple[float, float, float], retried: bool) -> float:
+        """The factor on h after a step with error ratio errors[0], rejected if above 1: the controller's by default."""
+        factor = control.controller.factor(errors, self.error_order)
+        return min(factor, 1.0) if retried else factor  # no growth right after a rejection; HNW I, II.4
+
+    @abstractmethod
+    def start(self, y: Tensor) -> Any:
+        """The work space of one solve: buffers, history, and what is already known at the current state."""
+
+    @abstractmethod
+    def derivative(self, field: Field, t: float, y: Tensor, work: Any) -> Tensor:
+        """f(t, y) [N], kept in ``work`` so that the first step does not evaluate it again."""
+
+    def first_size(self, field: Field, control: Control, t: float, y: Tensor, span: float, work: Any) -> float:
+        """A first step size, signed like ``span``."""
+        with torch.set_grad_enabled(getattr(work, "recording", False)):
+            slope = self.derivative(field, t, y, work)
+
+        def evaluate(t: float, y: Tensor) -> Tensor:
+            return field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y, False)
+
+        with torch.no_grad():
+            return first_step(control, evaluate, t, y.detach(), slope.detach(), span, self.error_order)
+
+    @abstractmethod
+    def step(self, field: Field, t: float, y: Tensor, h: float, work: Any, estimate: bool) -> Step:
+        """Attempt a step by h (signed); with ``estimate`` also its error."""
+
+    def snapshot(self, work: Any) -> Snapshot:
+        """(tensors, constants) of earlier steps that the next step depends on; None for one-step methods.
+
+        A step is replayed from y and this alone, so what the tensors are functions of stays differentiable: they are
+        never written to again, and a rejected attempt may change the constants but not the tensors.
+        """
+        return None
+
+    def restore(self, y: Tensor, snapshot: Snapshot) -> Any:
+        """The work space that ``snapshot`` was taken from, to go on from y."""
+        return self.start(y)
+
+    def begin(self, work: Any) -> None:  # noqa: B027  (few methods iterate)
+        """A new attempt starts."""
+
+    def solved(self, work: Any) -> list[Tensor]:
+        """What the step in hand found by iteration; it is never written to again."""
+        return []
+
+    def give(self, work: Any, solved: list[Tensor]) -> None:  # noqa: B027
+        """Let the next step take ``solved`` instead of iterating, so that a replay is the same to round-off."""
+
+    @abstractmethod
+    def accept(self, work: Any) -> None:
+        """The step just made becomes the past."""
+
+    @abstractmethod
+    def restart(self, work: Any) -> None:
+        """The state jumped: forget what was known about it."""

@@ -1,0 +1,74 @@
+"""What becomes of one attempt of every sample: accepted, tried again by a smaller step, or given up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.per_sample.batch import Batch, ratios
+from noderun.ode.solvers.per_sample.problem import NEWTON, NONFINITE, RUNNING, UNDERFLOW
+from noderun.ode.solvers.per_sample.step import SampleStep
+from noderun.ode.solvers.tableau import combined
+
+
+@dataclass
+class Attempt:
+    """The leading dimension of every tensor is b."""
+
+    step: SampleStep
+    cut: Tensor  # whether the step was cut short to end where it must
+    t1: Tensor
+    ratio: Tensor | None  # the error in units of the tolerance
+    accepted: Tensor
+    sound: Tensor  # False where the solver has to look closer
+
+
+def judged(step: SampleStep, cut: Tensor, t1: Tensor, batch: Batch, control: Control) -> Attempt:
+    if control.fixed:
+        finite = torch.isfinite(step.y1).all(1)
+        finite = finite if step.failed is None else finite & ~step.failed
+        return Attempt(step, cut, t1, None, batch.live & finite, finite)
+    found = [ratios(control, error, step.y, step.y1) for error in step.errors]
+    ratio = combined(*found) if len(found) == 2 else found[0]
+    ratio = ratio if step.failed is None else torch.where(step.failed, torch.nan, ratio)
+    finite, large = ratio < torch.inf, ample(batch)
+    small = ratio <= 1
+    if control.min_step > 0:
+        small = small | (finite & (step.h <= control.min_step))
+    return Attempt(step, cut, t1, ratio, batch.live & small & large, finite & large)
+
+
+def ample(batch: Batch) -> Tensor:
+    """Whether h is above 4 ulp(t)."""
+    return torch.add(batch.t, batch.h, alpha=1 / 8) != batch.t
+
+
+def diagnosed(attempt: Attempt, slope: Tensor, batch: Batch, min_step: float) -> Tensor:
+    """Why another attempt makes no sense [b], RUNNING where it does; ``slope`` [b, N] is f at the start."""
+    step, lost = attempt.step, ~torch.isfinite(slope).all(1)
+    failed = torch.zeros_like(lost) if step.failed is None else step.failed
+    if attempt.ratio is None:
+        why = torch.where(failed & ~lost, NEWTON, NONFINITE)
+        return torch.where(attempt.accepted, RUNNING, why)
+    no_number = ~torch.isfinite(batch.h)
+    tiny = no_number | ~ample(batch)
+    why = torch.where(batch.diverged == batch.steps, NEWTON, UNDERFLOW)
+    why = torch.where(no_number | lost | (batch.nonfinite == batch.steps), NONFINITE, why)
+    met = ~tiny & ~torch.isfinite(attempt.ratio)
+    batch.nonfinite = torch.where(met & ~failed, batch.steps, batch.nonfinite)
+    batch.diverged = torch.where(met & failed, batch.steps, batch.diverged)
+    least = step.h <= min_step  # no smaller step is allowed
+    stays = torch.where(met & (lost | (least & ~failed)), NONFINITE, torch.where(met & least, NEWTON, RUNNING))
+    return torch.where(tiny, why, stays)
+
+
+def after_no_number(h: Tensor, attempt: Attempt) -> Tensor:
+    """h [b], and where an attempt met NaN or Newton's iteration diverged, a part of the one that did."""
+    if attempt.ratio is None:
+        return h
+    step = attempt.step
+    shrunk = 0.1 * step.h if step.failed is None else torch.where(step.failed, 0.5 * step.h, 0.1 * step.h)
+    return torch.where(torch.isfinite(attempt.ratio), h, shrunk)

@@ -1,0 +1,157 @@
+"""The samples of a batch under way, and the decisions of step size control on all of them at once.
+
+Each function is the counterpart, on tensors [b], of one on numbers in ``control`` and ``stepper``. Times rise along
+every sample's way and step sizes are positive: ``SampleField`` knows whose t runs back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from noderun.ode.solvers.control import Control, Controller, rms
+from noderun.ode.solvers.per_sample.field import FieldOf
+from noderun.ode.solvers.per_sample.times import along, segments
+
+
+@dataclass
+class Rows:
+    """Tensors whose leading dimension is b, the number of samples in hand."""
+
+    def take(self, place: Tensor) -> Self:
+        return type(self)(*(getattr(self, f.name)[place] for f in dataclasses.fields(self)))
+
+
+@dataclass
+class Batch(Rows):
+    """Where each sample stands."""
+
+    sample: Tensor  # which of the whole batch
+    ts: Tensor  # [b, T + 1], infinity behind the last
+    starts: Tensor  # [b, S] where the parts of the way between jumps of f begin
+    stops: Tensor  # [b, S] and where they end
+    segment: Tensor  # which of them the sample is in
+    stop: Tensor  # where that ends
+    begun: Tensor  # ``steps`` when it began
+    grid: Tensor  # [b, n + 1] where steps end that are to follow a grid, infinity behind the last
+    t: Tensor
+    y: Tensor  # [b, N]
+    h: Tensor  # the step size to try next
+    slope: Tensor  # f(t, y) [b, N]
+    cap: Tensor  # the largest factor on h: 1 right after a rejection
+    errors: Tensor  # [b, 2] error ratios of accepted steps, newest first
+    steps: Tensor  # accepted
+    nonfinite: Tensor  # ``steps`` when an attempt last met NaN or infinity, -1 where none did
+    diverged: Tensor  # and when Newton's iteration last diverged
+    read: Tensor  # how many of ts are behind
+    next: Tensor  # the first of ts that is not
+    values: Tensor  # [b, events]
+    live: Tensor  # False where samples that are done are kept
+
+    @property
+    def end(self) -> Tensor:
+        return self.ts[:, -2]
+
+
+def first_batch(y: Tensor, ts: Tensor, sign: Tensor | None, control: Control, events: int) -> Batch:
+    size, device, real = len(y), y.device, y.dtype.to_real()
+    zeros = torch.zeros(size, dtype=torch.float64, device=device)
+    count, passed = zeros.long(), (ts == ts[:, :1]).sum(1)
+    padded = torch.cat([ts, ts.new_full((size, 1), torch.inf)], dim=1)
+    starts, stops = segments(control.jumps, sign, ts, real)
+    return Batch(
+        sample=torch.arange(size, device=device),
+        ts=padded,
+        starts=starts,
+        stops=stops,
+        segment=count,
+        stop=stops[:, 0],
+        begun=count,
+        grid=grid_of(control.grid or (), sign, ts),
+        t=ts[:, 0].clone(),
+        y=y,
+        h=zeros,
+        slope=torch.zeros_like(y),
+        cap=torch.full((size,), control.controller.max_factor, dtype=real, device=device),
+        errors=torch.ones(size, 2, dtype=real, device=device),
+        steps=count,
+        nonfinite=count - 1,
+        diverged=count - 1,
+        read=passed,
+        next=upcoming(padded, passed),
+        values=zeros.new_zeros(size, events),
+        live=ts[:, 0] != ts[:, -1],
+    )
+
+
+def upcoming(rows: Tensor, index: Tensor) -> Tensor:
+    """The element [b] of each of the rows [b, n] that comes next."""
+    return rows.gather(1, index.unsqueeze(1)).squeeze(1)
+
+
+def grid_of(grid: Sequence[float], sign: Tensor | None, ts: Tensor) -> Tensor:
+    """A grid of steps [B, n + 1] along each sample's way, infinity behind the last."""
+    return torch.cat([along(grid, sign, ts), torch.full_like(ts[:, :1], torch.inf)], dim=1)
+
+
+def fixed_end(dt: float | None, batch: Batch) -> Tensor:
+    """Where the next fixed step ends: after dt, counted from where f last jumped, or at the grid's next time."""
+    if dt is None:
+        following = torch.searchsorted(batch.grid, batch.t.unsqueeze(1), right=True).squeeze(1)
+        return upcoming(batch.grid, following).minimum(batch.stop)
+    start, count = upcoming(batch.starts, batch.segment), (batch.steps - batch.begun + 1).double()
+    last = count >= (batch.stop - start) / dt - 1e-6
+    return torch.where(last, batch.stop, start + count * dt)
+
+
+def clipped(h: Tensor, left: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """h, or what is left to the end (a sliver is never left for a step of its own); where it was cut, where it ends."""
+    cut, last = h > 0.9 * left, h >= left * (1 - 1e-10)
+    return torch.where(cut, torch.where(last, left, 0.5 * left), h), cut, last
+
+
+def factors(controller: Controller, ratio: Tensor, errors: Tensor, order: int) -> Tensor:
+    """The controller's factor on h, before its upper limit, from the error ratios [b] and those before [b, 2]."""
+    k_i, k_p, k_d = controller.integral, controller.proportional, controller.derivative
+    exponent = 1 / (order + 1)
+    if k_p == k_d == 0:
+        power = torch.log2(ratio) * (-k_i * exponent)
+    else:
+        newest, (before, oldest) = torch.log2(ratio.clamp_min(1e-12)), torch.log2(errors.clamp_min(1e-12)).unbind(1)
+        power = (-(k_i + k_p + k_d) * newest + (k_p + 2 * k_d) * before - k_d * oldest) * exponent
+    return torch.exp2(power).mul_(controller.safety).clamp_min_(controller.min_factor)
+
+
+def norms(control: Control, v: Tensor) -> Tensor:
+    """The norm of each row of v [b, N]: [b]."""
+    if control.norm is not rms:
+        of_row: Callable[[Tensor], Tensor] = control.norm
+        return torch.vmap(of_row)(v)
+    size = v.abs() if v.is_complex() else v
+    return torch.mv(size.square(), size.new_full((v.shape[1],), 1 / max(v.shape[1], 1))).sqrt_()
+
+
+def ratios(control: Control, error: Tensor, y: Tensor, y1: Tensor) -> Tensor:
+    scale = torch.maximum(y.abs(), y1.abs()).mul_(control.rtol).add_(control.atol)
+    return norms(control, error / scale)
+
+
+def first_sizes(control: Control, field: FieldOf, batch: Batch, slope: Tensor, order: int) -> Tensor:
+    """First step sizes [b] from the sizes of y, y' and y''; HNW I, II.4, one call of f."""
+    span = batch.stop - batch.t
+    if control.first_step is not None:
+        return torch.full_like(span, control.first_step)
+    scale = control.atol + control.rtol * batch.y.abs()
+    d0, d1 = norms(control, batch.y / scale).double(), norms(control, slope / scale).double()
+    h0 = torch.where((d0 > 1e-5) & (d1 > 1e-5) & (d1 < torch.inf), 0.01 * d0 / d1, 1e-6).minimum(span)
+    ahead = batch.y + h0.to(batch.y.dtype).unsqueeze(1) * slope
+    d2 = norms(control, (field(batch.t + h0, ahead) - slope) / scale).double() / h0
+    largest = torch.fmax(d1, d2)
+    h1 = torch.where(largest <= 1e-15, (h0 * 1e-3).clamp_min(1e-6), (0.01 / largest) ** (1 / (order + 1)))
+    h1 = torch.where(largest < torch.inf, h1, h0)  # f is no number that far on
+    return (100 * h0).minimum(h1).minimum(span)

@@ -1,0 +1,149 @@
+"""Collocation steps of many samples, each by a step size of its own; see ``collocation`` and ``radau5``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noderun.ode.solvers.collocation import Collocation
+from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.per_sample.batch import ratios
+from noderun.ode.solvers.per_sample.implicit import ImplicitFormula, column, steady
+from noderun.ode.solvers.per_sample.newton import (
+    NewtonMemory,
+    SampleNewton,
+    ScaledSystems,
+    StageEquations,
+    differentiable,
+    unsolved,
+)
+from noderun.ode.solvers.per_sample.step import Memory, SampleStep, Start
+from noderun.ode.solvers.radau5 import ERROR, GAMMA
+
+
+@dataclass
+class PolynomialMemory(NewtonMemory):
+    """The last accepted step of each sample, whose polynomial predicts the stages of the next."""
+
+    t: Tensor
+    h: Tensor  # 0 where there was none yet
+    y: Tensor  # [b, N]
+    us: Tensor  # h k_i [b, s, N]
+    retried: Tensor  # whether the last attempt was rejected; True before the first
+
+
+class Collocated(ImplicitFormula):
+    """All s stages solved at once: Z = h A F(y + Z), y1 = y + b^T A^-1 Z."""
+
+    def __init__(self, method: Collocation, control: Control, like: Tensor) -> None:
+        self.tableau = method.tableau
+        super().__init__(method.error_order, self.tableau.dense, control, like)
+        self.a = torch.stack([self.row(row) for row in self.tableau.a])
+        self.inverse = method.inverse.to(like)
+        self.c = self.column(self.tableau.c)
+        self.newton = SampleNewton(control, self.a)
+
+    def memory(self, y: Tensor) -> Memory:
+        time = torch.zeros(len(y), dtype=torch.float64, device=y.device)
+        us = y.new_zeros(len(y), len(self.tableau.c), y.shape[1])
+        untried = torch.ones_like(time, dtype=torch.bool)
+        return PolynomialMemory(**vars(unsolved(y)), t=time, h=time, y=y, us=us, retried=untried)
+
+    def step(self, start: Start, memory: Memory, estimate: bool) -> SampleStep:
+        assert isinstance(memory, PolynomialMemory)
+        step, equations = SampleStep(start, self.dense), self.equations(start)
+        z, step.failed = self.newton.solve(memory, equations, self.guess(start, memory), torch.ones_like(memory.known))
+        self.finish(step, z)
+        step.solved = (z,)
+        if estimate:
+            self.estimate(start, step, z, memory)
+        return step
+
+    def again(self, start: Start, solved: Sequence[Tensor]) -> SampleStep:
+        step = SampleStep(start, self.dense)
+        self.finish(step, differentiable(self.equations(start), solved[0]))
+        step.calls = len(self.tableau.c)
+        return step
+
+    def equations(self, start: Start) -> StageEquations:
+        return StageEquations(start, start.times(self.c), start.y, self.a)
+
+    def finish(self, step: SampleStep, z: Tensor) -> None:
+        """The u_i without calling f again, which would amplify Newton's error, and y1."""
+        step.us = list((self.inverse @ z).unbind(1))
+        step.y1 = step.y + z[:, -1] if self.tableau.c[-1] == 1 else self.plus(step.y, self.tableau.b, step.us)
+
+    def guess(self, start: Start, memory: PolynomialMemory) -> Tensor:
+        """Z [b, s, N] from the polynomial of the step before, extrapolated, else 0; HW II, (IV.8.5)."""
+        known = memory.h > 0
+        ahead = start.t.unsqueeze(1) + self.c.t() * start.h.unsqueeze(1) - memory.t.unsqueeze(1)
+        theta = ahead / torch.where(known, memory.h, 1.0).unsqueeze(1)
+        powers = torch.stack([theta ** (i + 1) for i in range(self.dense.shape[1])], dim=2)
+        weights = (powers @ self.dense.t()).to(start.y.dtype)  # [b, s, s]
+        there = memory.y.unsqueeze(1) + weights @ memory.us
+        return torch.where(known.view(-1, 1, 1), there - start.y.unsqueeze(1), 0.0)
+
+    def estimate(self, start: Start, step: SampleStep, z: Tensor, memory: PolynomialMemory) -> None:
+        """The step's error, of methods that have an estimate."""
+
+    def accept(self, step: SampleStep, memory: Memory, accepted: Tensor) -> None:
+        super().accept(step, memory, accepted)
+        assert isinstance(memory, PolynomialMemory)
+        moved = accepted.unsqueeze(1)
+        memory.t, memory.h = torch.where(accepted, step.t, memory.t), torch.where(accepted, step.h, memory.h)
+        memory.y = torch.where(moved, step.y, memory.y)
+        memory.us = torch.where(moved.unsqueeze(2), torch.stack(step.us, dim=1), memory.us)
+
+    def restart(self, memory: Memory, at: Tensor) -> None:
+        super().restart(memory, at)
+        assert isinstance(memory, PolynomialMemory)
+        memory.h, memory.retried = torch.where(at, 0.0, memory.h), memory.retried | at
+
+
+class RadauFormula(Collocated):
+    """With the error estimate and the step size prediction of the code RADAU5."""
+
+    history = True
+
+    def __init__(self, method: Collocation, control: Control, like: Tensor) -> None:
+        super().__init__(method, control, like)
+        self.real = ScaledSystems(self.row([GAMMA]).unsqueeze(1))
+
+    def estimate(self, start: Start, step: SampleStep, z: Tensor, memory: PolynomialMemory) -> None:
+        """(I - h gamma J)^-1 (h gamma f(t, y) + gamma sum_i e_i Z_i), once more where it is large; HW II, IV.8."""
+        y, scale = start.y, column(GAMMA * start.h, start.y)
+        if step.slope is None:
+            step.slope, step.calls = start.field(start.t, y), 1
+        factors = self.real.at(start.h, memory.matrix)
+        combined = GAMMA * torch.einsum("s,bsn->bn", self.row(ERROR), z)
+
+        def filtered(slope: Tensor) -> Tensor:
+            return self.real.solve(factors, (combined + scale * slope).unsqueeze(1))[:, 0]
+
+        error = filtered(step.slope)
+        large = memory.retried & (ratios(self.control, error, y, step.y1) > 1)
+        if large.any():
+            second = filtered(start.field(start.t, y + error))
+            error = torch.where(large.unsqueeze(1), second, error)
+            memory.calls = memory.calls + large
+        step.errors = (error,)
+
+    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, memory: Memory) -> Tensor:
+        """Gustafsson's predictive controller, more careful the more iterations Newton needed; HW II, (IV.8.23-25)."""
+        assert isinstance(memory, PolynomialMemory)
+        controller, limit = self.control.controller, self.newton.limit
+        newest, before = ratio.clamp_min(1e-12), errors[:, 0].clamp_min(1e-2)
+        safety = controller.safety * (2 * limit + 1) / (2 * limit + memory.iterations)
+        known = memory.h > 0
+        predicted = step.h / torch.where(known, memory.h, 1.0) * (before / newest) ** 0.25
+        factor = safety * newest**-0.25 * torch.where(known, predicted, 1.0).clamp_max(1.0)
+        return steady(factor.clamp(controller.min_factor, controller.max_factor), ratio)
+
+    def accept(self, step: SampleStep, memory: Memory, accepted: Tensor) -> None:
+        super().accept(step, memory, accepted)
+        assert isinstance(memory, PolynomialMemory)
+        diverged = step.failed if step.failed is not None else torch.zeros_like(accepted)
+        memory.retried = torch.where(diverged, memory.retried, ~accepted)

@@ -1,0 +1,74 @@
+"""Rosenbrock steps of many samples, each by a step size of its own; see ``rosenbrock``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.per_sample.implicit import ImplicitFormula, column
+from noderun.ode.solvers.per_sample.newton import ScaledSystems, jacobians_of
+from noderun.ode.solvers.per_sample.step import Memory, SampleStep, Start
+from noderun.ode.solvers.rosenbrock import Rosenbrock, time_derivative
+
+
+class Linear(ImplicitFormula):
+    """One linear system a stage, with the exact J and df/dt at the start of every step."""
+
+    def __init__(self, method: Rosenbrock, control: Control, like: Tensor) -> None:
+        self.tableau = method.tableau
+        super().__init__(method.error_order, self.tableau.dense, control, like)
+        self.alpha = self.column(self.tableau.alpha)
+        self.systems = ScaledSystems(self.row([self.tableau.gamma]).unsqueeze(1))
+
+    def step(self, start: Start, memory: Memory, estimate: bool) -> SampleStep:
+        step = self.walk(start)
+        memory.jacobians = memory.jacobians + 1
+        if estimate:
+            step.errors = (self.weighted(self.tableau.error, step.us),)
+        return step
+
+    def again(self, start: Start, solved: Sequence[Tensor]) -> SampleStep:
+        return self.walk(start)
+
+    def walk(self, start: Start) -> SampleStep:
+        tableau, y, h = self.tableau, start.y, start.h
+        step = SampleStep(start, self.dense)
+        if step.slope is None:
+            step.slope, step.calls = start.field(start.t, y), 1
+        matrix, rate = self.linearized(start)
+        if rate is None:
+            rate, step.calls = self.difference(start, step.slope), step.calls + 1
+        rate = torch.where((h != 0).unsqueeze(1), rate, 0.0)  # NaN may stand behind the end of a failed sample
+        times = start.times(self.alpha)
+        factors, slope, gamma = self.systems.at(h, matrix), step.slope, tableau.gamma
+        for i, (row, time) in enumerate(zip(tableau.a, times, strict=True)):
+            if i > 0:
+                slope, step.calls = start.field.called(time, self.plus(y, row, step.us)), step.calls + 1
+            right = column(gamma * h, y) * slope + column(gamma * tableau.slopes[i] * h**2, y) * rate
+            if i > 0:
+                right = self.plus(right, [gamma * c for c in tableau.c[i]], step.us)
+            step.us.append(self.systems.solve(factors, right.unsqueeze(1))[:, 0])
+        step.end = slope if tableau.fsal else None
+        step.y1 = self.plus(y, tableau.m, step.us)
+        return step
+
+    def linearized(self, start: Start) -> tuple[Tensor, Tensor | None]:
+        """J [b, N, N] and df/dt [b, N] (None: out of autograd's sight) at the start, part of the solution's graph."""
+        graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            time = start.field.within(start.t).clone().requires_grad_()
+            point = start.y if graph and start.y.requires_grad else start.y.detach().requires_grad_()
+            value = start.field.called(time, point)
+            matrix, rate = jacobians_of(value, point, graph), time_derivative(value, time, graph)
+        return matrix if graph else matrix.detach(), rate
+
+    def difference(self, start: Start, slope: Tensor) -> Tensor:
+        """df/dt [b, N] by a forward difference: exactly 0 where f does not use t."""
+        now, h = start.field.within(start.t), start.h.to(start.y.dtype.to_real())
+        delta = (torch.finfo(h.dtype).eps ** 0.5 * torch.maximum(now.abs(), h)).minimum(h)  # the step's end is inside
+        later = start.field.within(now + delta)
+        span = torch.where(later > now, later - now, 1.0)
+        return (start.field.called(later, start.y) - slope) / span.unsqueeze(1)

@@ -1,0 +1,113 @@
+"""One step of many samples, each by a step size of its own: what all methods share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.per_sample.batch import Rows, factors
+from noderun.ode.solvers.per_sample.field import FieldOf
+
+SHORT = 16  # rows of fewer components are too short for the inner loop of an operation that broadcasts along them
+
+
+def spread(x: Tensor, like: Tensor) -> Tensor:
+    """x [b] broadcastable to ``like`` [b, N], of the same shape where rows are short."""
+    column = x.unsqueeze(1)
+    return column.expand_as(like).contiguous() if like.shape[1] < SHORT else column
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where an attempt of many samples starts, and by how much it goes on."""
+
+    field: FieldOf
+    t: Tensor  # [b]
+    y: Tensor  # [b, N]
+    h: Tensor  # [b]
+    slope: Tensor | None = None  # f(t, y) where it is known
+
+    def times(self, c: Tensor) -> tuple[Tensor, ...]:
+        """t + c_i h [b] for c [s, 1] in double precision, as f may see them."""
+        return self.field.within(torch.addcmul(self.t, c, self.h)).unbind()
+
+
+class SampleStep:
+    """An attempt of many samples: from (t [b], y [b, N]) by h [b] to y1 = y + sum_i b_i u_i with u_i = h k_i [b, N].
+
+    ``dense`` [stages, powers of theta] are the polynomials by which the u_i enter y(t + theta h).
+    """
+
+    def __init__(self, start: Start, dense: Tensor) -> None:
+        self.field, self.t, self.y, self.h, self.dense = start.field, start.t, start.y, start.h, dense
+        self.slope = start.slope  # f at the start, once it is known
+        self.y1 = start.y
+        self.us: list[Tensor] = []
+        self.errors: tuple[Tensor, ...] = ()  # estimates [b, N]
+        self.failed: Tensor | None = None  # [b] where Newton's iteration diverged
+        self.solved: tuple[Tensor, ...] = ()  # [b, ...] what was found by iteration, for a replay
+        self.calls = 0  # of f, for all samples in hand
+        self.end: Tensor | None = None  # f at the end, where a stage is that
+
+    def increments(self) -> Tensor:
+        """All u_i that ``dense`` weighs [s, b, N]."""
+        return torch.stack(self.us)
+
+    def between(self, place: Tensor, theta: Tensor) -> Tensor:
+        """y(t + theta h) [n, N] of the samples at ``place`` [n], y1 itself at theta = 1."""
+        powers = theta.expand(self.dense.shape[1], -1).cumprod(0)
+        weights = (self.dense @ powers).to(self.y.dtype).unsqueeze(2)
+        inside = self.y[place] + (weights * self.increments()[:, place]).sum(0)
+        return torch.where((theta == 1).unsqueeze(1), self.y1[place], inside)
+
+
+@dataclass
+class Memory(Rows):
+    """What a method carries along for each sample beside its state."""
+
+    calls: Tensor  # of f, where that is a sample's own
+    jacobians: Tensor
+
+
+class Formula(ABC):
+    """A method on a device, as it steps many samples at once."""
+
+    history = False  # whether its step size control looks at earlier error ratios whatever the controller
+
+    def __init__(self, order: int, dense: Sequence[Sequence[float]], control: Control, like: Tensor) -> None:
+        self.order, self.control, self.like = order, control, like
+        self.dense = torch.tensor(dense, dtype=torch.float64, device=like.device)
+
+    def row(self, weights: Sequence[float]) -> Tensor:
+        return torch.tensor(weights, dtype=self.like.dtype, device=self.like.device)
+
+    def column(self, c: Sequence[float]) -> Tensor:
+        """Nodes [s, 1] in double precision."""
+        return torch.tensor(c, dtype=torch.float64, device=self.like.device).unsqueeze(1)
+
+    def memory(self, y: Tensor) -> Memory:
+        count = torch.zeros(y.shape[0], dtype=torch.long, device=y.device)
+        return Memory(count, count)
+
+    @abstractmethod
+    def step(self, start: Start, memory: Memory, estimate: bool) -> SampleStep:
+        """Attempt a step, with ``estimate`` also its error."""
+
+    @abstractmethod
+    def again(self, start: Start, solved: Sequence[Tensor]) -> SampleStep:
+        """The same step under autograd, from what it found by iteration."""
+
+    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, memory: Memory) -> Tensor:
+        """The factor on h [b], before its upper limit."""
+        return factors(self.control.controller, ratio, errors, self.order)
+
+    def accept(self, step: SampleStep, memory: Memory, accepted: Tensor) -> None:  # noqa: B027  (few have a past)
+        """The accepted steps become the past."""
+
+    def restart(self, memory: Memory, at: Tensor) -> None:  # noqa: B027
+        """The samples ``at`` [b] crossed a jump of f: forget what was known about them."""

@@ -1,0 +1,111 @@
+"""scipy's solvers as a reference: its step control, its dense output, f from here; on the host in double precision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.errors import StepUnderflow
+from noderun.ode.solvers.field import Field
+from noderun.ode.solvers.implicit import integrated
+from noderun.ode.solvers.method import Info, Method, Step
+from noderun.ode.solvers.times import stage_times
+
+NAMES = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
+
+
+class Scipy(Method):
+    """``method`` is one of scipy.integrate.solve_ivp's; attempts that it rejects show in the NFE alone."""
+
+    name = "scipy"
+    own_steps = True
+    order = error_order = 1
+
+    def __init__(self, method: str = "RK45", control: Control | None = None) -> None:
+        self.method, self.control = method, control
+        self.info = Info(
+            order=None,
+            adaptive=True,
+            fixed_step=False,
+            implicit=method in ("Radau", "BDF", "LSODA"),
+            reversible=False,
+            symplectic=False,
+            source="scipy.integrate.solve_ivp: " + ", ".join(NAMES),
+            description="scipy's solvers as a reference, on the host; gradient by adjoint only",
+        )
+
+    def configured(self, method: str | None = None, **options: Any) -> Method:
+        super().configured(**options)
+        if method is None:
+            return self
+        if method not in NAMES:
+            raise ValueError(f"solver 'scipy' has no method {method!r}; there are {', '.join(NAMES)}")
+        return Scipy(method)
+
+    def bound(self, control: Control) -> Method:
+        return Scipy(self.method, control)
+
+    def start(self, y: Tensor) -> dict[str, Any]:
+        return {"solver": None}
+
+    def derivative(self, field: Field, t: float, y: Tensor, work: dict[str, Any]) -> Tensor:
+        return field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y)
+
+    def step(self, field: Field, t: float, y: Tensor, h: float, work: dict[str, Any], estimate: bool) -> Step:
+        """One of scipy's own steps on the way from t to t + h."""
+        if work["solver"] is None or work["solver"].t_bound != t + h:
+            work["solver"] = self.solver(field, t, y, t + h)
+        solver = work["solver"]
+        message = solver.step()
+        if solver.status == "failed":
+            raise StepUnderflow(f"scipy's {self.method} failed: {message} (t = {t:.6g})", t, 0)
+        size = solver.t - t
+        known: list[Any] = []  # the dense output, made when it is first asked for
+
+        def interpolate(thetas: Sequence[float]) -> Tensor:
+            if not known:
+                known.append(solver.dense_output())
+            return tensor(known[0]([t + x * size for x in thetas]).T, y)
+
+        y1 = tensor(solver.y, y)
+        return integrated(field, Step(t, size, y, y1, torch.zeros_like(y), interpolate))
+
+    def solver(self, field: Field, t: float, y: Tensor, t_end: float) -> Any:
+        from scipy import integrate
+
+        def f(time: float, state: Any) -> Any:
+            return (
+                field(stage_times(time, 0.0, (0.0,), y, field.bounds)[0], tensor(state, y)).cpu().to(exact(y)).numpy()
+            )
+
+        control = self.control or Control()
+        rtol, atol = (x.cpu().numpy() if isinstance(x, Tensor) else x for x in (control.rtol, control.atol))
+        start = y.detach().cpu().to(exact(y)).numpy()
+        first = control.first_step and min(control.first_step, abs(t_end - t))
+        limits = {"max_step": control.max_step} | ({"min_step": control.min_step} if self.method == "LSODA" else {})
+        return getattr(integrate, self.method)(f, t, start, t_end, rtol=rtol, atol=atol, first_step=first, **limits)
+
+    def factor(self, work: Any, control: Control, errors: tuple[float, float, float], retried: bool) -> float:
+        return math.inf  # as far as there is to go; scipy's own step is smaller
+
+    def accept(self, work: dict[str, Any]) -> None:
+        pass
+
+    def restart(self, work: dict[str, Any]) -> None:
+        work["solver"] = None
+
+
+def tensor(values: Any, like: Tensor) -> Tensor:
+    return torch.as_tensor(values).to(like)
+
+
+def exact(y: Tensor) -> torch.dtype:
+    return torch.complex128 if y.is_complex() else torch.float64
+
+
+METHOD = Scipy()

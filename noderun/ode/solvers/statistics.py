@@ -1,0 +1,52 @@
+"""What a solve cost and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noderun.ode.solvers.events import Occurrences
+from noderun.ode.solvers.state import Layout
+
+
+@dataclass
+class Statistics:
+    """Counts of one solve; the backward ones are filled by ``backward()`` and None where it calls f no more."""
+
+    nfe_forward: int = 0
+    nfe_backward: int | None = None
+    accepted: int = 0
+    rejected: int = 0
+    accepted_backward: int | None = None
+    rejected_backward: int | None = None
+    jacobians: int = 0  # evaluations of df/dy, forward; their calls of f are not in nfe_forward
+    factorizations: int = 0  # LU, forward; a batch counts once
+    reconstruction_error: float | None = None  # of y0 by gradient='reversible', relative
+
+
+@dataclass
+class Solution:
+    """``ys`` [len(ts), *y0.shape], or y0's nesting with the time axis first in each tensor.
+
+    With ``per_sample=True`` the statistics are tensors [B], and so is the list of statuses.
+    """
+
+    ts: Tensor
+    ys: Any
+    stats: Any
+    status: Any = "done"  # event: a terminal one ended the solve
+    events: tuple[Occurrences, ...] = ()
+    dense: Callable[[Tensor], Tensor] | None = None
+    layout: Layout | None = None
+
+    def interpolate(self, t: Tensor | float) -> Any:
+        """y at any time [] or [n] of the solve, with per_sample=True also [n, B]; ValueError without ``dense=True``."""
+        if self.dense is None or self.layout is None:
+            raise ValueError("interpolate needs the steps: give dense=True to solve")
+        at = torch.as_tensor(t, dtype=torch.float64)
+        ys = self.dense(at if at.dim() else at.reshape(1))
+        return self.layout.unflatten(ys if at.dim() else ys[0])

@@ -1,0 +1,210 @@
+"""Run folders: what a run is called, what state it is in, and the ledger of all runs."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from noderun.config.schema import GROUPS, Settings
+from noderun.config.user_code import source_hash
+from noderun.config.validation import SettingError, flat
+from noderun.record import files
+
+# what does not change a run, only how far it goes and what is seen of it; tolerance counts where a solve reads it
+OUTSIDE_DIGEST = {
+    "name",
+    "log",
+    "device",
+    "fresh",
+    "tolerance",
+    "data.root",
+    "data.download",
+    "trainer.epochs",
+    "trainer.max_steps",
+    "trainer.diagnostics_every",
+    "trainer.log_every",
+    "trainer.checkpoint_seconds",
+}
+
+
+class Busy(RuntimeError):
+    """Another process works in a run's folder."""
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Inside, no other process works in this folder; Busy where one does. A killed process leaves no lock behind."""
+    with (folder / files.LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(f"another process works in {folder}; this one changed nothing there") from None
+        yield
+
+
+def check_free(folder: Path) -> None:
+    """Busy where another process works in this folder."""
+    if (folder / files.LOCK).exists():
+        with alone(folder):
+            pass
+
+
+def identity(settings: Settings, defaults: Settings, always: Sequence[str] = ()) -> dict[str, Any]:
+    """What makes a run the run that it is: names, and the values that are not their options' defaults."""
+    values, usual = _values(settings), _values(defaults)
+    counted = set(values) - OUTSIDE_DIGEST
+    kept = {key for key in counted if key in always or values[key] != usual.get(key)}
+    # a group whose option is "none" is not there; so a group that is new later leaves the old runs their names
+    kept |= {key for group in GROUPS if (key := f"{group}.name") in counted and values[key] != "none"}
+    classes = {key: values[key] for key in counted if key.endswith(".class") and values[key]}
+    sources = {key: f"{reference} {source_hash(reference)}" for key, reference in classes.items()}
+    return dict(sorted(({key: values[key] for key in kept} | sources).items()))
+
+
+def digest(identity: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def run_id(settings: Settings, identity: Mapping[str, Any]) -> str:
+    """A name that says what the run is and 8 hex digits that say exactly which."""
+    words = [settings.model.name, settings.data.name]
+    if settings.solver:
+        step = f"tol{settings.solver.rtol:g}" if settings.solver.dt is None else f"dt{settings.solver.dt:g}"
+        words += [settings.solver.name, step]
+    if settings.gradient:
+        words.append(settings.gradient.name)
+    return "-".join([*words, digest(identity)])
+
+
+def data_of(identity: Mapping[str, Any]) -> str:
+    """The set of data with the options that make it what it is; errors on another one are not comparable."""
+    of_training = {"data.name", "data.class", "data.limit", "data.batch_size", "data.augment"}
+    own = [f"{key}={v}" for key, v in sorted(identity.items()) if key.startswith("data.") and key not in of_training]
+    return " ".join([str(identity.get("data.name")), *own])
+
+
+def _values(settings: Settings) -> dict[str, Any]:
+    # as they will be read back: tuples as lists, and words for what JSON has no number for (nan is not even itself)
+    nested = json.loads(json.dumps(asdict(settings)), parse_constant=str)
+    return {key.replace(".options.", ".").replace(".user_class", ".class"): v for key, v in flat(nested).items()}
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """All or nothing: a reader or a kill never meets half a file."""
+    new = path.with_name(path.name + files.NEW)
+    new.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(new, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Empty where there is no such file; SettingError where it is damaged."""
+    try:
+        content = json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError as error:
+        raise SettingError(f"{path.absolute()} is damaged: {error}") from None
+    if not isinstance(content, dict):
+        raise SettingError(f"{path.absolute()} is damaged: it holds no mapping")
+    return content
+
+
+def write_status(folder: Path, status: str, identity: Mapping[str, Any], error: str | None = None) -> None:
+    """status: running, done, failed or interrupted."""
+    write_json(folder / files.STATUS, {"status": status, "error": error, "identity": dict(identity)})
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    return read_json(folder / files.STATUS)
+
+
+def check_readable(folder: Path) -> None:
+    """SettingError where a run's own files are damaged."""
+    try:
+        read_status(folder), read_json(folder / files.RESULT)
+    except SettingError as error:
+        raise SettingError(f"{error}; fresh=true starts over") from None
+
+
+def is_done(folder: Path, settings: Settings) -> bool:
+    """Whether the folder holds a finished run at least as long as the settings ask for."""
+    result, trainer = read_json(folder / files.RESULT), settings.trainer
+    if read_status(folder).get("status") != "done" or not result:
+        return False
+    # what is not there was written by another version; such a run is taken up, and writes its result again
+    steps, epochs = (int(result.get(key) or 0) for key in ("steps", "epochs"))
+    return epochs >= trainer.epochs or (trainer.max_steps is not None and steps >= trainer.max_steps)
+
+
+def check_may_clear(folder: Path) -> None:
+    """SettingError where a folder is neither empty nor a run's: what lies there is not ours to delete."""
+    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if not (held <= files.OF_A_START or {files.HYDRA, files.STATUS} <= held):
+        raise SettingError(
+            f"fresh=true starts over in a run's folder, and {folder} is none: it has no {files.STATUS} and is not "
+            "empty; give another folder, or fresh=false"
+        )
+
+
+def clear(folder: Path) -> None:
+    """Deletes what an earlier start left and nothing else; a link goes, what it leads to stays."""
+    for path in folder.iterdir():
+        if path.name in files.OF_A_START or not files.is_ours(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def differences(folder: Path, wanted: Mapping[str, Any]) -> list[str]:
+    """Keys in which a folder's run is not the wanted one; none where the folder holds no run."""
+    found = read_status(folder).get("identity", wanted)
+    return sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+
+
+def write_environment(folder: Path, settings: Settings) -> None:
+    import torch
+
+    versions = {name: metadata.version(name) for name in ("noderun", "torch", "torchvision", "hydra-core", "numpy")}
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    facts = {"python": platform.python_version(), "versions": versions, "platform": platform.platform(), "gpu": gpu}
+    threads = torch.get_num_threads()
+    chosen = {"device": settings.device, "threads": threads, "seed": settings.seed, "commit": commit()}
+    write_json(folder / files.ENVIRONMENT, facts | chosen)
+
+
+def commit() -> str | None:
+    """The checkout's commit, with + where files were changed since; None where noderun is not a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    inside = (Path(__file__).parents[2] / ".git").exists() and shutil.which("git")
+    found = subprocess.run(command, capture_output=True, text=True, check=False) if inside else None
+    return found.stdout.strip() or None if found else None
+
+
+def ledger(root: Path) -> Iterator[dict[str, Any]]:
+    """Every run under a folder: where it is, its state, and its result as far as there is one."""
+    for path in sorted(root.rglob(files.STATUS)):
+        if path.parent.parent.name == files.EVALUATE:  # a measurement of a run, not a run
+            continue
+        try:
+            yield ledger_row(path.parent)
+        except (ValueError, KeyError, AttributeError, TypeError):
+            yield {"status": "damaged", "error": "its files cannot be read", "folder": str(path.parent)}
+
+
+def ledger_row(folder: Path) -> dict[str, Any]:
+    status = read_json(folder / files.STATUS)
+    words = {key.removesuffix(".name"): v for key, v in status["identity"].items() if key.endswith(".name")}
+    kept = {key: status["identity"].get(key) for key in ("seed",)}
+    result = read_json(folder / files.RESULT)
+    return kept | words | result | {"status": status["status"], "error": status["error"], "folder": str(folder)}

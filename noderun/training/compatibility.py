@@ -1,0 +1,184 @@
+"""What cannot work together, found before a run starts: solver, gradient, model, data and machine."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence, Set
+from typing import Any
+
+from noderun.config.schema import Settings, Solver
+from noderun.config.validation import Refused, SettingError, nearest
+
+MADE_WITH = {  # group -> what its part is made with, before the keys of its option
+    "data": ("root", "augment"),  # a user's: with its keys alone
+    "model": ("shape", "classes"),
+    "dynamics": ("state_shape",),
+    "regularizer": (),
+    "optimizer": ("params", "lr"),
+    "scheduler": ("steps_per_epoch", "horizon"),
+}
+FORWARD = {"dynamics": ("t", "y"), "model": ("x",)}
+
+
+def check(settings: Settings, given: Set[str]) -> None:
+    """Raises Refused where right words do not go together, SettingError where one can never work here.
+
+    ``given`` are the dotted keys that were said, on the command line or by an experiment.
+    """
+    import torch
+
+    from noderun.training.build import make_device
+    from noderun.training.isolation import isolated
+
+    make_device(settings.device)
+    with isolated(torch.device("cpu")):  # a module that sets a default dtype sets it for the jobs that load it alone
+        check_code(settings)
+    data, model = settings.data, settings.model
+    if data.kind not in model.takes:
+        raise Refused(f"model={model.name} takes {' or '.join(model.takes)} data; data={data.name} is {data.kind}")
+    if settings.solver:
+        check_steps(settings, given)
+    if settings.gradient:
+        check_gradient(settings, given)
+    if settings.regularizer and settings.solver:
+        check_regularizer(settings.regularizer.name, settings.solver)
+
+
+def check_data(settings: Any) -> None:
+    """Raises Refused where files of a set that may not be downloaded are missing."""
+    from noderun.data import DataMissing, require
+
+    data = getattr(settings, "data", None)
+    if data is None or data.download or data.user_class:
+        return
+    try:
+        require(data.name, data.root)
+    except DataMissing as missing:
+        raise Refused(str(missing)) from None
+
+
+def check_code(settings: Settings) -> None:
+    """Every option's name stands for something, every ``class:`` can be loaded, and both take their option's keys."""
+    from noderun.training.build import load_class
+
+    for group, known in registries().items():
+        choice: Any = getattr(settings, group)
+        if choice is None:
+            continue
+        reference = getattr(choice, "user_class", None)
+        if not reference and choice.name not in known:
+            raise SettingError(f"{group}: noderun has no {group} named '{choice.name}'{nearest(choice.name, known)}")
+        if reference or group in MADE_WITH:
+            made = load_class(reference) if reference else known[choice.name]
+            check_call(settings, group, reference or choice.name, made)
+
+
+def check_call(settings: Settings, group: str, name: str, made: Any) -> None:
+    """SettingError where a part cannot be made from its option's keys, or a user's net not be called as a net is."""
+    own = ":" in name
+    said = f"class: {name}" if own else f"{group}={name}"
+    needs = {"make_dynamics": settings.dynamics, "solve": settings.solver} if group == "model" else {}
+    keywords = [*(key for key, part in needs.items() if part), *getattr(settings, group).options]
+    positional = () if own and group == "data" else MADE_WITH[group]
+    call = f"{name.rpartition(':')[2]}({', '.join([*positional, *keywords])})"
+    if not callable(made):
+        raise SettingError(f"{said} must be a class or a function, called as {call}")
+    if reason := misfit(made, positional, keywords):
+        raise SettingError(f"{said} is called as {call}: {reason}")
+    if own and group in FORWARD and isinstance(made, type):
+        check_forward(said, made, FORWARD[group])
+
+
+def check_forward(said: str, net: type, arguments: Sequence[str]) -> None:
+    from torch.nn import Module
+
+    expected = f"{said} must be a torch.nn.Module with forward({', '.join(arguments)})"
+    if not issubclass(net, Module) or net.forward is Module.forward:
+        raise SettingError(expected)
+    if reason := misfit(net.forward, ("self", *arguments), ()):
+        raise SettingError(f"{expected}: {reason}")
+
+
+def misfit(function: Callable[..., Any], positional: Sequence[str], keywords: Sequence[str]) -> str | None:
+    """Why a function cannot be called so; None where it can, or where that cannot be told."""
+    try:
+        inspect.signature(function).bind(*positional, **dict.fromkeys(keywords))
+    except TypeError as error:
+        return str(error)
+    except ValueError:  # written in C
+        return None
+    return None
+
+
+def registries() -> dict[str, Mapping[str, Any]]:
+    """Group -> name -> what makes it, for all that an option's file can name."""
+    from noderun.data import SETS
+    from noderun.dynamics import DYNAMICS
+    from noderun.models import MODELS
+    from noderun.ode.gradients import GRADIENTS
+    from noderun.ode.solvers import SOLVERS
+    from noderun.regularizers import REGULARIZERS
+    from noderun.training.optimisation import OPTIMIZERS, SCHEDULES
+
+    return {
+        "data": {name: source.read for name, source in SETS.items()},
+        "model": MODELS,
+        "dynamics": DYNAMICS,
+        "solver": SOLVERS,
+        "gradient": GRADIENTS,
+        "regularizer": {**REGULARIZERS, "none": lambda: None},
+        "optimizer": OPTIMIZERS,
+        "scheduler": SCHEDULES,
+    }
+
+
+def check_steps(settings: Settings, given: Set[str]) -> None:
+    from noderun.ode.solvers import METHODS, SOLVERS
+
+    solver, model = settings.solver, settings.model
+    assert solver is not None
+    info = SOLVERS[solver.name]
+    if solver.dt is None and not info.adaptive:
+        raise Refused(f"solver={solver.name} takes fixed steps only: give their size, for instance solver.dt=0.1")
+    if solver.dt is None and model.fixed_steps:
+        raise Refused(f"model={model.name} takes fixed steps only: give solver.dt or a solver such as solver=rk4")
+    if solver.dt is not None and not info.fixed_step:
+        raise Refused(f"solver={solver.name} chooses its own steps: leave solver.dt out, or say solver.dt=null")
+    useless = given & {"solver.rtol", "solver.atol", "gradient.rtol", "gradient.atol"}
+    if solver.dt is not None and useless:
+        raise Refused(f"{min(useless)} was given, but fixed steps (solver.dt={solver.dt:g}) have no tolerance")
+    try:
+        METHODS[solver.name].configured(**solver.options)
+    except (TypeError, ValueError) as error:
+        raise Refused(f"solver={solver.name}: {error}") from None
+
+
+def check_regularizer(regularizer: str, solver: Solver) -> None:
+    from noderun.ode.solvers import METHODS
+    from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
+    from noderun.regularizers import REGULARIZERS, Local
+
+    kind: Any = REGULARIZERS.get(regularizer)
+    if isinstance(kind, type) and issubclass(kind, Local):
+        method = METHODS[solver.name]
+        if not isinstance(method, ExplicitRungeKutta) or not kind().fits(method.tableau):
+            lacking = f"regularizer={regularizer} asks the steps of solver={solver.name} for what they lack"
+            raise Refused(f"{lacking}; try dopri5")
+    elif kind and solver.options.get("compile"):
+        raise Refused(
+            f"regularizer={regularizer} makes its field anew for every batch, which solver.compile=true would compile "
+            "each time: leave one of them out"
+        )
+
+
+def check_gradient(settings: Settings, given: Set[str]) -> None:
+    from noderun.ode.gradients import GRADIENTS, refusal
+    from noderun.ode.solvers import SOLVERS
+
+    solver, gradient = settings.solver, settings.gradient
+    assert gradient is not None
+    if solver and (reason := refusal(solver.name, SOLVERS[solver.name], gradient.name)):
+        raise Refused(reason)
+    useless = given & {"gradient.rtol", "gradient.atol"}
+    if useless and GRADIENTS[gradient.name].exact:
+        raise Refused(f"{min(useless)} was given, but gradient={gradient.name} takes the forward solve's own steps")

@@ -1,0 +1,176 @@
+"""A user's own code runs where its user named it, and what else lies about does not."""
+
+import importlib
+import logging
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from noderun.cli.main import main
+from noderun.config import user_code
+from noderun.config.schema import OWN_PARTS
+from noderun.config.validation import SettingError
+
+TINY = (
+    "train data=moons data.examples=64 data.batch_size=32 model.stem=none trainer.max_steps=1 trainer.epochs=1 "
+    "device=cpu log=quiet"
+).split()
+SWIRL = """
+import torch
+
+class Swirl(torch.nn.Module):
+    def __init__(self, state_shape, speed=1.0):
+        super().__init__()
+        self.linear = torch.nn.Linear(*state_shape, *state_shape)
+
+    def forward(self, t, y):
+        return self.linear(y)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def process():
+    """What Hydra and an import of a user's module do to the process is undone."""
+    root, path = logging.getLogger(), list(sys.path)
+    before, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
+    sys.path[:] = path
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return tmp_path
+
+
+def write(folder, files):
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def refusal(capsys):
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.startswith("noderun: "), err
+    return err
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A finished run with the user's own dynamics, and the config folder that names it."""
+    place = tmp_path_factory.mktemp("own")
+    option = "name: swirl\nclass: swirls_of_mine:Swirl\nspeed: 2.0\n"
+    mine = write(place / "mine", {"swirls_of_mine.py": SWIRL, "dynamics/swirl.yaml": option})
+    words = ["--config-dir", str(mine), "dynamics=swirl", f"hydra.run.dir={place}/run"]
+    assert main([*TINY, *words]) == 0
+    return place / "run", mine
+
+
+def test_an_own_run_is_evaluated_with_the_folder_that_names_its_class(own, here, capsys):
+    run, mine = own
+    words = ["evaluate", f"run={run}", "solver=rk4", "device=cpu", "log=quiet"]
+    assert main(words) == 2
+    assert "class: swirls_of_mine:Swirl" in (err := refusal(capsys)) and "--config-dir DIR" in err
+    assert main([*words, "--config-dir", str(write(here / "other", {"dynamics/swirl.yaml": "name: mlp\n"}))]) == 2
+    assert "class: swirls_of_mine:Swirl" in capsys.readouterr().err
+    assert main([*words, "--config-dir", str(mine)]) == 0
+
+
+def sent(run, folder, **changes):
+    """A run's folder as somebody may send it: its config.yaml says what they like."""
+    for name in ("status.json", "result.json", "checkpoint.pt", ".hydra/config.yaml", ".hydra/overrides.yaml"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((run / name).read_bytes())
+    path = folder / ".hydra/config.yaml"
+    config = yaml.safe_load(path.read_text())
+    for group, values in changes.items():
+        config[group] = config[group] | values if isinstance(values, dict) else values
+    path.write_text(yaml.safe_dump(config))
+    return folder
+
+
+@pytest.mark.parametrize("group", OWN_PARTS)
+def test_code_that_only_a_stored_config_names_does_not_run(group, own, here, capsys):
+    theirs = {"class": "subprocess:check_output", "args": ["touch", "ran"]}
+    folder = sent(own[0], here / "theirs", **{group: theirs})
+    for words in ([], ["--config-dir", str(own[1])]):
+        assert main(["evaluate", f"run={folder}", *words, "device=cpu"]) == 2
+        assert "subprocess:check_output" in capsys.readouterr().err or (not words and group != "data")
+    assert not (here / "ran").exists() and not (folder / "evaluate").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tolerance": "${oc.env:SECRET}"},
+        {"solver": {"rtol": "${oc.env:SECRET}"}},
+        {"solver": {"name": "${oc.env:SECRET}"}},
+        {"solver": {"name": "../../theirs/solver"}},
+        {"solver": {"more": "${oc.env:SECRET}"}},
+        {"solver": {"more=1,2 hydra/launcher": "x"}},
+        {"solver": {"_target_": "subprocess.check_output", "_args_": [["touch", "ran"]]}},
+    ],
+)
+def test_references_and_targets_of_a_stored_config_do_nothing(changes, own, here, monkeypatch, capsys):
+    monkeypatch.setenv("SECRET", "a secret of mine")
+    folder = sent(own[0], write(here / "theirs", {"solver.yaml": "name: ${oc.env:SECRET}"}), **changes)
+    assert main(["evaluate", f"run={folder}", "--config-dir", str(own[1]), "device=cpu"]) == 2
+    assert "a secret of mine" not in refusal(capsys)
+    assert not (here / "ran").exists()
+
+
+def test_modules_where_somebody_stands_are_not_imported(own, here):
+    bystanders = ("statistics", "sklearn", "tomllib", "pandas", "noderun_plugin")
+    write(here, {f"{name}.py": f"open('ran', 'a').write('{name} ')" for name in bystanders})
+    run, mine = own
+    for words in ([*TINY[:1], "data=digits", "data.limit=32", *TINY[3:]], ["evaluate", f"run={run}", "tolerance=1e-2"]):
+        command = [sys.executable, "-m", "noderun", *words, "device=cpu", "--config-dir", str(mine)]
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert not (here / "ran").exists(), (here / "ran").read_text()
+
+
+def test_the_folder_of_a_named_module_hides_nothing(here, monkeypatch):
+    write(here / "mine", {"fields_with_a_friend.py": "import a_friend\nf = a_friend.f", "a_friend.py": "f = print"})
+    write(here / "mine", {"sched.py": "raise SystemExit('this one was not named')", "unnamed/x.py": ""})
+    before = list(sys.path)
+    user_code.search_in([str(here / "mine"), str(here)])
+    assert sys.path == before
+    assert user_code.load("fields_with_a_friend:f") is print
+    assert sys.path == [*before, str(here / "mine")]
+    monkeypatch.delitem(sys.modules, "sched", raising=False)
+    assert callable(importlib.import_module("sched").scheduler)
+
+
+BROKEN = {
+    "sched:f": ("f = 1", "would hide the module 'sched'"),
+    "syntax_of_mine:f": ("x = 1\ndef f(:\n", "syntax_of_mine.py:2: invalid syntax"),
+    "import_of_mine:f": ("\nimport nothing_by_this_name\n", "import_of_mine.py:2: ModuleNotFoundError"),
+    "raises_in_mine:f": ("def g():\n    return 1 / 0\ng()\n", "raises_in_mine.py:2: ZeroDivisionError"),
+    "exits_in_mine:f": ("import sys\nsys.exit(0)\n", "exits_in_mine.py:2: SystemExit: 0"),
+    "lines_in_mine:f": ("raise ValueError('one\\ntwo\\nthree')\n", "lines_in_mine.py:1: ValueError: one"),
+    "nothing_in_mine:f": ("ff = print", "no 'f' in"),
+    "package_of_mine.part:f": ("", "no module 'package_of_mine.part'"),
+    "sys:exit": ("", "has no source file"),
+    "__main__:f": ("", "__main__"),
+    ".relative:f": ("", "class must be module:Name"),
+    "a b:f": ("", "class must be module:Name"),
+    "module": ("", "class must be module:Name"),
+}
+
+
+@pytest.mark.parametrize("reference", BROKEN)
+def test_code_that_cannot_be_loaded_is_one_sentence(reference, here):
+    text, words = BROKEN[reference]
+    write(here, {f"{reference.partition(':')[0]}.py": text} if text else {})
+    user_code.search_in([str(here)])
+    with pytest.raises(SettingError) as caught:
+        user_code.load(reference)
+    assert words in str(caught.value) and "\n" not in str(caught.value)

@@ -1,0 +1,183 @@
+"""Settings put together: devices, solves, models, and a user's own parts."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from noderun.config.schema import Data, Dynamics, Gradient, Model, Optimizer, Scheduler, Settings, Solver, Trainer
+from noderun.config.user_code import search_in
+from noderun.config.validation import SettingError
+from noderun.ode import engine
+from noderun.training.build import make_device, make_setup, make_solve, train_run
+
+CPU = torch.device("cpu")
+ALL = ("dynamics", "solver", "gradient")
+
+
+def settings(**parts):
+    base = Settings(
+        data=Data("digits", limit=40, batch_size=16),
+        model=Model("odenet", uses=ALL, options={"stem": "linear", "width": 8}),
+        optimizer=Optimizer("adamw"),
+        scheduler=Scheduler("one_cycle", horizon=1),
+        trainer=Trainer(epochs=1, log_every=1),
+        dynamics=Dynamics("mlp"),
+        solver=Solver("dopri5", rtol=1e-2, atol=1e-3),
+        gradient=Gradient("adjoint", rtol=1e-1),
+        device="cpu",
+        log="quiet",
+    )
+    return replace(base, **parts)
+
+
+def test_devices(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert make_device("auto") == make_device("cpu") == CPU
+    with pytest.raises(SettingError, match="device=cuda: this machine has no CUDA device"):
+        make_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert make_device("auto") == torch.device("cuda")
+    assert make_device("cuda:1") == make_device("1") == torch.device("cuda:1")
+    with pytest.raises(SettingError, match=r"device=cuda:2: this machine has 2 CUDA device\(s\)"):
+        make_device("cuda:2")
+
+
+def made(settings):
+    return make_solve(settings.solver, settings.gradient)
+
+
+def test_solve_gets_what_the_settings_say():
+    assert made(settings()).keywords == {
+        "solver": "dopri5",
+        "rtol": 1e-2,
+        "atol": 1e-3,
+        "max_steps": 10_000,
+        "gradient": "adjoint",
+        "gradient_rtol": 1e-1,
+        "gradient_atol": 1e-3,
+    }
+    fixed = settings(solver=Solver("rk4", rtol=None, atol=None, dt=0.25), gradient=None)
+    assert made(fixed).keywords == {"solver": "rk4", "dt": 0.25, "max_steps": 10_000, "gradient": "backprop"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({}, "a gradient.rtol below 0.1, or gradient=checkpointed"),
+        ({"gradient": Gradient("checkpointed")}, "a tolerance below 0.01"),
+        ({"gradient": None}, "a tolerance below 0.01"),
+        ({"solver": Solver("rk4", rtol=None, atol=None, dt=0.5)}, "a smaller solver.dt"),
+    ],
+)
+def test_what_would_bring_the_gradient_closer_to_the_flows_is_known(parts, words):
+    assert make_setup(settings(**parts), CPU).closer == words
+
+
+def test_partial_last_batch_counts_as_a_step():
+    setup = make_setup(settings(), CPU)
+    assert setup.steps_per_epoch == 3
+    assert [len(batch[0]) for batch in setup.batches("train", 0, 1)] == [16, 8]
+
+
+def test_rate_follows_the_schedule():
+    setup = make_setup(settings(scheduler=Scheduler("step", options={"milestones": (2,), "gamma": 0.5})), CPU)
+    assert [setup.rate(step) for step in (0, 5, 6)] == pytest.approx([3e-3, 3e-3, 1.5e-3])
+
+
+VECTOR = {"stem": "linear", "width": 8}  # a state that is small and smooth
+OPTIONS = {"odenet": VECTOR, "rknet": VECTOR, "resnet": {"width": 32}, "mlp": {"hidden": 8}}
+
+
+@pytest.mark.parametrize("model", OPTIONS)
+def test_models_train(model, tmp_path):
+    solves = model in ("odenet", "rknet")
+    chosen = settings(
+        model=Model(model, uses=ALL if solves else (), options=OPTIONS[model]),
+        solver=Solver("rk4", rtol=None, atol=None, dt=0.5) if solves else None,
+        dynamics=Dynamics("mlp") if solves else None,
+        gradient=None,
+        trainer=Trainer(epochs=1, max_steps=2),
+    )
+    result = train_run(chosen, tmp_path / "run")
+    assert result["steps"] == 2
+    assert result["nfe_forward"] == (8 if solves else None)
+
+
+@pytest.mark.parametrize(("parameters", "of_y0", "tangents"), [(98, True, None), (100, False, None), (99, True, 101)])
+def test_forward_mode_is_for_few_tangents(parameters, of_y0, tangents):
+    """Each costs a pass through every step: a net of thousands would fill the memory of the machine."""
+    p, y0 = torch.full((parameters,), 0.1, requires_grad=True), torch.ones(2, requires_grad=of_y0)
+
+    def solve():
+        return engine.solve(
+            lambda t, y: p.sum() * y, y0, [0.0, 0.1], solver="euler", dt=0.1, gradient="forward", params=[p]
+        )
+
+    if tangents is None:
+        solve().ys[-1].sum().backward()
+        torch.testing.assert_close(p.grad, torch.full((parameters,), 0.2))
+    else:
+        with pytest.raises(
+            ValueError, match=f"would carry {tangents} tangents.* up to 100: use gradient='checkpointed'"
+        ):
+            solve()
+
+
+def test_forward_mode_of_a_net_is_refused_before_a_step_is_made(tmp_path):
+    chosen = settings(gradient=Gradient("forward"))
+    with pytest.raises(ValueError, match=r"gradient='forward' would carry \d+ tangents"):
+        train_run(chosen, tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+OWN = """
+import torch
+from torch import nn
+from noderun.data import Dataset
+from noderun.models import ODEBlock
+
+
+class Decay(nn.Module):
+    def __init__(self, state_shape, rate=1.0):
+        super().__init__()
+        self.rate = nn.Parameter(torch.full(state_shape, rate))
+
+    def forward(self, t, y):
+        return -self.rate * y
+
+
+def line(count=32):
+    x = torch.linspace(-1, 1, count).reshape(-1, 1)
+    return Dataset("line", "vector", (1,), None, (x, 0.5 * x), (x, 0.5 * x))
+
+
+class Flow(nn.Module):
+    def __init__(self, shape, classes, make_dynamics, solve, scale):
+        super().__init__()
+        self.scale = scale
+        self.block = ODEBlock(make_dynamics(shape), solve)
+
+    def forward(self, x):
+        return self.scale * self.block(x)
+"""
+
+
+def test_a_users_own_dynamics_data_and_model(tmp_path, monkeypatch):
+    (tmp_path / "own_parts.py").write_text(OWN)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    search_in([str(tmp_path)])
+    chosen = settings(
+        data=Data("line", kind="vector", batch_size=8, options={"count": 64}, user_class="own_parts:line"),
+        model=Model("flow", objective="regress", uses=ALL, options={"scale": 1.0}, user_class="own_parts:Flow"),
+        dynamics=Dynamics("decay", options={"rate": 0.1}, user_class="own_parts:Decay"),
+        optimizer=Optimizer("adam", lr=0.1),
+        trainer=Trainer(epochs=8),
+        scheduler=Scheduler("constant"),
+    )
+    result = train_run(chosen, tmp_path / "run")
+    assert result["parameters"] == 1 and result["test_error"] is None
+    assert result["rmse"] < 0.01  # exp(-rate) = 1/2 is within reach
