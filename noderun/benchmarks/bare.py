@@ -12,7 +12,7 @@ from torch import Tensor
 
 from noderun.benchmarks.problems import Problem
 from noderun.ode.solvers import METHODS
-from noderun.ode.solvers.control import Control, first_step
+from noderun.ode.solvers.control import StepOptions, first_step
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 
 
@@ -23,7 +23,7 @@ def bare_loop(problem: Problem) -> Callable[[], Tensor]:
     tableau, f, like = method.tableau, problem.f, problem.y0
     a = torch.tensor([[*row, *[0.0] * (7 - len(row))] for row in tableau.a[1:]], dtype=like.dtype, device=like.device)
     e = torch.tensor(tableau.error, dtype=like.dtype, device=like.device)
-    control, (start, end), size = Control(problem.tol, problem.tol), problem.ts, like.numel()
+    control, (start, end), size = StepOptions(problem.tol, problem.tol), problem.ts, like.numel()
 
     @torch.no_grad()
     def run() -> Tensor:

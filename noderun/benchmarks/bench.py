@@ -37,7 +37,7 @@ PACKAGES = ("noderun", "torch", "torchdiffeq", "torchode", "diffrax", "jax")
 
 
 @dataclass(frozen=True)
-class Found:
+class BenchResult:
     """What was measured."""
 
     times: list[Row]
@@ -53,9 +53,9 @@ class Incomplete(ValueError):
         super().__init__(f"not all was measured: {failures[0]}{more}")
 
 
-def run_suites(settings: Settings, device: str, tell: Callable[[str], None]) -> Found:
+def run_suites(settings: Settings, device: str, tell: Callable[[str], None]) -> BenchResult:
     """What a suite or a contender raises is a row of its own; the others go on."""
-    found = Found([], [], [])
+    found = BenchResult([], [], [])
     suites = ALL if settings.suite == "all" else (settings.suite,)
     for suite in [suite for suite in TIMED if suite in suites]:
         try:
@@ -139,7 +139,7 @@ def version_of(package: str) -> str | None:
         return None
 
 
-def write(found: Found, absent: Sequence[str], device: str, command: str, folder: Path) -> None:
+def write(found: BenchResult, absent: Sequence[str], device: str, command: str, folder: Path) -> None:
     """bench.json, results.csv, tables.md, and in figures/ one figure a suite beside its CSV."""
     rows = {field.name: [asdict(row) for row in getattr(found, field.name)] for field in fields(found)}
     facts = machine(absent, device)

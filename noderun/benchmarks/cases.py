@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from noderun.benchmarks import peers, problems
+from noderun.benchmarks import libraries, problems
 from noderun.benchmarks.case import LIMIT, Case, as_arrays, errors_of
 from noderun.benchmarks.problems import Problem
 from noderun.ode.gradients import GRADIENTS, refusal
@@ -24,7 +24,7 @@ def solve_cases(device: str, quick: bool) -> Iterator[Case]:
 
 
 def solve_case(problem: Problem) -> Case:
-    contenders = peers.solvers(problem)
+    contenders = libraries.solvers(problem)
     with torch.no_grad():
         nfe = solve_statistics(problem)
     t = torch.zeros((), device=problem.y0.device)
@@ -34,12 +34,12 @@ def solve_case(problem: Problem) -> Case:
             for _ in range(nfe):
                 problem.f(t, problem.y0)
 
-    errors = errors_of(contenders, lambda: as_arrays(peers.noderun_solve(problems.tight(problem))))
+    errors = errors_of(contenders, lambda: as_arrays(libraries.noderun_solve(problems.tight(problem))))
     return Case("solve", problem.name, {LIMIT: bare, **contenders}, errors, 100 * problem.tol)
 
 
 def solve_statistics(problem: Problem) -> int:
-    nfe = peers.noderun_solution(problem).stats.nfe_forward
+    nfe = libraries.noderun_solution(problem).stats.nfe_forward
     return int(nfe if isinstance(nfe, int) else nfe.max())
 
 
@@ -63,7 +63,7 @@ def every_gradient() -> tuple[str, ...]:
 
 
 def gradient_case(problem: Problem, methods: tuple[str, ...]) -> Case:
-    contenders = peers.gradients(problem, methods)
+    contenders = libraries.gradients(problem, methods)
     nfe = solve_statistics(problem)
     y0, params, t = problem.y0.clone().requires_grad_(), list(problem.f.parameters()), torch.zeros(())
     ones = torch.ones_like(y0)
@@ -72,6 +72,6 @@ def gradient_case(problem: Problem, methods: tuple[str, ...]) -> Case:
         for _ in range(nfe):
             torch.autograd.grad(problem.f(t, y0), [y0, *params], ones)
 
-    exact = peers.torch_gradient(problems.tight(problem), peers.noderun_with("checkpointed"))
+    exact = libraries.torch_gradient(problems.tight(problem), libraries.noderun_with("checkpointed"))
     errors = errors_of(contenders, lambda: as_arrays(exact()))
     return Case("gradient", problem.name, {LIMIT: bare, **contenders}, errors, 300 * problem.tol)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from noderun.benchmarks import peers, problems
+from noderun.benchmarks import libraries, problems
 from noderun.benchmarks.case import Failure, as_arrays, distance, reason, require_agreement
 from noderun.benchmarks.problems import Problem
 from noderun.ode.engine import solve
@@ -52,7 +52,7 @@ def memory_rows(device: str, quick: bool) -> Iterator[list[MemoryRow] | Failure]
     """One list a contender, or why there is none."""
     problem = problems.mlp(4 if quick else 1024, 1e-3, device=device)
     problem = replace(problem, name=f"MLP 2-64-64-2, B = {len(problem.y0)}, fixed steps")
-    truth = as_arrays(peers.torch_gradient(problems.tight(problem), peers.noderun_with("checkpointed"))())
+    truth = as_arrays(libraries.torch_gradient(problems.tight(problem), libraries.noderun_with("checkpointed"))())
     for name, run in contenders().items():
         try:
             rows = [
@@ -68,7 +68,7 @@ def memory_rows(device: str, quick: bool) -> Iterator[list[MemoryRow] | Failure]
 def contenders() -> dict[str, Callable[[int], Run]]:
     """name -> NFE -> solve: all gradient methods but forward, whose time grows with the number of parameters."""
     found = {f"noderun {gradient}": noderun_by(gradient) for gradient in GRADIENTS if gradient != "forward"}
-    if peers.installed()["torchdiffeq"]:
+    if libraries.installed()["torchdiffeq"]:
         import torchdiffeq
 
         found["torchdiffeq backprop"] = torchdiffeq_by(torchdiffeq.odeint)

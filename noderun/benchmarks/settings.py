@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_type_hints
 
 from noderun.config.schema import Count, Data, Device, FolderName, Positive, typed_group
-from noderun.config.validation import SettingError, as_type
+from noderun.config.validation import ConfigError, as_type
 
-OUTSIDE_DIGEST = ("log", "fresh", "name", "data")
+NOT_IN_IDENTITY = ("log", "fresh", "name", "data")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Settings:
 
     def identity(self) -> dict[str, Any]:
         """What makes a measurement the one that it is."""
-        values = {key: value for key, value in asdict(self).items() if key not in OUTSIDE_DIGEST}
+        values = {key: value for key, value in asdict(self).items() if key not in NOT_IN_IDENTITY}
         chosen = {"data.name": self.data.name, "data.limit": self.data.limit, "data.batch_size": self.data.batch_size}
         return values | (chosen if self.suite == "epoch" else {})
 
@@ -42,5 +42,5 @@ def typed(config: Mapping[str, Any], usual: Mapping[str, Any]) -> Settings:
     values = {name: as_type(hints[name], config[name], name) for name in names}
     settings = Settings(typed_group("data", config["data"], usual["data"]), **values)
     if settings.data.kind != "image" and settings.suite == "epoch":
-        raise SettingError(f"suite=epoch trains on images, which data={settings.data.name} has not: use data=mnist5k")
+        raise ConfigError(f"suite=epoch trains on images, which data={settings.data.name} has not: use data=mnist5k")
     return settings

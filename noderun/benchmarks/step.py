@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from noderun.benchmarks import peers
+from noderun.benchmarks import libraries
 from noderun.benchmarks.case import Case, Contenders, Errors, as_arrays, errors_of
 from noderun.benchmarks.objectives import ConcatConv
 from noderun.config.schema import Data
@@ -43,7 +43,7 @@ class Solved:
 def contenders(device: str, shape: tuple[int, ...] = MNIST) -> dict[str, nn.Module]:
     """Nets of the same weights: peers with the concatenating f, this program with its own."""
     nets = {f"noderun {gradient}": net(Conv, noderun_run(gradient), shape) for gradient in ("backprop", "adjoint")}
-    if peers.installed()["torchdiffeq"]:
+    if libraries.installed()["torchdiffeq"]:
         import torchdiffeq
 
         for name, integrate in (("backprop", torchdiffeq.odeint), ("adjoint", torchdiffeq.odeint_adjoint)):

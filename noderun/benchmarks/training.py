@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noderun.benchmarks import peers
+from noderun.benchmarks import libraries
 from noderun.benchmarks.case import LIMIT, Case, Contenders, as_arrays, errors_of
 from noderun.benchmarks.objectives import FFJORD, Block, LatentODE, Objective
 from noderun.benchmarks.step import step_case
@@ -48,7 +48,7 @@ def pass_case(objective: Objective, mode: str) -> Case:
 def odes(mode: str) -> dict[str, Ode]:
     ours, theirs = MODES[mode]
     found = {f"noderun {gradient}": noderun_ode(gradient) for gradient in ours}
-    if peers.installed()["torchdiffeq"]:
+    if libraries.installed()["torchdiffeq"]:
         import torchdiffeq
 
         integrate = getattr(torchdiffeq, theirs)

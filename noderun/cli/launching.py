@@ -23,7 +23,7 @@ from noderun.config import user_code
 from noderun.config.compose import Composer, known_keys, nearest_key, value_of
 from noderun.config.option_files import first_line
 from noderun.config.startup import without_collection
-from noderun.config.validation import SettingError, quoted, tell
+from noderun.config.validation import ConfigError, quoted, tell
 from noderun.record import run_folder
 from noderun.record.folders import tried
 from noderun.training.compatibility import check_data
@@ -31,7 +31,7 @@ from noderun.training.compatibility import check_data
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 
-class NotStarted(SettingError):
+class NotStarted(ConfigError):
     """Hydra refused words that were planned."""
 
 
@@ -73,7 +73,7 @@ def placed_in(folder: Path, job: Job) -> Job:
         (run_folder.check_may_clear if job.settings.fresh else run_folder.check_readable)(folder)
         if job.settings.fresh or not is_done(folder):
             check_data(job.settings)
-    except SettingError as error:
+    except ConfigError as error:
         return replace(job, refusal=str(error))
     return job
 
@@ -97,7 +97,7 @@ def carry_out(
             done = [not job.refusal and is_done(place) for place, job in zip(places, planned.jobs, strict=True)]
             module.finish(folder, planned.jobs, planned.swept)
             return OK if all(done) else FAILED
-        except run_folder.Busy as busy:
+        except run_folder.FolderInUse as busy:
             tell(str(busy))
             return FAILED
         except NotStarted:
@@ -130,17 +130,17 @@ def writable(folder: Path, remedy: str) -> Path:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
     there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
-    raise SettingError(f"{there} is not a folder that can be written to ({reason}); {remedy}")
+    raise ConfigError(f"{there} is not a folder that can be written to ({reason}); {remedy}")
 
 
 def check_same(folder: Path, job: Job) -> None:
     """SettingError where the folder holds another run than the job's."""
     try:
         differing = run_folder.differences(folder, job.identity)
-    except SettingError:  # it is damaged, and only fresh=true comes this far
+    except ConfigError:  # it is damaged, and only fresh=true comes this far
         return
     if differing:
-        raise SettingError(f"{folder} holds another run, which differs in {', '.join(differing)}")
+        raise ConfigError(f"{folder} holds another run, which differs in {', '.join(differing)}")
 
 
 def arguments(planned: Plan, folder: Path, multirun: bool) -> list[str]:
@@ -177,7 +177,7 @@ def show(composer: Composer, words: Sequence[str], flags: Sequence[str], folders
     ours, hydras = taken_apart(composer.parse(words))
     swept = swept_keys(composer.parse(ours))
     if swept:
-        raise SettingError(f"{flags[0]} shows one configuration: give {swept[0]} one value")
+        raise ConfigError(f"{flags[0]} shows one configuration: give {swept[0]} one value")
     own_or("make_job", composer.task, make_job)(composer, ours)
     config = composer.compose([*ours, *hydras])
     if "--help" in flags:
@@ -196,7 +196,7 @@ def check_package(config: DictConfig, shown: str, key: str) -> None:
     """SettingError where the part of a configuration that --cfg shows has no such key."""
     of_hydra = key.partition(".")[0] == "hydra"
     if value_of(config, key) is None or (shown != "all" and of_hydra != (shown == "hydra")):
-        raise SettingError(f"--package: --cfg {shown} has no '{key}'{nearest_key(key, known_keys(config))}")
+        raise ConfigError(f"--package: --cfg {shown} has no '{key}'{nearest_key(key, known_keys(config))}")
 
 
 def tell_overridden(composer: Composer, user: Path, own: Path) -> None:

@@ -111,11 +111,11 @@ def usage() -> str:
 
 def plain(task: str, words: Sequence[str]) -> int:
     """A task without a configuration: argparse, which exits with 2 by itself."""
-    from noderun.config.validation import SettingError
+    from noderun.config.validation import ConfigError
 
     try:
         status: int = importlib.import_module(f"noderun.cli.tasks.{task}").main(list(words))
-    except SettingError as error:
+    except ConfigError as error:
         return refuse(str(error))
     except SystemExit as end:
         return int(end.code or OK)
@@ -126,7 +126,7 @@ def hydra(task: str, arguments: Sequence[str]) -> int:
     words = take_apart(task, arguments)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, not to Hydra's own printer
     from noderun.config import config_folder
-    from noderun.config.validation import SettingError
+    from noderun.config.validation import ConfigError
 
     multirun = TASKS[task].kind == "multirun"
     if words.multirun and not multirun:
@@ -137,7 +137,7 @@ def hydra(task: str, arguments: Sequence[str]) -> int:
         flags = [word for pair in words.flags.items() for word in pair if word]
         status: int = launch(task, words.overrides, flags, config_folder(), words.config_dir, multirun)
         return status
-    except SettingError as error:
+    except ConfigError as error:
         return refuse(str(error))
 
 

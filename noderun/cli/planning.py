@@ -16,11 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from noderun.config.compose import Composer, UnknownKey, resolved, unresolved
 from noderun.config.schema import GROUPS, Settings, typed
-from noderun.config.validation import Refused, SettingError, tell
-from noderun.record.run_folder import OUTSIDE_DIGEST, digest, identity, run_id
+from noderun.config.validation import ConfigError, Incompatible, tell
+from noderun.record.run_folder import NOT_IN_IDENTITY, digest, identity, run_id
 from noderun.training.compatibility import check
 
-NOT_SWEPT = OUTSIDE_DIGEST - {"tolerance"}
+NOT_SWEPT = NOT_IN_IDENTITY - {"tolerance"}
 OF_HYDRA = re.compile(r"hydra\.(run|sweep)\.dir|hydra/launcher|hydra\.launcher\.[a-z]\w*(\..+)?")
 DECLARED = {"name", "kind", "takes", "uses", "fixed_steps", "class"}  # what an option is
 
@@ -72,7 +72,7 @@ def plan_one(
     ours, hydras = taken_apart(parsed)
     several = [override.input_line for override in parsed if override.is_sweep_override()]
     if several:
-        raise SettingError(f"{several[0]} has several values, {composer.task} takes one: {instead}")
+        raise ConfigError(f"{several[0]} has several values, {composer.task} takes one: {instead}")
     return Plan([make(composer, ours)], hydras)
 
 
@@ -90,25 +90,25 @@ def taken_apart(parsed: Sequence[Override]) -> tuple[list[str], list[str]]:
 def check_hydras(override: Override) -> None:
     key = override.key_or_group
     if not OF_HYDRA.fullmatch(key):
-        raise SettingError(
+        raise ConfigError(
             f"{key} is not to be set here; of Hydra's own settings hydra.run.dir, hydra.sweep.dir, hydra/launcher and "
             "what that launcher has are"
         )
     if override.is_sweep_override():
-        raise SettingError(f"{key} cannot have several values: it does not tell one run from another")
+        raise ConfigError(f"{key} cannot have several values: it does not tell one run from another")
 
 
 def combinations(parsed: Sequence[Override]) -> list[list[str]]:
     """The words of each job of a grid; SettingError where a word has no values, or values without end."""
     for override in parsed:
         if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise SettingError(f"{override.input_line} has values without end: list those to run, with commas between")
+            raise ConfigError(f"{override.input_line} has values without end: list those to run, with commas between")
     try:
         grid = BasicSweeper.split_arguments(list(parsed), None)[0]
     except (HydraException, ValueError) as error:
-        raise SettingError(f"cannot read the values to sweep over: {error}") from None
+        raise ConfigError(f"cannot read the values to sweep over: {error}") from None
     if not grid:
-        raise SettingError("there is nothing to run: a word with several values came out with none")
+        raise ConfigError("there is nothing to run: a word with several values came out with none")
     return grid
 
 
@@ -119,7 +119,7 @@ def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
     for key in sorted(given):
         group, _, leaf = key.partition(".")
         if group in GROUPS and leaf in DECLARED:
-            raise SettingError(f"{key} says what that option is and cannot be set; choose another {group}")
+            raise ConfigError(f"{key} says what that option is and cannot be set; choose another {group}")
     settings, base = typed_pair(config, defaults)
     known = identity(settings, base, [key for key, value in usual.items() if value == "???"])
     name = run_id(settings, known)
@@ -176,7 +176,7 @@ def key_of(word: str) -> str:
 def checked(job: Job) -> Job:
     try:
         check(job.settings, job.given)
-    except Refused as refused:
+    except Incompatible as refused:
         return replace(job, refusal=str(refused))
     return job
 
@@ -205,7 +205,7 @@ def swept_keys(parsed: Sequence[Override]) -> list[str]:
     swept = [override.key_or_group for override in parsed if override.is_sweep_override()]
     for key in swept:
         if key in NOT_SWEPT:
-            raise SettingError(f"{key} cannot have several values: it does not tell one run from another")
+            raise ConfigError(f"{key} cannot have several values: it does not tell one run from another")
     return swept
 
 

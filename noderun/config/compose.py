@@ -23,13 +23,13 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from noderun.config.option_files import Repository, first_line
 from noderun.config.schema import OWN_PARTS
-from noderun.config.validation import SettingError, flat, nearest, show
+from noderun.config.validation import ConfigError, flat, nearest, show
 
 NOT_CHOICES = ("experiment",)  # what an experiment sets counts as given
 LAUNCHERS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}  # launcher -> what installs it
 
 
-class UnknownKey(SettingError):
+class UnknownKey(ConfigError):
     """A key that no chosen option has; ``owners`` are options of its group that have it."""
 
     def __init__(self, key: str, known: Iterable[str], owners: Sequence[str]) -> None:
@@ -66,9 +66,9 @@ class Composer:
             except (HydraException, RecursionError):
                 found = None
             if found is None or not found.key_or_group:
-                raise SettingError(f"cannot read '{override}'; expected key=value or group=option")
+                raise ConfigError(f"cannot read '{override}'; expected key=value or group=option")
             if found.is_delete():
-                raise SettingError(f"{override}: {found.key_or_group} cannot be taken away; give it another value")
+                raise ConfigError(f"{override}: {found.key_or_group} cannot be taken away; give it another value")
             parsed.append(found)
         return parsed
 
@@ -76,21 +76,21 @@ class Composer:
         """The configuration with its hydra node, unresolved; raises SettingError."""
         for override in filter(self.chooses, self.parse(overrides)):
             if override.key_or_group not in self.groups() and _is_choice(override.key_or_group):
-                raise SettingError(self._not_here(override))
+                raise ConfigError(self._not_here(override))
             if override.is_add():
-                raise SettingError(f"{override.input_line}: {override.key_or_group} is there already, leave the + out")
+                raise ConfigError(f"{override.input_line}: {override.key_or_group} is there already, leave the + out")
             value = override.value()
             option = value if isinstance(value, str) else show(value)
             if option is not value or ".." in option.split("/"):
-                raise SettingError(self._no_option(override.key_or_group, option))
+                raise ConfigError(self._no_option(override.key_or_group, option))
         try:
             return self._load(overrides)
         except MissingConfigException as error:
-            raise SettingError(self._not_found(str(error.missing_cfg_file))) from None
+            raise ConfigError(self._not_found(str(error.missing_cfg_file))) from None
         except (HydraException, OmegaConfBaseException) as error:
             raise self._explained(error, overrides) from None
         except RecursionError:
-            raise SettingError("the defaults lists of these options lead to one another in a circle") from None
+            raise ConfigError("the defaults lists of these options lead to one another in a circle") from None
 
     def defaults(self, choices: Mapping[str, Any]) -> DictConfig:
         """The options chosen (group -> option), with nothing else said."""
@@ -106,7 +106,7 @@ class Composer:
         for group in map(str, config):
             node = _plain(config, group, False)
             if group not in OWN_PARTS and isinstance(node, dict) and "class" in node:
-                raise SettingError(f"{group} takes no class: of your own, only {', '.join(OWN_PARTS)} do")
+                raise ConfigError(f"{group} takes no class: of your own, only {', '.join(OWN_PARTS)} do")
         defaults = self.defaults(config.hydra.runtime.choices)
         for key in sorted(unresolved(config).keys() - unresolved(defaults).keys()):
             raise self._unknown(key, known_keys(defaults))
@@ -179,7 +179,7 @@ class Composer:
         loaded = {option: self.loader.repository.load_config(f"{group}/{option}") for option in options}
         return UnknownKey(key, known, [option for option, found in loaded.items() if found and leaf in found.config])
 
-    def _explained(self, error: Exception, overrides: Sequence[str]) -> SettingError:
+    def _explained(self, error: Exception, overrides: Sequence[str]) -> ConfigError:
         cause = error.__cause__ or error
         key = getattr(cause, "full_key", None)
         if isinstance(cause, ConfigAttributeError | ConfigKeyError) and key:
@@ -187,7 +187,7 @@ class Composer:
             known = known_keys(self._load(choices if choices != list(overrides) else []))
             return self._unknown(str(key), known)
         sentence = first_line(cause)
-        return SettingError(f"{key}: {sentence}" if key and str(key) not in sentence else sentence)
+        return ConfigError(f"{key}: {sentence}" if key and str(key) not in sentence else sentence)
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     try:
         return {key: _plain(config, key, True) for key in map(str, config) if key != "hydra"}
     except OmegaConfBaseException as error:
-        raise SettingError(f"{error.full_key}: {first_line(error)}") from None
+        raise ConfigError(f"{error.full_key}: {first_line(error)}") from None
 
 
 def value_of(config: DictConfig, key: str) -> Any:
@@ -203,7 +203,7 @@ def value_of(config: DictConfig, key: str) -> Any:
     try:
         return OmegaConf.select(config, key)
     except OmegaConfBaseException as error:
-        raise SettingError(f"{key}: {first_line(error)}") from None
+        raise ConfigError(f"{key}: {first_line(error)}") from None
 
 
 def unresolved(config: DictConfig) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from noderun.config.validation import SettingError
+from noderun.config.validation import ConfigError
 from noderun.config.yaml_files import read_mapping
 
 
@@ -36,7 +36,7 @@ class Repository(ConfigRepository):
             return super().load_config(config_path)
         except (HydraException, OmegaConfBaseException, ValueError, AssertionError) as error:
             reason = first_line(error) if str(error) else "its defaults list holds what is not group: option"
-            raise SettingError(f"{path}: {reason}") from None
+            raise ConfigError(f"{path}: {reason}") from None
 
 
 def first_line(error: BaseException) -> str:

@@ -11,21 +11,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, get_type_hints
 
-from noderun.config.validation import SettingError, Where, as_type, show
+from noderun.config.validation import ConfigError, Constraint, as_type, show
 
-Count = Annotated[int, Where(lambda n: n >= 1, "a whole number from 1")]
-Index = Annotated[int, Where(lambda n: n >= 0, "a whole number from 0")]
-Seed = Annotated[int, Where(lambda n: 0 <= n < 2**32, "a whole number from 0 to 2^32 - 1")]
-Positive = Annotated[float, Where(lambda x: x > 0, "a number above 0")]
-NotNegative = Annotated[float, Where(lambda x: x >= 0, "a number from 0")]
-Fraction = Annotated[float, Where(lambda x: 0 <= x < 1, "a number from 0 up to, not including, 1")]
+Count = Annotated[int, Constraint(lambda n: n >= 1, "a whole number from 1")]
+Index = Annotated[int, Constraint(lambda n: n >= 0, "a whole number from 0")]
+Seed = Annotated[int, Constraint(lambda n: 0 <= n < 2**32, "a whole number from 0 to 2^32 - 1")]
+Positive = Annotated[float, Constraint(lambda x: x > 0, "a number above 0")]
+NotNegative = Annotated[float, Constraint(lambda x: x >= 0, "a number from 0")]
+Fraction = Annotated[float, Constraint(lambda x: 0 <= x < 1, "a number from 0 up to, not including, 1")]
 # the state of a training solve is float32: a smaller error per step drowns in its rounding (eps = 1.2e-7)
-Tolerance = Annotated[float, Where(lambda x: x >= 1e-7, "a number from 1e-7 (float32, the dtype, resolves 1.2e-7)")]
+Tolerance = Annotated[
+    float, Constraint(lambda x: x >= 1e-7, "a number from 1e-7 (float32, the dtype, resolves 1.2e-7)")
+]
 Device = Annotated[
-    str, Where(lambda d: d.removeprefix("cuda:").isdigit() or d in ("auto", "cpu", "cuda"), "auto, cpu, cuda or cuda:N")
+    str,
+    Constraint(
+        lambda d: d.removeprefix("cuda:").isdigit() or d in ("auto", "cpu", "cuda"), "auto, cpu, cuda or cuda:N"
+    ),
 ]
 FolderName = Annotated[
-    str, Where(lambda n: n not in ("", ".", "..") and not set(n) & set("/\\\0"), "a word that can name a folder")
+    str, Constraint(lambda n: n not in ("", ".", "..") and not set(n) & set("/\\\0"), "a word that can name a folder")
 ]
 
 Activation = Literal["identity", "elu", "relu", "sigmoid", "silu", "softplus", "tanh"]
@@ -216,7 +221,7 @@ def typed(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Settings:
     unused = {name for name in OPTIONAL if name not in nodes["model"].uses}
     for name, node in nodes.items():
         if node is None and name not in unused:
-            raise SettingError(f"{name}=null: model={nodes['model'].name} needs a {name}")
+            raise ConfigError(f"{name}=null: model={nodes['model'].name} needs a {name}")
     if nodes["solver"] and nodes["solver"].dt is not None:  # what nothing reads must not tell two runs apart
         for name in ("solver", "gradient"):
             nodes[name] = nodes[name] and replace(nodes[name], rtol=None, atol=None)
@@ -229,7 +234,7 @@ def typed_group(name: str, node: Any, default: Mapping[str, Any]) -> Any:
     if node is None and name != "model":
         return None
     if not isinstance(node, Mapping):
-        raise SettingError(f"{name} must be one of its options, not {show(node)}")
+        raise ConfigError(f"{name} must be one of its options, not {show(node)}")
     cls = GROUPS[name]
     hints = get_type_hints(cls, include_extras=True)
     values, options = {}, {}
@@ -241,9 +246,9 @@ def typed_group(name: str, node: Any, default: Mapping[str, Any]) -> Any:
         else:
             options[key] = as_type(_hint(name, node, key, default), value, f"{name}.{key}")
     if options and "options" not in hints:
-        raise SettingError(f"no setting '{name}.{next(iter(options))}'")
+        raise ConfigError(f"no setting '{name}.{next(iter(options))}'")
     if "name" in hints and "name" not in values:
-        raise SettingError(f"{name}.name is missing in the file of that option")
+        raise ConfigError(f"{name}.name is missing in the file of that option")
     return cls(**values, **({"options": options} if options else {}))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from noderun.config.validation import SettingError, nearest
+from noderun.config.validation import ConfigError, nearest
 
 _folders: list[str] = []
 
@@ -34,9 +34,9 @@ def source_hash(reference: str) -> str:
     except Exception as error:
         raise _broken(reference, error) from None
     if spec is None:
-        raise SettingError(f"class: {reference}: no module '{module}' in the config folder or {Path.cwd()}")
+        raise ConfigError(f"class: {reference}: no module '{module}' in the config folder or {Path.cwd()}")
     if spec.origin is None or not spec.has_location:
-        raise SettingError(f"class: {reference}: module '{module}' has no source file")
+        raise ConfigError(f"class: {reference}: module '{module}' has no source file")
     return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:8]
 
 
@@ -46,7 +46,7 @@ def load(reference: str) -> Any:
     source_hash(reference)  # says what is missing
     found = _imported(module, reference)
     if not hasattr(found, name):
-        raise SettingError(f"class: no '{name}' in {found.__file__}{nearest(name, _public(found))}")
+        raise ConfigError(f"class: no '{name}' in {found.__file__}{nearest(name, _public(found))}")
     return getattr(found, name)
 
 
@@ -58,7 +58,7 @@ def _reach(name: str, reference: str) -> None:
         if own is None or (own.origin is None and usual):  # a folder without __init__.py gives way to a module
             continue
         if usual and usual.origin and own.origin and Path(usual.origin).resolve() != Path(own.origin):
-            raise SettingError(
+            raise ConfigError(
                 f"class: {reference}: {own.origin} would hide the module '{name}' that others import "
                 f"({usual.origin}); give yours another name"
             )
@@ -79,13 +79,13 @@ def _imported(module: str, reference: str) -> ModuleType:
         raise _broken(reference, error) from None
 
 
-def _broken(reference: str, error: BaseException) -> SettingError:
+def _broken(reference: str, error: BaseException) -> ConfigError:
     """What a user's module raised while it was imported, and the line that did."""
     if isinstance(error, SyntaxError):
-        return SettingError(f"class: {reference}: {error.filename}:{error.lineno}: {error.msg}")
+        return ConfigError(f"class: {reference}: {error.filename}:{error.lineno}: {error.msg}")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-    return SettingError(f"class: {reference}: {frames[-1].filename}:{frames[-1].lineno}: {reason}")
+    return ConfigError(f"class: {reference}: {frames[-1].filename}:{frames[-1].lineno}: {reason}")
 
 
 def _public(module: Any) -> list[str]:
@@ -95,5 +95,5 @@ def _public(module: Any) -> list[str]:
 def _parts(reference: str) -> tuple[str, str]:
     module, colon, name = reference.partition(":")
     if not (colon and name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
-        raise SettingError(f"class must be module:Name, not '{reference}'")
+        raise ConfigError(f"class must be module:Name, not '{reference}'")
     return module, name

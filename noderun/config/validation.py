@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 
-class SettingError(ValueError):
+class ConfigError(ValueError):
     """What is wrong with the words of a command line, in one sentence for its user."""
 
 
-class Refused(SettingError):
+class Incompatible(ConfigError):
     """Every word is right, but they cannot work together."""
 
 
 @dataclass(frozen=True)
-class Where:
+class Constraint:
     """A condition on a setting, for ``Annotated``; ``words`` complete the sentence "it must be ..."."""
 
     holds: Callable[[Any], bool]
@@ -57,7 +57,7 @@ def as_type(hint: Any, value: Any, key: str) -> Any:
         base, condition = get_args(hint)
         converted = _convert(base, value, key, condition.words)
         if not condition.holds(converted):
-            raise SettingError(f"{key} must be {condition.words}, not {show(value)}")
+            raise ConfigError(f"{key} must be {condition.words}, not {show(value)}")
         return converted
     return _convert(hint, value, key, "")
 
@@ -70,11 +70,11 @@ def _convert(hint: Any, value: Any, key: str, words: str) -> Any:
     if origin is Literal:
         if value not in arguments:
             known = "one of " + ", ".join(map(str, arguments))
-            raise SettingError(f"{key} must be {known}, not {show(value)}{_meant(value, arguments)}")
+            raise ConfigError(f"{key} must be {known}, not {show(value)}{_meant(value, arguments)}")
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise SettingError(f"{key} must be a list such as [1,2], not {show(value)}")
+            raise ConfigError(f"{key} must be a list such as [1,2], not {show(value)}")
         return tuple(as_type(arguments[0], item, key) for item in value)
     if hint in (Any, types.NoneType):  # a default of null says nothing about the type
         return value
@@ -92,7 +92,7 @@ def _scalar(hint: type, value: Any, key: str, words: str) -> Any:
     if hint not in (int, float, str) and isinstance(value, hint):
         return value
     names = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", list: "a list"}
-    raise SettingError(f"{key} must be {words or names.get(hint, hint.__name__)}, not {show(value)}")
+    raise ConfigError(f"{key} must be {words or names.get(hint, hint.__name__)}, not {show(value)}")
 
 
 def _meant(value: Any, known: Iterable[Any]) -> str:

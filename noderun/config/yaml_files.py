@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noderun.config.validation import SettingError
+from noderun.config.validation import ConfigError
 
 if TYPE_CHECKING:
     import yaml
 
 TAGS = {f"tag:yaml.org,2002:{name}" for name in "map seq str int float bool null timestamp merge".split()}
-MOST = 10_000  # values, with every alias written out: a few lines of aliases of aliases would fill the memory
+MAX_VALUES = 10_000  # values, with every alias written out: a few lines of aliases of aliases would fill the memory
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         reason = str(error.strerror)
     except (ValueError, TypeError, KeyError) as error:  # a tag such as !!int before what is none
         reason = str(error)
-    raise SettingError(f"{path}{'' if line is None else f':{line}'}: {reason}")
+    raise ConfigError(f"{path}{'' if line is None else f':{line}'}: {reason}")
 
 
 def _size(node: yaml.Node, sizes: dict[yaml.Node, int]) -> int:
@@ -63,8 +63,8 @@ def _size(node: yaml.Node, sizes: dict[yaml.Node, int]) -> int:
     else:
         inner = node.value if isinstance(node, yaml.SequenceNode) else []
     sizes[node] = 1 + sum(_size(value, sizes) for value in inner)
-    if sizes[node] > MOST:
-        raise yaml.MarkedYAMLError(problem=f"it holds more than {MOST} values", problem_mark=node.start_mark)
+    if sizes[node] > MAX_VALUES:
+        raise yaml.MarkedYAMLError(problem=f"it holds more than {MAX_VALUES} values", problem_mark=node.start_mark)
     return sizes[node]
 
 

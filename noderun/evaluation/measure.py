@@ -16,7 +16,7 @@ from noderun.models.lesion import block_count, lesions, without
 from noderun.training.diagnostics import (
     EXAMPLES,
     FIXED_STEP_GRADIENT_REFERENCE,
-    Passage,
+    BlockPass,
     attempted,
     end_state,
     passages,
@@ -59,7 +59,7 @@ def measure(setup: Setup, settings: Settings, trained: Mapping[str, Any]) -> dic
 
 
 @torch.no_grad()
-def numerical_error(passage: Passage) -> float:
+def numerical_error(passage: BlockPass) -> float:
     """As in training's diagnostics, but fixed steps are held against dopri5 at 1e-7.
 
     At a ReLU's kinks dop853 at 1e-9 takes minutes, and there is one such reference to every cell.

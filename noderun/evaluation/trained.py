@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from noderun.config.schema import OWN_PARTS, Gradient, Settings, typed
-from noderun.config.validation import SettingError
+from noderun.config.validation import ConfigError
 from noderun.config.yaml_files import read_mapping
 from noderun.record import files
 from noderun.report.folders import Run, read_run, written_by
@@ -18,12 +18,10 @@ def finished(folder: Path) -> Run:
     """SettingError where there is no run that was trained to its end."""
     run = read_run(folder)
     if run.status != "done":
-        raise SettingError(
-            f"{folder.absolute()} is not finished: it is {run.status}; the command that began it goes on"
-        )
+        raise ConfigError(f"{folder.absolute()} is not finished: it is {run.status}; the command that began it goes on")
     for name in (files.CHECKPOINT, f"{files.HYDRA}/config.yaml"):
         if not (folder / name).is_file():
-            raise SettingError(f"{folder.absolute()} is incomplete: it has no {name}")
+            raise ConfigError(f"{folder.absolute()} is incomplete: it has no {name}")
     return run
 
 
@@ -36,13 +34,13 @@ def settings_of(folder: Path, named: Callable[[str], Set[str]]) -> Settings:
     config = read_config(folder)
     try:
         settings = typed(config, config)
-    except (SettingError, KeyError, TypeError) as error:
+    except (ConfigError, KeyError, TypeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
-        raise SettingError(f"this version cannot read {folder.absolute()}{written_by(folder)}: {reason}") from None
+        raise ConfigError(f"this version cannot read {folder.absolute()}{written_by(folder)}: {reason}") from None
     for group in OWN_PARTS:
         reference = getattr(getattr(settings, group), "user_class", None)
         if reference and reference not in named(group):
-            raise SettingError(
+            raise ConfigError(
                 f"{folder.absolute()} names code of its own for {group} (class: {reference}), which runs only where an "
                 f"option of yours names it too: give --config-dir DIR, with class: {reference} in a file of DIR/{group}"
             )
@@ -53,8 +51,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     """What a run's config.yaml holds, as plain values: references and Hydra's _target_ in it mean nothing."""
     try:
         return with_floats(read_mapping(folder / files.HYDRA / "config.yaml"))
-    except SettingError as error:
-        raise SettingError(f"config.yaml is damaged{written_by(folder)}: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"config.yaml is damaged{written_by(folder)}: {error}") from None
 
 
 def with_floats(node: Any) -> Any:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from noderun.config.validation import Refused, SettingError, nearest
-from noderun.lab.bench import make_problem
+from noderun.config.validation import ConfigError, Incompatible, nearest
+from noderun.lab.context import make_problem
 from noderun.lab.measure import unsuitable
 from noderun.lab.problems import PROBLEMS
 from noderun.lab.settings import Row, Settings, Stability, Steps, Trajectory
@@ -22,13 +22,13 @@ def check(settings: Settings) -> None:
     named("gradient", getattr(lab, "gradients", None) or (), GRADIENTS)
     problem = make_problem(settings)
     if not problem.span[1] > problem.span[0]:
-        raise SettingError(f"problem.t1 must be above {problem.span[0]:g}, not {problem.span[1]:g}")
+        raise ConfigError(f"problem.t1 must be above {problem.span[0]:g}, not {problem.span[1]:g}")
     if isinstance(lab, Trajectory | Steps):
         check_solve(settings)
         if reason := unsuitable(problem, SOLVERS[solver.name]):
-            raise Refused(f"solver={solver.name} {reason}")
+            raise Incompatible(f"solver={solver.name} {reason}")
     if isinstance(lab, Steps) and len(problem.y0) != 1:
-        raise Refused(
+        raise Incompatible(
             f"lab=steps draws the direction field of one equation; problem={problem.name} has {len(problem.y0)}"
         )
     if isinstance(lab, Stability):
@@ -38,31 +38,31 @@ def check(settings: Settings) -> None:
 def check_solve(settings: Settings) -> None:
     solver = settings.solver
     if solver.dt is None and not SOLVERS[solver.name].adaptive:
-        raise Refused(f"solver={solver.name} takes fixed steps only: give their size, for instance solver.dt=0.1")
+        raise Incompatible(f"solver={solver.name} takes fixed steps only: give their size, for instance solver.dt=0.1")
     if solver.dt is not None and not SOLVERS[solver.name].fixed_step:
-        raise Refused(f"solver={solver.name} chooses its own steps: leave solver.dt out, or say solver.dt=null")
+        raise Incompatible(f"solver={solver.name} chooses its own steps: leave solver.dt out, or say solver.dt=null")
     try:
         checked_method(solver.name, solver.options, "checkpointed", solver.dt)
     except (TypeError, ValueError) as error:
-        raise Refused(f"solver={solver.name}: {error}") from None
+        raise Incompatible(f"solver={solver.name}: {error}") from None
 
 
 def check_coefficients(lab: Stability) -> None:
     if lab.a is not None and lab.b is None:
-        raise SettingError("lab.a is a Butcher matrix without weights: give lab.b too")
+        raise ConfigError("lab.a is a Butcher matrix without weights: give lab.b too")
     rows: tuple[Row, ...] = lab.a or ((),)
     if lab.b is not None and len(rows) != len(lab.b):
-        raise SettingError(f"lab.a has {len(rows)} rows for {len(lab.b)} weights in lab.b: they must be as many")
+        raise ConfigError(f"lab.a has {len(rows)} rows for {len(lab.b)} weights in lab.b: they must be as many")
     if lab.b is not None and any(len(row) > len(rows) for row in rows):
-        raise SettingError(f"a row of lab.a has more than {len(lab.b)} numbers, as many as lab.b")
+        raise ConfigError(f"a row of lab.a has more than {len(lab.b)} numbers, as many as lab.b")
     if (lab.alpha is None) != (lab.beta is None) or len(lab.alpha or ()) != len(lab.beta or ()):
-        raise SettingError("lab.alpha and lab.beta go together and have as many numbers, that of y(n+k) first")
+        raise ConfigError("lab.alpha and lab.beta go together and have as many numbers, that of y(n+k) first")
     if lab.alpha is not None and (len(lab.alpha) < 2 or lab.alpha[0] == 0):
-        raise SettingError("lab.alpha has at least two numbers, and the first is not 0: it is that of y(n+k)")
+        raise ConfigError("lab.alpha has at least two numbers, and the first is not 0: it is that of y(n+k)")
 
 
 def named(kind: str, words: Iterable[str], known: Iterable[str]) -> None:
     options = list(known)
     for word in words:
         if word not in options:
-            raise SettingError(f"no {kind} '{word}'{nearest(word, options)}")
+            raise ConfigError(f"no {kind} '{word}'{nearest(word, options)}")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from noderun.lab.bench import Bench, Findings, Rows
+from noderun.lab.context import LabContext, LabResult, Rows
 from noderun.lab.measure import run_solver
 from noderun.ode.solvers import SOLVERS
 from noderun.report import style
@@ -17,7 +17,7 @@ PERIOD = 2 * math.pi  # of Kepler's problem, and of a harmonic oscillator of fre
 SAMPLES = 5  # a period; the largest of their errors is the period's
 
 
-def run(bench: Bench) -> Findings:
+def run(bench: LabContext) -> LabResult:
     problem, options = bench.problem, bench.settings.lab
     if not problem.invariants:
         raise ValueError(f"lab=conservation needs a conserved quantity; {problem.name} has none (try problem=kepler)")
@@ -37,10 +37,12 @@ def run(bench: Bench) -> Findings:
         points += drift
         rows.append({"solver": name, "symplectic": SOLVERS[name].symplectic} | summary)
     draw(bench, quantity, points)
-    return Findings(rows, {"nfe_forward": sum(row["NFE"] for row in rows)})
+    return LabResult(rows, {"nfe_forward": sum(row["NFE"] for row in rows)})
 
 
-def follow(bench: Bench, solver: str, invariant: Callable[[Tensor], Tensor]) -> tuple[Rows, dict[str, float | int]]:
+def follow(
+    bench: LabContext, solver: str, invariant: Callable[[Tensor], Tensor]
+) -> tuple[Rows, dict[str, float | int]]:
     """The relative error of the invariant along the way, and its growth from the first to the last tenth."""
     options = bench.settings.lab
     dt = step_size(bench, solver)
@@ -63,7 +65,7 @@ def follow(bench: Bench, solver: str, invariant: Callable[[Tensor], Tensor]) -> 
     return rows, summary
 
 
-def step_size(bench: Bench, solver: str) -> float:
+def step_size(bench: LabContext, solver: str) -> float:
     """The step at which a period costs the same for every solver: NFE a step from two trial runs."""
     short, long = (
         run_solver(bench.problem, solver, dt=0.01, ts=(0.0, 0.01 * n))[0].stats.nfe_forward for n in (10, 20)
@@ -71,7 +73,7 @@ def step_size(bench: Bench, solver: str) -> float:
     return PERIOD * (long - short) / 10 / bench.settings.lab.nfe_per_period
 
 
-def draw(bench: Bench, quantity: str, points: Rows) -> None:
+def draw(bench: LabContext, quantity: str, points: Rows) -> None:
     with style.figure(width=8.0, height=4.6) as (drawn, axes):
         panel = axes[0, 0]
         for i, name in enumerate(dict.fromkeys(row["solver"] for row in points)):

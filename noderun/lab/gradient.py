@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from noderun.lab.bench import Bench, Findings, Rows
+from noderun.lab.context import LabContext, LabResult, Rows
 from noderun.lab.gradient_cases import CASES, Case
 from noderun.lab.measure import relative_distance
 from noderun.ode.gradients import GRADIENTS, refusal
@@ -22,7 +22,7 @@ from noderun.training.memory import MIB, StorageLedger
 log = logging.getLogger(__name__)
 
 
-def run(bench: Bench) -> Findings:
+def run(bench: LabContext) -> LabResult:
     options = bench.settings.lab
     rows: Rows = []
     for name in options.cases:
@@ -35,10 +35,10 @@ def run(bench: Bench) -> Findings:
                 rows.append(row | measured(bench, case, truth, chosen, tolerance))
     for name, x, y, words in FIGURES:
         draw(bench, rows, name, x, y, words)
-    return Findings(rows, {"nfe_forward": sum(row["NFE forward"] or 0 for row in rows)})
+    return LabResult(rows, {"nfe_forward": sum(row["NFE forward"] or 0 for row in rows)})
 
 
-def contenders(bench: Bench, case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
+def contenders(bench: LabContext, case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
     """What each is called and what its solve is told: every gradient, and the adjoint with either norm."""
     for gradient, solver in pairs(bench, case):
         label = gradient if solver == bench.settings.solver.name else f"{gradient} ({solver})"
@@ -48,7 +48,7 @@ def contenders(bench: Bench, case: Case) -> Iterator[tuple[str, dict[str, Any]]]
             yield f"{label}, seminorm", {"gradient": gradient, "solver": solver} | seminorm
 
 
-def pairs(bench: Bench, case: Case) -> Iterator[tuple[str, str]]:
+def pairs(bench: LabContext, case: Case) -> Iterator[tuple[str, str]]:
     """Each gradient with the chosen solver, or with the first adaptive one that can take it."""
     chosen = bench.settings.solver.name
     for gradient in bench.settings.lab.gradients or GRADIENTS:
@@ -63,7 +63,9 @@ def pairs(bench: Bench, case: Case) -> Iterator[tuple[str, str]]:
             yield gradient, able[0]
 
 
-def measured(bench: Bench, case: Case, truth: torch.Tensor, chosen: dict[str, Any], tolerance: float) -> dict[str, Any]:
+def measured(
+    bench: LabContext, case: Case, truth: torch.Tensor, chosen: dict[str, Any], tolerance: float
+) -> dict[str, Any]:
     """One gradient, its error and costs; what a failed solve does not have is None."""
     settings = chosen | {"rtol": tolerance, "atol": tolerance, "max_steps": bench.settings.lab.max_steps}
     row: dict[str, Any] = dict.fromkeys(("gradient error", "NFE forward", "NFE backward", "held (MiB)", "milliseconds"))
@@ -90,7 +92,7 @@ FIGURES = (
 )
 
 
-def draw(bench: Bench, rows: Rows, name: str, x: str, y: str, words: tuple[str, str]) -> None:
+def draw(bench: LabContext, rows: Rows, name: str, x: str, y: str, words: tuple[str, str]) -> None:
     """One panel a case; a method keeps its colour in all of them."""
     titles = list(dict.fromkeys(row["case"] for row in rows))
     labels = list(dict.fromkeys(row["gradient"] for row in rows))

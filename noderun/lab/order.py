@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from noderun.lab.bench import Bench, Findings, Rows
+from noderun.lab.context import LabContext, LabResult, Rows
 from noderun.lab.measure import family, measure
 from noderun.lab.problems import Problem
 from noderun.ode.solvers import SOLVERS
@@ -18,7 +18,7 @@ SMALLEST, LARGEST = 3e-13, 0.3  # below: round-off; above: not yet asymptotic
 FITTED = 3  # of the smallest steps that are neither
 
 
-def run(bench: Bench) -> Findings:
+def run(bench: LabContext) -> LabResult:
     options, problem = bench.settings.lab, bench.problem
     names = bench.solvers(options.solvers, lambda info: info.fixed_step, "takes no fixed steps")
     points: Rows = [row for name in names for row in errors(problem, name, options.steps)]
@@ -32,7 +32,7 @@ def run(bench: Bench) -> Findings:
         for name in names
     ]
     draw(bench, points, rows)
-    return Findings(rows, {"nfe_forward": sum(row["NFE"] for row in points)})
+    return LabResult(rows, {"nfe_forward": sum(row["NFE"] for row in points)})
 
 
 def of(points: Rows, solver: str) -> Rows:
@@ -66,7 +66,7 @@ def observed_order(rows: Rows) -> float | None:
     return float(np.polyfit(h, error, 1)[0])
 
 
-def draw(bench: Bench, points: Rows, rows: Rows) -> None:
+def draw(bench: LabContext, points: Rows, rows: Rows) -> None:
     families = list(dict.fromkeys(row["family"] for row in points))
     slopes = {row["solver"]: row["observed order"] for row in rows}
     labelled = [row | {"label": label(row["solver"], slopes[row["solver"]])} for row in points]

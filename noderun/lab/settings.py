@@ -8,14 +8,16 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
 from noderun.config.schema import Count, Device, FolderName, Fraction, Positive, Seed
-from noderun.config.validation import SettingError, Where, as_type, nearest, show
+from noderun.config.validation import ConfigError, Constraint, as_type, nearest, show
 
-Tolerance = Annotated[float, Where(lambda x: x >= 1e-14, "a number from 1e-14 (float64, the dtype, resolves 2.2e-16)")]
-Angle = Annotated[float, Where(lambda x: 0 < x < math.pi, "a number between 0 and pi")]
-SOME = Where(lambda values: len(values) > 0, "a list of at least one")
+Tolerance = Annotated[
+    float, Constraint(lambda x: x >= 1e-14, "a number from 1e-14 (float64, the dtype, resolves 2.2e-16)")
+]
+Angle = Annotated[float, Constraint(lambda x: 0 < x < math.pi, "a number between 0 and pi")]
+SOME = Constraint(lambda values: len(values) > 0, "a list of at least one")
 Names = Annotated[tuple[str, ...], SOME] | None
 Counts = Annotated[tuple[Count, ...], SOME]
-Slope = Annotated[tuple[Count, ...], Where(lambda steps: len(set(steps)) > 1, "a list of two numbers or more")]
+Slope = Annotated[tuple[Count, ...], Constraint(lambda steps: len(set(steps)) > 1, "a list of two numbers or more")]
 Tolerances = Annotated[tuple[Tolerance, ...], SOME]
 Row = tuple[float, ...]
 
@@ -139,7 +141,7 @@ def typed(config: Mapping[str, Any]) -> Settings:
     lab = group(config, "lab")
     name = lab.pop("name", None)
     if name not in LABS:
-        raise SettingError(f"no lab {show(name)}{nearest(str(name), LABS)}")
+        raise ConfigError(f"no lab {show(name)}{nearest(str(name), LABS)}")
     hints = get_type_hints(Settings, include_extras=True)
     shared = {f.name for f in fields(Settings)} - {"lab", "problem", "solver"}
     return Settings(
@@ -153,7 +155,7 @@ def typed(config: Mapping[str, Any]) -> Settings:
 def group(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     node = config.get(name)
     if not isinstance(node, Mapping):
-        raise SettingError(f"{name} must be one of its options, not {show(node)}")
+        raise ConfigError(f"{name} must be one of its options, not {show(node)}")
     return dict(node)
 
 
@@ -166,7 +168,7 @@ def dataclass_of(cls: Any, node: Mapping[str, Any], prefix: str, others: Mapping
             values[key] = as_type(hints[key], value, f"{prefix}.{key}")
         elif others is None:
             known = [f"{prefix}.{name}" for name in hints]
-            raise SettingError(f"no setting '{prefix}.{key}'{nearest(f'{prefix}.{key}', known)}")
+            raise ConfigError(f"no setting '{prefix}.{key}'{nearest(f'{prefix}.{key}', known)}")
         else:
             options[key] = as_type(others.get(key, type(value)), value, f"{prefix}.{key}")
     return cls(**values, **({"options": options} if options else {}))

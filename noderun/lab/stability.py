@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from noderun.lab.bench import Bench, Findings, Rows
+from noderun.lab.context import LabContext, LabResult, Rows
 from noderun.lab.linear_stability import Multistep, StabilityFunction, adams_bashforth, adams_moulton, bdf
 from noderun.lab.settings import Stability
 from noderun.ode.solvers import METHODS, SOLVERS
@@ -20,7 +20,7 @@ GRID = 181  # points a side
 WINDOW = 100.0  # a locus that goes beyond is cut to the size of its family's others
 
 
-def run(bench: Bench) -> Findings:
+def run(bench: LabContext) -> LabResult:
     options = bench.settings.lab
     onestep, multistep = chosen(bench, options)
     rows = [onestep_row(name, r) for name, r in onestep.items()]
@@ -29,10 +29,10 @@ def run(bench: Bench) -> Findings:
         draw_regions(bench, onestep)
     if multistep:
         draw_loci(bench, multistep)
-    return Findings(rows, {})
+    return LabResult(rows, {})
 
 
-def chosen(bench: Bench, options: Stability) -> tuple[dict[str, StabilityFunction], dict[str, Multistep]]:
+def chosen(bench: LabContext, options: Stability) -> tuple[dict[str, StabilityFunction], dict[str, Multistep]]:
     """The user's coefficients where there are any; else the solvers that are named, or all and the linear families."""
     if options.b is not None or options.alpha is not None:
         own = {"yours": StabilityFunction.of(options.a or ((),), options.b)} if options.b is not None else {}
@@ -105,7 +105,7 @@ def exponential_order(r: StabilityFunction) -> int:
     return int(wrong.argmax()) - 1 if wrong.any() else terms - 1
 
 
-def draw_regions(bench: Bench, functions: Mapping[str, StabilityFunction]) -> None:
+def draw_regions(bench: LabContext, functions: Mapping[str, StabilityFunction]) -> None:
     """Borders |R| = 1, of implicit methods apart from explicit ones: their regions differ in size and side."""
     explicit = {name: r for name, r in functions.items() if len(r.q) == 1}
     implicit = {name: r for name, r in functions.items() if len(r.q) > 1}
@@ -152,7 +152,7 @@ def axes_through_zero(panel: Any) -> None:
     panel.axvline(0, color="#888888", linewidth=0.6)
 
 
-def draw_loci(bench: Bench, methods: Mapping[str, Multistep]) -> None:
+def draw_loci(bench: LabContext, methods: Mapping[str, Multistep]) -> None:
     families = list(dict.fromkeys(name.rstrip("0123456789") for name in methods))
     points: Rows = []
     with style.figure(1, len(families), width=4.6, height=4.6) as (drawn, axes):

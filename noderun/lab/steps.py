@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from noderun.lab.bench import Bench, Findings, Rows
+from noderun.lab.context import LabContext, LabResult, Rows
 from noderun.lab.measure import relative_distance, run_solver
 from noderun.lab.reference import reference
 from noderun.ode.solvers import Solution
@@ -17,7 +17,7 @@ Line = dict[str, list[float]]  # t and y
 CURVE = 400  # points of a smooth line
 
 
-def run(bench: Bench) -> Findings:
+def run(bench: LabContext) -> LabResult:
     problem, options, solver = bench.problem, bench.settings.lab, bench.settings.solver.name
     grid = np.linspace(*problem.span, CURVE).tolist()
     fixed, _ = run_solver(problem, options.fixed, dt=options.dt, steps=True)
@@ -31,16 +31,16 @@ def run(bench: Bench) -> Findings:
     draw(bench, curves, marks, {row["solver"]: f"{row['steps']} steps, {row['NFE']} NFE" for row in rows})
     stats, error = adaptive.stats, rows[1]["error"]
     counts = {"nfe_forward": stats.nfe_forward, "steps_accepted": stats.accepted, "steps_rejected": stats.rejected}
-    return Findings(rows, counts | {"numerical_error": error})
+    return LabResult(rows, counts | {"numerical_error": error})
 
 
-def cost_row(bench: Bench, name: str, solution: Solution) -> dict[str, Any]:
+def cost_row(bench: LabContext, name: str, solution: Solution) -> dict[str, Any]:
     stats, truth = solution.stats, reference(bench.problem, bench.problem.span)[-1]
     counts = {"steps": stats.accepted, "rejected": stats.rejected, "NFE": stats.nfe_forward}
     return {"solver": name} | counts | {"error": relative_distance(solution.ys[-1].cpu(), truth)}
 
 
-def adaptive_name(bench: Bench) -> str:
+def adaptive_name(bench: LabContext) -> str:
     choice = bench.settings.solver
     return f"{choice.name}, " + (f"rtol = {choice.rtol:g}" if choice.dt is None else f"h = {choice.dt:g}")
 
@@ -49,7 +49,7 @@ def points(solution: Solution) -> Line:
     return {"t": solution.ts.tolist(), "y": solution.ys[:, 0].tolist()}
 
 
-def draw(bench: Bench, curves: dict[str, Line], marks: dict[str, Line], cost: dict[str, str]) -> None:
+def draw(bench: LabContext, curves: dict[str, Line], marks: dict[str, Line], cost: dict[str, str]) -> None:
     """Three panels as in Duvenaud's talk: exact; with fixed steps; with adaptive steps too."""
     values = [y for line in curves.values() for y in line["y"] if np.isfinite(y)]
     margin = 0.1 * (max(values) - min(values))
@@ -77,7 +77,7 @@ def rows_of(lines: dict[str, Line], kind: str) -> Rows:
     ]
 
 
-def direction_field(bench: Bench, panel: Any, box: tuple[float, ...]) -> None:
+def direction_field(bench: LabContext, panel: Any, box: tuple[float, ...]) -> None:
     """Short lines of slope f(t, y), all of one length on paper."""
     ts, ys = np.meshgrid(np.linspace(box[0], box[1], 22), np.linspace(box[2], box[3], 18))
     pairs = zip(ts.flat, ys.flat, strict=True)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from noderun.lab.bench import Bench, Findings, Rows
+from noderun.lab.context import LabContext, LabResult, Rows
 from noderun.lab.measure import relative_distance, run_solver
 from noderun.lab.reference import origin, reference
 from noderun.ode.solvers import SOLVERS, Solution, SolveError
@@ -16,7 +16,7 @@ from noderun.report import style
 SHOWN = 6  # components that a panel can tell apart
 
 
-def run(bench: Bench) -> Findings:
+def run(bench: LabContext) -> LabResult:
     problem, solver = bench.problem, bench.settings.solver.name
     solution, seconds = run_solver(problem, solver, steps=True, **bench.steps)
     if solution.status != "done":
@@ -35,10 +35,10 @@ def run(bench: Bench) -> Findings:
     }
     row = dict(zip(("steps", "rejected", "NFE", "Jacobians", "LU", "error"), values.values(), strict=True))
     names = {"problem": problem.name, "solver": solver}
-    return Findings([names | row | {"reference": origin(problem), "seconds": seconds}], values)
+    return LabResult([names | row | {"reference": origin(problem), "seconds": seconds}], values)
 
 
-def failure(bench: Bench, solution: Solution) -> SolveError:
+def failure(bench: LabContext, solution: Solution) -> SolveError:
     """What to tell of a solve that did not arrive."""
     stats, problem = solution.stats, bench.problem
     steps = stats.accepted + stats.rejected
@@ -60,7 +60,7 @@ def step_rows(ts: list[float], ys: Tensor, truth: Tensor) -> Rows:
     ]
 
 
-def draw(bench: Bench, rows: Rows, n: int) -> None:
+def draw(bench: LabContext, rows: Rows, n: int) -> None:
     problem, solver = bench.problem, bench.settings.solver.name
     ts = [row["t"] for row in rows]
     shown = [f"y{i + 1}" for i in range(min(n, SHOWN))]
@@ -72,15 +72,15 @@ def draw(bench: Bench, rows: Rows, n: int) -> None:
         states.set(title=f"{problem.name} by {solver}{more}", ylabel="y")
         style.outside_legend(states)
         if n > 1:
-            plane.plot([row["y1"] for row in rows], [row["y2"] for row in rows], marker=".", color=style.COLOURS[0])
+            plane.plot([row["y1"] for row in rows], [row["y2"] for row in rows], marker=".", color=style.COLORS[0])
             plane.set(title="phase plane, a dot an accepted step", xlabel="y1", ylabel="y2")
         else:
             plane.axis("off")
-        errors.semilogy(ts, [row["error"] or math.nan for row in rows], color=style.COLOURS[1])
+        errors.semilogy(ts, [row["error"] or math.nan for row in rows], color=style.COLORS[1])
         errors.set(
             title=f"distance from the reference ({origin(problem)})", xlabel="t", ylabel="error / largest |y| so far"
         )
-        sizes.semilogy(ts[1:], [row["h"] for row in rows[1:]], marker=".", color=style.COLOURS[2])
+        sizes.semilogy(ts[1:], [row["h"] for row in rows[1:]], marker=".", color=style.COLORS[2])
         sizes.set(title=f"{len(rows) - 1} accepted steps", xlabel="t", ylabel="step size h")
         if logarithmic(ts):
             for panel in (states, errors, sizes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from noderun.lab.bench import Bench, Findings, Rows
+from noderun.lab.context import LabContext, LabResult, Rows
 from noderun.lab.measure import Measurement, family, measure
 from noderun.ode.solvers import SOLVERS
 from noderun.report import style
@@ -12,17 +12,17 @@ from noderun.report import style
 SLOW = 0.2
 
 
-def run(bench: Bench) -> Findings:
+def run(bench: LabContext) -> LabResult:
     options, stiff = bench.settings.lab, bench.problem.stiff
     names = bench.solvers(
         options.solvers, lambda info: not stiff or (info.implicit and info.adaptive), "cannot afford a stiff problem"
     )
     rows = [row for name in names for row in curve(bench, name)]
     draw(bench, rows)
-    return Findings(rows, {"nfe_forward": sum(row["NFE"] for row in rows)})
+    return LabResult(rows, {"nfe_forward": sum(row["NFE"] for row in rows)})
 
 
-def curve(bench: Bench, solver: str) -> Rows:
+def curve(bench: LabContext, solver: str) -> Rows:
     """One row a tolerance; where a solver has none, one a number of fixed steps."""
     problem, options = bench.problem, bench.settings.lab
     span = problem.span[1] - problem.span[0]
@@ -46,7 +46,7 @@ def curve(bench: Bench, solver: str) -> Rows:
     return rows
 
 
-def fastest(bench: Bench, solver: str, way: dict[str, Any]) -> Measurement:
+def fastest(bench: LabContext, solver: str, way: dict[str, Any]) -> Measurement:
     """Of repeats, as other programs only ever make a solve slower; a solve of SLOW seconds is not repeated."""
     options = bench.settings.lab
     found = [measure(bench.problem, solver, max_steps=options.max_steps, **way)]
@@ -55,7 +55,7 @@ def fastest(bench: Bench, solver: str, way: dict[str, Any]) -> Measurement:
     return min(found, key=lambda measurement: measurement.seconds)
 
 
-def draw(bench: Bench, rows: Rows) -> None:
+def draw(bench: LabContext, rows: Rows) -> None:
     families = list(dict.fromkeys(row["family"] for row in rows))
     with style.figure(len(families), 2, width=5.6, height=3.4) as (drawn, axes):
         for panels, kind in zip(axes, families, strict=True):

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from torch import nn
 
 from noderun.models.block import MakeDynamics, ODEBlock, Solve
-from noderun.models.ends import Augment, make_head, make_stem
+from noderun.models.stem_head import Augment, make_head, make_stem
 
 
 class ODENet(nn.Sequential):

@@ -6,11 +6,11 @@ from collections import OrderedDict
 
 from torch import nn
 
-from noderun.models.ends import make_head, make_stem
 from noderun.models.resnet import residual_blocks
+from noderun.models.stem_head import make_head, make_stem
 
 
-class Plain(nn.Sequential):
+class PlainNet(nn.Sequential):
     """Examples [B, *shape] to logits [B, classes]."""
 
     def __init__(

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from noderun.dynamics.conv import Conv
-from noderun.models.ends import make_head, make_stem
 from noderun.models.residual import ResidualBlock
+from noderun.models.stem_head import make_head, make_stem
 
 
-class EulerBlocks(nn.Module):
+class TiedResidualBlocks(nn.Module):
     """y <- y + h f(ih, y) for i = 0 .. blocks - 1, by default up to t = 1: one residual block at every depth."""
 
     def __init__(self, dynamics: nn.Module, blocks: int, step: float | None = None) -> None:
@@ -50,7 +50,7 @@ class ResNet(nn.Sequential):
         first, state_shape = make_stem(stem, shape, width)
         body: nn.Module
         if tied:
-            body = EulerBlocks(Conv(state_shape), blocks, step)
+            body = TiedResidualBlocks(Conv(state_shape), blocks, step)
         else:
             body = residual_blocks(state_shape, blocks, step=1.0 if step is None else step)
         super().__init__(OrderedDict(stem=first, blocks=body, head=make_head(state_shape, classes)))
@@ -62,7 +62,7 @@ class ResNet(nn.Sequential):
         Each block is followed by a copy of itself (Chang et al. 2018, multi-level training).
         """
         body: nn.Module = self.get_submodule("blocks")
-        if isinstance(body, EulerBlocks):
+        if isinstance(body, TiedResidualBlocks):
             body.blocks, body.step = 2 * body.blocks, body.step / 2
             return []
         assert isinstance(body, nn.Sequential)

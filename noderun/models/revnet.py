@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from noderun.models.couplings import Additive, Leapfrog, Residual, Symmetric
-from noderun.models.ends import make_head, make_stem
 from noderun.models.reversible import ReversibleChain
+from noderun.models.stem_head import make_head, make_stem
 
 
 class Reversible(nn.Sequential):

@@ -6,10 +6,10 @@ from collections import OrderedDict
 
 from torch import nn
 
-from noderun.models.ends import make_head, make_stem
+from noderun.models.stem_head import make_head, make_stem
 
 
-class StemOnly(nn.Sequential):
+class StemHead(nn.Sequential):
     """Examples [B, *shape] to logits [B, classes]."""
 
     def __init__(self, shape: tuple[int, ...], classes: int, *, stem: str = "conv", width: int = 64) -> None:

@@ -1,1 +1,1 @@
-"""The library: solve y' = f(t, y) with torch and differentiate the solve. It imports torch and nothing else of noderun."""
+"""The library: solve y' = f(t, y) with torch and differentiate the solve; it imports nothing else of noderun."""

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from noderun.ode.gradients import SOLVES, refusal
-from noderun.ode.solvers import CONTROLLERS, METHODS, Control, Controller
-from noderun.ode.solvers.control import Norm, largest, largest_rms, largest_state, rms
+from noderun.ode.solvers import CONTROLLERS, METHODS, StepController, StepOptions
+from noderun.ode.solvers.control import Norm, largest, max_rms_norm, max_state_norm, rms
 from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.nesting import map_tensors
 from noderun.ode.solvers.state import Layout
@@ -77,14 +77,14 @@ def checked_grid(dt: FixedStep | None, ts: Sequence[float]) -> tuple[float | Non
 def checked_norm(norm: str | Norm, layout: Layout) -> Norm:
     """``rms``, ``max``, ``items`` (the largest rms among a nested state's tensors) or the caller's own."""
     if not isinstance(norm, str):
-        return largest_state(norm, sum(layout.sizes))
-    items = largest_state(largest_rms(layout.sizes), sum(layout.sizes))
+        return max_state_norm(norm, sum(layout.sizes))
+    items = max_state_norm(max_rms_norm(layout.sizes), sum(layout.sizes))
     norms = {"rms": rms, "max": largest, "items": items}
     return norms[named("norm", norm, norms)]
 
 
-def checked_controller(controller: str | Controller) -> Controller:
-    if isinstance(controller, Controller):
+def checked_controller(controller: str | StepController) -> StepController:
+    if isinstance(controller, StepController):
         return controller
     return CONTROLLERS[named("controller", controller, CONTROLLERS)]
 
@@ -111,7 +111,7 @@ def flattened(tolerance: Any, layout: Layout, like: Tensor) -> Any:
     return layout.flatten(tolerance, "a tolerance has")
 
 
-def checked_precision(like: Tensor, method: Method, control: Control) -> None:
+def checked_precision(like: Tensor, method: Method, control: StepOptions) -> None:
     """ValueError for a half precision state that this solver, or this tolerance, is not for."""
     if torch.finfo(like.dtype).bits > 16:
         return

@@ -26,17 +26,17 @@ from noderun.ode.arguments import (
 from noderun.ode.gradients import SOLVES, configured
 from noderun.ode.gradients.dependence import again, dependencies, named_parameters
 from noderun.ode.gradients.examination import examine
-from noderun.ode.gradients.info import Backward
+from noderun.ode.gradients.info import GradientOptions
 from noderun.ode.gradients.times import AtTimes
 from noderun.ode.per_sample import refuse_gradient, sample_layout, sample_problem, solve_samples
-from noderun.ode.solvers import Control, Controller, Event, Occurrences, Solution, SolveError, Statistics
+from noderun.ode.solvers import Event, Occurrences, Solution, SolveError, Statistics, StepController, StepOptions
 from noderun.ode.solvers.control import Norm
 from noderun.ode.solvers.dense import DenseOutput
 from noderun.ode.solvers.events import differentiable_event
 from noderun.ode.solvers.field import Autocast, VectorField
 from noderun.ode.solvers.integrate import Problem, integrate
 from noderun.ode.solvers.method import Method
-from noderun.ode.solvers.outputs import ENDS, NODES, Outputs
+from noderun.ode.solvers.outputs import ENDS, NODES, OutputRecorder
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.ode.solvers.state import Layout
 from noderun.ode.solvers.torch_internals import under_transform
@@ -59,7 +59,7 @@ def solve(
     gradient_options: Mapping[str, Any] | None = None,
     args: tuple[Any, ...] = (),
     params: Iterable[Tensor] | None = None,
-    controller: str | Controller = "I",
+    controller: str | StepController = "I",
     norm: str | Norm = "rms",
     first_step: float | None = None,
     min_step: float = 0.0,
@@ -119,7 +119,7 @@ def solve(
     host = checked_times(first, any(event.terminal for event in watched))
     ends = host if times.dim() < 2 else [times.min().item(), times.max().item()]
     step, grid = checked_grid(dt, ends)
-    control = Control(
+    control = StepOptions(
         rtol=flattened(rtol, layout, flat),
         atol=flattened(atol, layout, flat),
         dt=step,
@@ -175,7 +175,7 @@ def laid_out(y0: Any, method: Method, per_sample: bool) -> tuple[Layout, Tensor]
 def solution(
     problem: Problem,
     gradient: str,
-    backward: Backward,
+    backward: GradientOptions,
     times: Tensor,
     steps: bool = False,
     throw: bool = True,
@@ -187,14 +187,16 @@ def solution(
             rows = differentiable(problem, gradient, backward, times, strict)
             return assembled(problem, rows, times, steps)
     except SolveError as error:
-        rows = error.ys if error.ys is not None else Outputs(problem.ts, (), problem.y0, problem.readout).stacked()
+        rows = (
+            error.ys if error.ys is not None else OutputRecorder(problem.ts, (), problem.y0, problem.readout).stacked()
+        )
         error.solution = assembled(problem, rows.detach(), times.detach(), steps, error.status)
         if throw:
             raise
         return error.solution
 
 
-def differentiable(problem: Problem, gradient: str, backward: Backward, times: Tensor, strict: bool) -> Tensor:
+def differentiable(problem: Problem, gradient: str, backward: GradientOptions, times: Tensor, strict: bool) -> Tensor:
     """ys [rows, N] with the chosen gradient method behind them."""
     if not torch.is_grad_enabled() or under_transform():
         return integrate(problem)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from noderun.ode.arguments import FINITE
 from noderun.ode.gradients.examination import examined
-from noderun.ode.gradients.info import Backward
+from noderun.ode.gradients.info import GradientOptions
 from noderun.ode.gradients.per_sample import SOLVES
 from noderun.ode.gradients.times import AtTimes
 from noderun.ode.solvers import Event, Occurrences, Solution
@@ -19,7 +19,7 @@ from noderun.ode.solvers.events import described, rates
 from noderun.ode.solvers.field import Autocast, fingerprint
 from noderun.ode.solvers.outputs import NODES
 from noderun.ode.solvers.per_sample.dense import SampleDense, at_times, every_step
-from noderun.ode.solvers.per_sample.field import FieldOf, SampleField
+from noderun.ode.solvers.per_sample.field import BatchedField, SampleField
 from noderun.ode.solvers.per_sample.formulas import formula_of
 from noderun.ode.solvers.per_sample.problem import FAILURES, STATUS, SampleProblem, SampleStatistics
 from noderun.ode.solvers.per_sample.walk import integrate_samples
@@ -65,7 +65,7 @@ def sample_problem(f: Any, y0: Any, layout: Layout, ts: Tensor, args: tuple[Any,
     return SampleProblem(field=field, y0=flat, ts=way * sign, stats=stats, **choices)
 
 
-def refuse_gradient(gradient: str, chosen: Backward) -> None:
+def refuse_gradient(gradient: str, chosen: GradientOptions) -> None:
     """ValueError where this gradient method, or a choice within it, has one time for all samples."""
     if gradient not in SOLVES:
         raise ValueError(f"gradient '{gradient}' has one time for all samples: with per_sample=True use 'checkpointed'")
@@ -102,7 +102,7 @@ def examine(problem: SampleProblem) -> None:
 
     def call(y: Tensor, args: tuple[Any, ...]) -> list[Tensor]:
         field = problem.field
-        return [FieldOf(field, args, field.sign, field.bounds)(problem.ts[:, 0], y)]
+        return [BatchedField(field, args, field.sign, field.bounds)(problem.ts[:, 0], y)]
 
     (slope,) = examined(call, problem.y0, problem.field.args, problem.params, strict=True)
     problem.field.witness = (0.0, fingerprint(slope))  # each at its start

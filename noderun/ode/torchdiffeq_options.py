@@ -14,8 +14,8 @@ from torch import Tensor
 from noderun.ode.arguments import checked_precision, checked_state, checked_times, named, warn_of_coarse_times
 from noderun.ode.engine import solution
 from noderun.ode.gradients import configured
-from noderun.ode.solvers import METHODS, Control, Controller, Event, Statistics
-from noderun.ode.solvers.control import Callback, Norm, largest_rms, largest_state, rms
+from noderun.ode.solvers import METHODS, Event, Statistics, StepController, StepOptions
+from noderun.ode.solvers.control import Callback, Norm, max_rms_norm, max_state_norm, rms
 from noderun.ode.solvers.events import as_number
 from noderun.ode.solvers.field import Autocast, VectorField
 from noderun.ode.solvers.integrate import Problem
@@ -119,14 +119,14 @@ class Call:
             chosen = {"order": min(HIGHEST_ORDER, int(self.options.get("max_order", HIGHEST_ORDER)))}
         return METHODS[NAMES[self.method]].configured(**chosen)
 
-    def control(self, func: Any, params: tuple[Tensor, ...]) -> Control:
+    def control(self, func: Any, params: tuple[Tensor, ...]) -> StepOptions:
         given = self.options
         dt, grid = (None, None) if self.method not in FIXED else self.grid()
         suffix = "_adjoint" if self.adjoint else ""
         before, accepted, rejected = (self.callback(name + suffix, params) for name in CALLBACKS)
         if isinstance(func, Perturbed):
             before = both(func.entering, before)
-        return Control(
+        return StepOptions(
             rtol=self.tolerance(self.rtol),
             atol=self.tolerance(self.atol),
             dt=dt,
@@ -134,7 +134,7 @@ class Call:
             max_steps=int(given.get("max_num_steps", 2**31 - 1 if self.event_fn is None else EVENT_STEPS)),
             first_step=None if given.get("first_step") is None else float(given["first_step"]),
             norm=self.norm(params),
-            controller=Controller(
+            controller=StepController(
                 safety=float(given.get("safety", 0.9)),
                 max_factor=float(given.get("ifactor", 10.0)),
                 min_factor=float(given.get("dfactor", 0.2)),
@@ -190,10 +190,10 @@ class Call:
         """rms, the largest rms of a tuple's tensors, or the caller's norm of the state as the caller knows it."""
         given, size = self.options.get("norm"), sum(self.layout.sizes)
         if given is None or given == "seminorm":
-            return largest_state(rms if self.layout.single else largest_rms(self.layout.sizes), size)
+            return max_state_norm(rms if self.layout.single else max_rms_norm(self.layout.sizes), size)
         if self.adjoint:
             return lambda v: torch.as_tensor(given(self.augmented(v, params)))
-        return largest_state(lambda v: torch.as_tensor(given(self.layout.unflatten(v))), size)
+        return max_state_norm(lambda v: torch.as_tensor(given(self.layout.unflatten(v))), size)
 
     def augmented(self, v: Tensor, params: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """(adjoint of t, y, adjoint of y, adjoints of parameters) as theirs; those outside our state are zero."""

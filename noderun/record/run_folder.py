@@ -18,11 +18,11 @@ from typing import Any
 
 from noderun.config.schema import GROUPS, Settings
 from noderun.config.user_code import source_hash
-from noderun.config.validation import SettingError, flat
+from noderun.config.validation import ConfigError, flat
 from noderun.record import files
 
 # what does not change a run, only how far it goes and what is seen of it; tolerance counts where a solve reads it
-OUTSIDE_DIGEST = {
+NOT_IN_IDENTITY = {
     "name",
     "log",
     "device",
@@ -38,7 +38,7 @@ OUTSIDE_DIGEST = {
 }
 
 
-class Busy(RuntimeError):
+class FolderInUse(RuntimeError):
     """Another process works in a run's folder."""
 
 
@@ -49,7 +49,7 @@ def alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Busy(f"another process works in {folder}; this one changed nothing there") from None
+            raise FolderInUse(f"another process works in {folder}; this one changed nothing there") from None
         yield
 
 
@@ -63,7 +63,7 @@ def check_free(folder: Path) -> None:
 def identity(settings: Settings, defaults: Settings, always: Sequence[str] = ()) -> dict[str, Any]:
     """What makes a run the run that it is: names, and the values that are not their options' defaults."""
     values, usual = _values(settings), _values(defaults)
-    counted = set(values) - OUTSIDE_DIGEST
+    counted = set(values) - NOT_IN_IDENTITY
     kept = {key for key in counted if key in always or values[key] != usual.get(key)}
     # a group whose option is "none" is not there; so a group that is new later leaves the old runs their names
     kept |= {key for group in GROUPS if (key := f"{group}.name") in counted and values[key] != "none"}
@@ -112,9 +112,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text()) if path.is_file() else {}
     except ValueError as error:
-        raise SettingError(f"{path.absolute()} is damaged: {error}") from None
+        raise ConfigError(f"{path.absolute()} is damaged: {error}") from None
     if not isinstance(content, dict):
-        raise SettingError(f"{path.absolute()} is damaged: it holds no mapping")
+        raise ConfigError(f"{path.absolute()} is damaged: it holds no mapping")
     return content
 
 
@@ -131,8 +131,8 @@ def check_readable(folder: Path) -> None:
     """SettingError where a run's own files are damaged."""
     try:
         read_status(folder), read_json(folder / files.RESULT)
-    except SettingError as error:
-        raise SettingError(f"{error}; fresh=true starts over") from None
+    except ConfigError as error:
+        raise ConfigError(f"{error}; fresh=true starts over") from None
 
 
 def is_done(folder: Path, settings: Settings) -> bool:
@@ -149,7 +149,7 @@ def check_may_clear(folder: Path) -> None:
     """SettingError where a folder is neither empty nor a run's: what lies there is not ours to delete."""
     held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if not (held <= files.OF_A_START or {files.HYDRA, files.STATUS} <= held):
-        raise SettingError(
+        raise ConfigError(
             f"fresh=true starts over in a run's folder, and {folder} is none: it has no {files.STATUS} and is not "
             "empty; give another folder, or fresh=false"
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noderun.report.style import COLOURS, MARKERS, figure, log_scale, outside_legend, save
+from noderun.report.style import COLORS, MARKERS, figure, log_scale, outside_legend, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,9 +25,9 @@ def draw_lesions(rows: Sequence[Row], path: Path) -> None:
         removed = [row for row in rows if row["block"] != "none"]
         places = range(len(removed))
         panel.bar(
-            places, [scale * row[key] for row in removed], color=COLOURS[0], tick_label=[r["block"] for r in removed]
+            places, [scale * row[key] for row in removed], color=COLORS[0], tick_label=[r["block"] for r in removed]
         )
-        panel.axhline(scale * rows[0][key], color=COLOURS[1], linestyle="--", label="no block removed")
+        panel.axhline(scale * rows[0][key], color=COLORS[1], linestyle="--", label="no block removed")
         panel.set(xlabel="removed block", ylabel="test error (%)" if scale == 100 else "test loss")
         outside_legend(panel)
         save(drawn, path, rows)
@@ -36,7 +36,7 @@ def draw_lesions(rows: Sequence[Row], path: Path) -> None:
 def class_style(row: Row) -> dict[str, Any]:
     """Ten classes and more are told apart by colour and marker together."""
     i = int(row["class"] or 0)
-    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+    return {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]}
 
 
 def paths(rows: Sequence[Row]) -> list[list[Row]]:
@@ -78,10 +78,8 @@ def draw_steps(rows: Sequence[Row], path: Path) -> None:
     with figure(height=3.4) as (drawn, axes):
         panel = axes[0, 0]
         edges = [*(row["t"] for row in rows), rows[-1]["t"] + rows[-1]["step"]]
-        panel.stairs([row["step"] for row in rows], edges, color=COLOURS[0], linewidth=1.5, baseline=None)
-        panel.plot(
-            [row["t"] for row in rows], [row["step"] for row in rows], "o", color=COLOURS[0], label="step begins"
-        )
+        panel.stairs([row["step"] for row in rows], edges, color=COLORS[0], linewidth=1.5, baseline=None)
+        panel.plot([row["t"] for row in rows], [row["step"] for row in rows], "o", color=COLORS[0], label="step begins")
         panel.set(xlabel="t", ylabel="accepted step size", title=f"{len(rows)} accepted steps")
         outside_legend(panel)
         log_scale(panel, "y")
@@ -93,7 +91,7 @@ def draw_nfe_per_input(rows: Sequence[Row], path: Path) -> None:
     with figure(height=3.8) as (drawn, axes):
         panel = axes[0, 0]
         classes = sorted({row["class"] or 0 for row in rows})
-        for right, label, colour, mark in ((True, "right", COLOURS[0], "o"), (False, "wrong", COLOURS[1], "X")):
+        for right, label, colour, mark in ((True, "right", COLORS[0], "o"), (False, "wrong", COLORS[1], "X")):
             own = [row for row in rows if row["right"] in ((right, None) if right else (right,))]
             spread = [(row["class"] or 0) + (row["example"] * 0.618 % 1 - 0.5) * 0.6 for row in own]
             panel.plot(
@@ -142,7 +140,7 @@ def decision_panel(axes: Axes, rows: Sequence[Row], title: str = "") -> Any:
     shown = axes.pcolormesh(xs, ys, scores, cmap=SHADES, vmin=0, vmax=1, shading="nearest")
     if min(map(min, scores)) < 0.5 < max(map(max, scores)):
         axes.contour(xs, ys, scores, levels=[0.5], colors="white")
-    for label, colour, mark in ((0, COLOURS[1], "o"), (1, COLOURS[4], "^")):
+    for label, colour, mark in ((0, COLORS[1], "o"), (1, COLORS[4], "^")):
         own = [row for row in rows if row["kind"] == "test" and row["class"] == label]
         style: Any = {"color": colour, "marker": mark, "markeredgecolor": "black", "markeredgewidth": 0.4}
         axes.plot([r["x"] for r in own], [r["y"] for r in own], linestyle="", label=f"class {label}", **style)
@@ -157,9 +155,9 @@ def draw_norms(rows: Sequence[Row], path: Path) -> None:
         depths = [row["depth"] for row in rows]
         by_block = rows[0]["kind"].startswith("residual")
         marks = ("o", "s") if by_block else ("", "")
-        panel.plot(depths, [row["state"] for row in rows], color=COLOURS[0], marker=marks[0], label="state")
+        panel.plot(depths, [row["state"] for row in rows], color=COLORS[0], marker=marks[0], label="state")
         added = [row for row in rows if row["residual"] is not None]
-        style = {"color": COLOURS[1], "marker": marks[1], "linestyle": "--"}
+        style = {"color": COLORS[1], "marker": marks[1], "linestyle": "--"}
         panel.plot([r["depth"] for r in added], [r["residual"] for r in added], label=rows[0]["kind"], **style)
         panel.set(xlabel="block" if by_block else "t", ylabel="norm (mean over examples)")
         if by_block:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from noderun.config.validation import SettingError, nearest
+from noderun.config.validation import ConfigError, nearest
 from noderun.report import costs, curves, epochs
 from noderun.report.folders import Run
 
@@ -73,11 +73,11 @@ def draw_figures(found: Sequence[Run], folder: Path, names: Sequence[str] = ()) 
     drawn = []
     for name in names or FIGURES:
         if name not in FIGURES:
-            raise SettingError(f"no figure '{name}'{nearest(name, FIGURES)}")
+            raise ConfigError(f"no figure '{name}'{nearest(name, FIGURES)}")
         rows = FIGURES[name].rows(found)
         if rows:
             FIGURES[name].draw(rows, folder / f"{name}.png")
             drawn.append(folder / f"{name}.png")
         elif names:
-            raise SettingError(f"there can be no figure '{name}' here: it needs {FIGURES[name].needs}")
+            raise ConfigError(f"there can be no figure '{name}' here: it needs {FIGURES[name].needs}")
     return drawn

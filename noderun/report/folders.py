@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from noderun.config.validation import SettingError
+from noderun.config.validation import ConfigError
 from noderun.record import run_folder
 from noderun.record.metrics import read_metrics
 
 Read = TypeVar("Read")
 STATES = ("running", "done", "failed", "interrupted")
-UNTOLD = run_folder.OUTSIDE_DIGEST - {"tolerance"}  # words that do not tell one run from another
+NOT_IN_LABELS = run_folder.NOT_IN_IDENTITY - {"tolerance"}  # words that do not tell one run from another
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Run:
     def row(self) -> dict[str, Any]:
         """One line of results.csv: its words, its choices and what it found."""
         names = {key.removesuffix(".name"): v for key, v in self.identity.items() if key.endswith(".name")}
-        said = {key: value for key, value in self.words.items() if key not in UNTOLD and key not in names}
+        said = {key: value for key, value in self.words.items() if key not in NOT_IN_LABELS and key not in names}
         kept = {key: value for key, value in self.identity.items() if not key.endswith(".name")}
         state = {"status": self.status, "reason": self.error}
         return {"run": self.folder.name} | said | names | kept | dict(self.result) | state
@@ -46,15 +46,15 @@ class Run:
 def read_run(folder: Path) -> Run:
     """SettingError where there is no run, or one that is damaged or was written by another version."""
     if not folder.is_dir():
-        raise SettingError(f"no folder {folder.absolute()}")
+        raise ConfigError(f"no folder {folder.absolute()}")
     if not (folder / "status.json").is_file():
-        raise SettingError(f"{folder.absolute()} holds no run: it has no status.json")
+        raise ConfigError(f"{folder.absolute()} holds no run: it has no status.json")
     status = checked(folder / "status.json", run_folder.read_json)
     if status.get("status") not in STATES or not isinstance(status.get("identity"), dict):
-        raise SettingError(f"{folder / 'status.json'} is no status of this version{written_by(folder)}")
+        raise ConfigError(f"{folder / 'status.json'} is no status of this version{written_by(folder)}")
     result = checked(folder / "result.json", run_folder.read_json)
     if status["status"] == "done" and not result:
-        raise SettingError(f"{folder.absolute()} is incomplete: it is done, but it has no result.json")
+        raise ConfigError(f"{folder.absolute()} is incomplete: it is done, but it has no result.json")
     words = checked(folder / ".hydra" / "overrides.yaml", read_words)
     return Run(folder, status["status"], status.get("error"), status["identity"], result, words)
 
@@ -65,7 +65,7 @@ def runs_of(folder: Path) -> list[Run]:
         return [read_run(folder)]
     inner = sorted(path.parent for path in folder.glob("*/status.json"))
     if not inner:
-        raise SettingError(f"{folder.absolute()} holds no run: neither it nor a folder in it has a status.json")
+        raise ConfigError(f"{folder.absolute()} holds no run: neither it nor a folder in it has a status.json")
     return [read_run(path) for path in inner]
 
 
@@ -75,11 +75,11 @@ def checked(path: Path, read: Callable[[Path], Read]) -> Read:
 
     try:
         return read(path)
-    except SettingError:
+    except ConfigError:
         raise
     except (ValueError, yaml.YAMLError, AttributeError, TypeError) as error:
         reason = str(error).partition("\n")[0]
-        raise SettingError(f"{path.absolute()} is damaged{written_by(path.parent)}: {reason}") from None
+        raise ConfigError(f"{path.absolute()} is damaged{written_by(path.parent)}: {reason}") from None
 
 
 def read_words(path: Path) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def written_by(folder: Path) -> str:
 
 def told_apart_by(found: Sequence[Run]) -> list[str]:
     """The words of command lines in which runs differ."""
-    keys = dict.fromkeys(key for run in found for key in run.words if key not in UNTOLD)
+    keys = dict.fromkeys(key for run in found for key in run.words if key not in NOT_IN_LABELS)
     return [key for key in keys if len({repr(run.words.get(key)) for run in found}) > 1]
 
 

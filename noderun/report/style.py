@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by colour-blind readers (jfly.uni-koeln.de/color); yellow is lost on white
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", ":", "-.")
 WIDTH = 6.4  # inches of one panel that fills a column
@@ -58,9 +58,9 @@ def figure(rows: int = 1, columns: int = 1, width: float = WIDTH, height: float 
 def line_style(i: int) -> dict[str, Any]:
     """Colour, marker and dashes of the i-th line of a panel: no two alike among the first 28."""
     return {
-        "color": COLOURS[i % len(COLOURS)],
+        "color": COLORS[i % len(COLORS)],
         "marker": MARKERS[i % len(MARKERS)],
-        "linestyle": LINES[(i // len(COLOURS)) % len(LINES)],
+        "linestyle": LINES[(i // len(COLORS)) % len(LINES)],
     }
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from noderun.record import files, run_folder
-from noderun.report.claims import PAPERS, chen_table
 from noderun.report.figures import FIGURES, draw_figures
 from noderun.report.folders import Run, checked, read_csv
 from noderun.report.page import Page
+from noderun.report.paper_values import PAPERS, chen_table
 from noderun.report.table import columns, comparison_cells, heading, over_seeds, run_rows, varying
 
 Row = dict[str, Any]

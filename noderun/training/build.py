@@ -12,7 +12,7 @@ from torch import nn
 from noderun.config.schema import Gradient, Scheduler, Settings, Solver
 from noderun.config.startup import without_collection
 from noderun.config.user_code import load as load_reference
-from noderun.config.validation import SettingError
+from noderun.config.validation import ConfigError
 from noderun.data import Dataset, batch_count, batches, load
 from noderun.dynamics import DYNAMICS
 from noderun.models import MODELS, ODEBlock
@@ -21,7 +21,7 @@ from noderun.ode.gradients import GRADIENTS
 from noderun.regularizers import REGULARIZERS
 from noderun.training.isolation import imported, isolated
 from noderun.training.objectives import OBJECTIVES, regularized
-from noderun.training.optimisation import SCHEDULES, Schedule, import_compiler, make_optimizer
+from noderun.training.optimization import SCHEDULES, Schedule, import_compiler, make_optimizer
 from noderun.training.run import Run, Watch
 from noderun.training.setup import Setup
 
@@ -75,7 +75,7 @@ def make_device(word: str) -> torch.device:
     there = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= there:
         has = f"{there} CUDA device(s)" if there else "no CUDA device"
-        raise SettingError(f"device={word}: this machine has {has}; try device=cpu")
+        raise ConfigError(f"device={word}: this machine has {has}; try device=cpu")
     return device
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from noderun.config.schema import Settings, Solver
-from noderun.config.validation import Refused, SettingError, nearest
+from noderun.config.validation import ConfigError, Incompatible, nearest
 
 MADE_WITH = {  # group -> what its part is made with, before the keys of its option
     "data": ("root", "augment"),  # a user's: with its keys alone
@@ -35,7 +35,7 @@ def check(settings: Settings, given: Set[str]) -> None:
         check_code(settings)
     data, model = settings.data, settings.model
     if data.kind not in model.takes:
-        raise Refused(f"model={model.name} takes {' or '.join(model.takes)} data; data={data.name} is {data.kind}")
+        raise Incompatible(f"model={model.name} takes {' or '.join(model.takes)} data; data={data.name} is {data.kind}")
     if settings.solver:
         check_steps(settings, given)
     if settings.gradient:
@@ -54,7 +54,7 @@ def check_data(settings: Any) -> None:
     try:
         require(data.name, data.root)
     except DataMissing as missing:
-        raise Refused(str(missing)) from None
+        raise Incompatible(str(missing)) from None
 
 
 def check_code(settings: Settings) -> None:
@@ -67,7 +67,7 @@ def check_code(settings: Settings) -> None:
             continue
         reference = getattr(choice, "user_class", None)
         if not reference and choice.name not in known:
-            raise SettingError(f"{group}: noderun has no {group} named '{choice.name}'{nearest(choice.name, known)}")
+            raise ConfigError(f"{group}: noderun has no {group} named '{choice.name}'{nearest(choice.name, known)}")
         if reference or group in MADE_WITH:
             made = load_class(reference) if reference else known[choice.name]
             check_call(settings, group, reference or choice.name, made)
@@ -82,9 +82,9 @@ def check_call(settings: Settings, group: str, name: str, made: Any) -> None:
     positional = () if own and group == "data" else MADE_WITH[group]
     call = f"{name.rpartition(':')[2]}({', '.join([*positional, *keywords])})"
     if not callable(made):
-        raise SettingError(f"{said} must be a class or a function, called as {call}")
+        raise ConfigError(f"{said} must be a class or a function, called as {call}")
     if reason := misfit(made, positional, keywords):
-        raise SettingError(f"{said} is called as {call}: {reason}")
+        raise ConfigError(f"{said} is called as {call}: {reason}")
     if own and group in FORWARD and isinstance(made, type):
         check_forward(said, made, FORWARD[group])
 
@@ -94,9 +94,9 @@ def check_forward(said: str, net: type, arguments: Sequence[str]) -> None:
 
     expected = f"{said} must be a torch.nn.Module with forward({', '.join(arguments)})"
     if not issubclass(net, Module) or net.forward is Module.forward:
-        raise SettingError(expected)
+        raise ConfigError(expected)
     if reason := misfit(net.forward, ("self", *arguments), ()):
-        raise SettingError(f"{expected}: {reason}")
+        raise ConfigError(f"{expected}: {reason}")
 
 
 def misfit(function: Callable[..., Any], positional: Sequence[str], keywords: Sequence[str]) -> str | None:
@@ -118,7 +118,7 @@ def registries() -> dict[str, Mapping[str, Any]]:
     from noderun.ode.gradients import GRADIENTS
     from noderun.ode.solvers import SOLVERS
     from noderun.regularizers import REGULARIZERS
-    from noderun.training.optimisation import OPTIMIZERS, SCHEDULES
+    from noderun.training.optimization import OPTIMIZERS, SCHEDULES
 
     return {
         "data": {name: source.read for name, source in SETS.items()},
@@ -139,18 +139,18 @@ def check_steps(settings: Settings, given: Set[str]) -> None:
     assert solver is not None
     info = SOLVERS[solver.name]
     if solver.dt is None and not info.adaptive:
-        raise Refused(f"solver={solver.name} takes fixed steps only: give their size, for instance solver.dt=0.1")
+        raise Incompatible(f"solver={solver.name} takes fixed steps only: give their size, for instance solver.dt=0.1")
     if solver.dt is None and model.fixed_steps:
-        raise Refused(f"model={model.name} takes fixed steps only: give solver.dt or a solver such as solver=rk4")
+        raise Incompatible(f"model={model.name} takes fixed steps only: give solver.dt or a solver such as solver=rk4")
     if solver.dt is not None and not info.fixed_step:
-        raise Refused(f"solver={solver.name} chooses its own steps: leave solver.dt out, or say solver.dt=null")
+        raise Incompatible(f"solver={solver.name} chooses its own steps: leave solver.dt out, or say solver.dt=null")
     useless = given & {"solver.rtol", "solver.atol", "gradient.rtol", "gradient.atol"}
     if solver.dt is not None and useless:
-        raise Refused(f"{min(useless)} was given, but fixed steps (solver.dt={solver.dt:g}) have no tolerance")
+        raise Incompatible(f"{min(useless)} was given, but fixed steps (solver.dt={solver.dt:g}) have no tolerance")
     try:
         METHODS[solver.name].configured(**solver.options)
     except (TypeError, ValueError) as error:
-        raise Refused(f"solver={solver.name}: {error}") from None
+        raise Incompatible(f"solver={solver.name}: {error}") from None
 
 
 def check_regularizer(regularizer: str, solver: Solver) -> None:
@@ -163,9 +163,9 @@ def check_regularizer(regularizer: str, solver: Solver) -> None:
         method = METHODS[solver.name]
         if not isinstance(method, ExplicitRungeKutta) or not kind().fits(method.tableau):
             lacking = f"regularizer={regularizer} asks the steps of solver={solver.name} for what they lack"
-            raise Refused(f"{lacking}; try dopri5")
+            raise Incompatible(f"{lacking}; try dopri5")
     elif kind and solver.options.get("compile"):
-        raise Refused(
+        raise Incompatible(
             f"regularizer={regularizer} makes its field anew for every batch, which solver.compile=true would compile "
             "each time: leave one of them out"
         )
@@ -178,7 +178,9 @@ def check_gradient(settings: Settings, given: Set[str]) -> None:
     solver, gradient = settings.solver, settings.gradient
     assert gradient is not None
     if solver and (reason := refusal(solver.name, SOLVERS[solver.name], gradient.name)):
-        raise Refused(reason)
+        raise Incompatible(reason)
     useless = given & {"gradient.rtol", "gradient.atol"}
     if useless and GRADIENTS[gradient.name].exact:
-        raise Refused(f"{min(useless)} was given, but gradient={gradient.name} takes the forward solve's own steps")
+        raise Incompatible(
+            f"{min(useless)} was given, but gradient={gradient.name} takes the forward solve's own steps"
+        )

@@ -22,7 +22,7 @@ from noderun.training.objectives import Batch
 from noderun.training.progress import Progress
 from noderun.training.setup import Block, Setup
 
-TIGHTER, TIGHTEST = 1e-3, 1e-12
+REFERENCE_FACTOR, TIGHTEST = 1e-3, 1e-12
 # exact, and no more than the run can wait for
 REFERENCE = {"gradient": "checkpointed", "gradient_options": None, "max_steps": 2_000, "compile": False}
 FIXED_STEP = {"solver_options": None, "dt": None} | REFERENCE
@@ -33,25 +33,25 @@ EXAMPLES = 8  # of the batch: a reference in float64 costs far more than a train
 SHARE = 0.02  # of the training's time, for the gradient's error between epochs
 FIRST_PRICE = 5  # steps; 2 to 13 were found, on mnist5k, digits and moons
 log = logging.getLogger(__name__)
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Passage:
+class BlockPass:
     """What went through a block in one pass over a batch: the state in, and dL/dy(t1)."""
 
     block: Block
     y0: Tensor
     cotangent: Tensor
 
-    def first(self, examples: int) -> Passage:
-        return Passage(self.block, self.y0[:examples], self.cotangent[:examples])
+    def first(self, examples: int) -> BlockPass:
+        return BlockPass(self.block, self.y0[:examples], self.cotangent[:examples])
 
 
-Measure = Callable[[Sequence[Passage]], float]
+Measure = Callable[[Sequence[BlockPass]], float]
 
 
-def passages(setup: Setup, batch: Batch) -> list[Passage]:
+def passages(setup: Setup, batch: Batch) -> list[BlockPass]:
     """Runs the objective once, backwards too, and notes what passes through each block; leaves .grad alone."""
     setup.model.eval()
     seen: list[tuple[Block, Tensor, Tensor]] = []
@@ -69,7 +69,7 @@ def passages(setup: Setup, batch: Batch) -> list[Passage]:
     finally:
         for handle in handles:
             handle.remove()
-    return [Passage(block, y0, g) for (block, y0, _), g in zip(seen, cotangents, strict=True)]
+    return [BlockPass(block, y0, g) for (block, y0, _), g in zip(seen, cotangents, strict=True)]
 
 
 def end_state(block: Block, f: nn.Module, y0: Tensor, backward: bool = False, **overrides: Any) -> Tensor:
@@ -83,7 +83,7 @@ def reference_settings(block: Block, fixed_step: dict[str, Any] = FIXED_STEP_REF
     own = getattr(block.solve, "keywords", {})
     if own.get("dt") is not None or "rtol" not in own or own["solver"] == "scipy":  # autograd does not pass scipy
         return fixed_step
-    return {name: max(TIGHTER * own[name], TIGHTEST) for name in ("rtol", "atol")} | REFERENCE
+    return {name: max(REFERENCE_FACTOR * own[name], TIGHTEST) for name in ("rtol", "atol")} | REFERENCE
 
 
 def relative_distance(value: Tensor, truth: Tensor) -> float:
@@ -91,7 +91,7 @@ def relative_distance(value: Tensor, truth: Tensor) -> float:
 
 
 @torch.no_grad()
-def numerical_error(passage: Passage) -> float:
+def numerical_error(passage: BlockPass) -> float:
     """Relative distance of the solve's end state from the float64 reference."""
     block, y0 = passage.block, passage.y0
     y1 = end_state(block, block.dynamics, y0)
@@ -100,7 +100,7 @@ def numerical_error(passage: Passage) -> float:
 
 
 @torch.no_grad()
-def reconstruction_error(passage: Passage) -> float:
+def reconstruction_error(passage: BlockPass) -> float:
     """Relative distance to the start after a solve forward and one back in time."""
     block, y0 = passage.block, passage.y0
     y1 = end_state(block, block.dynamics, y0)
@@ -108,7 +108,7 @@ def reconstruction_error(passage: Passage) -> float:
 
 
 @torch.no_grad()
-def forward_ms(seen: Sequence[Passage]) -> float:
+def forward_ms(seen: Sequence[BlockPass]) -> float:
     """Milliseconds of a forward solve of the whole batch, all blocks together; the least of three."""
     found = []
     for _ in range(3):
@@ -119,7 +119,7 @@ def forward_ms(seen: Sequence[Passage]) -> float:
     return 1000 * min(found)
 
 
-def solve_bytes(passage: Passage) -> int:
+def solve_bytes(passage: BlockPass) -> int:
     """What the block's solve holds for its backward pass."""
     block = passage.block
     return saved_bytes(lambda y0: end_state(block, block.dynamics, y0), passage.y0, block.dynamics.parameters())
@@ -138,17 +138,17 @@ def stack_bytes(setup: Setup, stack: nn.Module, batch: Batch) -> int:
     return saved_bytes(stack, seen[0], stack.parameters())
 
 
-def gradient_error(passage: Passage) -> float:
+def gradient_error(passage: BlockPass) -> float:
     """Relative distance of dL/dtheta of the block's own solve and gradient from the float64 reference."""
     block = passage.block
     own = parameter_gradient(passage, block.dynamics)
-    wide = Passage(block, passage.y0.double(), passage.cotangent.double())
+    wide = BlockPass(block, passage.y0.double(), passage.cotangent.double())
     reference = reference_settings(block, FIXED_STEP_GRADIENT_REFERENCE)
     truth = parameter_gradient(wide, copy.deepcopy(block.dynamics).double(), **reference)
     return relative_distance(own, truth)
 
 
-def parameter_gradient(passage: Passage, f: nn.Module, **overrides: Any) -> Tensor:
+def parameter_gradient(passage: BlockPass, f: nn.Module, **overrides: Any) -> Tensor:
     """The pullback of the cotangent at y(t1) to all of f's parameters, as one vector."""
     parameters = [p for p in f.parameters() if p.requires_grad]
     if not parameters:
@@ -159,7 +159,7 @@ def parameter_gradient(passage: Passage, f: nn.Module, **overrides: Any) -> Tens
     return torch.cat([gradient.flatten() for gradient in gradients])
 
 
-def worst(measure: Callable[[Passage], float]) -> Measure:
+def worst(measure: Callable[[BlockPass], float]) -> Measure:
     """The measurement of the first EXAMPLES of each block, as the largest of all blocks'."""
     return lambda seen: max(measure(passage.first(EXAMPLES)) for passage in seen)
 
@@ -196,7 +196,7 @@ def diagnose(
     return row
 
 
-def attempted(tag: str, measure: Callable[[], Found]) -> Found | None:
+def attempted(tag: str, measure: Callable[[], T]) -> T | None:
     try:
         return measure()
     except Exception as error:

@@ -19,7 +19,7 @@ import torch
 from torch import backends
 from torch.backends import cudnn
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 Setting = tuple[Callable[[], Any], Callable[[Any], Any]]  # how it is read, and how it is set
 
 
@@ -134,7 +134,7 @@ def isolated(device: torch.device, seed: int | None = None) -> Iterator[None]:
                     write(value)
 
 
-def imported(module: str, load: Callable[[], Found]) -> Found:
+def imported(module: str, load: Callable[[], T]) -> T:
     """What ``load`` finds in a user's module; what importing it set of SHARED holds for every job that loads it.
 
     Python imports it once in a process, and the job that it was first imported for has been isolated since.

@@ -13,15 +13,15 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from noderun.ode.solvers.errors import SolveError
-from noderun.training.meters import Means, Number, solve_numbers
+from noderun.training.meters import Number, RunningMeans, solve_numbers
 from noderun.training.multilevel import deepen_if_due
 from noderun.training.objectives import Batch
-from noderun.training.optimisation import set_rate
+from noderun.training.optimization import set_rate
 from noderun.training.progress import Progress, advice
 from noderun.training.setup import Setup
 
 
-class Surroundings(Protocol):
+class Callbacks(Protocol):
     """What the loop tells of itself."""
 
     def log(self, row: dict[str, float | None]) -> None:
@@ -34,7 +34,7 @@ class Surroundings(Protocol):
         """Called after an epoch's last step, and after the run's: evaluates, logs, saves, moves on."""
 
 
-def fit(setup: Setup, progress: Progress, last: int, log_every: int, run: Surroundings) -> None:
+def fit(setup: Setup, progress: Progress, last: int, log_every: int, run: Callbacks) -> None:
     """Trains from where ``progress`` stands to the step ``last``.
 
     Raises Diverged for a loss, and SolveError for a solve, that fails; either names the step.
@@ -92,7 +92,7 @@ def train_step(setup: Setup, batch: Batch, step: int, with_norm: bool = False) -
 def evaluate(setup: Setup, pause: Callable[[], None]) -> dict[str, float]:
     """Means over the test split, each example counting the same, and NFE a batch."""
     setup.model.eval()
-    means = Means()
+    means = RunningMeans()
     for batch in setup.batches("test", 0, 0):
         pause()
         values = setup.values(batch)

@@ -11,7 +11,7 @@ from torch import Tensor
 Number = float | Tensor
 
 
-class Means:
+class RunningMeans:
     """Weighted running means of named numbers.
 
     Tensors (0-dim) wait as they are, so that adding one costs no operation and never waits for its device.
@@ -33,7 +33,7 @@ class Means:
                 self._sums[name] = self._sums.get(name, 0.0) + number * weight
             self._weights[name] = self._weights.get(name, 0.0) + weight
 
-    def merge(self, other: Means) -> None:
+    def merge(self, other: RunningMeans) -> None:
         """Adds all that the other has."""
         for name, total in other._settled().items():
             self._sums[name] = self._sums.get(name, 0.0) + total
@@ -49,7 +49,7 @@ class Means:
         return {"sums": dict(self._settled()), "weights": dict(self._weights)}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Means:
+    def from_state(cls, state: Mapping[str, Any]) -> RunningMeans:
         means = cls()
         means._sums, means._weights = dict(state["sums"]), dict(state["weights"])
         return means

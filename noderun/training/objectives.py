@@ -45,13 +45,13 @@ def sign(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     return {"loss": functional.smooth_l1_loss(outputs, 2.0 * classes - 1), "error": wrong.float().mean()}
 
 
-class Penalised(Protocol):
+class Penalized(Protocol):
     """A solve that leaves a penalty behind when it is made in training, else None."""
 
     penalty: Tensor | None
 
 
-def regularized(objective: Objective, blocks: Sequence[Penalised], weight: float) -> Objective:
+def regularized(objective: Objective, blocks: Sequence[Penalized], weight: float) -> Objective:
     """The objective with weight times the sum of the blocks' penalties in its loss; "regularizer" is that sum alone."""
 
     def values(model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.training.meters import Means, Number, quotient
+from noderun.training.meters import Number, RunningMeans, quotient
 
 EXPLODED = 1e6  # times the first loss: no training comes back from there
 
@@ -38,8 +38,8 @@ class Progress:
     gradient_seconds: float = 0.0  # spent on them
     peak_mib: float = 0.0
     first_loss: float | None = None
-    window: Means = field(default_factory=Means)  # since the last row
-    means: Means = field(default_factory=Means)  # from the epoch's first batch to the last row
+    window: RunningMeans = field(default_factory=RunningMeans)  # since the last row
+    means: RunningMeans = field(default_factory=RunningMeans)  # from the epoch's first batch to the last row
     test: dict[str, float] = field(default_factory=dict)
     diagnostics: dict[str, float | None] = field(default_factory=dict)
 
@@ -53,7 +53,7 @@ class Progress:
 
     def begin_epoch(self) -> None:
         if self.batch == 0:
-            self.means = Means()
+            self.means = RunningMeans()
 
     def advance(self, numbers: Mapping[str, Number | None], examples: int, seconds: float) -> None:
         self.window.add({**numbers, "examples": examples, "seconds": seconds})
@@ -87,7 +87,7 @@ class Progress:
             row |= {"time/step_ms": 1000 * seconds, "time/examples_per_s": quotient(examples, seconds)}
             del row["seconds"], row["examples"]
         self.means.merge(self.window)
-        self.window = Means()
+        self.window = RunningMeans()
         return row
 
     def state_dict(self) -> dict[str, Any]:
@@ -96,5 +96,5 @@ class Progress:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Progress:
-        means = {name: Means.from_state(state[name]) for name in ("window", "means")}
+        means = {name: RunningMeans.from_state(state[name]) for name in ("window", "means")}
         return cls(**{**state, **means})

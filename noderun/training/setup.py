@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from noderun.training.objectives import Batch, Objective
-from noderun.training.optimisation import Schedule
+from noderun.training.optimization import Schedule
 
 
 class Block(Protocol):

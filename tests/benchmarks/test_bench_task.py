@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from noderun.benchmarks import peers
+from noderun.benchmarks import libraries
 from noderun.benchmarks.bench import ALL, TIMED
 from noderun.benchmarks.case import LIMIT
 from noderun.benchmarks.memory import noderun_by
@@ -21,7 +21,7 @@ QUICK = ["quick=true", "rounds=1", "seconds=1e-4", "device=cpu", "log=quiet"]
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench") / "all"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(peers.PEERS, "torchode", ("a_module_that_nobody_has",))
+        patch.setitem(libraries.PEERS, "torchode", ("a_module_that_nobody_has",))
         assert main(["bench", *QUICK, f"hydra.run.dir={folder}"]) == 0
     return folder
 

@@ -17,7 +17,7 @@ from noderun.cli.planning import make_job
 from noderun.config import config_folder
 from noderun.config.compose import Composer
 from noderun.config.user_code import search_in
-from noderun.config.validation import SettingError
+from noderun.config.validation import ConfigError
 from noderun.ode.solvers import StepLimit
 from noderun.record import run_folder
 from noderun.training import build
@@ -405,7 +405,7 @@ def test_own_code_that_does_not_fit_is_one_sentence(option, here, capsys):
     composer = Composer("train", [str(here / "own"), str(config_folder())])
     search_in([str(here / "own")])
     check(make_job(composer, ["dynamics=good"]).settings, frozenset())
-    with pytest.raises(SettingError, match=re.escape(MISFITS[option])):
+    with pytest.raises(ConfigError, match=re.escape(MISFITS[option])):
         check(make_job(composer, ["dynamics=mine"]).settings, frozenset())
 
 

@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from noderun.cli.main import main
+from noderun.cli import launching
+from noderun.cli.main import FLAGS, main
+from noderun.cli.main import TASKS as TASK_KINDS
 from noderun.cli.tasks import bench, compare, integrate, sweep
 from noderun.cli.tasks.list import groups, options
 from noderun.config import config_folder
@@ -27,7 +29,7 @@ ROOT = config_folder()
 GROUPS = groups([ROOT])
 OPTIONS = {group: sorted(options(group, [ROOT])) for group in GROUPS}
 COMPOSER = Composer("train", [ROOT])
-TASKS = [task for task, about in main.TASKS.items() if about.kind != "plain"]
+TASKS = [task for task, about in TASK_KINDS.items() if about.kind != "plain"]
 TOLD = ("noderun", "usage: noderun", " ")  # of argparse, for plain tasks
 few = partial(settings, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 
@@ -110,7 +112,7 @@ choice = st.sampled_from(GROUPS).flatmap(
 setting = st.tuples(
     st.sampled_from(["", "", "", "+", "++", "~"]), key, st.sampled_from(["=", "=", "=", "", "@x="]), value
 )
-flag = st.sampled_from([*main.FLAGS, "--cfg=job", "--info=x", "--cfg=", "-x", "--solver", "--version", "-"])
+flag = st.sampled_from([*FLAGS, "--cfg=job", "--info=x", "--cfg=", "-x", "--solver", "--version", "-"])
 
 
 @st.composite
@@ -132,7 +134,7 @@ def test_any_words(task, words):
 
 
 @few(max_examples=100)
-@given(st.sampled_from([task for task in main.TASKS if task not in (*TASKS, "doctor")]), st.lists(word, max_size=3))
+@given(st.sampled_from([task for task in TASK_KINDS if task not in (*TASKS, "doctor")]), st.lists(word, max_size=3))
 def test_any_words_of_a_plain_task(task, words):
     check_answer([task, *(["check"] if task == "data" else []), *words])
 

@@ -11,7 +11,7 @@ import yaml
 from noderun.cli.main import main
 from noderun.config import user_code
 from noderun.config.schema import OWN_PARTS
-from noderun.config.validation import SettingError
+from noderun.config.validation import ConfigError
 
 TINY = (
     "train data=moons data.examples=64 data.batch_size=32 model.stem=none trainer.max_steps=1 trainer.epochs=1 "
@@ -171,6 +171,6 @@ def test_code_that_cannot_be_loaded_is_one_sentence(reference, here):
     text, words = BROKEN[reference]
     write(here, {f"{reference.partition(':')[0]}.py": text} if text else {})
     user_code.search_in([str(here)])
-    with pytest.raises(SettingError) as caught:
+    with pytest.raises(ConfigError) as caught:
         user_code.load(reference)
     assert words in str(caught.value) and "\n" not in str(caught.value)

@@ -4,8 +4,8 @@ import pytest
 
 from noderun.config import config_folder
 from noderun.config.compose import Composer
-from noderun.config.validation import SettingError
-from noderun.config.yaml_files import MOST, read_mapping
+from noderun.config.validation import ConfigError
+from noderun.config.yaml_files import MAX_VALUES, read_mapping
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 9}]\n" for i in range(1, 30))
 WRONG = {  # content -> what is said after the file's name
@@ -28,7 +28,7 @@ WRONG = {  # content -> what is said after the file's name
     "name: a\n~: 2": ":2: a key must be a word",
     "name: a\n[1, 2]: 2": ":2: a key must be a word",
     "name: a\nx: b\0": ":2: the character #x0000 is not allowed",
-    BOMB: f": it holds more than {MOST} values",
+    BOMB: f": it holds more than {MAX_VALUES} values",
     "x: " + "[" * 5000 + "]" * 5000: ": it is nested too deeply",
     b"name: a\ncity: M\xfcnchen": ":2: it is not in UTF-8",
     "name: a".encode("utf-16"): ":1: it is not in UTF-8",
@@ -52,12 +52,12 @@ def write(path, content):
 @pytest.mark.parametrize("content", WRONG, ids=WRONG.values())
 def test_what_is_wrong_has_a_file_and_a_line(content, tmp_path):
     path = write(tmp_path / "dynamics/mine.yaml", content)
-    with pytest.raises(SettingError) as caught:
+    with pytest.raises(ConfigError) as caught:
         read_mapping(path)
     said = str(caught.value)
     where, _, reason = WRONG[content].rpartition(": ")
     assert said.startswith(f"{path}{where}") and reason in said and "\n" not in said
-    with pytest.raises(SettingError) as composed:  # and so says the command line
+    with pytest.raises(ConfigError) as composed:  # and so says the command line
         Composer("train", [tmp_path, config_folder()]).compose(["dynamics=mine"])
     assert str(composed.value) == said
 
@@ -72,7 +72,7 @@ def test_what_is_right_is_read(content, tmp_path):
 )
 def test_a_wrong_defaults_list_is_one_sentence(defaults, tmp_path):
     write(tmp_path / "dynamics/mine.yaml", f"defaults: {defaults}\nname: mine")
-    with pytest.raises(SettingError) as caught:
+    with pytest.raises(ConfigError) as caught:
         Composer("train", [tmp_path, config_folder()]).compose(["dynamics=mine"])
     assert "\n" not in str(caught.value)
 

@@ -6,7 +6,7 @@ from importlib import import_module
 
 import pytest
 
-from noderun.lab.bench import Bench
+from noderun.lab.context import LabContext
 from noderun.lab.settings import LABS, ProblemChoice, Settings, SolverChoice
 from noderun.lab.stability import stability_function
 
@@ -19,7 +19,7 @@ def run(folder, lab, problem="lotka_volterra", solver="dopri5", rtol=1e-6, dt=No
         problem=ProblemChoice(problem, t1),
         solver=SolverChoice(solver, rtol=rtol, atol=rtol, dt=dt),
     )
-    return import_module(f"noderun.lab.{lab}").run(Bench(settings, folder))
+    return import_module(f"noderun.lab.{lab}").run(LabContext(settings, folder))
 
 
 def drawn(folder, name):
@@ -53,7 +53,7 @@ def test_trajectory(tmp_path, problem, solver, dt):
 def test_trajectory_of_a_solve_that_fails_says_where_and_what_to_try(tmp_path):
     settings = Settings(LABS["trajectory"](), ProblemChoice("rober"), SolverChoice("dopri5", max_steps=100))
     with pytest.raises(RuntimeError, match="dopri5 on rober: step_limit at t = .* after 100 steps; .*solver="):
-        import_module("noderun.lab.trajectory").run(Bench(settings, tmp_path))
+        import_module("noderun.lab.trajectory").run(LabContext(settings, tmp_path))
 
 
 def test_order(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from noderun.cli.planning import make_job
 from noderun.config import config_folder
 from noderun.config.compose import Composer
-from noderun.config.validation import SettingError, flat
+from noderun.config.validation import ConfigError, flat
 from noderun.record import files, run_folder
 
 ONE = {
@@ -97,7 +97,7 @@ THEIRS = {
     "another program's status": ["status.json"],
     "another program of Hydra's": [".hydra/", "model.pt"],
 }
-OURS = {
+NODERUN = {
     "nothing": [],
     "what a start makes before its status": [".hydra/", "run.log", ".lock"],
     "a run": [".hydra/", "status.json", "checkpoint.pt"],
@@ -113,11 +113,11 @@ def filled(folder, names):
 
 @pytest.mark.parametrize("names", THEIRS.values(), ids=THEIRS)
 def test_a_folder_that_is_not_a_runs_may_not_be_cleared(names, tmp_path):
-    with pytest.raises(SettingError, match="is not empty"):
+    with pytest.raises(ConfigError, match="is not empty"):
         run_folder.check_may_clear(filled(tmp_path, names))
 
 
-@pytest.mark.parametrize("names", OURS.values(), ids=OURS)
+@pytest.mark.parametrize("names", NODERUN.values(), ids=NODERUN)
 def test_a_runs_folder_may_be_cleared(names, tmp_path):
     run_folder.check_may_clear(filled(tmp_path, names))
     run_folder.check_may_clear(tmp_path / "not there")

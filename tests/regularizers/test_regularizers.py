@@ -9,7 +9,7 @@ from torch import nn
 
 import noderun
 from noderun.config.schema import Solver
-from noderun.config.validation import Refused
+from noderun.config.validation import Incompatible
 from noderun.dynamics.activations import ACTIVATIONS, activation
 from noderun.models import ODEBlock
 from noderun.ode import engine
@@ -189,13 +189,13 @@ def test_what_a_solver_does_not_tell_cannot_be_penalised(regularizer, solver, wo
     if works:
         check_regularizer(regularizer, chosen)
     else:
-        with pytest.raises(Refused, match=f"regularizer={regularizer} asks .* solver={solver} .* try dopri5"):
+        with pytest.raises(Incompatible, match=f"regularizer={regularizer} asks .* solver={solver} .* try dopri5"):
             check_regularizer(regularizer, chosen)
 
 
 def test_a_field_made_anew_for_every_batch_is_not_compiled():
     check_regularizer("error", Solver("dopri5", options={"compile": True}))
-    with pytest.raises(Refused, match="regularizer=kinetic .* solver.compile=true"):
+    with pytest.raises(Incompatible, match="regularizer=kinetic .* solver.compile=true"):
         check_regularizer("kinetic", Solver("dopri5", options={"compile": True}))
 
 

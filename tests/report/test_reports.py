@@ -8,9 +8,9 @@ import pytest
 from fabricated import RESULT, fabricate, tolerance_grid
 
 from noderun.cli.main import main
-from noderun.report.claims import chen_table
 from noderun.report.figures import FIGURES, draw_figures
 from noderun.report.folders import labels, runs_of, told_apart_by
+from noderun.report.paper_values import chen_table
 from noderun.report.table import Spread, best, columns, over_seeds, show
 
 

@@ -8,7 +8,7 @@ import torch
 
 from noderun.config.schema import Data, Dynamics, Gradient, Model, Optimizer, Scheduler, Settings, Solver, Trainer
 from noderun.config.user_code import search_in
-from noderun.config.validation import SettingError
+from noderun.config.validation import ConfigError
 from noderun.ode import engine
 from noderun.training.build import make_device, make_setup, make_solve, train_run
 
@@ -36,13 +36,13 @@ def test_devices(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert make_device("auto") == make_device("cpu") == CPU
-    with pytest.raises(SettingError, match="device=cuda: this machine has no CUDA device"):
+    with pytest.raises(ConfigError, match="device=cuda: this machine has no CUDA device"):
         make_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert make_device("auto") == torch.device("cuda")
     assert make_device("cuda:1") == make_device("1") == torch.device("cuda:1")
-    with pytest.raises(SettingError, match=r"device=cuda:2: this machine has 2 CUDA device\(s\)"):
+    with pytest.raises(ConfigError, match=r"device=cuda:2: this machine has 2 CUDA device\(s\)"):
         make_device("cuda:2")
 
 

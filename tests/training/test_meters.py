@@ -4,17 +4,17 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from noderun.training.meters import Means, quotient, solve_numbers
+from noderun.training.meters import RunningMeans, quotient, solve_numbers
 from noderun.training.progress import Progress
 
 
 def test_means_weigh_and_survive_a_checkpoint():
-    means = Means()
+    means = RunningMeans()
     means.add({"a": 1.0, "b": None}, weight=3)
     means.add({"a": torch.tensor(5.0), "c": 2}, weight=1)
     assert means.values() == {"a": 2.0, "c": 2.0}
     assert means.total("a") == 8.0
-    again = Means.from_state(means.state_dict())
+    again = RunningMeans.from_state(means.state_dict())
     for each in (means, again):
         each.add({"a": torch.tensor(0.1)})
     assert again.values() == means.values()
@@ -43,7 +43,7 @@ def test_a_rate_needs_a_clock_that_moves():
 
 
 def test_windows_add_up_to_the_epoch():
-    parts, whole = Progress(), Means()
+    parts, whole = Progress(), RunningMeans()
     for i in range(7):
         numbers = {"loss/train": torch.tensor(0.1 * i)}
         parts.advance(numbers, examples=2, seconds=1.0)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from noderun.models import MODELS
-from noderun.report.claims import memory_claim
+from noderun.report.paper_values import memory_claim
 from noderun.training.diagnostics import diagnose
 from noderun.training.memory import PeakLedger, PeakMemory, saved_bytes
 from noderun.training.objectives import OBJECTIVES

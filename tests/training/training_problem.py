@@ -10,7 +10,7 @@ from noderun.data import Dataset, batch_count, batches
 from noderun.models import ODEBlock
 from noderun.ode import engine
 from noderun.training.objectives import OBJECTIVES
-from noderun.training.optimisation import make_optimizer, one_cycle
+from noderun.training.optimization import make_optimizer, one_cycle
 from noderun.training.setup import Setup
 
 SIZE, EXAMPLES = 8, 44  # six batches an epoch, the last one partial

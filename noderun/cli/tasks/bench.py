@@ -42,7 +42,7 @@ def measure(job: Job, folder: Path) -> None:
     import torch
 
     from noderun.benchmarks.bench import Incomplete, run_suites, write
-    from noderun.benchmarks.peers import PEERS, installed, why_absent
+    from noderun.benchmarks.libraries import PEERS, installed, why_absent
     from noderun.training.build import make_device
 
     settings, threads = job.settings, torch.get_num_threads()

@@ -12,7 +12,7 @@ from noderun.cli.planning import Job, Plan, key_of
 from noderun.cli.tasks.job import train_job
 from noderun.cli.tasks.sweep import write_grid
 from noderun.config.compose import Composer
-from noderun.config.validation import SettingError
+from noderun.config.validation import ConfigError
 from noderun.record import run_folder
 
 
@@ -24,13 +24,13 @@ def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
     planned = planning.plan(composer, words, multirun)
     data = sorted({run_folder.data_of(job.identity) for job in planned.jobs})
     if len(data) > 1:
-        raise SettingError(f"compare wants one set of data for all, not {' and '.join(data)}; say data=NAME, or sweep")
+        raise ConfigError(f"compare wants one set of data for all, not {' and '.join(data)}; say data=NAME, or sweep")
     return planned
 
 
 def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
     """The table of Chen et al. 2018, with the values of the paper that an experiment reproduces."""
-    from noderun.report.claims import PAPERS, chen_table
+    from noderun.report.paper_values import PAPERS, chen_table
     from noderun.report.summary import paper_note
     from noderun.report.table import filled_table, print_table
 

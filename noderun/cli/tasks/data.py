@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from noderun.config.validation import SettingError
+from noderun.config.validation import ConfigError
 
 
 def main(words: list[str]) -> int:
@@ -19,7 +19,7 @@ def main(words: list[str]) -> int:
         for name in chosen.names:
             print((fetch if chosen.action == "fetch" else check)(name, root))
     except DataError as error:
-        raise SettingError(str(error)) from None
+        raise ConfigError(str(error)) from None
     return 0
 
 
@@ -29,6 +29,6 @@ def root_of(words: list[str]) -> str:
     for word in words:
         key, equals, value = word.partition("=")
         if equals and key != "data.root":
-            raise SettingError(f"no setting '{key}' here; did you mean 'data.root'?")
+            raise ConfigError(f"no setting '{key}' here; did you mean 'data.root'?")
         root = value if equals else root
     return root

@@ -9,11 +9,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from noderun.cli.cells import Cell, make_cell, solver_words, words_of
+from noderun.cli.measurements import Measurement, make_measurement, solver_words, words_of
 from noderun.cli.planning import Plan, combinations, distinct, key_of, swept_keys, taken_apart
 from noderun.cli.tasks.job import run_job
 from noderun.config.compose import Composer
-from noderun.config.validation import SettingError, as_type, quoted
+from noderun.config.validation import ConfigError, as_type, quoted
 from noderun.evaluation.trained import finished, settings_of
 from noderun.record import files, run_folder
 from noderun.report.folders import Run, as_number, read_csv, runs_of
@@ -26,14 +26,14 @@ def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
     said = {o.key_or_group: o for o in ours}
     swept = swept_keys(ours)
     if "run" not in said or "run" in swept:
-        raise SettingError("evaluate needs one run=FOLDER: that of a finished run, or of a sweep for all runs in it")
+        raise ConfigError("evaluate needs one run=FOLDER: that of a finished run, or of a sweep for all runs in it")
     folder = Path(str(said["run"].value())).absolute()
     found = finished_runs(folder)
     grid = combinations([o for o in ours if o.key_or_group not in ("run", "matrix")])
     if "matrix" in said and as_type(bool, said["matrix"].value(), "matrix") and "solver" not in said:
         grid = [[*own, *cell] for own, cell in product(training_solvers(composer, found), grid)]
         swept = ["solver", *swept]
-    cells = [make_cell(composer, [f"run={quoted(run.folder)}", *cell]) for run in found for cell in grid]
+    cells = [make_measurement(composer, [f"run={quoted(run.folder)}", *cell]) for run in found for cell in grid]
     return Plan(distinct(cells), hydras, swept, folder=folder / files.EVALUATE)
 
 
@@ -45,7 +45,7 @@ def make_job(composer: Composer, words: Sequence[str]) -> None:
 def finished_runs(folder: Path) -> list[Run]:
     found = [run for run in runs_of(folder) if run.folder == folder or run.status == "done"]
     if not found:
-        raise SettingError(f"{folder} holds no finished run")
+        raise ConfigError(f"{folder} holds no finished run")
     return [finished(run.folder) for run in found]
 
 
@@ -56,10 +56,10 @@ def training_solvers(composer: Composer, found: Sequence[Run]) -> list[list[str]
 
 
 def evaluate(config: DictConfig) -> str:
-    return run_job(config, make_cell, measure_cell)
+    return run_job(config, make_measurement, measure_cell)
 
 
-def measure_cell(cell: Cell, folder: Path) -> None:
+def measure_cell(cell: Measurement, folder: Path) -> None:
     """Writes result.json and the figures that need the model."""
     from noderun.evaluation.drawing import draw_named
     from noderun.evaluation.measure import lesion_rows, measure
@@ -73,7 +73,7 @@ def measure_cell(cell: Cell, folder: Path) -> None:
     run_folder.write_json(folder / files.RESULT, measure(setup, cell.settings, cell.run.result))
 
 
-def finish(folder: Path, jobs: Sequence[Cell], swept: Sequence[str]) -> None:
+def finish(folder: Path, jobs: Sequence[Measurement], swept: Sequence[str]) -> None:
     """One table of all cells, results.csv, and the figures across them; the paths of all figures."""
     from noderun.report.precision import draw_test_figures
     from noderun.report.table import comparison_cells, filled_table, heading, print_table, troubles, varying, write_csv
@@ -91,7 +91,7 @@ def finish(folder: Path, jobs: Sequence[Cell], swept: Sequence[str]) -> None:
         print(path)
 
 
-def measured_before(folder: Path, jobs: Sequence[Cell]) -> list[dict[str, Any]]:
+def measured_before(folder: Path, jobs: Sequence[Measurement]) -> list[dict[str, Any]]:
     """What earlier grids have measured of these runs as they are now, in cells that are not of this grid."""
     steps = {cell.run.folder.name: cell.run.result.get("steps") for cell in jobs}
     cells = {cell.run_id for cell in jobs}
@@ -109,7 +109,7 @@ def with_lesions(row: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
     return [row | {"removed block": line.pop("block")} | line for line in found] or [row]
 
 
-def row(folder: Path, cell: Cell, swept: Sequence[str]) -> dict[str, Any]:
+def row(folder: Path, cell: Measurement, swept: Sequence[str]) -> dict[str, Any]:
     place = folder / cell.run_id
     status, result = (
         ({}, {}) if cell.refusal else (run_folder.read_status(place), run_folder.read_json(place / files.RESULT))

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from noderun.cli.planning import Job, Plan, plan_one
 from noderun.cli.tasks.job import run_job
 from noderun.config.compose import Composer, resolved, unresolved
-from noderun.config.validation import Refused, SettingError, flat
+from noderun.config.validation import ConfigError, Incompatible, flat
 from noderun.lab.settings import Conservation, Settings, typed
 from noderun.record import files, run_folder
 
@@ -29,7 +29,7 @@ READS = {  # lab -> the groups that it reads; the solvers of the others are in l
     "conservation": ("problem", "solver"),
     "gradient": ("solver",),
 }
-OUTSIDE_DIGEST = {"name", "log", "device", "fresh", "tolerance"}
+NOT_IN_IDENTITY = {"name", "log", "device", "fresh", "tolerance"}
 KEYS = (
     "task model dynamics data solver gradient rtol atol seed parameters epochs steps train_loss test_loss test_error "
     "nll bits_per_dim rmse nfe_forward nfe_backward nfe_test steps_accepted steps_rejected numerical_error "
@@ -47,7 +47,7 @@ def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
 
         make_device(job.settings.device)
         check(job.settings)
-    except Refused as refused:
+    except Incompatible as refused:
         return replace(planned, jobs=[replace(job, refusal=str(refused))])
     return planned
 
@@ -57,7 +57,7 @@ def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
     raw, usual_raw = unresolved(config), unresolved(defaults)
     for group in ("problem", "solver", "lab"):
         if raw.get(f"{group}.name") != usual_raw.get(f"{group}.name"):
-            raise SettingError(f"{group}.name says what that option is and cannot be set; choose another {group}")
+            raise ConfigError(f"{group}.name says what that option is and cannot be set; choose another {group}")
     settings, usual = typed(resolved(config)), typed(resolved(defaults))
     chosen = {override.key_or_group for override in composer.parse(overrides)}
     if "solver" in chosen and getattr(settings.lab, "solvers", ()) is None and type(settings.lab) is not Conservation:
@@ -80,7 +80,7 @@ def identity(settings: Settings, usual: Settings) -> dict[str, Any]:
     values, defaults = (flat(json.loads(json.dumps(asdict(each)))) for each in (settings, usual))
     names = {"problem.name", "solver.name"}
     ignored = {"problem", "solver"} - set(READS[settings.lab_name])
-    kept = {key for key in values if key in names or values[key] != defaults.get(key)} - OUTSIDE_DIGEST
+    kept = {key for key in values if key in names or values[key] != defaults.get(key)} - NOT_IN_IDENTITY
     kept = {key for key in kept if key.partition(".")[0] not in ignored}
     return {"lab.name": settings.lab_name} | {key: values[key] for key in sorted(kept)}
 
@@ -91,11 +91,13 @@ def integrate(config: DictConfig) -> str:
 
 def measure(settings: Settings, folder: Path) -> dict[str, Any]:
     """Runs the lab; writes figures/, results.csv and result.json, whose content it returns."""
-    from noderun.lab.bench import Bench
+    from noderun.lab.context import LabContext
     from noderun.report.table import write_csv
 
     start = time.perf_counter()
-    findings = importlib.import_module(f"noderun.lab.{settings.lab_name}").run(Bench(settings, folder / files.FIGURES))
+    findings = importlib.import_module(f"noderun.lab.{settings.lab_name}").run(
+        LabContext(settings, folder / files.FIGURES)
+    )
     solver, reads = settings.solver, READS[settings.lab_name]
     facts = {
         "task": "integrate",

@@ -36,7 +36,7 @@ def run_job(
                 log.info("%s is done already (fresh=true starts over)", folder.name)
                 return "done"
             return guarded(lambda: work(job, folder), job, folder)
-    except run_folder.Busy as busy:
+    except run_folder.FolderInUse as busy:
         log.error("%s", busy)
         return "busy"
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from noderun.config import config_folder
-from noderun.config.validation import SettingError, nearest
+from noderun.config.validation import ConfigError, nearest
 from noderun.config.yaml_files import read_mapping
 
 
@@ -17,7 +17,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--config-dir", type=Path, help="a folder with your own options")
     chosen = parser.parse_args(words)
     if chosen.config_dir and not chosen.config_dir.is_dir():
-        raise SettingError(f"--config-dir: no folder {chosen.config_dir.absolute()}")
+        raise ConfigError(f"--config-dir: no folder {chosen.config_dir.absolute()}")
     folders = [folder for folder in (chosen.config_dir, config_folder()) if folder]
     print("\n\n".join(answer(what, folders) for what in chosen.what or groups(folders)))
     return 0
@@ -26,10 +26,10 @@ def main(words: list[str]) -> int:
 def answer(what: str, folders: list[Path]) -> str:
     group, equals, option = what.partition("=")
     if group not in groups(folders):
-        raise SettingError(f"no group '{group}'{nearest(group, groups(folders))}")
+        raise ConfigError(f"no group '{group}'{nearest(group, groups(folders))}")
     found = options(group, folders)
     if equals and option not in found:
-        raise SettingError(f"no {group} '{option}'{nearest(option, found)}")
+        raise ConfigError(f"no {group} '{option}'{nearest(option, found)}")
     return found[option].read_text(errors="replace").rstrip() if equals else overview(group, found)
 
 

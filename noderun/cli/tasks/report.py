@@ -7,7 +7,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from noderun.config.validation import SettingError
+from noderun.config.validation import ConfigError
 from noderun.record import run_folder
 from noderun.report.figures import FIGURES, draw_figures
 from noderun.report.folders import Run, runs_of, told_apart_by
@@ -42,7 +42,7 @@ def side_by_side(found: list[Run]) -> Path:
     """A folder of its own beside the runs; SettingError where their errors say nothing about one another."""
     data = sorted({run_folder.data_of(run.identity) for run in found})
     if len(data) > 1:
-        raise SettingError(f"these runs are of different data ({', '.join(data)}), so their errors cannot be compared")
+        raise ConfigError(f"these runs are of different data ({', '.join(data)}), so their errors cannot be compared")
     folders = sorted(str(run.folder.absolute()) for run in found)
     digest = hashlib.sha256("\n".join(folders).encode()).hexdigest()[:8]
     return Path(os.path.commonpath([Path(folder).parent for folder in folders])) / f"report-{digest}"

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from noderun.config.validation import SettingError, nearest
+from noderun.config.validation import ConfigError, nearest
 from noderun.record.run_folder import ledger
 
 COLUMNS = ("model", "data", "solver", "gradient", "rtol", "test_error", "test_loss", "nfe_forward", "nfe_backward")
@@ -42,7 +42,7 @@ def filtered(rows: list[dict[str, Any]], filters: list[str]) -> list[dict[str, A
     for word in filters:
         key, equals, value = word.partition("=")
         if not equals:
-            raise SettingError(f"cannot read '{word}'; expected key=value")
+            raise ConfigError(f"cannot read '{word}'; expected key=value")
         known_key(rows, key)
         rows = [row for row in rows if same(row.get(key), value)]
     return rows
@@ -73,7 +73,7 @@ def ordered(rows: list[dict[str, Any]], key: str | None) -> list[dict[str, Any]]
 def known_key(rows: list[dict[str, Any]], key: str) -> None:
     known = {name for row in rows for name in row}
     if rows and key not in known:
-        raise SettingError(f"no run has '{key}'{nearest(key, known)}")
+        raise ConfigError(f"no run has '{key}'{nearest(key, known)}")
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:

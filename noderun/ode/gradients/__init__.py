@@ -9,10 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from noderun.ode.gradients import adjoint, backprop, checkpointed, forward, interpolated, reversible, symplectic
-from noderun.ode.gradients.info import Backward, GradientInfo
+from noderun.ode.gradients.info import GradientInfo, GradientOptions
 from noderun.ode.gradients.stagewise import has_stages
 from noderun.ode.solvers import METHODS, SOLVERS
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.integrate import Problem
 from noderun.ode.solvers.method import Info
 from noderun.ode.solvers.splitting import Splitting
@@ -27,7 +27,9 @@ MODULES: dict[str, ModuleType] = {
     "forward": forward,
 }
 GRADIENTS: dict[str, GradientInfo] = {name: module.INFO for name, module in MODULES.items()}
-SOLVES: dict[str, Callable[[Backward, Problem], Tensor]] = {name: module.solve for name, module in MODULES.items()}
+SOLVES: dict[str, Callable[[GradientOptions, Problem], Tensor]] = {
+    name: module.solve for name, module in MODULES.items()
+}
 
 
 def refusal(solver: str, info: Info, gradient: str) -> str | None:
@@ -44,7 +46,7 @@ def refusal(solver: str, info: Info, gradient: str) -> str | None:
             f"gradient='symplectic' goes back over the stages of an explicit Runge-Kutta tableau, which solver "
             f"'{solver}' has not: use gradient='checkpointed'"
         )
-    if gradient == "forward" and METHODS[solver].iterates:
+    if gradient == "forward" and METHODS[solver].uses_newton:
         return (
             f"gradient='forward' differentiates a step's own gradient, which solver '{solver}' has only once where it "
             "iterates: use gradient='checkpointed', or an explicit solver"
@@ -52,14 +54,14 @@ def refusal(solver: str, info: Info, gradient: str) -> str | None:
     return None
 
 
-def configured(gradient: str, control: Control, options: Mapping[str, Any]) -> Backward:
+def configured(gradient: str, control: StepOptions, options: Mapping[str, Any]) -> GradientOptions:
     """The choices of a backward pass; ValueError for an option that this gradient does not read."""
     takes = GRADIENTS[gradient].options
     for name in options:
         if name not in takes:
             there = f"it takes {', '.join(takes)}" if takes else "it takes none"
             raise ValueError(f"gradient '{gradient}' has no option '{name}'; {there}")
-    return Backward(control, **options)
+    return GradientOptions(control, **options)
 
 
-__all__ = ["GRADIENTS", "SOLVES", "Backward", "GradientInfo", "configured", "refusal"]
+__all__ = ["GRADIENTS", "SOLVES", "GradientOptions", "GradientInfo", "configured", "refusal"]

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noderun.ode.gradients.backward_solve import AdjointField, BackwardSolve
 from noderun.ode.gradients.dependence import again, refuse_second
-from noderun.ode.gradients.info import Backward, GradientInfo
-from noderun.ode.gradients.sweep import AdjointField, Sweep
+from noderun.ode.gradients.info import GradientInfo, GradientOptions
 from noderun.ode.solvers.field import VectorField
 from noderun.ode.solvers.integrate import Problem, integrate
 from noderun.ode.solvers.stepper import Stepper
@@ -28,7 +28,7 @@ INFO = GradientInfo(
 )
 
 
-def solve(backward: Backward, problem: Problem) -> Tensor:
+def solve(backward: GradientOptions, problem: Problem) -> Tensor:
     """ys [rows, N]."""
     return Adjoint.apply(problem, backward, problem.y0, *problem.params)
 
@@ -37,7 +37,7 @@ class Adjoint(torch.autograd.Function):
     """Parameters are inputs, so that their gradients leave through autograd (and reach DDP's reducer)."""
 
     @staticmethod
-    def forward(ctx: Any, problem: Problem, backward: Backward, y0: Tensor, *params: Tensor) -> Tensor:
+    def forward(ctx: Any, problem: Problem, backward: GradientOptions, y0: Tensor, *params: Tensor) -> Tensor:
         ys = integrate(problem)
         ctx.problem, ctx.choices = problem, backward
         ctx.times = list(problem.readout.times)
@@ -74,7 +74,7 @@ class StateField(AdjointField):
         return torch.cat((dz, -da))
 
 
-class StateSweep(Sweep):
+class StateSweep(BackwardSolve):
     """The state is (z, a); z starts anew from the solution at every output."""
 
     def state(self, row: int, a: Tensor) -> Tensor:

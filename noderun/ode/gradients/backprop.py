@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from noderun.ode.gradients.info import Backward, GradientInfo
+from noderun.ode.gradients.info import GradientInfo, GradientOptions
 from noderun.ode.solvers.integrate import Problem, integrate
 
 INFO = GradientInfo(
@@ -15,6 +15,6 @@ INFO = GradientInfo(
 )
 
 
-def solve(backward: Backward, problem: Problem) -> Tensor:
+def solve(backward: GradientOptions, problem: Problem) -> Tensor:
     """ys [len(ts), N] with the graph of the solve behind them; rejected steps leave nothing."""
     return integrate(problem)

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from noderun.ode.gradients.dependence import again, refuse_second
-from noderun.ode.gradients.info import Backward, GradientInfo
-from noderun.ode.gradients.reversal import MakeReversal, Move, Reversal, State
+from noderun.ode.gradients.discrete_adjoint import DiscreteAdjoint, MakeAdjoint, StepRecord, StepState
+from noderun.ode.gradients.info import GradientInfo, GradientOptions
 from noderun.ode.gradients.schedule import Checkpoint, Checkpoints, last_to_first
-from noderun.ode.gradients.stagewise import StagewiseReversal, has_stages
+from noderun.ode.gradients.stagewise import StagewiseAdjoint, has_stages
 from noderun.ode.solvers.field import VectorField
-from noderun.ode.solvers.integrate import Problem, Taken, integrate
+from noderun.ode.solvers.integrate import AcceptedStep, Problem, integrate
 from noderun.ode.solvers.method import Method
 
 INFO = GradientInfo(
@@ -31,9 +31,9 @@ INFO = GradientInfo(
 )
 
 
-def solve(backward: Backward, problem: Problem) -> Tensor:
+def solve(backward: GradientOptions, problem: Problem) -> Tensor:
     """ys [rows, N]."""
-    if backward.checkpoints is not None and problem.method.iterates and not problem.control.fixed:
+    if backward.checkpoints is not None and problem.method.uses_newton and not problem.control.fixed:
         raise ValueError(
             f"the option checkpoints makes steps again, and solver '{problem.method.name}' finds adaptive ones by "
             "iteration to a tolerance only: leave it out, or give dt="
@@ -42,12 +42,12 @@ def solve(backward: Backward, problem: Problem) -> Tensor:
     return Checkpointed.apply(problem, backward.checkpoints, reversal, problem.y0, *problem.params)
 
 
-def kind(method: Method) -> type[Reversal]:
+def kind(method: Method) -> type[DiscreteAdjoint]:
     if method.compiles:
         from noderun.ode.gradients.compiled import CompiledReversal  # the compiler's import takes a second
 
         return CompiledReversal
-    return StagewiseReversal if has_stages(method) else Reversal
+    return StagewiseAdjoint if has_stages(method) else DiscreteAdjoint
 
 
 class Checkpointed(torch.autograd.Function):
@@ -55,14 +55,14 @@ class Checkpointed(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, problem: Problem, limit: int | None, reversal: MakeReversal, y0: Tensor, *params: Tensor
+        ctx: Any, problem: Problem, limit: int | None, reversal: MakeAdjoint, y0: Tensor, *params: Tensor
     ) -> Tensor:
-        moves: list[Move] = []
+        moves: list[StepRecord] = []
         checkpoints, fixed = Checkpoints(limit), problem.control.fixed
 
-        def observe(taken: Taken) -> None:
-            checkpoints.offer(len(moves), State.of(taken, first=not moves, fixed=fixed))
-            moves.append(Move.of(taken))
+        def observe(taken: AcceptedStep) -> None:
+            checkpoints.offer(len(moves), StepState.of(taken, first=not moves, fixed=fixed))
+            moves.append(StepRecord.of(taken))
 
         ys = integrate(problem, observe)
         ctx.problem, ctx.moves, ctx.limit, ctx.reversal = problem, moves, limit, reversal
@@ -78,9 +78,9 @@ class Checkpointed(torch.autograd.Function):
         checkpoints, cotangents = Checkpoints(ctx.limit), problem.flat(grads[0])
         checkpoints.held = rebuilt(ctx.places, tensors[len(problem.params) :], ctx.moves)
         with again(problem) as field:
-            reversal: Reversal = ctx.reversal(problem, field, ys, cotangents)
+            reversal: DiscreteAdjoint = ctx.reversal(problem, field, ys, cotangents)
 
-            def advance(start: int, end: int, state: State) -> State:
+            def advance(start: int, end: int, state: StepState) -> StepState:
                 return replayed(reversal, field, ctx.moves[start : end + 1], state)
 
             moves, states = ctx.moves, last_to_first(checkpoints, len(ctx.moves), advance)
@@ -89,7 +89,7 @@ class Checkpointed(torch.autograd.Function):
         return None, None, None, reversal.a + cotangents[0], *reversal.thetas
 
 
-def replayed(reversal: Reversal, field: VectorField, moves: list[Move], state: State) -> State:
+def replayed(reversal: DiscreteAdjoint, field: VectorField, moves: list[StepRecord], state: StepState) -> StepState:
     """The state at the start of the last of ``moves`` from that of the first, without a graph."""
     method = reversal.method
     for move, following in zip(moves, moves[1:], strict=False):
@@ -97,7 +97,7 @@ def replayed(reversal: Reversal, field: VectorField, moves: list[Move], state: S
         y1 = method.step(field, move.t, state.y, move.h, work, estimate=False).y1
         method.accept(work)
         past = method.snapshot(work)
-        state = State(y1, past and (past[0][: following.count], following.constants), [])
+        state = StepState(y1, past and (past[0][: following.count], following.constants), [])
     return state
 
 
@@ -116,10 +116,10 @@ def flattened(checkpoints: Checkpoints) -> tuple[list[Place], list[Tensor]]:
     return places, tensors
 
 
-def rebuilt(places: list[Place], tensors: list[Tensor], moves: list[Move]) -> list[Checkpoint]:
+def rebuilt(places: list[Place], tensors: list[Tensor], moves: list[StepRecord]) -> list[Checkpoint]:
     held, left = [], iter(tensors)
     for index, past, solved in places:
         y, *rest = (next(left) for _ in range(1 + past + solved))
         snapshot = (rest[:past], moves[index].constants) if index else None
-        held.append(Checkpoint(index, 0.0, State(y, snapshot, rest[past:])))
+        held.append(Checkpoint(index, 0.0, StepState(y, snapshot, rest[past:])))
     return held

@@ -7,27 +7,27 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
+from noderun.ode.gradients.backward_solve import AdjointField
+from noderun.ode.gradients.discrete_adjoint import DiscreteAdjoint, StepPullback
 from noderun.ode.gradients.examination import check_solve
 from noderun.ode.gradients.integral import Integral, joined
-from noderun.ode.gradients.reversal import Pull, Reversal
-from noderun.ode.gradients.sweep import AdjointField
 from noderun.ode.solvers.compiled.graph import Graph
 from noderun.ode.solvers.compiled.runge_kutta import CompiledRungeKutta, graph_of
-from noderun.ode.solvers.compiled.stepper import WalkingStepper
+from noderun.ode.solvers.compiled.stepper import LoopStepper
 from noderun.ode.solvers.compiled.traced import Shares
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, VectorField
 from noderun.ode.solvers.integrate import Problem
 from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.stepper import OnStep
 
 
-class CompiledReversal(Reversal):
+class CompiledReversal(DiscreteAdjoint):
     """Where f is a Module, which names its parameters; else a step goes back over the graph that autograd records."""
 
     method: CompiledRungeKutta
 
-    def back(self, pulls: Iterable[Pull], most: int | None = None) -> None:
+    def back(self, pulls: Iterable[StepPullback], most: int | None = None) -> None:
         graph = graph_of(self.method, self.field, self.a)
         named = named_dependencies(self.problem)
         if graph is None or named is None:
@@ -39,7 +39,7 @@ class CompiledReversal(Reversal):
             if not self.pull_run(graph, run, named):
                 super().back(run)
 
-    def pull_run(self, graph: Graph, run: list[Pull], params: dict[str, Tensor]) -> bool:
+    def pull_run(self, graph: Graph, run: list[StepPullback], params: dict[str, Tensor]) -> bool:
         """Steps from the last to the first; False where none was pulled back."""
         inside, tableau = bool(run[0][0].inside), self.method.tableau
         room = graph.back_at_once[inside]
@@ -59,7 +59,7 @@ class CompiledReversal(Reversal):
         self.add(pulled[1:])
         return True
 
-    def shares(self, order: list[Pull], room: int) -> Tensor:
+    def shares(self, order: list[StepPullback], room: int) -> Tensor:
         """[room, s + 2, N]: what each step's k_(s-1), ..., k_0, y and y1 receive from the outputs read off it."""
         s, like = self.method.tableau.stages, self.cotangents
         shares = like.new_empty(room, s + 2, like.shape[1])
@@ -79,7 +79,7 @@ def named_dependencies(problem: Problem) -> dict[str, Tensor] | None:
     return {names[id(p)]: p.detach() for p in problem.params}
 
 
-class AdjointStepper(WalkingStepper):
+class AdjointStepper(LoopStepper):
     """Walks along the adjoint's field; the ``integral`` for theta goes along with it."""
 
     adjoint = True
@@ -88,7 +88,7 @@ class AdjointStepper(WalkingStepper):
         self,
         method: Method,
         field: Field,
-        control: Control,
+        control: StepOptions,
         t: float,
         y: Tensor,
         integral: Integral,
@@ -122,9 +122,9 @@ class AdjointStepper(WalkingStepper):
         return self.field.field
 
 
-def runs(pulls: Iterable[Pull], room: dict[bool, int], most: int | None) -> Iterator[list[Pull]]:
+def runs(pulls: Iterable[StepPullback], room: dict[bool, int], most: int | None) -> Iterator[list[StepPullback]]:
     """Successive steps that one call can take: all with outputs inside, or none with an output but at the run's end."""
-    run: list[Pull] = []
+    run: list[StepPullback] = []
     for pull in pulls:
         move = pull[0]
         inside = bool(move.inside)

@@ -31,7 +31,7 @@ def dependencies(own: dict[str, Tensor], params: Iterable[Tensor] | None, args: 
     return tuple({id(x): x for x in tensors}.values())
 
 
-class AsThen(nn.Module):
+class WithParameters(nn.Module):
     """f with the parameters that its Module had at the time of the solve (functional_call has taken them out again)."""
 
     def __init__(self, f: Callable[..., Any], then: Mapping[str, Tensor]) -> None:
@@ -62,7 +62,7 @@ def again(problem: Problem) -> Iterator[VectorField]:
     field.nfe, field.first = 0, False
     now = named_parameters(field.f)
     if any(now[name] is not tensor for name, tensor in problem.own.items()):
-        field.f, field.replaced = AsThen(field.f, problem.own).call, True
+        field.f, field.replaced = WithParameters(field.f, problem.own).call, True
     try:
         with torch.autocast(field.autocast.device, enabled=False):
             yield field

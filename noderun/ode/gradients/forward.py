@@ -15,9 +15,9 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from noderun.ode.gradients.dependence import refuse_second
 from noderun.ode.gradients.examination import differs, refuse_other
-from noderun.ode.gradients.info import Backward, GradientInfo
+from noderun.ode.gradients.info import GradientInfo, GradientOptions
 from noderun.ode.solvers.field import evaluate
-from noderun.ode.solvers.integrate import Problem, Taken, integrate
+from noderun.ode.solvers.integrate import AcceptedStep, Problem, integrate
 from noderun.ode.solvers.method import Snapshot
 
 MOST_TANGENTS = 100  # each costs a pass through every step: beyond, minutes and gigabytes for one small net
@@ -30,7 +30,7 @@ INFO = GradientInfo(
 )
 
 
-def solve(backward: Backward, problem: Problem) -> Tensor:
+def solve(backward: GradientOptions, problem: Problem) -> Tensor:
     """ys [rows, N]."""
     inputs = [x for x in (problem.y0, *problem.params) if x.requires_grad]
     if any(x.is_complex() for x in inputs):
@@ -58,7 +58,7 @@ class Tangents:
         self.outputs: dict[int, Tensor] = {0: self.y}  # row of ys -> [D, N]
         self.started = False
 
-    def push(self, taken: Taken) -> None:
+    def push(self, taken: AcceptedStep) -> None:
         step = taken.step
         past = taken.past if self.started else None
         inside = [(row, theta) for row, theta in taken.outputs if theta < 1]
@@ -77,7 +77,7 @@ class Tangents:
         self.past = rest
         self.outputs.update({row: self.y for row, theta in taken.outputs if theta == 1})
 
-    def ends(self, taken: Taken, y: Tensor, past: Snapshot, thetas: list[float]) -> list[Tensor]:
+    def ends(self, taken: AcceptedStep, y: Tensor, past: Snapshot, thetas: list[float]) -> list[Tensor]:
         """y1, the outputs inside the step, and what the next step depends on beside y1."""
         field, method = self.problem.field, self.method
         work = method.restore(y, past)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class GradientInfo:
 
 
 @dataclass(frozen=True)
-class Backward:
+class GradientOptions:
     """The choices of a backward pass; ValueError where one is out of range."""
 
-    control: Control  # where the gradient is itself a solve
+    control: StepOptions  # where the gradient is itself a solve
     norm: str = "full"  # what the error norm of an adjoint sees: "full" (z, a, theta), or "seminorm" (z, a)
     checkpoints: int | None = None  # how many states are held; None: that of every accepted step
 

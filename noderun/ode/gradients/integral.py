@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.method import Quadrature
 
 
@@ -22,7 +22,7 @@ class Integral:
     steps of their own. A step is tried, and taken if it is accepted.
     """
 
-    def __init__(self, params: tuple[Tensor, ...], control: Control, full: bool) -> None:
+    def __init__(self, params: tuple[Tensor, ...], control: StepOptions, full: bool) -> None:
         self.params = params
         self.value = joined(params, [None] * len(params)) if params else torch.zeros(0)
         self.controlled = full and bool(params) and not control.fixed

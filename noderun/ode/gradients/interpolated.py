@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noderun.ode.gradients.backward_solve import AdjointField, BackwardSolve
 from noderun.ode.gradients.dependence import again, refuse_second
-from noderun.ode.gradients.info import Backward, GradientInfo
-from noderun.ode.gradients.sweep import AdjointField, Sweep
+from noderun.ode.gradients.info import GradientInfo, GradientOptions
 from noderun.ode.solvers.field import VectorField
-from noderun.ode.solvers.integrate import Problem, Taken, integrate
+from noderun.ode.solvers.integrate import AcceptedStep, Problem, integrate
 
 INFO = GradientInfo(
     exact=False,
@@ -29,7 +29,7 @@ INFO = GradientInfo(
 )
 
 
-def solve(backward: Backward, problem: Problem) -> Tensor:
+def solve(backward: GradientOptions, problem: Problem) -> Tensor:
     """ys [rows, N]."""
     return Interpolated.apply(problem, backward, problem.y0, *problem.params)
 
@@ -45,7 +45,7 @@ class Path:
         self.starts: list[Tensor] = []  # [N], and the last end behind them
         self.insides: list[Tensor] = []  # [degree - 1, N]
 
-    def add(self, taken: Taken) -> None:
+    def add(self, taken: AcceptedStep) -> None:
         step = taken.step
         self.insides.append(step.interpolate(self.nodes[1:-1]))
         del self.starts[len(self.spans) :]
@@ -73,7 +73,7 @@ def lagrange(nodes: list[float], x: float) -> list[float]:
 
 class Interpolated(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, problem: Problem, backward: Backward, y0: Tensor, *params: Tensor) -> Tensor:
+    def forward(ctx: Any, problem: Problem, backward: GradientOptions, y0: Tensor, *params: Tensor) -> Tensor:
         path = Path(problem.method.order)
         ys = integrate(problem, path.add)
         ctx.problem, ctx.choices = problem, backward
@@ -90,12 +90,12 @@ class Interpolated(torch.autograd.Function):
         path.spans, tensors = ctx.spans, tensors[len(problem.params) :]
         path.starts, path.insides = tensors[: len(path.spans) + 1], tensors[len(path.spans) + 1 :]
         with again(problem) as field:
-            sweep = PathSweep("interpolated", problem, ctx.choices, ctx.times, ys)
-            a = sweep.run(PathField("interpolated", field, problem.params, path), problem.flat(grads[0]))
+            sweep = InterpolatedSolve("interpolated", problem, ctx.choices, ctx.times, ys)
+            a = sweep.run(InterpolatedField("interpolated", field, problem.params, path), problem.flat(grads[0]))
         return None, None, a, *sweep.integral.gradients()
 
 
-class PathField(AdjointField):
+class InterpolatedField(AdjointField):
     """da/dt on [N] along the path."""
 
     def __init__(self, gradient: str, field: VectorField, params: tuple[Tensor, ...], path: Path) -> None:
@@ -118,7 +118,7 @@ class PathField(AdjointField):
         return -da
 
 
-class PathSweep(Sweep):
+class InterpolatedSolve(BackwardSolve):
     """The state is a."""
 
     def state(self, row: int, a: Tensor) -> Tensor:

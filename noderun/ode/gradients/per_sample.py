@@ -13,15 +13,15 @@ from noderun.ode.gradients.per_sample_adjoint import adjoint, check_start
 from noderun.ode.solvers.per_sample.attempt import Attempt
 from noderun.ode.solvers.per_sample.batch import Batch
 from noderun.ode.solvers.per_sample.formulas import formula_of
-from noderun.ode.solvers.per_sample.problem import Read, Replay, SampleProblem
-from noderun.ode.solvers.per_sample.step import Formula, SampleStep, Start
+from noderun.ode.solvers.per_sample.problem import OutputRead, RoundRecord, SampleProblem
+from noderun.ode.solvers.per_sample.step import BatchedMethod, SampleStep, StepStart
 from noderun.ode.solvers.per_sample.walk import Observe, integrate_samples
 from noderun.ode.solvers.torch_internals import add_to_each
 
 
 def backprop(problem: SampleProblem) -> Tensor:
     """The rows with the graph of every accepted step behind them; those steps cost their calls of f once more."""
-    replays: list[Replay] = []
+    replays: list[RoundRecord] = []
     integrate_samples(problem, recorder(problem, replays))
     formula, y, rows = formula_of(problem.method, problem.control, problem.y0), problem.y0, [problem.y0]
     for replay in replays:
@@ -47,30 +47,30 @@ SOLVES: dict[str, Callable[[SampleProblem], Tensor]] = {
 }
 
 
-def recorder(problem: SampleProblem, replays: list[Replay]) -> Observe:
+def recorder(problem: SampleProblem, replays: list[RoundRecord]) -> Observe:
     """Appends the accepted steps of each round."""
 
-    def record(attempt: Attempt, batch: Batch, reads: list[Read]) -> None:
+    def record(attempt: Attempt, batch: Batch, reads: list[OutputRead]) -> None:
         step, accepted = attempt.step, attempt.accepted
         if not problem.compact:
             h = torch.where(accepted, step.h, 0.0)
             solved = (torch.where(accepted.view(-1, *[1] * (x.dim() - 1)), x, 0.0) for x in step.solved)
-            replays.append(Replay(None, step.t, h, step.y, tuple(reads), tuple(solved)))
+            replays.append(RoundRecord(None, step.t, h, step.y, tuple(reads), tuple(solved)))
             return
         position, sample = accepted.cumsum(0) - 1, batch.sample[accepted]
         if len(sample):
             moved = tuple(replace(read, place=position[read.place]) for read in reads)
             t, h, y, *found = (x[accepted] for x in (step.t, step.h, step.y, *step.solved))
-            replays.append(Replay(sample, t, h, y, moved, tuple(found)))
+            replays.append(RoundRecord(sample, t, h, y, moved, tuple(found)))
 
     return record
 
 
-def again(problem: SampleProblem, formula: Formula, replay: Replay, y: Tensor) -> SampleStep:
-    return formula.again(Start(problem.field.of(replay.samples), replay.t, y, replay.h), replay.solved)
+def again(problem: SampleProblem, formula: BatchedMethod, replay: RoundRecord, y: Tensor) -> SampleStep:
+    return formula.again(StepStart(problem.field.of(replay.samples), replay.t, y, replay.h), replay.solved)
 
 
-def count(nfe: Tensor, replay: Replay, step: SampleStep) -> None:
+def count(nfe: Tensor, replay: RoundRecord, step: SampleStep) -> None:
     if replay.samples is None:
         nfe += step.calls * (replay.h != 0)
     else:
@@ -102,8 +102,8 @@ class Checkpointed(torch.autograd.Function):
 
 def pull_back(
     problem: SampleProblem,
-    formula: Formula,
-    replay: Replay,
+    formula: BatchedMethod,
+    replay: RoundRecord,
     a: Tensor,
     cotangents: Tensor,
     thetas: list[Tensor],

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noderun.ode.gradients.backward_solve import HALVINGS
 from noderun.ode.gradients.dependence import refuse_second
 from noderun.ode.gradients.examination import check_same
 from noderun.ode.gradients.integral import Integral, joined
-from noderun.ode.gradients.sweep import HALVINGS
 from noderun.ode.gradients.way_back import WayBack
 from noderun.ode.solvers.field import Integrand
 from noderun.ode.solvers.implicit import GAUSS, GAUSS_ERROR, NODES
@@ -25,8 +25,8 @@ from noderun.ode.solvers.method import Quadrature
 from noderun.ode.solvers.per_sample.attempt import Attempt
 from noderun.ode.solvers.per_sample.batch import Batch
 from noderun.ode.solvers.per_sample.dense import at_times, longest, ordered
-from noderun.ode.solvers.per_sample.field import FieldOf, SampleField
-from noderun.ode.solvers.per_sample.problem import FAILURES, Read, SampleProblem, SampleReadout, SampleStatistics
+from noderun.ode.solvers.per_sample.field import BatchedField, SampleField
+from noderun.ode.solvers.per_sample.problem import FAILURES, OutputRead, SampleProblem, SampleReadout, SampleStatistics
 from noderun.ode.solvers.per_sample.walk import integrate_samples
 
 
@@ -67,7 +67,7 @@ def check_start(gradient: str, problem: SampleProblem) -> None:
     check_same(gradient, problem.field.witness, problem.field.autocast.dtype, start)
 
 
-class AdjointFieldOf(FieldOf):
+class AdjointFieldOf(BatchedField):
     """d(z, a)/ds [b, 2 N] of some samples, where s runs against the way of the solve."""
 
     def called(self, s: Tensor, y: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class AdjointField(SampleField):
         self.inner, self.layout = field, field.layout
         self.sign = -field.signs
 
-    def of(self, samples: Tensor | None) -> FieldOf:
+    def of(self, samples: Tensor | None) -> BatchedField:
         inner = self.inner.of(samples)
         bounds = self.bounds if samples is None else self.bounds.take(samples)
         return AdjointFieldOf(self.inner, inner.args, inner.sign, bounds)
@@ -148,13 +148,13 @@ class SampleSweep:
                 raise kind(f"on the way back, gradient='adjoint': {what} ({where}): {kind.remedy}", t, step)
         return at_times(solve, rows)[1].chunk(2, dim=1)[1]
 
-    def observe(self, attempt: Attempt, batch: Batch, reads: list[Read]) -> None:
+    def observe(self, attempt: Attempt, batch: Batch, reads: list[OutputRead]) -> None:
         self.rounds += 1
         self.way.watch(self.rounds)
         if self.problem.params:
             self.integrate(attempt, batch, reads)
 
-    def integrate(self, attempt: Attempt, batch: Batch, reads: list[Read]) -> None:
+    def integrate(self, attempt: Attempt, batch: Batch, reads: list[OutputRead]) -> None:
         """Add what the accepted steps of a round contribute to dL/dtheta."""
         step, accepted, sample = attempt.step, attempt.accepted, None
         place = torch.arange(len(accepted), device=accepted.device)

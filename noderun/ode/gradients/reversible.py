@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from noderun.ode.gradients.dependence import again, refuse_second
-from noderun.ode.gradients.info import Backward, GradientInfo
-from noderun.ode.gradients.reversal import Move, Reversal, State
-from noderun.ode.solvers.integrate import Problem, Taken, integrate
+from noderun.ode.gradients.discrete_adjoint import DiscreteAdjoint, StepRecord, StepState
+from noderun.ode.gradients.info import GradientInfo, GradientOptions
+from noderun.ode.solvers.integrate import AcceptedStep, Problem, integrate
 from noderun.ode.solvers.reversible import Reversible as Stepwise
 
 INFO = GradientInfo(
@@ -27,7 +27,7 @@ INFO = GradientInfo(
 )
 
 
-def solve(backward: Backward, problem: Problem) -> Tensor:
+def solve(backward: GradientOptions, problem: Problem) -> Tensor:
     """ys [rows, N]."""
     if problem.control.jumps:
         raise ValueError("gradient='reversible' cannot step back over jump_ts: use gradient='checkpointed'")
@@ -37,19 +37,19 @@ def solve(backward: Backward, problem: Problem) -> Tensor:
 class Reversible(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, problem: Problem, y0: Tensor, *params: Tensor) -> Tensor:
-        moves: list[Move] = []
-        last: list[State] = []
-        restarts: dict[int, State] = {}  # the last step on each track but the newest, by its number
+        moves: list[StepRecord] = []
+        last: list[StepState] = []
+        restarts: dict[int, StepState] = {}  # the last step on each track but the newest, by its number
 
-        def observe(taken: Taken) -> None:
+        def observe(taken: AcceptedStep) -> None:
             if moves and taken.past and not taken.past[0]:  # the solver started its second track anew
                 restarts[len(moves) - 1] = last[0]
-            last[:] = [State.of(taken, first=not moves, fixed=True)]
-            moves.append(Move.of(taken))
+            last[:] = [StepState.of(taken, first=not moves, fixed=True)]
+            moves.append(StepRecord.of(taken))
 
         ys = integrate(problem, observe)
         ctx.problem, ctx.moves, ctx.restarts = problem, moves, list(restarts)
-        states = [*restarts.values(), last[0] if last else State(y0, None, [])]
+        states = [*restarts.values(), last[0] if last else StepState(y0, None, [])]
         ends = [(state.y, *(state.past[0] if state.past else ())) for state in states]
         ctx.counts = [len(end) for end in ends]
         ctx.save_for_backward(ys, y0, *params, *(x for end in ends for x in end))
@@ -64,11 +64,11 @@ class Reversible(torch.autograd.Function):
         *held, (y, *aux) = ([next(left) for _ in range(count)] for count in ctx.counts)
         restarts = dict(zip(ctx.restarts, held, strict=True))
         with again(problem) as field:
-            reversal = Reversal("reversible", problem, field, ys, cotangents)
+            reversal = DiscreteAdjoint("reversible", problem, field, ys, cotangents)
             assert isinstance(reversal.method, Stepwise)
             for n in reversed(range(len(moves))):
                 before, anew = moves[n - 1] if n else None, n == 0 or n - 1 in restarts
-                reversal.pull(moves[n], State(y, None if anew else (aux, moves[n].constants), []), before)
+                reversal.pull(moves[n], StepState(y, None if anew else (aux, moves[n].constants), []), before)
                 if n - 1 in restarts:
                     y, *aux = restarts[n - 1]
                 elif before:

@@ -10,16 +10,16 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from noderun.ode.gradients.reversal import State
+from noderun.ode.gradients.discrete_adjoint import StepState
 
-Advance = Callable[[int, int, State], State]  # the state at step ``end`` from that at step ``start``
+Advance = Callable[[int, int, StepState], StepState]  # the state at step ``end`` from that at step ``start``
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     index: int  # of the step that starts from it
     level: float
-    state: State
+    state: StepState
 
 
 class Checkpoints:
@@ -29,7 +29,7 @@ class Checkpoints:
         self.limit = limit
         self.held: list[Checkpoint] = []
 
-    def offer(self, index: int, state: State) -> None:
+    def offer(self, index: int, state: StepState) -> None:
         level = 0.0 if self.held else math.inf
         if len(self.held) == self.limit:
             if self.limit == 1:
@@ -49,7 +49,7 @@ class Checkpoints:
         return None
 
 
-def last_to_first(checkpoints: Checkpoints, count: int, advance: Advance) -> Iterator[tuple[int, State]]:
+def last_to_first(checkpoints: Checkpoints, count: int, advance: Advance) -> Iterator[tuple[int, StepState]]:
     """(n, state at the start of step n) for n = count - 1, ..., 0; never more than the limit of them at a time."""
     held, end = checkpoints.held, count
     while held:
@@ -59,7 +59,7 @@ def last_to_first(checkpoints: Checkpoints, count: int, advance: Advance) -> Ite
         end = checkpoint.index
 
 
-def revolve(start: int, end: int, slots: int, state: State, advance: Advance) -> Iterator[tuple[int, State]]:
+def revolve(start: int, end: int, slots: int, state: StepState, advance: Advance) -> Iterator[tuple[int, StepState]]:
     """The same for the steps start..end - 1 with room for ``slots`` states, the one at ``start`` among them."""
     while end - start > 1:
         middle = start + split(end - start, slots)

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from noderun.ode.gradients.reversal import Move, Reversal, State
+from noderun.ode.gradients.discrete_adjoint import DiscreteAdjoint, StepRecord, StepState
 from noderun.ode.solvers.field import VectorField
 from noderun.ode.solvers.integrate import Problem
 from noderun.ode.solvers.method import Method
@@ -35,7 +35,7 @@ def has_stages(method: Method) -> bool:
     return isinstance(method, ExplicitRungeKutta) and type(method).attempt is ExplicitRungeKutta.attempt
 
 
-class StagewiseReversal(Reversal):
+class StagewiseAdjoint(DiscreteAdjoint):
     """Holds the graphs of f at all stages of one step; with ``single`` one at a time, at one more f per stage."""
 
     single = False
@@ -46,7 +46,7 @@ class StagewiseReversal(Reversal):
         self.tableau: ButcherTableau = self.method.tableau
         self.handed = False  # whether the step after this one took the share of f at its start
 
-    def pull(self, move: Move, state: State, before: Move | None) -> None:
+    def pull(self, move: StepRecord, state: StepState, before: StepRecord | None) -> None:
         if not (self.single or move.inside or (before is not None and before.inside)):
             self.handed = False
             super().pull(move, state, before)  # one call of autograd instead of one a stage: faster for a small f
@@ -80,7 +80,7 @@ class StagewiseReversal(Reversal):
             self.transpose(x, k, kbar, buffer[i])
         self.a = buffer.sum(0)
 
-    def share(self, move: Move, before: Move | None) -> Tensor | None:
+    def share(self, move: StepRecord, before: StepRecord | None) -> Tensor | None:
         """The cotangent [N] of f where ``before`` ended, from the outputs inside it; None where that is not here."""
         end = end_stage(self.tableau)
         if before is None or end is None or before.end != move.t or not before.inside:
@@ -117,12 +117,12 @@ class StagewiseReversal(Reversal):
             out.copy_(grads[0])
         self.add(grads[1:])
 
-    def compare_rows(self, move: Move, y: Tensor, rows: Tensor, weights: Tensor) -> None:
+    def compare_rows(self, move: StepRecord, y: Tensor, rows: Tensor, weights: Tensor) -> None:
         ends = torch.addmm(y.unsqueeze(0), weights, rows)
         self.compare(move, y, ends[0], ends[1:])
 
 
-class SingleStageReversal(StagewiseReversal):
+class SingleStageReversal(StagewiseAdjoint):
     single = True
 
 

@@ -12,7 +12,7 @@ import functools
 from torch import Tensor
 
 from noderun.ode.gradients.checkpointed import Checkpointed
-from noderun.ode.gradients.info import Backward, GradientInfo
+from noderun.ode.gradients.info import GradientInfo, GradientOptions
 from noderun.ode.gradients.stagewise import SingleStageReversal
 from noderun.ode.solvers.integrate import Problem
 
@@ -25,7 +25,7 @@ INFO = GradientInfo(
 )
 
 
-def solve(backward: Backward, problem: Problem) -> Tensor:
+def solve(backward: GradientOptions, problem: Problem) -> Tensor:
     """ys [rows, N]."""
     reversal = functools.partial(SingleStageReversal, "symplectic")
     return Checkpointed.apply(problem, backward.checkpoints, reversal, problem.y0, *problem.params)

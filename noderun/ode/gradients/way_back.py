@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 
 MORE, ANYWAY = 5, 50  # times as many attempts as the way there, beside one for each output, and so many more
 
@@ -12,7 +12,9 @@ MORE, ANYWAY = 5, 50  # times as many attempts as the way there, beside one for 
 class WayBack:
     """Warns once of a state that is unstable when it is integrated backwards, as every stiff one is."""
 
-    def __init__(self, gradient: str, forward: int, outputs: int, there: Control, back: Control, order: int) -> None:
+    def __init__(
+        self, gradient: str, forward: int, outputs: int, there: StepOptions, back: StepOptions, order: int
+    ) -> None:
         self.gradient, self.forward = gradient, forward
         self.limit = MORE * (forward + outputs) * tighter(there, back) ** (1 / (order + 1)) + ANYWAY
 
@@ -29,7 +31,7 @@ class WayBack:
         )
 
 
-def tighter(there: Control, back: Control) -> float:
+def tighter(there: StepOptions, back: StepOptions) -> float:
     """How many times smaller the tolerance is on the way back."""
     if isinstance(there.rtol, float) and isinstance(back.rtol, float) and back.rtol > 0:
         return max(1.0, there.rtol / back.rtol)

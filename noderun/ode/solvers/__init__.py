@@ -42,7 +42,7 @@ from noderun.ode.solvers import (
     tsit5,
     yoshida4,
 )
-from noderun.ode.solvers.control import CONTROLLERS, Control, Controller
+from noderun.ode.solvers.control import CONTROLLERS, StepController, StepOptions
 from noderun.ode.solvers.errors import NewtonDivergence, NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
 from noderun.ode.solvers.events import Event, Occurrences
 from noderun.ode.solvers.method import Info, Method
@@ -64,8 +64,8 @@ SOLVERS: dict[str, Info] = {name: method.info for name, method in METHODS.items(
 
 __all__ = [
     "CONTROLLERS",
-    "Control",
-    "Controller",
+    "StepOptions",
+    "StepController",
     "Event",
     "Info",
     "METHODS",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field
 from noderun.ode.solvers.method import Step
 from noderun.ode.solvers.multistep import History, Multistep, combine, increments, weights
@@ -46,12 +46,12 @@ class Adams(Multistep):
         values = torch.stack([slope.detach() for slope in slopes])
         return torch.tensor(padded, dtype=values.dtype).to(values.device, non_blocking=True) @ values
 
-    def ratio(self, work: History, control: Control, step: Step) -> float:
+    def ratio(self, work: History, control: StepOptions, step: Step) -> float:
         assert step.error is not None
         work.estimates = control.ratios(step.error, step.y.detach(), step.y1.detach())
         return work.estimates[0]
 
-    def factor(self, work: History, control: Control, errors: tuple[float, float, float], retried: bool) -> float:
+    def factor(self, work: History, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
         """The largest factor on h that an order offers; the order changes with it."""
         offers = self.offers(work) if errors[0] <= work.estimates[0] else self.tried(work, errors[0])
         order = max(offers, key=lambda m: offers[m])

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers import dopri5, radau5
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field
 from noderun.ode.solvers.implicit import Work
 from noderun.ode.solvers.method import Info, Method, Step
@@ -36,7 +36,7 @@ class AutoWork:
 
 class Auto(Method):
     name = "auto"
-    iterates = True
+    uses_newton = True
     order, error_order = dopri5.METHOD.order, dopri5.METHOD.error_order
     info = Info(
         order=None,
@@ -52,7 +52,7 @@ class Auto(Method):
     def __init__(self) -> None:
         self.methods: tuple[Method, Method] = (dopri5.METHOD, radau5.METHOD)
 
-    def bound(self, control: Control) -> Method:
+    def bound(self, control: StepOptions) -> Method:
         method = copy.copy(self)
         method.methods = (self.methods[0].bound(control), self.methods[1].bound(control))
         return method
@@ -69,10 +69,10 @@ class Auto(Method):
             work.product = stiff_product(h, work.inner) if work.stiff else explicit_product(h, work.inner)
         return step
 
-    def ratio(self, work: AutoWork, control: Control, step: Step) -> float:
+    def ratio(self, work: AutoWork, control: StepOptions, step: Step) -> float:
         return self.methods[work.stiff].ratio(work.inner, control, step)
 
-    def factor(self, work: AutoWork, control: Control, errors: tuple[float, float, float], retried: bool) -> float:
+    def factor(self, work: AutoWork, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
         return self.methods[work.stiff].factor(work.inner, control, errors, retried)
 
     def begin(self, work: AutoWork) -> None:

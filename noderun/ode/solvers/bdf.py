@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field
 from noderun.ode.solvers.implicit import ImplicitMethod, Work, integrated, steady
 from noderun.ode.solvers.method import Step
@@ -95,7 +95,7 @@ class BackwardDifferentiation(ImplicitMethod):
             rows = torch.cat((scaling @ rows[: k + 1], rows[k + 1 :]))
         return torch.cat((y.unsqueeze(0), rows[1:]))
 
-    def factor(self, work: Work, control: Control, errors: tuple[float, float, float], retried: bool) -> float:
+    def factor(self, work: Work, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
         """On h; after an accepted step also the next order, the one that allows the largest step; section 2.4."""
         assert isinstance(work, History) and work.attempt is not None and work.solver is not None
         k, limit = work.order, work.solver.limit
@@ -111,7 +111,7 @@ class BackwardDifferentiation(ImplicitMethod):
         work.attempt.order, work.attempt.equal = best, 0
         return factor
 
-    def neighbours(self, rows: Tensor, k: int, control: Control) -> dict[int, float]:
+    def neighbours(self, rows: Tensor, k: int, control: StepOptions) -> dict[int, float]:
         """The factors that the orders beside k would allow."""
         orders = [order for order in (k - 1, k + 1) if 1 <= order <= LARGEST]
         rows = rows.detach()

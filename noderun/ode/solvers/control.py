@@ -28,7 +28,7 @@ def largest(v: Tensor) -> Tensor:
     return torch.linalg.vector_norm(v, float("inf"), dim=-1)
 
 
-def largest_rms(sizes: Sequence[int]) -> Norm:
+def max_rms_norm(sizes: Sequence[int]) -> Norm:
     """The largest root mean square among the tensors of a nested state."""
 
     def norm(v: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def largest_rms(sizes: Sequence[int]) -> Norm:
     return norm
 
 
-def largest_state(norm: Norm, size: int) -> Norm:
+def max_state_norm(norm: Norm, size: int) -> Norm:
     """``norm`` of a state [size], and the largest of several states in one vector, as the adjoint's is."""
 
     def wrapped(v: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def largest_state(norm: Norm, size: int) -> Norm:
 
 
 @dataclass(frozen=True)
-class Controller:
+class StepController:
     """h_new = h safety e_n^-(kI+kP+kD)/k e_(n-1)^(kP+2kD)/k e_(n-2)^-kD/k with k = order of the estimate + 1.
 
     Soderlind 2003, "Digital filters in adaptive time-stepping"; kP = kD = 0 is the classical I controller of HNW I,
@@ -75,14 +75,14 @@ class Controller:
         return self.safety * power ** (1 / (order + 1))
 
 
-I_CONTROLLER = Controller()
-PI_CONTROLLER = Controller(integral=0.3, proportional=0.4)
-PID_CONTROLLER = Controller(integral=0.18, proportional=0.28, derivative=0.01)
+I_CONTROLLER = StepController()
+PI_CONTROLLER = StepController(integral=0.3, proportional=0.4)
+PID_CONTROLLER = StepController(integral=0.18, proportional=0.28, derivative=0.01)
 CONTROLLERS = {"I": I_CONTROLLER, "PI": PI_CONTROLLER, "PID": PID_CONTROLLER}
 
 
 @dataclass(frozen=True)
-class Control:
+class StepOptions:
     """How steps are chosen: ``dt`` fixed, or the error held below atol + rtol |y| in ``norm``."""
 
     rtol: float | Tensor = 1e-5
@@ -91,7 +91,7 @@ class Control:
     max_steps: int = 100_000
     first_step: float | None = None
     norm: Norm = rms
-    controller: Controller = field(default=I_CONTROLLER)
+    controller: StepController = field(default=I_CONTROLLER)
     min_step: float = 0.0  # a step of this size is accepted whatever its error
     max_step: float = math.inf
     jumps: tuple[float, ...] = ()  # times where f is discontinuous, rising
@@ -121,7 +121,7 @@ class Control:
         scaled = errors / self.scale(torch.maximum(y.abs(), y1.abs()))
         return torch.stack([self.norm(row) for row in scaled.unbind()]).tolist()
 
-    def fitted(self, y: Tensor) -> Control:
+    def fitted(self, y: Tensor) -> StepOptions:
         """For the vector y [N], which may be several states of one layout, as the adjoint's is.
 
         The least atol is the least number of y's dtype, so that a component at rest at 0 has an error of 0, not 0 / 0.
@@ -136,7 +136,7 @@ class Control:
         """Of the state that tolerances by component are for, 0 where there are none."""
         return max(x.numel() if isinstance(x, Tensor) else 0 for x in (self.rtol, self.atol))
 
-    def backward(self, rtol: float | None, atol: float | None) -> Control:
+    def backward(self, rtol: float | None, atol: float | None) -> StepOptions:
         """For a solve on the way back: tolerances of its own where given, and a first step of its own."""
         if rtol is None and atol is None and self.first_step is None:
             return self
@@ -179,25 +179,25 @@ def constant(x: float, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def first_step(
-    control: Control, f: Callable[[float, Tensor], Tensor], t: float, y: Tensor, f0: Tensor, span: float, order: int
+    control: StepOptions, f: Callable[[float, Tensor], Tensor], t: float, y: Tensor, f0: Tensor, span: float, order: int
 ) -> float:
     """A first step size, signed like ``span``, from the sizes of y, y' and y''; HNW I, II.4, one call of f."""
     scale = control.scale(y.abs())
     d0, d1 = control.measure(y / scale), control.measure(f0 / scale)
-    trial = trial_step(d0, d1, span)
+    trial = euler_trial_step(d0, d1, span)
     if trial == 0 or not math.isfinite(d1):  # f0 or its size in units of the tolerance is no number
         return trial
     bend = control.measure((f(t + trial, torch.add(y, f0, alpha=trial)) - f0) / scale)
-    return from_bend(trial, d1, bend, span, order)
+    return step_from_curvature(trial, d1, bend, span, order)
 
 
-def trial_step(d0: float, d1: float, span: float) -> float:
+def euler_trial_step(d0: float, d1: float, span: float) -> float:
     """The step of Euler's method over which y'' is estimated."""
     h0 = 0.01 * d0 / d1 if d0 > 1e-5 and 1e-5 < d1 < math.inf else 1e-6
     return math.copysign(min(h0, abs(span)), span)
 
 
-def from_bend(trial: float, d1: float, bend: float, span: float, order: int) -> float:
+def step_from_curvature(trial: float, d1: float, bend: float, span: float, order: int) -> float:
     """The first step size from the change ``bend`` of y' over the trial step."""
     h0 = abs(trial)
     largest = max(d1, bend / h0)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.method import Step
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.ode.solvers.stages import Stages
@@ -97,7 +97,7 @@ class DormandPrince853(ExplicitRungeKutta):
         super().__init__(name, tableau, source, description)
         self.error_order = 7
 
-    def ratio(self, work: Stages, control: Control, step: Step) -> float:
+    def ratio(self, work: Stages, control: StepOptions, step: Step) -> float:
         assert step.error is not None
         errors = torch.stack([step.error, work.estimate(-1)])
         return combined(*control.ratios(errors, step.y.detach(), step.y1.detach()))

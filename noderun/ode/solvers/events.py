@@ -58,7 +58,7 @@ def crossed(before: Tensor, after: Tensor, direction: int) -> Tensor:
     return rising if direction == 1 else falling if direction == -1 else rising | falling
 
 
-class Watch:
+class EventDetector:
     """Looks for events in every step of one solution."""
 
     def __init__(self, events: Sequence[Event], field: VectorField, t: float, y: Tensor) -> None:

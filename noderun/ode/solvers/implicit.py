@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, Integrand
 from noderun.ode.solvers.method import Info, Method, Quadrature, Step
 from noderun.ode.solvers.newton import Newton
@@ -34,7 +34,7 @@ class Work:
         self.solver: Newton | None = None
         self.given: list[Tensor] = []
 
-    def newton(self, field: Field, control: Control | None, y: Tensor) -> Newton:
+    def newton(self, field: Field, control: StepOptions | None, y: Tensor) -> Newton:
         if self.solver is None:
             self.solver = Newton(field, control, y)
             self.solver.given = self.given
@@ -44,8 +44,8 @@ class Work:
 class ImplicitMethod(Method):
     """A one-step method whose stages are solved for; subclasses say how."""
 
-    iterates = True
-    control: Control | None = None  # the tolerances that Newton's iteration follows; None: round-off
+    uses_newton = True
+    control: StepOptions | None = None  # the tolerances that Newton's iteration follows; None: round-off
 
     def __init__(self, name: str, order: int, error_order: int, source: str, description: str) -> None:
         self.name, self.order, self.error_order = name, order, error_order
@@ -60,12 +60,12 @@ class ImplicitMethod(Method):
             description=description,
         )
 
-    def bound(self, control: Control) -> Method:
+    def bound(self, control: StepOptions) -> Method:
         method = copy.copy(self)
         method.control = control
         return method
 
-    def factor(self, work: Work, control: Control, errors: tuple[float, float, float], retried: bool) -> float:
+    def factor(self, work: Work, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
         factor = super().factor(work, control, errors, retried)
         return steady(factor) if errors[0] <= 1 else factor
 

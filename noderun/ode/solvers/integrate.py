@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.errors import NonFiniteDynamics, SolveError
-from noderun.ode.solvers.events import Event, Watch
+from noderun.ode.solvers.events import Event, EventDetector
 from noderun.ode.solvers.field import VectorField
 from noderun.ode.solvers.method import Method, Snapshot, Step
-from noderun.ode.solvers.outputs import Outputs, Readout
+from noderun.ode.solvers.outputs import OutputIndex, OutputRecorder
 from noderun.ode.solvers.statistics import Statistics
 from noderun.ode.solvers.stepper import Stepper
 from noderun.ode.solvers.times import bounds_of
@@ -30,14 +30,16 @@ class Problem:
     y0: Tensor  # [N]
     ts: Sequence[float]  # monotone, either way
     method: Method
-    control: Control
+    control: StepOptions
     stats: Statistics
     params: tuple[Tensor, ...] = ()  # what f depends on and may require gradients
     own: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)  # f's parameters when it was solved, by name
     adjoint_method: Method | None = None  # of a gradient that is itself a solve, where it is another
     events: Sequence[Event] = ()
     fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts
-    readout: Readout = dataclasses.field(default_factory=Readout)  # which row of the result is what, once integrated
+    readout: OutputIndex = dataclasses.field(
+        default_factory=OutputIndex
+    )  # which row of the result is what, once integrated
 
     def __post_init__(self) -> None:
         self.field.bounds = bounds_of(self.ts, self.control.jumps, self.y0.dtype.to_real())
@@ -57,7 +59,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Taken:
+class AcceptedStep:
     """An accepted step, and the outputs that were read off it: (row of ys, theta); theta = 1 is its end."""
 
     step: Step
@@ -67,18 +69,18 @@ class Taken:
     solved: list[Tensor]  # what it found by iteration
 
 
-def integrate(problem: Problem, observe: Callable[[Taken], None] | None = None) -> Tensor:
+def integrate(problem: Problem, observe: Callable[[AcceptedStep], None] | None = None) -> Tensor:
     """ys [rows, N], y0 first, the rows of ``problem.readout``; with autograd on, differentiable through every step."""
-    outputs = Outputs(problem.ts, problem.fractions, problem.y0, problem.readout)
+    outputs = OutputRecorder(problem.ts, problem.fractions, problem.y0, problem.readout)
     field, stats = problem.field, problem.stats
     stepper = stepper_of(problem, observe is not None)
-    watch = Watch(problem.events, field, problem.ts[0], problem.y0) if problem.events else None
+    watch = EventDetector(problem.events, field, problem.ts[0], problem.y0) if problem.events else None
 
     def on_step(step: Step, t_end: float) -> None:
         found, stepper.stopped = watch.inside(step, t_end) if watch is not None else ((), False)
         read = outputs.read(step, t_end, found, stepper.stopped)
         if observe is not None:
-            observe(Taken(step, t_end, read, stepper.past, stepper.method.solved(stepper.work)))
+            observe(AcceptedStep(step, t_end, read, stepper.past, stepper.method.solved(stepper.work)))
 
     before, jacobians, factorizations = field.nfe, field.jacobians, field.factorizations
     try:
@@ -104,7 +106,7 @@ def stepper_of(problem: Problem, observed: bool) -> Stepper:
     start = (problem.method, problem.field, problem.control, problem.ts[0], problem.y0)
     if not problem.method.compiles or problem.events:
         return Stepper(*start)
-    from noderun.ode.solvers.compiled.stepper import WalkingStepper  # the compiler's import takes a second
+    from noderun.ode.solvers.compiled.stepper import LoopStepper  # the compiler's import takes a second
 
     inside = len(problem.ts) > 2 or bool(problem.fractions)
-    return WalkingStepper(*start, starts=observed, inside=inside)
+    return LoopStepper(*start, starts=observed, inside=inside)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Control, first_step
+from noderun.ode.solvers.control import StepOptions, first_step
 from noderun.ode.solvers.field import Field, Integrand
 from noderun.ode.solvers.times import stage_times
 
@@ -79,9 +79,9 @@ class Method(ABC):
     order: int
     error_order: int  # order of the embedded solution whose distance is the error estimate
     memory = False  # whether a step depends on steps before it, so that after a jump it has to begin small again
-    iterates = False  # whether adaptive steps solve equations by iteration, to a tolerance
+    uses_newton = False  # whether adaptive steps solve equations by iteration, to a tolerance
     compiles = False  # whether steps are compiled graphs
-    own_steps = False  # whether it takes steps of its own choice within the one that it is given
+    internal_stepping = False  # whether it takes steps of its own choice within the one that it is given
 
     @property
     def eager(self) -> Method:
@@ -94,19 +94,19 @@ class Method(ABC):
             raise ValueError(f"solver '{self.name}' has no option '{next(iter(options))}'; it takes none")
         return self
 
-    def bound(self, control: Control) -> Method:
+    def bound(self, control: StepOptions) -> Method:
         """This method with a solve's tolerances, where its steps depend on them (Newton's iteration, choice of order).
 
         A replay is given what the step found by iteration, so that it makes the same y1 to round-off.
         """
         return self
 
-    def ratio(self, work: Any, control: Control, step: Step) -> float:
+    def ratio(self, work: Any, control: StepOptions, step: Step) -> float:
         """The step's error in units of the tolerance, where an estimate has several parts from all of them."""
         assert step.error is not None
         return control.ratio(step.error, step.y.detach(), step.y1.detach())
 
-    def factor(self, work: Any, control: Control, errors: tuple[float, float, float], retried: bool) -> float:
+    def factor(self, work: Any, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
         """The factor on h after a step with error ratio errors[0], rejected if above 1: the controller's by default."""
         factor = control.controller.factor(errors, self.error_order)
         return min(factor, 1.0) if retried else factor  # no growth right after a rejection; HNW I, II.4
@@ -119,7 +119,7 @@ class Method(ABC):
     def derivative(self, field: Field, t: float, y: Tensor, work: Any) -> Tensor:
         """f(t, y) [N], kept in ``work`` so that the first step does not evaluate it again."""
 
-    def first_size(self, field: Field, control: Control, t: float, y: Tensor, span: float, work: Any) -> float:
+    def first_size(self, field: Field, control: StepOptions, t: float, y: Tensor, span: float, work: Any) -> float:
         """A first step size, signed like ``span``."""
         with torch.set_grad_enabled(getattr(work, "recording", False)):
             slope = self.derivative(field, t, y, work)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Control, rms
+from noderun.ode.solvers.control import StepOptions, rms
 from noderun.ode.solvers.errors import NewtonDivergence
 from noderun.ode.solvers.extrapolation import Time, at
 from noderun.ode.solvers.field import Field
@@ -26,7 +26,7 @@ Weights = tuple[tuple[float, ...], ...]  # h a_ij
 class Newton:
     """Stage solver of one solve. Without ``control`` it goes to round-off, as fixed steps and replayed ones need."""
 
-    def __init__(self, field: Field, control: Control | None, y: Tensor) -> None:
+    def __init__(self, field: Field, control: StepOptions | None, y: Tensor) -> None:
         self.jacobian = Jacobian(field.layout, y)
         self.control = control if control is not None and not control.fixed else None
         self.kappa, self.limit = precision(self.control, y.dtype)

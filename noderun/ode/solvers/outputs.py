@@ -17,7 +17,7 @@ NODES = tuple(float(x) for x in (1 - torch.linspace(0, torch.pi, 9, dtype=torch.
 
 
 @dataclass
-class Readout:
+class OutputIndex:
     """Where the rows of ``integrate``'s result are; filled by it."""
 
     times: list[float] = field(default_factory=list)  # of each row
@@ -39,10 +39,10 @@ class Readout:
         self.stopped = False
 
 
-class Outputs:
+class OutputRecorder:
     """Collects the rows while the steps go by."""
 
-    def __init__(self, ts: Sequence[float], fractions: Sequence[float], y0: Tensor, readout: Readout) -> None:
+    def __init__(self, ts: Sequence[float], fractions: Sequence[float], y0: Tensor, readout: OutputIndex) -> None:
         self.ts, self.fractions, self.y0, self.readout = ts, fractions, y0, readout
         readout.clear()
         readout.times.append(ts[0])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.collocation import Collocation, CollocationWork
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field
 from noderun.ode.solvers.implicit import Work, steady
 from noderun.ode.solvers.method import Step
@@ -52,7 +52,7 @@ class Radau5(Collocation):
                 error = work.solver.apply(field, weights, (combined + h * GAMMA * slope).unsqueeze(0))[0]
         return error
 
-    def factor(self, work: Work, control: Control, errors: tuple[float, float, float], retried: bool) -> float:
+    def factor(self, work: Work, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
         """Gustafsson's predictive controller, more careful the more iterations Newton needed; HW II, (IV.8.23-25)."""
         assert isinstance(work, RadauWork) and work.solver is not None
         newest, before = max(errors[0], 1e-12), max(errors[1], 1e-2)

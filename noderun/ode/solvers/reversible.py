@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, Integrand
 from noderun.ode.solvers.method import Info, Method, Step
 from noderun.ode.solvers.times import stage_times
@@ -68,7 +68,7 @@ class Reversible(Method):
             work.integrand = field.integrand
         return work.slope
 
-    def ratio(self, work: Carry, control: Control, step: Step) -> float:
+    def ratio(self, work: Carry, control: StepOptions, step: Step) -> float:
         """Of the distance from Euler's step; and, where most of that is an oscillation of the track, start it anew.
 
         A track that has left the solution changes sides at every step, and smaller steps do not bring it back. So half

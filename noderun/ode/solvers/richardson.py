@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers import rk4
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field
 from noderun.ode.solvers.method import Info, Method, Quadrature, Step
 from noderun.ode.solvers.times import stage_times
@@ -48,7 +48,7 @@ class Richardson(Method):
             raise ValueError(f"solver 'richardson' cannot extrapolate '{method}'; its method is one of {able}")
         return Richardson(METHODS[method].configured(**options))
 
-    def bound(self, control: Control) -> Method:
+    def bound(self, control: StepOptions) -> Method:
         return Richardson(self.base.bound(control))
 
     def start(self, y: Tensor) -> Any:

@@ -56,7 +56,7 @@ class RosenbrockWork(Work):
 
 
 class Rosenbrock(ImplicitMethod):
-    iterates = False
+    uses_newton = False
 
     def __init__(self, name: str, tableau: RosenbrockTableau, source: str, description: str) -> None:
         super().__init__(name, tableau.order, tableau.error_order, source, description)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.errors import StepUnderflow
 from noderun.ode.solvers.field import Field
 from noderun.ode.solvers.implicit import integrated
@@ -23,10 +23,10 @@ class Scipy(Method):
     """``method`` is one of scipy.integrate.solve_ivp's; attempts that it rejects show in the NFE alone."""
 
     name = "scipy"
-    own_steps = True
+    internal_stepping = True
     order = error_order = 1
 
-    def __init__(self, method: str = "RK45", control: Control | None = None) -> None:
+    def __init__(self, method: str = "RK45", control: StepOptions | None = None) -> None:
         self.method, self.control = method, control
         self.info = Info(
             order=None,
@@ -47,7 +47,7 @@ class Scipy(Method):
             raise ValueError(f"solver 'scipy' has no method {method!r}; there are {', '.join(NAMES)}")
         return Scipy(method)
 
-    def bound(self, control: Control) -> Method:
+    def bound(self, control: StepOptions) -> Method:
         return Scipy(self.method, control)
 
     def start(self, y: Tensor) -> dict[str, Any]:
@@ -83,14 +83,14 @@ class Scipy(Method):
                 field(stage_times(time, 0.0, (0.0,), y, field.bounds)[0], tensor(state, y)).cpu().to(exact(y)).numpy()
             )
 
-        control = self.control or Control()
+        control = self.control or StepOptions()
         rtol, atol = (x.cpu().numpy() if isinstance(x, Tensor) else x for x in (control.rtol, control.atol))
         start = y.detach().cpu().to(exact(y)).numpy()
         first = control.first_step and min(control.first_step, abs(t_end - t))
         limits = {"max_step": control.max_step} | ({"min_step": control.min_step} if self.method == "LSODA" else {})
         return getattr(integrate, self.method)(f, t, start, t_end, rtol=rtol, atol=atol, first_step=first, **limits)
 
-    def factor(self, work: Any, control: Control, errors: tuple[float, float, float], retried: bool) -> float:
+    def factor(self, work: Any, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
         return math.inf  # as far as there is to go; scipy's own step is smaller
 
     def accept(self, work: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 
 Factors = tuple[Tensor, Tensor]  # LU and pivots
 
@@ -72,7 +72,7 @@ class Implicit(torch.autograd.Function):
         return None, torch.linalg.lu_solve(*ctx.saved_tensors, right, adjoint=True).view_as(grads[0]), None, None
 
 
-def precision(control: Control | None, dtype: torch.dtype) -> tuple[float, int]:
+def precision(control: StepOptions | None, dtype: torch.dtype) -> tuple[float, int]:
     """How small Newton's error is to be in units of the tolerance, and in how many iterations; HW II, IV.8.
 
     For fixed steps, without ``control`` too: in units of ``round_off``.

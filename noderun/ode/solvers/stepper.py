@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Callback, Control
+from noderun.ode.solvers.control import Callback, StepOptions
 from noderun.ode.solvers.errors import NewtonDivergence, NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
 from noderun.ode.solvers.field import Field
 from noderun.ode.solvers.method import Method, Step
@@ -21,7 +21,7 @@ OnStep = Callable[[Step, float], None]  # the accepted step and the time it ends
 class Stepper:
     """The state y [N] at t of a solve under way; ``advance`` moves it, ``jump`` replaces it."""
 
-    def __init__(self, method: Method, field: Field, control: Control, t: float, y: Tensor) -> None:
+    def __init__(self, method: Method, field: Field, control: StepOptions, t: float, y: Tensor) -> None:
         control = control.fitted(y.detach())
         self.method, self.field, self.control = method.bound(control), field, control
         self.t, self.y = t, y
@@ -93,7 +93,7 @@ class Stepper:
     def go_on(self, t_end: float, on_step: OnStep | None) -> None:
         """One attempt, and the step size to try after it."""
         h = self.first(t_end) if self.h is None else self.h
-        h = h if self.method.own_steps else self.control.limited(h)
+        h = h if self.method.internal_stepping else self.control.limited(h)
         self.check(h)
         clipped = self.clip(h, t_end)
         self.tell(self.control.before, clipped)
@@ -124,7 +124,7 @@ class Stepper:
 
     def first(self, t_end: float) -> float:
         span = t_end - self.t
-        if self.method.own_steps:
+        if self.method.internal_stepping:
             return span
         if self.control.first_step is not None:
             return math.copysign(self.control.first_step, span)

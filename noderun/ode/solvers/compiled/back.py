@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vjp
 
-from noderun.ode.solvers.compiled.traced import MOST, ROOM, Function, Loop, attempt, tolerances
+from noderun.ode.solvers.compiled.traced import MAX_NUMBERS, MAX_STEPS_PER_CALL, Function, Loop, attempt, tolerances
 from noderun.ode.solvers.tableau import ButcherTableau
 
 Pulled = tuple[Tensor, ...]  # dL/dy [N] at the start of the first step, then dL/dtheta
@@ -20,7 +20,7 @@ def steps_at_once(tableau: ButcherTableau, size: int, inside: bool) -> int:
     if inside and (tableau.dense_a or len(tableau.dense) != tableau.stages):
         return 0
     given = size * (tableau.stages + 3) if inside else size
-    return max(1, min(MOST, ROOM // max(given, 1)))
+    return max(1, min(MAX_STEPS_PER_CALL, MAX_NUMBERS // max(given, 1)))
 
 
 def back_function(tableau: ButcherTableau, function: Function, loop: Loop) -> Callable[..., Pulled]:

@@ -16,16 +16,16 @@ from noderun.ode.solvers.compiled.back import Pulled, back_function, steps_at_on
 from noderun.ode.solvers.compiled.lowering import lowering, small_products
 from noderun.ode.solvers.compiled.proof import FEW, Recorded, in_turn, prove_back, prove_step, prove_walk
 from noderun.ode.solvers.compiled.traced import (
-    Found,
     Shares,
+    TracedStep,
     adjoint_function,
     flat_function,
     named_function,
     step_function,
     tolerances,
 )
-from noderun.ode.solvers.compiled.walk import LEFT, Walked, attempts_at_once, walk_function
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.compiled.walk import LEFT, LoopResult, attempts_at_once, make_loop
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Autocast, VectorField
 from noderun.ode.solvers.nesting import tensors_in
 from noderun.ode.solvers.state import Layout
@@ -65,7 +65,7 @@ class Graph:
         self.walks = {rows: attempts_at_once(tableau, size, rows) > 0 for rows in (0, 1, tableau.stages + 1)}
         self.back_at_once = {inside: steps_at_once(tableau, size, inside) for inside in (False, True)}
         function = (adjoint_function if adjoint else flat_function)(layout, autocast)
-        self.walking = functools.partial(walk_function, tableau, order, function)
+        self.walking = functools.partial(make_loop, tableau, order, function)
         self.pulling = functools.partial(back_function, tableau, named_function(layout, autocast))
         self.functions: dict[str, Callable[..., Any]] = {
             "walk": self.walking(loop),
@@ -75,16 +75,25 @@ class Graph:
         self.compiled: dict[str, Callable[..., Any]] = {}
 
     def step(
-        self, field: VectorField, control: Control, t: float, h: float, y: Tensor, slope: Tensor | None, estimate: bool
-    ) -> Found | None:
+        self,
+        field: VectorField,
+        control: StepOptions,
+        t: float,
+        h: float,
+        y: Tensor,
+        slope: Tensor | None,
+        estimate: bool,
+    ) -> TracedStep | None:
         """None where it could not be compiled, with a warning that says why."""
-        found: Found | None = self.call("step", field, control, (t, h), y, slope, control.norm if estimate else None)
+        found: TracedStep | None = self.call(
+            "step", field, control, (t, h), y, slope, control.norm if estimate else None
+        )
         return found
 
     def walk(
         self,
         field: VectorField,
-        control: Control,
+        control: StepOptions,
         numbers: Sequence[float],
         y: Tensor,
         known: tuple[Tensor, Shares] | None,
@@ -93,8 +102,8 @@ class Graph:
         controlled: bool,
         totals: Shares,
         params: Mapping[str, Tensor],
-    ) -> Walked | None:
-        """Attempts from y on, by the ``numbers`` of ``walk_function``; None where steps go one by one.
+    ) -> LoopResult | None:
+        """Attempts from y on, by the ``numbers`` of ``make_loop``; None where steps go one by one.
 
         A loop asks more of f than a step does (that it writes to nothing, that its tensors share no memory).
         """
@@ -103,7 +112,7 @@ class Graph:
         beside = (controlled, totals, tuple(params), tuple(params.values()))
         choices = (control.norm, control.controller, choose, rows, *beside)
         try:
-            walked: Walked = self.run("walk", field, control, numbers, y, known, *choices)
+            walked: LoopResult = self.run("walk", field, control, numbers, y, known, *choices)
         except Exception as error:
             if self.adjoint:  # whose steps have no graph alone
                 self.fail(f"the adjoint's loop was refused ({reason(error)})")
@@ -115,7 +124,7 @@ class Graph:
     def back(
         self,
         field: VectorField,
-        control: Control,
+        control: StepOptions,
         moves: Sequence[tuple[float, float]],
         starts: Tensor,
         a: Tensor,
@@ -138,7 +147,7 @@ class Graph:
         self.back_at_once, self.alone = dict.fromkeys(self.back_at_once, 0), reason(error)
 
     def call(
-        self, name: str, field: VectorField, control: Control, numbers: Sequence[float], y: Tensor, *rest: Any
+        self, name: str, field: VectorField, control: StepOptions, numbers: Sequence[float], y: Tensor, *rest: Any
     ) -> Any:
         try:
             found = self.run(name, field, control, numbers, y, *rest)
@@ -151,7 +160,7 @@ class Graph:
         return found
 
     def run(
-        self, name: str, field: VectorField, control: Control, numbers: Sequence[float], y: Tensor, *rest: Any
+        self, name: str, field: VectorField, control: StepOptions, numbers: Sequence[float], y: Tensor, *rest: Any
     ) -> Any:
         tolerances = (control.rtol, control.atol)
         scalars = [*numbers, *(0.0 if isinstance(x, Tensor) else x for x in tolerances)]

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from noderun.ode.solvers.compiled.back import Pulled
-from noderun.ode.solvers.compiled.traced import Attempted, Found, Tolerances, scaled
-from noderun.ode.solvers.compiled.walk import Walked
+from noderun.ode.solvers.compiled.traced import Attempted, Tolerances, TracedStep, scaled
+from noderun.ode.solvers.compiled.walk import LoopResult
 
 FEW = 2  # steps that a loop is compared over
 
@@ -45,7 +45,7 @@ def round_off(eps: float, change: Tensor, y: Tensor) -> Tensor:
     return eps**0.5 * change + 100 * torch.finfo(y.dtype).eps * vector_norm(y)
 
 
-def prove_step(found: Found, expected: Found, eps: float, h: Tensor, within: Tolerances, y: Tensor) -> None:
+def prove_step(found: TracedStep, expected: TracedStep, eps: float, h: Tensor, within: Tolerances, y: Tensor) -> None:
     """One step: its end, its stages and its error."""
     (y1, ks, norms), (eager_y1, eager_ks, eager_norms) = found, expected
     size = h.abs().to(y.dtype)
@@ -64,7 +64,7 @@ def in_tolerances(allowed: Tensor, eps: float, norms: Tensor, within: Tolerances
 class Recorded:
     """Has an eager walk go by the step sizes and errors that the compiled one found, once they are close to its own."""
 
-    def __init__(self, walked: Walked, eps: float, within: Tolerances) -> None:
+    def __init__(self, walked: LoopResult, eps: float, within: Tolerances) -> None:
         made, _, *rest = walked[3].unbind()
         self.attempts = torch.stack(rest).reshape(-1, 3)[: int(made.nan_to_num())]
         self.eps, self.within = eps, within
@@ -92,7 +92,7 @@ class Recorded:
         return y1, ks, each, ratio.reshape(1)
 
 
-def prove_walk(walked: Walked, expected: Walked, recorded: Recorded, y: Tensor) -> None:
+def prove_walk(walked: LoopResult, expected: LoopResult, recorded: Recorded, y: Tensor) -> None:
     """A few attempts: where they led, what they left."""
     size, allowed = recorded.size.to(y.dtype), round_off(recorded.eps, recorded.change, y)
     end, slope, record, found, shares, totals = walked

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from torch import Tensor, nn
 
 from noderun.ode.solvers.compiled.graph import Graph
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, VectorField
 from noderun.ode.solvers.method import Method, Step
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
@@ -50,7 +50,7 @@ class CompiledRungeKutta(ExplicitRungeKutta):
     """The same method with its steps compiled for each f, state's layout and autocast state."""
 
     compiles = True
-    control: Control | None = None
+    control: StepOptions | None = None
 
     def __init__(self, eager: ExplicitRungeKutta) -> None:
         super().__init__(eager.name, eager.tableau, eager.info.source, eager.info.description)
@@ -60,7 +60,7 @@ class CompiledRungeKutta(ExplicitRungeKutta):
     def eager(self) -> Method:
         return self.original
 
-    def bound(self, control: Control) -> CompiledRungeKutta:
+    def bound(self, control: StepOptions) -> CompiledRungeKutta:
         method = copy.copy(self)
         method.control = control
         return method
@@ -89,7 +89,7 @@ class CompiledRungeKutta(ExplicitRungeKutta):
                 return y1, work.norms
         return super().attempt(field, t, y, h, work, evaluated, estimate)
 
-    def ratio(self, work: Stages, control: Control, step: Step) -> float:
+    def ratio(self, work: Stages, control: StepOptions, step: Step) -> float:
         assert isinstance(work, CompiledStages)
         if work.norms is None:
             return self.original.ratio(work, control, step)

@@ -12,7 +12,7 @@ from noderun.ode.solvers.compiled.graph import Graph
 from noderun.ode.solvers.compiled.runge_kutta import CompiledRungeKutta, graph_of
 from noderun.ode.solvers.compiled.traced import Shares
 from noderun.ode.solvers.compiled.walk import rows_left
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, VectorField, fingerprint
 from noderun.ode.solvers.method import Method, Step
 from noderun.ode.solvers.stepper import OnStep, Stepper
@@ -20,7 +20,7 @@ from noderun.ode.solvers.stepper import OnStep, Stepper
 NONE: Mapping[str, Tensor] = MappingProxyType({})
 
 
-class WalkingStepper(Stepper):
+class LoopStepper(Stepper):
     """The attempts of a walk are judged one by one when it comes back, by the sizes and errors that it found.
 
     ``starts``: whether the steps will be asked for the y that they start from; ``inside``: and for y inside them.
@@ -34,7 +34,7 @@ class WalkingStepper(Stepper):
         self,
         method: Method,
         field: Field,
-        control: Control,
+        control: StepOptions,
         t: float,
         y: Tensor,
         starts: bool = False,

@@ -22,11 +22,11 @@ Derivative = Callable[[Tensor, Tensor], tuple[Tensor, Shares]]  # t, y [N] -> dy
 Function = Callable[..., Derivative]  # f, its args, names and values of its parameters -> dy/dt
 Tolerances = tuple[Tensor, Tensor]  # rtol and atol, [] or [N]
 Loop = Callable[[Callable[..., Tensor], Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]], tuple[Tensor, ...]]
-Found = tuple[Tensor, Tensor, Tensor | None]  # y1 [N], k_(s-1) to k_0 [s, N], norms of the error estimates [m]
+TracedStep = tuple[Tensor, Tensor, Tensor | None]  # y1 [N], k_(s-1) to k_0 [s, N], norms of the error estimates [m]
 Attempted = tuple[Tensor, list[Tensor], list[Shares], Tensor | None]  # y1 [N]; k_i, shares; norms of the estimates [m]
 
-MOST = 64  # steps in one call of a loop
-ROOM = 2**20  # numbers that they leave or start from
+MAX_STEPS_PER_CALL = 64  # steps in one call of a loop
+MAX_NUMBERS = 2**20  # numbers that they leave or start from
 
 
 def flat_function(layout: Layout, autocast: Autocast) -> Function:
@@ -77,7 +77,7 @@ def adjoint_function(layout: Layout, autocast: Autocast) -> Function:
     return function
 
 
-def step_function(tableau: ButcherTableau, function: Function) -> Callable[..., Found]:
+def step_function(tableau: ButcherTableau, function: Function) -> Callable[..., TracedStep]:
     """One attempt of a step; ``numbers`` are t, h, rtol and atol."""
 
     def step(
@@ -88,7 +88,7 @@ def step_function(tableau: ButcherTableau, function: Function) -> Callable[..., 
         y: Tensor,
         slope: Tensor | None,
         norm: Norm | None,
-    ) -> Found:
+    ) -> TracedStep:
         t, h = numbers[:2].unbind()
         known = None if slope is None else (slope, ())
         derivative = function(f, args, (), ())

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.compiled.traced import (
-    MOST,
-    ROOM,
+    MAX_NUMBERS,
+    MAX_STEPS_PER_CALL,
     Attempted,
     Function,
     Loop,
@@ -27,15 +27,15 @@ from noderun.ode.solvers.compiled.traced import (
     tolerances,
     weighted,
 )
-from noderun.ode.solvers.control import Controller, Norm
+from noderun.ode.solvers.control import Norm, StepController
 from noderun.ode.solvers.tableau import ButcherTableau, Row
 
 # y and f(t, y) [N] after the last attempt; what each attempt left [K, rows, N]; the number of attempts, the step size
 # to try next, and for each h, h as it was cut and the error ratio [2 + 3 K]; what is integrated beside the state at the
 # end, and its integrals
-Walked = tuple[Tensor, Tensor, Tensor, Tensor, Shares, Shares]
+LoopResult = tuple[Tensor, Tensor, Tensor, Tensor, Shares, Shares]
 
-FEWEST = 8  # attempts in one call: for less, large ones it would not pay
+MIN_STEPS_PER_CALL = 8  # attempts in one call: for less, large ones it would not pay
 LEFT = 7  # of a walk's numbers the one that says how many more attempts there may be
 CHEAP = 2**14  # numbers that every attempt may write again beside its own work
 
@@ -52,12 +52,14 @@ def attempts_at_once(tableau: ButcherTableau, size: int, rows: int) -> int:
     A method whose last stage is not the next step's first would call f once more after each rejected attempt.
     """
     able = tableau.fsal and not tableau.dense_c and tableau.error is not None and tableau.low_error is None
-    if not able or FEWEST * size * max(rows, 1) > ROOM:
+    if not able or MIN_STEPS_PER_CALL * size * max(rows, 1) > MAX_NUMBERS:
         return 0
-    return max(FEWEST, min(MOST, CHEAP // (size * rows))) if size * rows else MOST
+    return (
+        max(MIN_STEPS_PER_CALL, min(MAX_STEPS_PER_CALL, CHEAP // (size * rows))) if size * rows else MAX_STEPS_PER_CALL
+    )
 
 
-class Replay(Protocol):
+class RoundRecord(Protocol):
     """Has the way go by what a compiled walk found, where a rounding might send it elsewhere."""
 
     def first(self, h: Tensor) -> Tensor:
@@ -67,9 +69,9 @@ class Replay(Protocol):
         """The attempt, with the error to judge it by."""
 
 
-def walk_function(
-    tableau: ButcherTableau, order: int, function: Function, loop: Loop, replay: Replay | None = None
-) -> Callable[..., Walked]:
+def make_loop(
+    tableau: ButcherTableau, order: int, function: Function, loop: Loop, replay: RoundRecord | None = None
+) -> Callable[..., LoopResult]:
     """``numbers``: t, h, three error ratios, whether the last attempt failed; the end, how many more attempts there may
     be, the least and the largest step; rtol and atol.
 
@@ -86,14 +88,14 @@ def walk_function(
         y: Tensor,
         known: tuple[Tensor, Shares] | None,
         norm: Norm,
-        controller: Controller,
+        controller: StepController,
         choose: bool,
         rows: int,
         controlled: bool,
         totals: Shares,
         names: tuple[str, ...],
         params: Shares,
-    ) -> Walked:
+    ) -> LoopResult:
         most = attempts_at_once(tableau, len(y), rows)
         state, derivative = numbers[:6].clone(), function(f, args, names, params)
         slope, shares = derivative(numbers[0].to(y.dtype), y) if known is None else known
@@ -188,7 +190,7 @@ def sized(state: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def judged(
-    controller: Controller, order: int, state: Tensor, numbers: Tensor, h: Tensor, size: Tensor, ratio: Tensor
+    controller: StepController, order: int, state: Tensor, numbers: Tensor, h: Tensor, size: Tensor, ratio: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Whether the attempt is taken, and the state after it (``Stepper.judge``); h is NaN if the error is no number."""
     (t, _, newest, before, oldest, retried), (end, _, least, _) = state.unbind(), limits(numbers)
@@ -202,7 +204,7 @@ def judged(
     return taken, torch.where(taken, after, failed)
 
 
-def factor(controller: Controller, errors: Sequence[Tensor], order: int, taken: Tensor, retried: Tensor) -> Tensor:
+def factor(controller: StepController, errors: Sequence[Tensor], order: int, taken: Tensor, retried: Tensor) -> Tensor:
     """On the size (``Controller.factor``, ``Method.factor``, ``Stepper.reject``)."""
     found = controller.unlimited([e.clamp_min(1e-12) for e in errors], order)
     found = found.clamp(controller.min_factor, controller.max_factor)

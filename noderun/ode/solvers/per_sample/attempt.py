@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.per_sample.batch import Batch, ratios
 from noderun.ode.solvers.per_sample.problem import NEWTON, NONFINITE, RUNNING, UNDERFLOW
 from noderun.ode.solvers.per_sample.step import SampleStep
@@ -26,7 +26,7 @@ class Attempt:
     sound: Tensor  # False where the solver has to look closer
 
 
-def judged(step: SampleStep, cut: Tensor, t1: Tensor, batch: Batch, control: Control) -> Attempt:
+def judged(step: SampleStep, cut: Tensor, t1: Tensor, batch: Batch, control: StepOptions) -> Attempt:
     if control.fixed:
         finite = torch.isfinite(step.y1).all(1)
         finite = finite if step.failed is None else finite & ~step.failed

@@ -14,13 +14,13 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Control, Controller, rms
-from noderun.ode.solvers.per_sample.field import FieldOf
+from noderun.ode.solvers.control import StepController, StepOptions, rms
+from noderun.ode.solvers.per_sample.field import BatchedField
 from noderun.ode.solvers.per_sample.times import along, segments
 
 
 @dataclass
-class Rows:
+class BatchRows:
     """Tensors whose leading dimension is b, the number of samples in hand."""
 
     def take(self, place: Tensor) -> Self:
@@ -28,7 +28,7 @@ class Rows:
 
 
 @dataclass
-class Batch(Rows):
+class Batch(BatchRows):
     """Where each sample stands."""
 
     sample: Tensor  # which of the whole batch
@@ -58,7 +58,7 @@ class Batch(Rows):
         return self.ts[:, -2]
 
 
-def first_batch(y: Tensor, ts: Tensor, sign: Tensor | None, control: Control, events: int) -> Batch:
+def first_batch(y: Tensor, ts: Tensor, sign: Tensor | None, control: StepOptions, events: int) -> Batch:
     size, device, real = len(y), y.device, y.dtype.to_real()
     zeros = torch.zeros(size, dtype=torch.float64, device=device)
     count, passed = zeros.long(), (ts == ts[:, :1]).sum(1)
@@ -115,7 +115,7 @@ def clipped(h: Tensor, left: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.where(cut, torch.where(last, left, 0.5 * left), h), cut, last
 
 
-def factors(controller: Controller, ratio: Tensor, errors: Tensor, order: int) -> Tensor:
+def factors(controller: StepController, ratio: Tensor, errors: Tensor, order: int) -> Tensor:
     """The controller's factor on h, before its upper limit, from the error ratios [b] and those before [b, 2]."""
     k_i, k_p, k_d = controller.integral, controller.proportional, controller.derivative
     exponent = 1 / (order + 1)
@@ -127,7 +127,7 @@ def factors(controller: Controller, ratio: Tensor, errors: Tensor, order: int) -
     return torch.exp2(power).mul_(controller.safety).clamp_min_(controller.min_factor)
 
 
-def norms(control: Control, v: Tensor) -> Tensor:
+def norms(control: StepOptions, v: Tensor) -> Tensor:
     """The norm of each row of v [b, N]: [b]."""
     if control.norm is not rms:
         of_row: Callable[[Tensor], Tensor] = control.norm
@@ -136,12 +136,12 @@ def norms(control: Control, v: Tensor) -> Tensor:
     return torch.mv(size.square(), size.new_full((v.shape[1],), 1 / max(v.shape[1], 1))).sqrt_()
 
 
-def ratios(control: Control, error: Tensor, y: Tensor, y1: Tensor) -> Tensor:
+def ratios(control: StepOptions, error: Tensor, y: Tensor, y1: Tensor) -> Tensor:
     scale = torch.maximum(y.abs(), y1.abs()).mul_(control.rtol).add_(control.atol)
     return norms(control, error / scale)
 
 
-def first_sizes(control: Control, field: FieldOf, batch: Batch, slope: Tensor, order: int) -> Tensor:
+def first_sizes(control: StepOptions, field: BatchedField, batch: Batch, slope: Tensor, order: int) -> Tensor:
     """First step sizes [b] from the sizes of y, y' and y''; HNW I, II.4, one call of f."""
     span = batch.stop - batch.t
     if control.first_step is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.collocation import Collocation
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.per_sample.batch import ratios
 from noderun.ode.solvers.per_sample.implicit import ImplicitFormula, column, steady
 from noderun.ode.solvers.per_sample.newton import (
@@ -20,7 +20,7 @@ from noderun.ode.solvers.per_sample.newton import (
     differentiable,
     unsolved,
 )
-from noderun.ode.solvers.per_sample.step import Memory, SampleStep, Start
+from noderun.ode.solvers.per_sample.step import BatchedState, SampleStep, StepStart
 from noderun.ode.solvers.radau5 import ERROR, GAMMA
 
 
@@ -38,7 +38,7 @@ class PolynomialMemory(NewtonMemory):
 class Collocated(ImplicitFormula):
     """All s stages solved at once: Z = h A F(y + Z), y1 = y + b^T A^-1 Z."""
 
-    def __init__(self, method: Collocation, control: Control, like: Tensor) -> None:
+    def __init__(self, method: Collocation, control: StepOptions, like: Tensor) -> None:
         self.tableau = method.tableau
         super().__init__(method.error_order, self.tableau.dense, control, like)
         self.a = torch.stack([self.row(row) for row in self.tableau.a])
@@ -46,13 +46,13 @@ class Collocated(ImplicitFormula):
         self.c = self.column(self.tableau.c)
         self.newton = SampleNewton(control, self.a)
 
-    def memory(self, y: Tensor) -> Memory:
+    def memory(self, y: Tensor) -> BatchedState:
         time = torch.zeros(len(y), dtype=torch.float64, device=y.device)
         us = y.new_zeros(len(y), len(self.tableau.c), y.shape[1])
         untried = torch.ones_like(time, dtype=torch.bool)
         return PolynomialMemory(**vars(unsolved(y)), t=time, h=time, y=y, us=us, retried=untried)
 
-    def step(self, start: Start, memory: Memory, estimate: bool) -> SampleStep:
+    def step(self, start: StepStart, memory: BatchedState, estimate: bool) -> SampleStep:
         assert isinstance(memory, PolynomialMemory)
         step, equations = SampleStep(start, self.dense), self.equations(start)
         z, step.failed = self.newton.solve(memory, equations, self.guess(start, memory), torch.ones_like(memory.known))
@@ -62,13 +62,13 @@ class Collocated(ImplicitFormula):
             self.estimate(start, step, z, memory)
         return step
 
-    def again(self, start: Start, solved: Sequence[Tensor]) -> SampleStep:
+    def again(self, start: StepStart, solved: Sequence[Tensor]) -> SampleStep:
         step = SampleStep(start, self.dense)
         self.finish(step, differentiable(self.equations(start), solved[0]))
         step.calls = len(self.tableau.c)
         return step
 
-    def equations(self, start: Start) -> StageEquations:
+    def equations(self, start: StepStart) -> StageEquations:
         return StageEquations(start, start.times(self.c), start.y, self.a)
 
     def finish(self, step: SampleStep, z: Tensor) -> None:
@@ -76,7 +76,7 @@ class Collocated(ImplicitFormula):
         step.us = list((self.inverse @ z).unbind(1))
         step.y1 = step.y + z[:, -1] if self.tableau.c[-1] == 1 else self.plus(step.y, self.tableau.b, step.us)
 
-    def guess(self, start: Start, memory: PolynomialMemory) -> Tensor:
+    def guess(self, start: StepStart, memory: PolynomialMemory) -> Tensor:
         """Z [b, s, N] from the polynomial of the step before, extrapolated, else 0; HW II, (IV.8.5)."""
         known = memory.h > 0
         ahead = start.t.unsqueeze(1) + self.c.t() * start.h.unsqueeze(1) - memory.t.unsqueeze(1)
@@ -86,10 +86,10 @@ class Collocated(ImplicitFormula):
         there = memory.y.unsqueeze(1) + weights @ memory.us
         return torch.where(known.view(-1, 1, 1), there - start.y.unsqueeze(1), 0.0)
 
-    def estimate(self, start: Start, step: SampleStep, z: Tensor, memory: PolynomialMemory) -> None:
+    def estimate(self, start: StepStart, step: SampleStep, z: Tensor, memory: PolynomialMemory) -> None:
         """The step's error, of methods that have an estimate."""
 
-    def accept(self, step: SampleStep, memory: Memory, accepted: Tensor) -> None:
+    def accept(self, step: SampleStep, memory: BatchedState, accepted: Tensor) -> None:
         super().accept(step, memory, accepted)
         assert isinstance(memory, PolynomialMemory)
         moved = accepted.unsqueeze(1)
@@ -97,7 +97,7 @@ class Collocated(ImplicitFormula):
         memory.y = torch.where(moved, step.y, memory.y)
         memory.us = torch.where(moved.unsqueeze(2), torch.stack(step.us, dim=1), memory.us)
 
-    def restart(self, memory: Memory, at: Tensor) -> None:
+    def restart(self, memory: BatchedState, at: Tensor) -> None:
         super().restart(memory, at)
         assert isinstance(memory, PolynomialMemory)
         memory.h, memory.retried = torch.where(at, 0.0, memory.h), memory.retried | at
@@ -108,11 +108,11 @@ class RadauFormula(Collocated):
 
     history = True
 
-    def __init__(self, method: Collocation, control: Control, like: Tensor) -> None:
+    def __init__(self, method: Collocation, control: StepOptions, like: Tensor) -> None:
         super().__init__(method, control, like)
         self.real = ScaledSystems(self.row([GAMMA]).unsqueeze(1))
 
-    def estimate(self, start: Start, step: SampleStep, z: Tensor, memory: PolynomialMemory) -> None:
+    def estimate(self, start: StepStart, step: SampleStep, z: Tensor, memory: PolynomialMemory) -> None:
         """(I - h gamma J)^-1 (h gamma f(t, y) + gamma sum_i e_i Z_i), once more where it is large; HW II, IV.8."""
         y, scale = start.y, column(GAMMA * start.h, start.y)
         if step.slope is None:
@@ -131,7 +131,7 @@ class RadauFormula(Collocated):
             memory.calls = memory.calls + large
         step.errors = (error,)
 
-    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, memory: Memory) -> Tensor:
+    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, memory: BatchedState) -> Tensor:
         """Gustafsson's predictive controller, more careful the more iterations Newton needed; HW II, (IV.8.23-25)."""
         assert isinstance(memory, PolynomialMemory)
         controller, limit = self.control.controller, self.newton.limit
@@ -142,7 +142,7 @@ class RadauFormula(Collocated):
         factor = safety * newest**-0.25 * torch.where(known, predicted, 1.0).clamp_max(1.0)
         return steady(factor.clamp(controller.min_factor, controller.max_factor), ratio)
 
-    def accept(self, step: SampleStep, memory: Memory, accepted: Tensor) -> None:
+    def accept(self, step: SampleStep, memory: BatchedState, accepted: Tensor) -> None:
         super().accept(step, memory, accepted)
         assert isinstance(memory, PolynomialMemory)
         diverged = step.failed if step.failed is not None else torch.zeros_like(accepted)

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.dirk import DiagonallyImplicit
 from noderun.ode.solvers.extrapolation import NODES, Time, weights
 from noderun.ode.solvers.per_sample.implicit import ImplicitFormula, column
 from noderun.ode.solvers.per_sample.newton import NewtonMemory, SampleNewton, StageEquations, differentiable, unsolved
-from noderun.ode.solvers.per_sample.step import Memory, SampleStep, Start
+from noderun.ode.solvers.per_sample.step import BatchedState, SampleStep, StepStart
 
 Solve = Callable[[StageEquations], Tensor]  # Z [b, 1, N]
 
@@ -20,7 +20,7 @@ Solve = Callable[[StageEquations], Tensor]  # Z [b, 1, N]
 class Diagonal(ImplicitFormula):
     """One system of the size of a sample for each implicit stage."""
 
-    def __init__(self, method: DiagonallyImplicit, control: Control, like: Tensor) -> None:
+    def __init__(self, method: DiagonallyImplicit, control: StepOptions, like: Tensor) -> None:
         self.method, self.tableau, self.gamma = method, method.tableau, method.gamma
         super().__init__(method.error_order, self.tableau.dense, control, like)
         self.a = self.row([self.gamma]).unsqueeze(1)
@@ -28,10 +28,10 @@ class Diagonal(ImplicitFormula):
         self.c = self.column(self.tableau.c)
         self.explicit = len(self.tableau.a[0]) == 0  # the first stage is f at the start
 
-    def memory(self, y: Tensor) -> Memory:
+    def memory(self, y: Tensor) -> BatchedState:
         return unsolved(y)
 
-    def step(self, start: Start, memory: Memory, estimate: bool) -> SampleStep:
+    def step(self, start: StepStart, memory: BatchedState, estimate: bool) -> SampleStep:
         assert isinstance(memory, NewtonMemory)
         step, stages = SampleStep(start, self.dense), list[Tensor]()
         failed = torch.zeros_like(memory.known)
@@ -64,7 +64,7 @@ class Diagonal(ImplicitFormula):
         systems = self.newton.systems
         return systems.solve(systems.at(h, memory.matrix), error.unsqueeze(1))[:, 0]
 
-    def again(self, start: Start, solved: Sequence[Tensor]) -> SampleStep:
+    def again(self, start: StepStart, solved: Sequence[Tensor]) -> SampleStep:
         step, stages = SampleStep(start, self.dense), list(solved)
         step.calls = len(self.tableau.a)
         if self.explicit:  # the value that the step was made with, which Newton's last stage gave, and f's derivatives
@@ -73,7 +73,7 @@ class Diagonal(ImplicitFormula):
         self.walk(start, step, lambda equations: differentiable(equations, stages.pop(0)))
         return step
 
-    def times(self, start: Start) -> list[Time]:
+    def times(self, start: StepStart) -> list[Time]:
         """The stage times, extrapolated where they lie outside of the step's part of the way; see ``times_inside``."""
         times: list[Time] = []
         for time, c in zip(start.times(self.c), self.tableau.c, strict=True):
@@ -85,7 +85,7 @@ class Diagonal(ImplicitFormula):
                 times[-1] = [(column(~outside, start.y), time), *zip(shares, nodes, strict=True)]
         return times
 
-    def walk(self, start: Start, step: SampleStep, solve: Solve) -> None:
+    def walk(self, start: StepStart, step: SampleStep, solve: Solve) -> None:
         """All stages, the implicit ones by ``solve``, and y1."""
         y, h, tableau = start.y, start.h, self.tableau
         base = z = y

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Control
-from noderun.ode.solvers.per_sample.step import Formula, Memory, SampleStep, Start, spread
+from noderun.ode.solvers.control import StepOptions
+from noderun.ode.solvers.per_sample.step import BatchedMethod, BatchedState, SampleStep, StepStart, spread
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 
 
-class Explicit(Formula):
+class Explicit(BatchedMethod):
     """An explicit tableau on a device; makes steps."""
 
-    def __init__(self, method: ExplicitRungeKutta, control: Control, like: Tensor) -> None:
+    def __init__(self, method: ExplicitRungeKutta, control: StepOptions, like: Tensor) -> None:
         self.tableau = tableau = method.tableau
         super().__init__(method.error_order, tableau.dense, control, like)
         self.a, self.dense_a = [self.row(r) for r in tableau.a], [self.row(r) for r in tableau.dense_a]
@@ -33,15 +33,15 @@ class Explicit(Formula):
             flat = self.buffer.view(self.c.shape[0], -1)
             self.rows, self.columns = self.buffer.unbind(), [flat[:n].t() for n in range(len(flat) + 1)]
 
-    def step(self, start: Start, memory: Memory, estimate: bool) -> SampleStep:
+    def step(self, start: StepStart, memory: BatchedState, estimate: bool) -> SampleStep:
         return ExplicitStep(self, start, estimate)
 
-    def again(self, start: Start, solved: Sequence[Tensor]) -> SampleStep:
+    def again(self, start: StepStart, solved: Sequence[Tensor]) -> SampleStep:
         return ExplicitStep(self, start, False)
 
 
 class ExplicitStep(SampleStep):
-    def __init__(self, formula: Explicit, start: Start, estimate: bool) -> None:
+    def __init__(self, formula: Explicit, start: StepStart, estimate: bool) -> None:
         super().__init__(start, formula.dense)
         y, self.formula = start.y, formula
         self.times = start.times(formula.c)

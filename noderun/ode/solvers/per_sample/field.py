@@ -41,19 +41,19 @@ class SampleField:
         """t [..., B] from times along the ways, and the other way round."""
         return s if self.sign is None else s * self.sign
 
-    def of(self, samples: Tensor | None) -> FieldOf:
+    def of(self, samples: Tensor | None) -> BatchedField:
         """f for these samples, None being all; tensors in args with a leading dimension of B are theirs too."""
 
         def gathered(x: Tensor) -> Tensor:
             return x[samples] if x.dim() and len(x) == self.size else x
 
         if samples is None:
-            return FieldOf(self, self.args, self.sign, self.bounds)
+            return BatchedField(self, self.args, self.sign, self.bounds)
         sign = None if self.sign is None else self.sign[samples]
-        return FieldOf(self, map_tensors(gathered, self.args), sign, self.bounds.take(samples))
+        return BatchedField(self, map_tensors(gathered, self.args), sign, self.bounds.take(samples))
 
 
-class FieldOf:
+class BatchedField:
     """f along the way of some samples: s [b], y [b, N] -> dy/ds [b, N]."""
 
     def __init__(self, field: SampleField, args: tuple[Any, ...], sign: Tensor | None, bounds: SampleBounds) -> None:

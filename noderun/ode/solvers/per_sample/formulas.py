@@ -5,20 +5,20 @@ from __future__ import annotations
 from torch import Tensor
 
 from noderun.ode.solvers.collocation import Collocation
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.dirk import DiagonallyImplicit
 from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.per_sample.collocation import Collocated, RadauFormula
 from noderun.ode.solvers.per_sample.dirk import Diagonal
 from noderun.ode.solvers.per_sample.explicit import Explicit
 from noderun.ode.solvers.per_sample.rosenbrock import Linear
-from noderun.ode.solvers.per_sample.step import Formula
+from noderun.ode.solvers.per_sample.step import BatchedMethod
 from noderun.ode.solvers.radau5 import Radau5
 from noderun.ode.solvers.rosenbrock import Rosenbrock
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 
 
-def formula_of(method: Method, control: Control, like: Tensor) -> Formula:
+def formula_of(method: Method, control: StepOptions, like: Tensor) -> BatchedMethod:
     """The method for many samples; ValueError where there is none."""
     if isinstance(method, ExplicitRungeKutta):
         return Explicit(method, control, like)

@@ -8,20 +8,20 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.per_sample.newton import NewtonMemory
-from noderun.ode.solvers.per_sample.step import Formula, Memory, SampleStep
+from noderun.ode.solvers.per_sample.step import BatchedMethod, BatchedState, SampleStep
 
 
-class ImplicitFormula(Formula):
+class ImplicitFormula(BatchedMethod):
     """A method whose stages are solved for."""
 
-    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, memory: Memory) -> Tensor:
+    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, memory: BatchedState) -> Tensor:
         return steady(super().factors(ratio, errors, step, memory), ratio)
 
-    def accept(self, step: SampleStep, memory: Memory, accepted: Tensor) -> None:
+    def accept(self, step: SampleStep, memory: BatchedState, accepted: Tensor) -> None:
         if isinstance(memory, NewtonMemory):
             memory.fresh = memory.fresh & ~accepted
 
-    def restart(self, memory: Memory, at: Tensor) -> None:
+    def restart(self, memory: BatchedState, at: Tensor) -> None:
         if isinstance(memory, NewtonMemory):
             memory.fresh = memory.fresh & ~at
 

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.extrapolation import Time, at
 from noderun.ode.solvers.jacobian import products
 from noderun.ode.solvers.per_sample.batch import norms
-from noderun.ode.solvers.per_sample.step import Memory, Start
+from noderun.ode.solvers.per_sample.step import BatchedState, StepStart
 from noderun.ode.solvers.stage_systems import Factors, Implicit, Systems, coupled, precision, round_off
 
 
 @dataclass
-class NewtonMemory(Memory):
+class NewtonMemory(BatchedState):
     """What the iterations of each sample leave for the next; the leading dimension of every tensor is b."""
 
     matrix: Tensor  # J [b, N, N]
@@ -41,7 +41,7 @@ def unsolved(y: Tensor) -> NewtonMemory:
 class StageEquations:
     """Z_i = h sum_j a_ij f(t_j, base + Z_j) for every sample; J is taken at the start."""
 
-    start: Start
+    start: StepStart
     times: Sequence[Time]  # s of [b]
     base: Tensor  # [b, N]
     a: Tensor  # [s, s]
@@ -72,7 +72,7 @@ def scale_of(h: Tensor, like: Tensor) -> Tensor:
 class SampleNewton:
     """The stage solver of a batch. Fixed steps are solved to round-off, others as well as their tolerance asks."""
 
-    def __init__(self, control: Control, a: Tensor) -> None:
+    def __init__(self, control: StepOptions, a: Tensor) -> None:
         self.control, self.systems = control, ScaledSystems(a)
         self.kappa, self.limit = precision(control, a.dtype)
 
@@ -148,7 +148,7 @@ class SampleNewton:
         memory.slow = torch.where(converged, (rate > 1e-3) if k > 1 else torch.zeros_like(converged), memory.slow)
 
 
-def jacobians(start: Start) -> Tensor:
+def jacobians(start: StepStart) -> Tensor:
     """df/dy [b, N, N] of independent samples."""
     with torch.enable_grad():
         point = start.y.detach().requires_grad_()

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from noderun.ode.solvers.events import AFTER, LOOKS, Event, crossed
 from noderun.ode.solvers.per_sample.batch import Batch, upcoming
-from noderun.ode.solvers.per_sample.field import FieldOf
-from noderun.ode.solvers.per_sample.problem import Read, SampleProblem
+from noderun.ode.solvers.per_sample.field import BatchedField
+from noderun.ode.solvers.per_sample.problem import OutputRead, SampleProblem
 from noderun.ode.solvers.per_sample.step import SampleStep
 from noderun.ode.solvers.roots import roots
 
-NEVER = 2.0  # the fraction of a step at which a sample stops that no event stops
+NO_EVENT = 2.0  # the fraction of a step at which a sample stops that no event stops
 
 
 class SampleOutputs:
@@ -23,13 +23,13 @@ class SampleOutputs:
     def __init__(self, problem: SampleProblem) -> None:
         self.problem, self.readout = problem, problem.readout
         self.rows, self.count = [problem.y0.detach()], problem.y0.shape[0]
-        self.reads: list[Read] = []
+        self.reads: list[OutputRead] = []
         self.seen: Tensor  # the events' values [6, b, events] over the step in hand: at its ends and at LOOKS
         self.moved: Tensor  # whose step was accepted
         self.ends = torch.arange(self.count, device=problem.y0.device)  # the row of each sample's last state
         self.readout.clear()
 
-    def add(self, read: Read, step: SampleStep) -> None:
+    def add(self, read: OutputRead, step: SampleStep) -> None:
         self.reads.append(read)
         self.rows.append(read.of(step))
         self.count += read.place.shape[0]
@@ -37,7 +37,7 @@ class SampleOutputs:
     def passed(self, batch: Batch, step: SampleStep, accepted: Tensor, limit: Tensor, stop: Tensor | None) -> None:
         """Read off the times from t to ``limit`` [b], or to where an event stopped the sample."""
         if stop is not None:
-            limit = torch.where(stop == NEVER, limit, step.t + stop * step.h)
+            limit = torch.where(stop == NO_EVENT, limit, step.t + stop * step.h)
         upto = torch.searchsorted(batch.ts, limit.unsqueeze(1), right=True).squeeze(1)
         many = (upto - batch.read).clamp_min_(0).mul_(accepted)
         ahead = many.cumsum(0)
@@ -47,7 +47,7 @@ class SampleOutputs:
         end = theta >= 1 - 1e-9
         theta.masked_fill_(end, 1.0)
         self.readout.asked.append((self.count, batch.sample[place], column, end))
-        self.add(Read(self.count, place, theta, not bool(end.all())), step)
+        self.add(OutputRead(self.count, place, theta, not bool(end.all())), step)
         batch.read = batch.read + many
         batch.next = upcoming(batch.ts, batch.read)
 
@@ -57,22 +57,22 @@ class SampleOutputs:
         sample, thetas = batch.sample[place], [theta for theta in self.problem.fractions if theta > 0]
         self.readout.steps.append((self.count, sample, step.t[place], step.h[place], self.ends[sample]))
         theta = torch.tensor(thetas, dtype=torch.float64, device=place.device).repeat_interleave(len(place))
-        self.add(Read(self.count, place.repeat(len(thetas)), theta, len(thetas) > 1), step)
+        self.add(OutputRead(self.count, place.repeat(len(thetas)), theta, len(thetas) > 1), step)
         self.ends[sample] = torch.arange(self.count - len(place), self.count, device=place.device)
 
-    def start(self, field: FieldOf, batch: Batch) -> None:
+    def start(self, field: BatchedField, batch: Batch) -> None:
         batch.values = self.event_values(field, batch.t, batch.y)
 
-    def event_values(self, field: FieldOf, t: Tensor, y: Tensor) -> Tensor:
+    def event_values(self, field: BatchedField, t: Tensor, y: Tensor) -> Tensor:
         """[b, events]."""
         return torch.stack([field.value(event.fn, t, y) for event in self.problem.events], dim=1)
 
-    def inside(self, field: FieldOf, step: SampleStep, theta: float) -> Tensor:
+    def inside(self, field: BatchedField, step: SampleStep, theta: float) -> Tensor:
         """The events' values [b, events] at one fraction of every sample's step."""
         at = torch.full_like(step.t, theta)
         return torch.stack([value_at(field, step, event, at) for event in self.problem.events], dim=1)
 
-    def look(self, field: FieldOf, batch: Batch, step: SampleStep, accepted: Tensor, t1: Tensor) -> list[Tensor]:
+    def look(self, field: BatchedField, batch: Batch, step: SampleStep, accepted: Tensor, t1: Tensor) -> list[Tensor]:
         """Evaluate the events' functions over a step; whether one changed sign, is zero somewhere, is NaN."""
         after = self.event_values(field, t1, step.y1)
         self.seen = torch.stack([batch.values, *(self.inside(field, step, x) for x in LOOKS), after])
@@ -82,7 +82,7 @@ class SampleOutputs:
         happened = ((signs[1:] != signs[:-1]).any(0) & taken).any()
         return [happened, (self.seen.isnan().any(0) & taken).any()]
 
-    def events(self, field: FieldOf, batch: Batch, step: SampleStep) -> Tensor | None:
+    def events(self, field: BatchedField, batch: Batch, step: SampleStep) -> Tensor | None:
         """Read off the events seen in a round; the fraction of the step at which each sample stops."""
         found = [
             (i, theta)
@@ -92,18 +92,18 @@ class SampleOutputs:
         ]
         if not found:
             return None
-        stop = torch.full_like(step.t, NEVER)
+        stop = torch.full_like(step.t, NO_EVENT)
         for i, theta in found:
             if self.problem.events[i].terminal:
                 stop = stop.minimum(theta)
         for i, theta in found:
-            (place,) = ((theta < NEVER) & (theta <= stop)).nonzero(as_tuple=True)
+            (place,) = ((theta < NO_EVENT) & (theta <= stop)).nonzero(as_tuple=True)
             at, sample = theta[place], batch.sample[place]
             self.readout.events.append((self.count, sample, i, step.t[place] + at * step.h[place]))
-            self.add(Read(self.count, place, at, True), step)
+            self.add(OutputRead(self.count, place, at, True), step)
         return stop
 
-    def crossing(self, field: FieldOf, step: SampleStep, i: int, event: Event, part: int) -> Tensor | None:
+    def crossing(self, field: BatchedField, step: SampleStep, i: int, event: Event, part: int) -> Tensor | None:
         """The fraction of the step [b] at which an event happens in one part of it, NEVER where it does not."""
         before, after = self.seen[part, :, i], self.seen[part + 1, :, i]
         low, high = (torch.full_like(step.t, (0.0, *LOOKS, 1.0)[part + j]) for j in (0, 1))
@@ -117,7 +117,7 @@ class SampleOutputs:
         low = torch.where(there, low, high)  # a bracket of no width where there is nothing to find
         ends = torch.where(there, before, -1.0), torch.where(there, after, 1.0)
         at = roots(functools.partial(value_at, field, step, event), low, high, *ends)
-        return torch.where(there, torch.where(at < 1 - 1e-9, at, 1.0), NEVER)
+        return torch.where(there, torch.where(at < 1 - 1e-9, at, 1.0), NO_EVENT)
 
     def lost(self, batch: Batch, stop: Tensor | None) -> Tensor:
         """Whose event has no value [b] before a terminal one ends the solve; which one it was is noted."""
@@ -131,7 +131,7 @@ class SampleOutputs:
         return places.any(1)
 
 
-def value_at(field: FieldOf, step: SampleStep, event: Event, theta: Tensor) -> Tensor:
+def value_at(field: BatchedField, step: SampleStep, event: Event, theta: Tensor) -> Tensor:
     """g at t + theta h [b] of all samples in hand, each at its own fraction."""
     y = step.between(torch.arange(len(theta), device=theta.device), theta)
     return field.value(event.fn, step.t + theta * step.h, y)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.errors import NewtonDivergence, NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
 from noderun.ode.solvers.events import Event
 from noderun.ode.solvers.method import Method
@@ -17,19 +17,19 @@ from noderun.ode.solvers.per_sample.field import SampleField
 from noderun.ode.solvers.per_sample.step import SampleStep
 from noderun.ode.solvers.per_sample.times import along, sample_bounds
 
-RUNNING, DONE, EVENT, NONFINITE, UNDERFLOW, LIMIT, NEWTON, NO_EVENT = range(8)
+RUNNING, DONE, EVENT, NONFINITE, UNDERFLOW, LIMIT, NEWTON, EVENT_NAN = range(8)
 STATUS = ("running", "done", "event", "nonfinite", "underflow", "step_limit", "newton", "nonfinite")
 FAILURES: dict[int, tuple[type[SolveError], str]] = {
     NONFINITE: (NonFiniteDynamics, "f returned NaN or infinity"),
     UNDERFLOW: (StepUnderflow, "the step size fell below the resolution of t: the tolerance cannot be met"),
     LIMIT: (StepLimit, "max_steps attempts did not reach the end"),
     NEWTON: (NewtonDivergence, "Newton's iteration diverged"),
-    NO_EVENT: (NonFiniteDynamics, "an event's function is NaN"),
+    EVENT_NAN: (NonFiniteDynamics, "an event's function is NaN"),
 }
 
 
 @dataclass(frozen=True)
-class Read:
+class OutputRead:
     """Rows of the result from ``first``, read off the samples at ``place`` [n] of a step at theta [n], 1 its end."""
 
     first: int
@@ -42,14 +42,14 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Replay:
+class RoundRecord:
     """Accepted steps of one round, enough to make them again, and what was read off them."""
 
     samples: Tensor | None  # [m]; None: the whole batch, with h = 0 where no step was accepted
     t: Tensor  # along the way
     h: Tensor
     y: Tensor
-    reads: tuple[Read, ...]
+    reads: tuple[OutputRead, ...]
     solved: tuple[Tensor, ...]  # what the steps found by iteration
 
 
@@ -119,12 +119,12 @@ class SampleProblem:
     y0: Tensor  # [B, N]
     ts: Tensor  # [B, T] in double precision along each sample's way, rising
     method: Method
-    control: Control
+    control: StepOptions
     stats: SampleStatistics
     params: tuple[Tensor, ...] = ()
     events: Sequence[Event] = ()
     compact: bool = True
-    backward: Control = Control()  # of a gradient that is itself a solve
+    backward: StepOptions = StepOptions()  # of a gradient that is itself a solve
     seminorm: bool = False  # whether that leaves the error of the integral for theta alone
     fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts; the last is 1
     readout: SampleReadout = dataclasses.field(default_factory=SampleReadout)

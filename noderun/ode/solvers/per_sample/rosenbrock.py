@@ -7,33 +7,33 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Control
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.per_sample.implicit import ImplicitFormula, column
 from noderun.ode.solvers.per_sample.newton import ScaledSystems, jacobians_of
-from noderun.ode.solvers.per_sample.step import Memory, SampleStep, Start
+from noderun.ode.solvers.per_sample.step import BatchedState, SampleStep, StepStart
 from noderun.ode.solvers.rosenbrock import Rosenbrock, time_derivative
 
 
 class Linear(ImplicitFormula):
     """One linear system a stage, with the exact J and df/dt at the start of every step."""
 
-    def __init__(self, method: Rosenbrock, control: Control, like: Tensor) -> None:
+    def __init__(self, method: Rosenbrock, control: StepOptions, like: Tensor) -> None:
         self.tableau = method.tableau
         super().__init__(method.error_order, self.tableau.dense, control, like)
         self.alpha = self.column(self.tableau.alpha)
         self.systems = ScaledSystems(self.row([self.tableau.gamma]).unsqueeze(1))
 
-    def step(self, start: Start, memory: Memory, estimate: bool) -> SampleStep:
+    def step(self, start: StepStart, memory: BatchedState, estimate: bool) -> SampleStep:
         step = self.walk(start)
         memory.jacobians = memory.jacobians + 1
         if estimate:
             step.errors = (self.weighted(self.tableau.error, step.us),)
         return step
 
-    def again(self, start: Start, solved: Sequence[Tensor]) -> SampleStep:
+    def again(self, start: StepStart, solved: Sequence[Tensor]) -> SampleStep:
         return self.walk(start)
 
-    def walk(self, start: Start) -> SampleStep:
+    def walk(self, start: StepStart) -> SampleStep:
         tableau, y, h = self.tableau, start.y, start.h
         step = SampleStep(start, self.dense)
         if step.slope is None:
@@ -55,7 +55,7 @@ class Linear(ImplicitFormula):
         step.y1 = self.plus(y, tableau.m, step.us)
         return step
 
-    def linearized(self, start: Start) -> tuple[Tensor, Tensor | None]:
+    def linearized(self, start: StepStart) -> tuple[Tensor, Tensor | None]:
         """J [b, N, N] and df/dt [b, N] (None: out of autograd's sight) at the start, part of the solution's graph."""
         graph = torch.is_grad_enabled()
         with torch.enable_grad():
@@ -65,7 +65,7 @@ class Linear(ImplicitFormula):
             matrix, rate = jacobians_of(value, point, graph), time_derivative(value, time, graph)
         return matrix if graph else matrix.detach(), rate
 
-    def difference(self, start: Start, slope: Tensor) -> Tensor:
+    def difference(self, start: StepStart, slope: Tensor) -> Tensor:
         """df/dt [b, N] by a forward difference: exactly 0 where f does not use t."""
         now, h = start.field.within(start.t), start.h.to(start.y.dtype.to_real())
         delta = (torch.finfo(h.dtype).eps ** 0.5 * torch.maximum(now.abs(), h)).minimum(h)  # the step's end is inside

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import Control
-from noderun.ode.solvers.per_sample.batch import Rows, factors
-from noderun.ode.solvers.per_sample.field import FieldOf
+from noderun.ode.solvers.control import StepOptions
+from noderun.ode.solvers.per_sample.batch import BatchRows, factors
+from noderun.ode.solvers.per_sample.field import BatchedField
 
 SHORT = 16  # rows of fewer components are too short for the inner loop of an operation that broadcasts along them
 
@@ -23,10 +23,10 @@ def spread(x: Tensor, like: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Start:
+class StepStart:
     """Where an attempt of many samples starts, and by how much it goes on."""
 
-    field: FieldOf
+    field: BatchedField
     t: Tensor  # [b]
     y: Tensor  # [b, N]
     h: Tensor  # [b]
@@ -43,7 +43,7 @@ class SampleStep:
     ``dense`` [stages, powers of theta] are the polynomials by which the u_i enter y(t + theta h).
     """
 
-    def __init__(self, start: Start, dense: Tensor) -> None:
+    def __init__(self, start: StepStart, dense: Tensor) -> None:
         self.field, self.t, self.y, self.h, self.dense = start.field, start.t, start.y, start.h, dense
         self.slope = start.slope  # f at the start, once it is known
         self.y1 = start.y
@@ -67,19 +67,19 @@ class SampleStep:
 
 
 @dataclass
-class Memory(Rows):
+class BatchedState(BatchRows):
     """What a method carries along for each sample beside its state."""
 
     calls: Tensor  # of f, where that is a sample's own
     jacobians: Tensor
 
 
-class Formula(ABC):
+class BatchedMethod(ABC):
     """A method on a device, as it steps many samples at once."""
 
     history = False  # whether its step size control looks at earlier error ratios whatever the controller
 
-    def __init__(self, order: int, dense: Sequence[Sequence[float]], control: Control, like: Tensor) -> None:
+    def __init__(self, order: int, dense: Sequence[Sequence[float]], control: StepOptions, like: Tensor) -> None:
         self.order, self.control, self.like = order, control, like
         self.dense = torch.tensor(dense, dtype=torch.float64, device=like.device)
 
@@ -90,24 +90,24 @@ class Formula(ABC):
         """Nodes [s, 1] in double precision."""
         return torch.tensor(c, dtype=torch.float64, device=self.like.device).unsqueeze(1)
 
-    def memory(self, y: Tensor) -> Memory:
+    def memory(self, y: Tensor) -> BatchedState:
         count = torch.zeros(y.shape[0], dtype=torch.long, device=y.device)
-        return Memory(count, count)
+        return BatchedState(count, count)
 
     @abstractmethod
-    def step(self, start: Start, memory: Memory, estimate: bool) -> SampleStep:
+    def step(self, start: StepStart, memory: BatchedState, estimate: bool) -> SampleStep:
         """Attempt a step, with ``estimate`` also its error."""
 
     @abstractmethod
-    def again(self, start: Start, solved: Sequence[Tensor]) -> SampleStep:
+    def again(self, start: StepStart, solved: Sequence[Tensor]) -> SampleStep:
         """The same step under autograd, from what it found by iteration."""
 
-    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, memory: Memory) -> Tensor:
+    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, memory: BatchedState) -> Tensor:
         """The factor on h [b], before its upper limit."""
         return factors(self.control.controller, ratio, errors, self.order)
 
-    def accept(self, step: SampleStep, memory: Memory, accepted: Tensor) -> None:  # noqa: B027  (few have a past)
+    def accept(self, step: SampleStep, memory: BatchedState, accepted: Tensor) -> None:  # noqa: B027  (few have a past)
         """The accepted steps become the past."""
 
-    def restart(self, memory: Memory, at: Tensor) -> None:  # noqa: B027
+    def restart(self, memory: BatchedState, at: Tensor) -> None:  # noqa: B027
         """The samples ``at`` [b] crossed a jump of f: forget what was known about them."""

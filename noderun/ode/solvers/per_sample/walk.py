@@ -15,26 +15,37 @@ from torch import Tensor
 
 from noderun.ode.solvers.per_sample.attempt import Attempt, after_no_number, diagnosed, judged
 from noderun.ode.solvers.per_sample.batch import Batch, clipped, first_batch, first_sizes, fixed_end, upcoming
-from noderun.ode.solvers.per_sample.field import FieldOf
+from noderun.ode.solvers.per_sample.field import BatchedField
 from noderun.ode.solvers.per_sample.formulas import formula_of
-from noderun.ode.solvers.per_sample.outputs import NEVER, SampleOutputs
-from noderun.ode.solvers.per_sample.problem import DONE, EVENT, LIMIT, NO_EVENT, NONFINITE, RUNNING, Read, SampleProblem
-from noderun.ode.solvers.per_sample.step import Start, spread
+from noderun.ode.solvers.per_sample.outputs import NO_EVENT, SampleOutputs
+from noderun.ode.solvers.per_sample.problem import (
+    DONE,
+    EVENT,
+    EVENT_NAN,
+    LIMIT,
+    NONFINITE,
+    RUNNING,
+    OutputRead,
+    SampleProblem,
+)
+from noderun.ode.solvers.per_sample.step import StepStart, spread
 
-Observe = Callable[[Attempt, Batch, list[Read]], None]  # a round: what was tried, by whom, and what was read off it
+Observe = Callable[
+    [Attempt, Batch, list[OutputRead]], None
+]  # a round: what was tried, by whom, and what was read off it
 
 
 def integrate_samples(problem: SampleProblem, observe: Observe | None = None) -> Tensor:
     """The rows [R, N] of ``problem.readout``, without history; ``observe`` sees every round."""
     with torch.no_grad():
-        walk = Walk(problem, observe)
+        walk = BatchedStepper(problem, observe)
         while walk.alive:
             walk.round()
         problem.stats.t.copy_(problem.field.natural(problem.stats.t))
     return torch.cat(walk.outputs.rows)
 
 
-class Walk:
+class BatchedStepper:
     """All samples from their first to their last time, one attempt of each a round."""
 
     def __init__(self, problem: SampleProblem, observe: Observe | None) -> None:
@@ -44,7 +55,7 @@ class Walk:
         self.memory = self.formula.memory(problem.y0)
         self.outputs = SampleOutputs(problem)
         self.batch = first_batch(problem.y0.detach(), problem.ts, problem.field.sign, self.control, len(problem.events))
-        self.field: FieldOf = problem.field.of(None)
+        self.field: BatchedField = problem.field.of(None)
         self.rounds = self.calls = 0  # attempts and calls of f of every sample in hand
         self.jumps = bool(self.control.jumps)
         self.known = False  # whether batch.slope is f(t, y)
@@ -103,7 +114,7 @@ class Walk:
         else:
             t1 = fixed_end(control.dt, batch)
             h, cut = t1 - batch.t, torch.zeros_like(batch.live)
-        start = Start(self.field, batch.t, batch.y, h, batch.slope if self.known else None)
+        start = StepStart(self.field, batch.t, batch.y, h, batch.slope if self.known else None)
         return judged(self.formula.step(start, self.memory, self.estimate), cut, t1, batch, control)
 
     def conclude(
@@ -124,7 +135,7 @@ class Walk:
         if self.jumps:
             self.cross(attempt)
         if lost is not None:
-            code = torch.where(lost, NO_EVENT, code)
+            code = torch.where(lost, EVENT_NAN, code)
         if any_passed or trouble or stop is not None or lost is not None:
             self.finish(attempt, code, stop)
 
@@ -164,12 +175,12 @@ class Walk:
 
     def finish(self, attempt: Attempt, code: Tensor | int, stop: Tensor | None) -> None:
         batch, step = self.batch, attempt.step
-        arrived = attempt.accepted & (attempt.t1 == batch.end) & (code != NO_EVENT)
+        arrived = attempt.accepted & (attempt.t1 == batch.end) & (code != EVENT_NAN)
         code = torch.where(arrived, torch.where(batch.end < torch.inf, DONE, NONFINITE), code)
         t = batch.t
         if stop is not None:
-            code = torch.where(stop < NEVER, EVENT, code)
-            t = torch.where(stop < NEVER, step.t + stop * step.h, t)
+            code = torch.where(stop < NO_EVENT, EVENT, code)
+            t = torch.where(stop < NO_EVENT, step.t + stop * step.h, t)
         finished = batch.live & (code != RUNNING)
         if finished.any():
             self.settle(code, t, finished)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from noderun.ode.gradients.examination import check_solve
-from noderun.ode.gradients.info import Backward
+from noderun.ode.gradients.info import GradientOptions
 from noderun.ode.gradients.integral import Integral, joined
 from noderun.ode.gradients.way_back import WayBack
 from noderun.ode.solvers.errors import SolveError
@@ -73,10 +73,12 @@ class AdjointField(ABC):
         return dz.detach(), torch.zeros_like(z) if grads[0] is None else -grads[0]
 
 
-class Sweep(ABC):
+class BackwardSolve(ABC):
     """dL/dy0 and, in ``integral``, dL/dtheta from dL/dys [rows, N]."""
 
-    def __init__(self, gradient: str, problem: Problem, choices: Backward, times: list[float], ys: Tensor) -> None:
+    def __init__(
+        self, gradient: str, problem: Problem, choices: GradientOptions, times: list[float], ys: Tensor
+    ) -> None:
         self.gradient, self.problem, self.times, self.ys = gradient, problem, times, ys
         self.control, self.method = choices.control, problem.adjoint_method or problem.method
         self.integral = Integral(problem.params, self.control, choices.norm == "full")
@@ -100,7 +102,7 @@ class Sweep(ABC):
         if last == 0:
             return a.clone()
         stepper = self.stepper(field, self.times[last], self.state(last, a))
-        if self.integral.controlled and not self.method.own_steps:
+        if self.integral.controlled and not self.method.internal_stepping:
             stepper.beside = lambda step: self.integral.try_on(step.quadrature)
         stats, there = self.problem.stats, self.problem.control
         attempts = stats.accepted + stats.rejected
@@ -132,7 +134,7 @@ class Sweep(ABC):
         step = step if step.quadrature is not None else integrated(field, step)
         if not self.integral.controlled:
             self.integral.add(step.quadrature)
-        elif self.method.own_steps:
+        elif self.method.internal_stepping:
             self.refine(field, step, HALVINGS)
         else:
             self.integral.take()

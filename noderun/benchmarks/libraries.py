@@ -18,7 +18,7 @@ from noderun.benchmarks.problems import LotkaVolterra, MLPField, Problem, VanDer
 from noderun.ode.engine import solve
 from noderun.ode.solvers import Solution
 
-OURS: dict[str, dict[str, Any]] = {  # contender -> what its solve() is told beside the problem
+NODERUN: dict[str, dict[str, Any]] = {  # contender -> what its solve() is told beside the problem
     "noderun": {},
     "noderun compiled": {"compile": True},
 }
@@ -45,7 +45,7 @@ def why_absent(modules: tuple[str, ...]) -> str | None:
 def solvers(problem: Problem) -> Contenders:
     """name -> the solve without gradients; each returns ys [T, B, D]."""
     there = installed()
-    ours = {"noderun": {}} if problem.per_sample else OURS
+    ours = {"noderun": {}} if problem.per_sample else NODERUN
     contenders: Contenders = {name: partial(noderun_solve, problem, **told) for name, told in ours.items()}
     if len(problem.ts) == 2 and not problem.per_sample:
         contenders["bare loop"] = bare_loop(problem)
@@ -63,7 +63,7 @@ def gradients(problem: Problem, methods: tuple[str, ...]) -> Contenders:
     there = installed()
     contenders: Contenders = {
         f"{name} {g}": torch_gradient(problem, noderun_with(g, **told))
-        for name, told in OURS.items()
+        for name, told in NODERUN.items()
         for g in methods
         if not told or g in COMPILED
     }

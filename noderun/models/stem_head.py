@@ -32,7 +32,7 @@ def make_head(
     if name not in HEADS:
         raise ValueError(f"no head {name!r}; there are: {', '.join(HEADS)}")
     if name == "none":
-        return First(channels or state_shape[0])
+        return Truncate(channels or state_shape[0])
     if classes is None:
         raise ValueError("there are no classes to read off the state; choose head=none")
     if len(state_shape) == 1:
@@ -55,7 +55,7 @@ class Augment(nn.Module):
         return torch.cat([y, y.new_zeros(len(y), self.extra, *y.shape[2:])], dim=1)
 
 
-class First(nn.Module):
+class Truncate(nn.Module):
     """The first ``count`` dimensions or channels of a state [B, C, ...]: what is read where nothing is learned."""
 
     def __init__(self, count: int) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as theirs
 
-from noderun.training.optimisation import OPTIMIZERS, SCHEDULES, make_optimizer, set_rate
+from noderun.training.optimization import OPTIMIZERS, SCHEDULES, make_optimizer, set_rate
 
 STEPS, HORIZON = 5, 8
 PEERS = {

@@ -15,15 +15,15 @@ from torch import Tensor
 
 from noderun.ode.gradients.examination import differs, refuse_other
 from noderun.ode.solvers.field import VectorField, evaluate
-from noderun.ode.solvers.integrate import Problem, Taken
+from noderun.ode.solvers.integrate import AcceptedStep, Problem
 from noderun.ode.solvers.method import Snapshot
 from noderun.ode.solvers.torch_internals import add_to_each
 
-MakeReversal = Callable[[Problem, VectorField, Tensor, Tensor], "Reversal"]
+MakeAdjoint = Callable[[Problem, VectorField, Tensor, Tensor], "DiscreteAdjoint"]
 
 
 @dataclass(frozen=True)
-class State:
+class StepState:
     """What a step is made again from."""
 
     y: Tensor  # [N]
@@ -31,13 +31,13 @@ class State:
     solved: list[Tensor]  # what it found by iteration
 
     @staticmethod
-    def of(taken: Taken, first: bool, fixed: bool) -> State:
+    def of(taken: AcceptedStep, first: bool, fixed: bool) -> StepState:
         """The first step starts from y0 alone; fixed steps iterate to round-off and need nothing found."""
-        return State(taken.step.y, None if first else taken.past, [] if fixed else taken.solved)
+        return StepState(taken.step.y, None if first else taken.past, [] if fixed else taken.solved)
 
 
 @dataclass(frozen=True)
-class Move:
+class StepRecord:
     """An accepted step as numbers on the host: (row of ys, theta) of the outputs read off it."""
 
     t: float
@@ -48,19 +48,21 @@ class Move:
     constants: Any  # of the snapshot: orders and step sizes were chosen when the solve went forward
 
     @staticmethod
-    def of(taken: Taken) -> Move:
+    def of(taken: AcceptedStep) -> StepRecord:
         tensors, constants = taken.past or ([], None)
-        return Move(taken.step.t, taken.step.h, taken.t_end, taken.outputs, len(tensors), constants)
+        return StepRecord(taken.step.t, taken.step.h, taken.t_end, taken.outputs, len(tensors), constants)
 
     @property
     def inside(self) -> list[tuple[int, float]]:
         return [(row, theta) for row, theta in self.outputs if theta < 1]
 
 
-Pull = tuple[Move, State, Move | None]  # a step, what it is made again from, and the step whose turn is next
+StepPullback = tuple[
+    StepRecord, StepState, StepRecord | None
+]  # a step, what it is made again from, and the step whose turn is next
 
 
-class Reversal:
+class DiscreteAdjoint:
     """``a`` = dL/dy [N] at the start of the last step pulled back, ``thetas`` = dL/dtheta of all steps so far."""
 
     def __init__(self, gradient: str, problem: Problem, field: VectorField, ys: Tensor, cotangents: Tensor) -> None:
@@ -72,18 +74,18 @@ class Reversal:
         self.past: list[Tensor | None] = []  # dL/d(snapshot)
         self.thetas = [torch.zeros_like(p) for p in problem.params]
 
-    def back(self, pulls: Iterable[Pull], most: int | None = None) -> None:
+    def back(self, pulls: Iterable[StepPullback], most: int | None = None) -> None:
         """Over all steps, last to first, looking at no more than ``most`` of them at a time."""
         for move, state, before in pulls:
             self.pull(move, state, before)
 
-    def pull(self, move: Move, state: State, before: Move | None) -> None:
+    def pull(self, move: StepRecord, state: StepState, before: StepRecord | None) -> None:
         """From the end of a step to its start, under autograd through the step as the method makes it."""
         y, past = state.y.detach().requires_grad_(), None
         if state.past is not None:
             past = ([x.detach().requires_grad_() for x in state.past[0]], state.past[1])
         with torch.enable_grad():
-            ends, cotangents = self.ends(move, State(y, past, state.solved))
+            ends, cotangents = self.ends(move, StepState(y, past, state.solved))
         leaves = (y, *(past[0] if past else ()), *self.params)
         grads = torch.autograd.grad(ends, leaves, cotangents, allow_unused=True)
         split = len(leaves) - len(self.params)
@@ -91,7 +93,7 @@ class Reversal:
         self.past = list(grads[1:split])
         self.add(grads[split:])
 
-    def ends(self, move: Move, state: State) -> tuple[list[Tensor], list[Tensor]]:
+    def ends(self, move: StepRecord, state: StepState) -> tuple[list[Tensor], list[Tensor]]:
         """What the step yields and later steps or outputs use, and the cotangent of each."""
         y, work = state.y, self.method.restore(state.y, state.past)
         self.method.give(work, state.solved)
@@ -112,10 +114,10 @@ class Reversal:
         used = [(end, g) for end, g in zip(ends, cotangents, strict=True) if g is not None and end.requires_grad]
         return [end for end, _ in used], [g for _, g in used]
 
-    def end_cotangent(self, move: Move) -> Tensor:
+    def end_cotangent(self, move: StepRecord) -> Tensor:
         return sum((self.cotangents[row] for row, theta in move.outputs if theta == 1), self.a)
 
-    def compare(self, move: Move, y: Tensor, y1: Tensor, inside: Tensor) -> None:
+    def compare(self, move: StepRecord, y: Tensor, y1: Tensor, inside: Tensor) -> None:
         """RuntimeError for an f that is not as it was, at the first step made again that has an output."""
         if self.ys is None or not move.outputs:
             return
@@ -123,7 +125,7 @@ class Reversal:
         now = y1 if theta == 1 else inside.reshape(-1, len(y))[-1]
         y, then = y.detach(), self.ys[row]
         self.ys = None
-        if differs(y, then, now.detach(), self.field.autocast.dtype, self.method.iterates):
+        if differs(y, then, now.detach(), self.field.autocast.dtype, self.method.uses_newton):
             refuse_other(self.gradient, *(evaluate(self.field, move.t, y) for _ in range(2)))
 
     def add(self, grads: tuple[Tensor | None, ...]) -> None:

@@ -19,7 +19,7 @@ Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Bench:
+class LabContext:
     """``figures`` is where a lab's figures go."""
 
     settings: Settings
@@ -49,7 +49,7 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Findings:
+class LabResult:
     """``rows`` become the table and results.csv; ``values`` go to result.json."""
 
     rows: Rows

@@ -9,7 +9,7 @@ from typing import Any
 from noderun.report.table import Cell, Result, best, heading, over_seeds, show, troubles, varying
 
 # Chen et al. 2018, table 1: memory in the number of layers L of a residual net, or of a solver's steps L~
-HELD = {
+GRADIENT_MEMORY = {
     "adjoint": "O(1)",
     "backprop": "O(L̃)",
     "checkpointed": "O(L̃) states",
@@ -18,13 +18,13 @@ HELD = {
     "reversible": "O(1)",
     "forward": "O(1)",
 }
-DEEP = {"resnet": "O(L)", "plain": "O(L)", "revnet": "O(1)", "hamiltonian": "O(1)", "rknet": "O(L̃)"}
+MODEL_MEMORY = {"resnet": "O(L)", "plain": "O(L)", "revnet": "O(1)", "hamiltonian": "O(1)", "rknet": "O(L̃)"}
 TIME = {"resnet": "O(L)", "plain": "O(L)", "revnet": "O(L)", "hamiltonian": "O(L)"}
 COSTS = ("memory_saved_mib", "memory_peak_mib", "seconds", "nfe_forward", "nfe_backward")
 
 
 @dataclass(frozen=True)
-class Stated:
+class PaperRow:
     """A line of a paper's table; ``None`` where it states nothing."""
 
     test_error: float
@@ -37,17 +37,17 @@ class Stated:
 class Paper:
     source: str
     conditions: str
-    lines: Mapping[str, Stated]
+    lines: Mapping[str, PaperRow]
 
 
 CHEN2018 = Paper(
     "Chen et al. 2018, table 1",
     "MNIST, one run each, no spread stated",
     {
-        "mlp": Stated(0.0160, "0.24 M"),
-        "resnet": Stated(0.0041, "0.60 M", "O(L)", "O(L)"),
-        "rknet": Stated(0.0047, "0.22 M", "O(L̃)", "O(L̃)"),
-        "odenet": Stated(0.0042, "0.22 M", "O(1)", "O(L̃)"),
+        "mlp": PaperRow(0.0160, "0.24 M"),
+        "resnet": PaperRow(0.0041, "0.60 M", "O(L)", "O(L)"),
+        "rknet": PaperRow(0.0047, "0.22 M", "O(L̃)", "O(L̃)"),
+        "odenet": PaperRow(0.0042, "0.22 M", "O(1)", "O(L̃)"),
     },
 )
 PAPERS = {"chen2018/table1": CHEN2018, "chen2018/mnist": CHEN2018}  # experiment -> what it reproduces
@@ -55,7 +55,7 @@ PAPERS = {"chen2018/table1": CHEN2018, "chen2018/mnist": CHEN2018}  # experiment
 
 def memory_claim(result: Result) -> str | None:
     model, gradient = str(result.get("model")), result.get("gradient")
-    return DEEP.get(model) or (HELD.get(str(gradient)) if gradient else None)
+    return MODEL_MEMORY.get(model) or (GRADIENT_MEMORY.get(str(gradient)) if gradient else None)
 
 
 def time_claim(result: Result) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 from noderun.cli.planning import Job, key_of
 from noderun.config.compose import Composer, resolved
 from noderun.config.schema import Settings, Solver, typed
-from noderun.config.validation import Refused, SettingError, flat, nearest, quoted, show
+from noderun.config.validation import ConfigError, Incompatible, flat, nearest, quoted, show
 from noderun.evaluation.trained import finished, read_config, settings_of, without_gradient
 from noderun.record import run_folder
 from noderun.report.folders import Run
@@ -21,7 +21,7 @@ OF_A_SOLVE = ("steps", "nfe_per_input", "flow")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell(Job):
+class Measurement(Job):
     """``settings`` are the trained run's with what the test changes; ``trained`` those it was trained with."""
 
     run: Run
@@ -38,7 +38,7 @@ def solver_words(settings: Settings) -> str:
     return f"{solver.name}-tol{solver.rtol:g}" if solver.dt is None else f"{solver.name}-dt{solver.dt:g}"
 
 
-def make_cell(composer: Composer, words: Sequence[str]) -> Cell:
+def make_measurement(composer: Composer, words: Sequence[str]) -> Measurement:
     """Raises SettingError where the words or the run's folder are wrong; right ones that do not fit are a refusal."""
     said = {override.key_or_group for override in composer.parse(words)}
     of_solver = sorted(key for key in said if key.partition(".")[0] == "solver")
@@ -55,7 +55,7 @@ def make_cell(composer: Composer, words: Sequence[str]) -> Cell:
     settings = replace(without_gradient(settings), data=data, **shared)
     figures, lesion = figures_of(asked["figures"], settings), lesion_of(asked["lesion"])
     known = identity(run, settings, lesion, figures)
-    cell = Cell(
+    cell = Measurement(
         overrides=tuple(words),
         settings=settings,
         identity=known,
@@ -96,17 +96,17 @@ def identity(run: Run, settings: Settings, lesion: str | None, figures: Sequence
     return {key: value for key, value in known.items() if value is not None}
 
 
-def checked(cell: Cell, explicit: bool) -> Cell:
+def checked(cell: Measurement, explicit: bool) -> Measurement:
     """With its refusal, where its words cannot work together. Figures of "all" that cannot be are left out later."""
     try:
         check(cell.settings, frozenset())
         model = cell.settings.model
         if cell.lesion and "blocks" not in model.options and not model.user_class:
-            raise Refused(f"lesion: model={model.name} has no blocks to remove; resnet, plain and revnet have")
+            raise Incompatible(f"lesion: model={model.name} has no blocks to remove; resnet, plain and revnet have")
         impossible = [name for name in cell.figures if name in OF_A_SOLVE and cell.settings.solver is None]
         if explicit and impossible:
-            raise Refused(f"figures={impossible[0]} shows a solve, and model={model.name} solves no ODE")
-    except Refused as refused:
+            raise Incompatible(f"figures={impossible[0]} shows a solve, and model={model.name} solves no ODE")
+    except Incompatible as refused:
         return replace(cell, refusal=cell.refusal or str(refused))
     return cell
 
@@ -119,14 +119,14 @@ def figures_of(value: Any, settings: Settings) -> tuple[str, ...]:
     names = [value] if isinstance(value, str) else value
     for name in names if isinstance(names, list) else [str(names)]:
         if name not in FIGURES:
-            raise SettingError(f"no figure '{name}'{nearest(str(name), (*FIGURES, 'all'))}")
+            raise ConfigError(f"no figure '{name}'{nearest(str(name), (*FIGURES, 'all'))}")
     return tuple(names)
 
 
 def lesion_of(value: Any) -> str | None:
     if value is None or value == "all" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return None if value is None else str(value)
-    raise SettingError(f"lesion must be all or the number of a block, not '{value}'")
+    raise ConfigError(f"lesion must be all or the number of a block, not '{value}'")
 
 
 def word(value: Any) -> str:
