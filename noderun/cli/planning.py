@@ -22,7 +22,7 @@ from noderun.training.compatibility import check
 
 NOT_SWEPT = NOT_IN_IDENTITY - {"tolerance"}
 OF_HYDRA = re.compile(r"hydra\.(run|sweep)\.dir|hydra/launcher|hydra\.launcher\.[a-z]\w*(\..+)?")
-DECLARED = {"name", "kind", "takes", "uses", "fixed_steps", "class"}  # what an option is
+DECLARED = {"name", "takes", "uses", "fixed_steps", "class"}  # what an option is
 
 
 @dataclass(frozen=True, kw_only=True)

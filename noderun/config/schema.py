@@ -82,7 +82,6 @@ class Data:
     """Where batches come from."""
 
     name: FolderName
-    kind: str = "image"  # what a sample is; a model says which kinds it takes
     root: str = "data"
     download: bool = True
     limit: Count | None = None  # training examples only
@@ -93,11 +92,20 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Objective:
+    """What a model is trained for; one of the user's own has a class, whose keyword arguments are ``options``."""
+
+    name: Literal["classify", "regress", "sign", "density", "own"] = "classify"
+    options: dict[str, Any] = field(default_factory=dict)
+    user_class: str | None = None
+
+
+@dataclass(frozen=True)
 class Model:
-    """What is trained; ``uses`` names the config groups that it needs, ``takes`` the kinds of data."""
+    """What is trained; ``uses`` names the config groups that it needs, ``takes`` the sorts of sample."""
 
     name: FolderName
-    objective: Literal["classify", "regress", "sign"] = "classify"
+    objective: Objective = Objective()
     takes: tuple[str, ...] = ("image",)
     uses: tuple[Literal["dynamics", "solver", "gradient", "regularizer"], ...] = ()
     fixed_steps: bool = False  # the model is defined by its steps, so an adaptive solver would be another model
@@ -124,6 +132,7 @@ class Solver:
     dt: Positive | None = None
     max_steps: Count = 10_000
     options: dict[str, Any] = field(default_factory=dict)
+    user_class: str | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,7 @@ class Regularizer:
     name: str
     weight: NotNegative = 0.0
     options: dict[str, Any] = field(default_factory=dict)  # order: the option's own
+    user_class: str | None = None
 
 
 @dataclass(frozen=True)
@@ -241,6 +251,8 @@ def typed_group(name: str, node: Any, default: Mapping[str, Any]) -> Any:
     for key, value in node.items():
         if key == "class" and "user_class" in hints:
             values["user_class"] = as_type(str, value, f"{name}.class")
+        elif name == "model" and key == "objective":
+            values["objective"] = typed_objective(value)
         elif key in hints and key not in ("options", "user_class"):
             values[key] = as_type(hints[key], value, f"{name}.{key}")
         else:
@@ -250,6 +262,16 @@ def typed_group(name: str, node: Any, default: Mapping[str, Any]) -> Any:
     if "name" in hints and "name" not in values:
         raise ConfigError(f"{name}.name is missing in the file of that option")
     return cls(**values, **({"options": options} if options else {}))
+
+
+def typed_objective(node: Any) -> Objective:
+    """A name, or ``class: module:Name`` with keyword arguments of its own."""
+    if not isinstance(node, Mapping):
+        return Objective(as_type(get_type_hints(Objective, include_extras=True)["name"], node, "model.objective"))
+    if "class" not in node:
+        raise ConfigError("model.objective is a name or has a class: module:Name")
+    options = {key: value for key, value in node.items() if key != "class"}
+    return Objective("own", options, as_type(str, node["class"], "model.objective.class"))
 
 
 def _hint(group: str, node: Mapping[str, Any], key: str, default: Mapping[str, Any]) -> Any:

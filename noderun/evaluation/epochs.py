@@ -1,35 +1,57 @@
-"""What is seen of a model while it learns: rows by epoch, left beside the run's figures for `report` to draw."""
+"""Rows for the figures that show a model while it learns, written beside the run's figures for `report` to draw."""
 
 from __future__ import annotations
 
 import logging
-import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from noderun.evaluation.depth import ROWS
 from noderun.record import files
 from noderun.report.folders import read_csv
 from noderun.report.table import write_csv
+from noderun.training.callbacks import Callback
+from noderun.training.run import Run
 from noderun.training.setup import Setup
 
-WATCHED = ("decision", "trajectories")
+FIGURES = ("decision", "trajectories")
 log = logging.getLogger(__name__)
 
 
-def watch(setup: Setup, epoch: int, folder: Path) -> None:
-    """Adds the rows of this epoch to figures/NAME_by_epoch.csv; those of later ones, from before a restart, go."""
+class RowsByEpoch(Callback):
+    """Writes rows before the first epoch, after every ``every`` epochs and at the end; never if ``every`` is 0."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def on_fit_start(self, run: Run) -> None:
+        if self.every and run.progress.step == 0:
+            self.write(run, 0)
+
+    def on_epoch_end(self, run: Run) -> Mapping[str, float | None]:
+        epoch = run.progress.in_epoch
+        if self.every and (run.progress.step == run.last or epoch % self.every == 0):
+            self.write(run, epoch)
+        return {}
+
+    def write(self, run: Run, epoch: int) -> None:
+        with run.aside():
+            write_rows(run.setup, epoch, run.folder)
+
+
+def write_rows(setup: Setup, epoch: int, folder: Path) -> None:
+    """Append this epoch's rows to figures/NAME_by_epoch.csv, dropping rows of later epochs from before a restart."""
     setup.model.eval()
-    for name in WATCHED:
+    for name in FIGURES:
         try:
             rows = ROWS[name](setup)
         except ValueError:  # this model or these data have no such picture
             continue
         except Exception as error:  # a picture is no reason to lose a training
-            log.warning("%s of epoch %d were not seen: %s", name, epoch, error)
+            log.warning("%s of epoch %d was not written: %s", name, epoch, error)
             continue
         path = folder / files.FIGURES / f"{name}_by_epoch.csv"
         path.parent.mkdir(exist_ok=True)
         earlier = [row for row in read_csv(path) if row["epoch"] < epoch]
-        new = path.with_suffix(".new")
-        write_csv([*earlier, *({"epoch": epoch} | row for row in rows)], new)
-        os.replace(new, path)
+        with files.replacing(path) as new:
+            write_csv([*earlier, *({"epoch": epoch} | row for row in rows)], new)

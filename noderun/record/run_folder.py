@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from noderun.config.schema import GROUPS, Settings
 from noderun.config.user_code import source_hash
 from noderun.config.validation import ConfigError, flat
 from noderun.record import files
+from noderun.record.metric import know_those_of
 
 # what does not change a run, only how far it goes and what is seen of it; tolerance counts where a solve reads it
 NOT_IN_IDENTITY = {
@@ -102,9 +102,8 @@ def _values(settings: Settings) -> dict[str, Any]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """All or nothing: a reader or a kill never meets half a file."""
-    new = path.with_name(path.name + files.NEW)
-    new.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(new, path)
+    with files.replacing(path) as new:
+        new.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -204,6 +203,7 @@ def ledger(root: Path) -> Iterator[dict[str, Any]]:
 
 def ledger_row(folder: Path) -> dict[str, Any]:
     status = read_json(folder / files.STATUS)
+    know_those_of(folder)
     words = {key.removesuffix(".name"): v for key, v in status["identity"].items() if key.endswith(".name")}
     kept = {key: status["identity"].get(key) for key in ("seed",)}
     result = read_json(folder / files.RESULT)

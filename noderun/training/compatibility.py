@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence, Set
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from noderun.config.schema import Settings, Solver
+from noderun.config.schema import Regularizer, Settings, Solver
 from noderun.config.validation import ConfigError, Incompatible, nearest
+
+if TYPE_CHECKING:
+    from noderun.objectives import Objective
+    from noderun.ode.solvers.method import Method
 
 MADE_WITH = {  # group -> what its part is made with, before the keys of its option
     "data": ("root", "augment"),  # a user's: with its keys alone
-    "model": ("shape", "classes"),
+    "model": ("shape", "outputs"),
     "dynamics": ("state_shape",),
     "regularizer": (),
     "optimizer": ("params", "lr"),
     "scheduler": ("steps_per_epoch", "horizon"),
 }
-FORWARD = {"dynamics": ("t", "y"), "model": ("x",)}
+FORWARD = {"dynamics": ("t", "y"), "model": ("x",), "series": ("x", "times", "mask")}
 
 
 def check(settings: Settings, given: Set[str]) -> None:
@@ -33,15 +37,36 @@ def check(settings: Settings, given: Set[str]) -> None:
     make_device(settings.device)
     with isolated(torch.device("cpu")):  # a module that sets a default dtype sets it for the jobs that load it alone
         check_code(settings)
-    data, model = settings.data, settings.model
-    if data.kind not in model.takes:
-        raise Incompatible(f"model={model.name} takes {' or '.join(model.takes)} data; data={data.name} is {data.kind}")
+    check_data_fits(settings)
     if settings.solver:
         check_steps(settings, given)
     if settings.gradient:
         check_gradient(settings, given)
     if settings.regularizer and settings.solver:
-        check_regularizer(settings.regularizer.name, settings.solver)
+        check_regularizer(settings.regularizer, settings.solver)
+
+
+def check_data_fits(settings: Settings) -> None:
+    """A user's data set is checked when it has been read: only then is it known what it is."""
+    from noderun.data import SETS
+    from noderun.training.build import make_objective
+
+    if not settings.data.user_class:
+        source = SETS[settings.data.name]
+        if reason := unfit(settings, make_objective(settings), source.sample, source.target):
+            raise Incompatible(reason)
+
+
+def unfit(settings: Settings, objective: Objective, sample: str, target: type) -> str | None:
+    """Why model and objective cannot work with a data set of this sort of sample and target; None if they can."""
+    model, data = settings.model, settings.data
+    if sample not in model.takes:
+        return f"model={model.name} takes {' or '.join(model.takes)} data; data={data.name} is {sample}"
+    if not issubclass(target, objective.targets):
+        wanted = " or ".join(kind.__name__ for kind in objective.targets)
+        said = model.objective.user_class or model.objective.name
+        return f"model.objective={said} needs {wanted} as the target; data={data.name} asks for {target.__name__}"
+    return None
 
 
 def check_data(settings: Any) -> None:
@@ -61,6 +86,9 @@ def check_code(settings: Settings) -> None:
     """Every option's name stands for something, every ``class:`` can be loaded, and both take their option's keys."""
     from noderun.training.build import load_class
 
+    if reference := settings.model.objective.user_class:
+        if reason := misfit(load_class(reference), (), list(settings.model.objective.options)):
+            raise ConfigError(f"model.objective: class: {reference} does not take the keys of its file: {reason}")
     for group, known in registries().items():
         choice: Any = getattr(settings, group)
         if choice is None:
@@ -79,14 +107,15 @@ def check_call(settings: Settings, group: str, name: str, made: Any) -> None:
     said = f"class: {name}" if own else f"{group}={name}"
     needs = {"make_dynamics": settings.dynamics, "solve": settings.solver} if group == "model" else {}
     keywords = [*(key for key, part in needs.items() if part), *getattr(settings, group).options]
-    positional = () if own and group == "data" else MADE_WITH[group]
+    positional = () if own and group == "data" else MADE_WITH.get(group, ())
     call = f"{name.rpartition(':')[2]}({', '.join([*positional, *keywords])})"
     if not callable(made):
         raise ConfigError(f"{said} must be a class or a function, called as {call}")
     if reason := misfit(made, positional, keywords):
         raise ConfigError(f"{said} is called as {call}: {reason}")
     if own and group in FORWARD and isinstance(made, type):
-        check_forward(said, made, FORWARD[group])
+        series = group == "model" and settings.model.takes == ("series",)
+        check_forward(said, made, FORWARD["series" if series else group])
 
 
 def check_forward(said: str, net: type, arguments: Sequence[str]) -> None:
@@ -133,11 +162,10 @@ def registries() -> dict[str, Mapping[str, Any]]:
 
 
 def check_steps(settings: Settings, given: Set[str]) -> None:
-    from noderun.ode.solvers import METHODS, SOLVERS
-
     solver, model = settings.solver, settings.model
     assert solver is not None
-    info = SOLVERS[solver.name]
+    method = method_of(solver)
+    info = method.info
     if solver.dt is None and not info.adaptive:
         raise Incompatible(f"solver={solver.name} takes fixed steps only: give their size, for instance solver.dt=0.1")
     if solver.dt is None and model.fixed_steps:
@@ -147,27 +175,41 @@ def check_steps(settings: Settings, given: Set[str]) -> None:
     useless = given & {"solver.rtol", "solver.atol", "gradient.rtol", "gradient.atol"}
     if solver.dt is not None and useless:
         raise Incompatible(f"{min(useless)} was given, but fixed steps (solver.dt={solver.dt:g}) have no tolerance")
+    if solver.user_class:
+        return
     try:
-        METHODS[solver.name].configured(**solver.options)
+        method.configured(**solver.options)
     except (TypeError, ValueError) as error:
         raise Incompatible(f"solver={solver.name}: {error}") from None
 
 
-def check_regularizer(regularizer: str, solver: Solver) -> None:
+def method_of(solver: Solver) -> Method:
+    """The chosen method; one of the user's own is made from its class and the keys of its file."""
     from noderun.ode.solvers import METHODS
-    from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
-    from noderun.regularizers import REGULARIZERS, Local
+    from noderun.training.build import load_class
 
-    kind: Any = REGULARIZERS.get(regularizer)
-    if isinstance(kind, type) and issubclass(kind, Local):
-        method = METHODS[solver.name]
-        if not isinstance(method, ExplicitRungeKutta) or not kind().fits(method.tableau):
-            lacking = f"regularizer={regularizer} asks the steps of solver={solver.name} for what they lack"
+    if not solver.user_class:
+        return METHODS[solver.name]
+    return load_class(solver.user_class)(**{key: v for key, v in solver.options.items() if key != "compile"})
+
+
+def check_regularizer(regularizer: Regularizer, solver: Solver) -> None:
+    from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
+    from noderun.regularizers import Local
+    from noderun.training.build import make_regularizer
+
+    if regularizer.name == "none":
+        return
+    penalty = make_regularizer(regularizer)
+    if isinstance(penalty, Local):
+        method = method_of(solver)
+        if not isinstance(method, ExplicitRungeKutta) or not penalty.fits(method.tableau):
+            lacking = f"regularizer={regularizer.name} asks the steps of solver={solver.name} for what they lack"
             raise Incompatible(f"{lacking}; try dopri5")
-    elif kind and solver.options.get("compile"):
+    elif solver.options.get("compile"):
         raise Incompatible(
-            f"regularizer={regularizer} makes its field anew for every batch, which solver.compile=true would compile "
-            "each time: leave one of them out"
+            f"regularizer={regularizer.name} makes its field anew for every batch, which solver.compile=true would "
+            "compile each time: leave one of them out"
         )
 
 
@@ -177,7 +219,7 @@ def check_gradient(settings: Settings, given: Set[str]) -> None:
 
     solver, gradient = settings.solver, settings.gradient
     assert gradient is not None
-    if solver and (reason := refusal(solver.name, SOLVERS[solver.name], gradient.name)):
+    if solver and not solver.user_class and (reason := refusal(solver.name, SOLVERS[solver.name], gradient.name)):
         raise Incompatible(reason)
     useless = given & {"gradient.rtol", "gradient.atol"}
     if useless and GRADIENTS[gradient.name].exact:

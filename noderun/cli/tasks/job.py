@@ -74,10 +74,10 @@ def train_job(config: DictConfig) -> str:
 
 
 def train(job: Job, folder: Path) -> None:
-    from noderun.evaluation.epochs import watch
+    from noderun.evaluation.epochs import RowsByEpoch
     from noderun.training.build import train_run
 
-    train_run(job.settings, folder, watch)
+    train_run(job.settings, folder, [RowsByEpoch(job.settings.trainer.diagnostics_every)])
 
 
 def attempted(work: Callable[[], object], folder: Path) -> tuple[str, str | None]:

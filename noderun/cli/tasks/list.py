@@ -51,7 +51,7 @@ def options(group: str, folders: list[Path]) -> dict[str, Path]:
 
 def overview(group: str, found: dict[str, Path]) -> str:
     """A line an option: its name, what it takes or is, and its file's first comment."""
-    facts = solver_facts() if group == "solver" else {}
+    facts = {"solver": solver_facts, "data": data_facts}.get(group, dict)()
     width = max(map(len, found))
     lines = [f"  {name:<{width}}  {fact(path, facts)}{comment(path)}" for name, path in found.items()]
     return "\n".join([group, *lines])
@@ -67,9 +67,14 @@ def fact(path: Path, facts: dict[str, str]) -> str:
     content = read_mapping(path)
     if isinstance(content.get("takes"), list):
         return f"takes {', '.join(map(str, content['takes']))}; "
-    if "kind" in content:
-        return f"{content['kind']}; "
     return facts.get(str(content.get("name")), "")
+
+
+def data_facts() -> dict[str, str]:
+    """What a sample is, from the data sets themselves."""
+    from noderun.data import SETS
+
+    return {name: f"{source.sample}; " for name, source in SETS.items()}
 
 
 def solver_facts() -> dict[str, str]:
