@@ -83,7 +83,7 @@ def under_solver(composer: Composer, run: Run, trained: Settings, words: Sequenc
 def words_of(solver: Solver) -> list[str]:
     """The words that choose a solver as it is, with the tolerances that it has."""
     values = vars(solver) | solver.options
-    kept = {key: value for key, value in values.items() if key not in ("name", "options")}
+    kept = {key: value for key, value in values.items() if key not in ("name", "options", "user_class")}
     unsaid = [key for key in ("rtol", "atol") if kept[key] is None]
     return [f"solver={word(solver.name)}", *(f"solver.{key}={word(v)}" for key, v in kept.items() if key not in unsaid)]
 
