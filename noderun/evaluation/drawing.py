@@ -1,4 +1,4 @@
-"""Figures that need the trained model: rows out of the model, then drawn without it."""
+"""Figures that need the trained model: rows are made from the model, then drawn without it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def draw_named(names: Sequence[str], setup: Setup, folder: Path) -> None:
-    """ValueError where the one figure asked for cannot be; of several those that can be are drawn, the others told."""
+    """Draw the figures that can be drawn and warn of the others; ValueError if the only one asked for cannot be."""
     for name in names:
         try:
             rows = ROWS[name](setup)
