@@ -95,7 +95,7 @@ class Data:
 class Objective:
     """What a model is trained for; one of the user's own has a class, whose keyword arguments are ``options``."""
 
-    name: Literal["classify", "regress", "sign", "density", "own"] = "classify"
+    name: str = "classify"
     options: dict[str, Any] = field(default_factory=dict)
     user_class: str | None = None
 
@@ -267,11 +267,12 @@ def typed_group(name: str, node: Any, default: Mapping[str, Any]) -> Any:
 def typed_objective(node: Any) -> Objective:
     """A name, or ``class: module:Name`` with keyword arguments of its own."""
     if not isinstance(node, Mapping):
-        return Objective(as_type(get_type_hints(Objective, include_extras=True)["name"], node, "model.objective"))
+        return Objective(as_type(Literal["classify", "regress", "sign", "density"], node, "model.objective"))
     if "class" not in node:
         raise ConfigError("model.objective is a name or has a class: module:Name")
     options = {key: value for key, value in node.items() if key != "class"}
-    return Objective("own", options, as_type(str, node["class"], "model.objective.class"))
+    reference = as_type(str, node["class"], "model.objective.class")
+    return Objective(reference.rpartition(":")[2], options, reference)
 
 
 def _hint(group: str, node: Mapping[str, Any], key: str, default: Mapping[str, Any]) -> Any:

@@ -46,7 +46,7 @@ WRONG = {
     "train problem=kepler": ["train takes no problem", "did you mean `noderun integrate problem=kepler`?"],
     "integrate model=resnet": ["integrate takes no model", "did you mean `noderun train model=resnet`?"],
     "sweep problem=kepler,lorenz": ["sweep takes no problem", "`noderun integrate problem=kepler`"],
-    "train model.objective=density": ["model.objective must be one of classify, regress, sign, not 'density'"],
+    "train model.objective=densty": ["model.objective must be one of classify, regress, sign, density, not 'densty'"],
     "train trainer.epochs=abc": ["trainer.epochs must be a whole number from 1, not 'abc'"],
     "train trainer.epochs=1.5": ["trainer.epochs must be a whole number"],
     "train trainer.epochs=0": ["trainer.epochs must be a whole number from 1, not 0"],
@@ -355,10 +355,11 @@ def test_a_value_that_is_no_number_is_the_same_in_every_start(here, trained, cap
 
 
 def test_an_option_of_a_group_that_takes_no_class(here, capsys):
-    (here / "own/solver").mkdir(parents=True)
-    (here / "own/solver/mine.yaml").write_text("name: mine\nclass: solvers_of_mine:Mine\n")
-    assert noderun("train solver=mine --config-dir own") == 2
-    assert capsys.readouterr().err == "noderun: solver takes no class: of your own, only data, model, dynamics do\n"
+    (here / "own/optimizer").mkdir(parents=True)
+    (here / "own/optimizer/mine.yaml").write_text("name: mine\nclass: steps_of_mine:Mine\nlr: 1\nweight_decay: 0\n")
+    assert noderun("train optimizer=mine --config-dir own") == 2
+    told = "noderun: optimizer takes no class: of your own, only data, model, dynamics, solver, regularizer do\n"
+    assert capsys.readouterr().err == told
 
 
 NETS = """
