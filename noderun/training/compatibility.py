@@ -148,7 +148,7 @@ def check_steps(settings: Settings, given: Set[str]) -> None:
     if solver.dt is not None and useless:
         raise Incompatible(f"{min(useless)} was given, but fixed steps (solver.dt={solver.dt:g}) have no tolerance")
     try:
-        METHODS[solver.name].configured(**solver.options)
+        METHODS[solver.name].with_options(**solver.options)
     except (TypeError, ValueError) as error:
         raise Incompatible(f"solver={solver.name}: {error}") from None
 

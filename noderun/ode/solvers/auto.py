@@ -52,9 +52,9 @@ class Auto(Method):
     def __init__(self) -> None:
         self.methods: tuple[Method, Method] = (dopri5.METHOD, radau5.METHOD)
 
-    def bound(self, control: StepOptions) -> Method:
+    def with_tolerances(self, control: StepOptions) -> Method:
         method = copy.copy(self)
-        method.methods = (self.methods[0].bound(control), self.methods[1].bound(control))
+        method.methods = (self.methods[0].with_tolerances(control), self.methods[1].with_tolerances(control))
         return method
 
     def start(self, y: Tensor) -> AutoWork:
@@ -75,14 +75,14 @@ class Auto(Method):
     def factor(self, work: AutoWork, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
         return self.methods[work.stiff].factor(work.inner, control, errors, retried)
 
-    def begin(self, work: AutoWork) -> None:
-        self.methods[work.stiff].begin(work.inner)
+    def begin_attempt(self, work: AutoWork) -> None:
+        self.methods[work.stiff].begin_attempt(work.inner)
 
-    def solved(self, work: AutoWork) -> list[Tensor]:
-        return self.methods[work.stiff].solved(work.inner)
+    def newton_stages(self, work: AutoWork) -> list[Tensor]:
+        return self.methods[work.stiff].newton_stages(work.inner)
 
-    def give(self, work: AutoWork, solved: list[Tensor]) -> None:
-        self.methods[work.stiff].give(work.inner, solved)
+    def reuse_stages(self, work: AutoWork, stages: list[Tensor]) -> None:
+        self.methods[work.stiff].reuse_stages(work.inner, stages)
 
     def accept(self, work: AutoWork) -> None:
         self.methods[work.stiff].accept(work.inner)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field
-from noderun.ode.solvers.implicit import ImplicitMethod, Work, integrated, steady
+from noderun.ode.solvers.implicit import ImplicitMethod, Work, steady, with_quadrature
 from noderun.ode.solvers.method import Step
 from noderun.ode.solvers.times import stage_times
 
@@ -49,7 +49,7 @@ class History(Work):
 class BackwardDifferentiation(ImplicitMethod):
     """y1 - sum_j gamma_j/alpha_k D_j terms = h/alpha_k f(t1, y1), predicted by the sum of the D_j."""
 
-    memory = True
+    multistep = True
 
     def __init__(self) -> None:
         super().__init__(
@@ -82,7 +82,7 @@ class BackwardDifferentiation(ImplicitMethod):
             weights = torch.tensor([backward(theta - 1, k) for theta in thetas], dtype=y.dtype)
             return weights.to(y.device) @ new[: k + 1]
 
-        return integrated(field, Step(t, h, y, base + z[0], ERROR[k] * change.detach(), interpolate))
+        return with_quadrature(field, Step(t, h, y, base + z[0], ERROR[k] * change.detach(), interpolate))
 
     def history(self, field: Field, t: float, y: Tensor, h: float, work: History) -> Tensor:
         """The differences [8, N] at step size h, with y as the first."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.field import Field
-from noderun.ode.solvers.implicit import ImplicitMethod, Work, combine, integrated
+from noderun.ode.solvers.implicit import ImplicitMethod, Work, combine, with_quadrature
 from noderun.ode.solvers.method import Step
 from noderun.ode.solvers.newton import Weights
 from noderun.ode.solvers.tableau import ButcherTableau, Row
@@ -46,7 +46,7 @@ class Collocation(ImplicitMethod):
             return combine(y, [self.tableau.dense_weights(theta) for theta in thetas], slopes.unbind())
 
         error = self.error(field, t, y, y1, h, stages, work) if estimate else None
-        return integrated(field, Step(t, h, y, y1, error, interpolate))
+        return with_quadrature(field, Step(t, h, y, y1, error, interpolate))
 
     def stages(
         self, field: Field, t: float, y: Tensor, h: float, work: CollocationWork

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.times import between
+from noderun.ode.solvers.times import times_inside
 
 Norm = Callable[[Tensor], Tensor]
 Callback = Callable[[float, Tensor, float], None]  # called with t, y [N] and h
@@ -23,7 +23,7 @@ def rms(v: Tensor) -> Tensor:
     return torch.linalg.vector_norm(v, dim=-1) / max(v.shape[-1], 1) ** 0.5
 
 
-def largest(v: Tensor) -> Tensor:
+def max_norm(v: Tensor) -> Tensor:
     """The maximum norm."""
     return torch.linalg.vector_norm(v, float("inf"), dim=-1)
 
@@ -158,7 +158,7 @@ class StepOptions:
     def steps(self, t: float, t_end: float) -> Iterator[float]:
         """Where fixed steps from t to t_end end; the last one is cut to end there."""
         if self.grid is not None:
-            yield from between(self.grid, t, t_end)
+            yield from times_inside(self.grid, t, t_end)
             yield t_end
             return
         assert self.dt is not None

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.extrapolation import Time, times_inside
+from noderun.ode.solvers.extrapolation import Time, extrapolated_times
 from noderun.ode.solvers.field import Field
-from noderun.ode.solvers.implicit import ImplicitMethod, Work, combine, integrated
+from noderun.ode.solvers.implicit import ImplicitMethod, Work, combine, with_quadrature
 from noderun.ode.solvers.method import Snapshot, Step
 from noderun.ode.solvers.tableau import ButcherTableau, Row, hermite
 
@@ -32,7 +32,7 @@ class DiagonallyImplicit(ImplicitMethod):
     def step(self, field: Field, t: float, y: Tensor, h: float, work: Work, estimate: bool) -> Step:
         tableau = self.tableau
         ks: list[Tensor] = []
-        start, *times = times_inside(t, h, (0.0, *tableau.c), y, field.bounds)
+        start, *times = extrapolated_times(t, h, (0.0, *tableau.c), y, field.bounds)
         assert isinstance(start, Tensor)
         y1 = y
         for row, time in zip(tableau.a, times, strict=True):
@@ -51,7 +51,7 @@ class DiagonallyImplicit(ImplicitMethod):
         def interpolate(thetas: Sequence[float]) -> Tensor:
             return combine(y, [[h * w for w in tableau.dense_weights(theta)] for theta in thetas], ks)
 
-        return integrated(field, Step(t, h, y, y1, error, interpolate))
+        return with_quadrature(field, Step(t, h, y, y1, error, interpolate))
 
     def snapshot(self, work: Work) -> Snapshot:
         """The last stage of the step before, which serves as f at the current state but for Newton's error."""

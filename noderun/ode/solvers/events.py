@@ -91,7 +91,7 @@ class EventDetector:
         ends = [i for i, (_, which) in enumerate(found) if self.events[which].terminal]
         if lost and not (ends and found[ends[0]] < min(lost)):
             theta, which = min(lost)
-            what, t = f"{described(self.events, which)} is NaN", step.t + theta * step.h
+            what, t = f"{describe_event(self.events, which)} is NaN", step.t + theta * step.h
             raise NonFiniteDynamics(f"{what} (t = {t:.6g}): {NonFiniteDynamics.remedy}", t, 0)
         return (found[: ends[0] + 1], True) if ends else (found, False)
 
@@ -112,7 +112,7 @@ class EventDetector:
         return theta if theta < 1 - 1e-9 else 1.0
 
 
-def described(events: Sequence[Event], which: int) -> str:
+def describe_event(events: Sequence[Event], which: int) -> str:
     fn = events[which].fn
     return f"the event {getattr(fn, '__name__', type(fn).__name__)}, number {which},"
 

@@ -17,12 +17,12 @@ NODES = (0.0, 1 / 3, 2 / 3, 1.0)
 Time = Tensor | list[tuple[Any, Tensor]]  # of a stage, or the weights of f at other times
 
 
-def times_inside(t: float, h: float, c: Sequence[float], like: Tensor, bounds: Bounds) -> list[Time]:
+def extrapolated_times(t: float, h: float, c: Sequence[float], like: Tensor, bounds: Bounds) -> list[Time]:
     """t + c_i h as ``stage_times`` makes them, extrapolated where that is outside of the step's part of the way."""
     times: list[Time] = list(stage_times(t, h, c, like, bounds))
     if all(0 <= c_i <= 1 for c_i in c):
         return times
-    low, high = bounds.around(t, t + h)
+    low, high = bounds.smooth_part(t, t + h)
     for i, c_i in enumerate(c):
         if not (0 <= c_i <= 1 or low <= t + c_i * h <= high):
             times[i] = list(zip(weights(c_i), stage_times(t, h, NODES, like, bounds), strict=True))

@@ -66,14 +66,14 @@ class Field(Protocol):
     layout: Layout
     bounds: Bounds  # between which times it may be called
     integrand: Integrand | None
-    weighs: bool  # whether calls with ``weighted`` set ``integrand``
+    has_quadrature: bool  # whether calls with ``weighted`` set ``integrand``
     factorizations: int
 
-    def __call__(self, t: Tensor, y: Tensor, weighted: bool = True) -> Tensor: ...
+    def __call__(self, t: Tensor, y: Tensor, in_quadrature: bool = True) -> Tensor: ...
 
     def target(self, out: Tensor) -> Tensor: ...
 
-    def into(self, target: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None: ...
+    def into(self, target: Tensor, t: Tensor, y: Tensor, in_quadrature: bool = True) -> None: ...
 
     def linearize(self, t: Tensor, y: Tensor) -> Tensor: ...
 
@@ -81,7 +81,7 @@ class Field(Protocol):
 class VectorField:
     """dy/dt = f(t, y, *args) on flat states [N]; ``nfe`` counts the calls of f but for those of ``linearize``."""
 
-    weighs = False
+    has_quadrature = False
 
     def __init__(self, f: Callable[..., Any], layout: Layout, args: tuple[Any, ...], autocast: Autocast) -> None:
         self.f, self.layout, self.args, self.autocast = f, layout, args, autocast
@@ -145,7 +145,7 @@ class VectorField:
         self.differentiates = True
         return leaves
 
-    def __call__(self, t: Tensor, y: Tensor, weighted: bool = True) -> Tensor:
+    def __call__(self, t: Tensor, y: Tensor, in_quadrature: bool = True) -> Tensor:
         """dy/dt [N] in y's dtype; ``weighted``: whether this point counts in the integrals beside the state."""
         leaves = self.leaves(t, y)
         flat = leaves[0].reshape(-1) if len(leaves) == 1 else torch.cat([leaf.reshape(-1) for leaf in leaves])
@@ -161,7 +161,7 @@ class VectorField:
         """A view of out [N] for ``into``: in the state's shape where that is one tensor's."""
         return out.view(self.shape) if self.shape else out
 
-    def into(self, target: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None:
+    def into(self, target: Tensor, t: Tensor, y: Tensor, in_quadrature: bool = True) -> None:
         """The same, written without an intermediate copy."""
         shape = self.shape
         if shape and not (self.first or self.differentiates):  # the usual case, in as few calls as can be

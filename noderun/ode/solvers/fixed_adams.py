@@ -23,8 +23,8 @@ class FixedAdams(Multistep):
         self.reach = order - 1
         self.about = (source, description)
 
-    def configured(self, order: int | None = None, **options: Any) -> FixedAdams:
-        super().configured(**options)
+    def with_options(self, order: int | None = None, **options: Any) -> FixedAdams:
+        super().with_options(**options)
         if order is None:
             return self
         if order not in range(1, HIGHEST + 1):

@@ -60,7 +60,7 @@ class ImplicitMethod(Method):
             description=description,
         )
 
-    def bound(self, control: StepOptions) -> Method:
+    def with_tolerances(self, control: StepOptions) -> Method:
         method = copy.copy(self)
         method.control = control
         return method
@@ -82,15 +82,15 @@ class ImplicitMethod(Method):
                 work.slope = field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y, False)
         return work.slope
 
-    def begin(self, work: Work) -> None:
+    def begin_attempt(self, work: Work) -> None:
         if work.solver is not None:
             work.solver.found = []
 
-    def solved(self, work: Work) -> list[Tensor]:
+    def newton_stages(self, work: Work) -> list[Tensor]:
         return work.solver.found if work.solver is not None else []
 
-    def give(self, work: Work, solved: list[Tensor]) -> None:
-        work.given = list(solved)
+    def reuse_stages(self, work: Work, stages: list[Tensor]) -> None:
+        work.given = list(stages)
 
     def accept(self, work: Work) -> None:
         work.slope, work.end = work.end, None
@@ -108,9 +108,9 @@ def steady(factor: float) -> float:
     return 1.0 if 0.9 < factor < 1.2 else factor
 
 
-def integrated(field: Field, step: Step) -> Step:
+def with_quadrature(field: Field, step: Step) -> Step:
     """The step with the integrals beside the state, by Gauss's formula on the continuous extension."""
-    if field.weighs:
+    if field.has_quadrature:
         first = 1 if step.error is None else 0  # the start counts in the estimate alone
         nodes = NODES[first:]
         times = stage_times(step.t, step.h, nodes, step.y, field.bounds)

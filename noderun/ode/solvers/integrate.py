@@ -37,7 +37,7 @@ class Problem:
     adjoint_method: Method | None = None  # of a gradient that is itself a solve, where it is another
     events: Sequence[Event] = ()
     fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts
-    readout: OutputIndex = dataclasses.field(
+    outputs: OutputIndex = dataclasses.field(
         default_factory=OutputIndex
     )  # which row of the result is what, once integrated
 
@@ -66,12 +66,12 @@ class AcceptedStep:
     t_end: float
     outputs: list[tuple[int, float]]
     past: Snapshot  # what the step started from beside y
-    solved: list[Tensor]  # what it found by iteration
+    newton_stages: list[Tensor]  # what it found by iteration
 
 
 def integrate(problem: Problem, observe: Callable[[AcceptedStep], None] | None = None) -> Tensor:
-    """ys [rows, N], y0 first, the rows of ``problem.readout``; with autograd on, differentiable through every step."""
-    outputs = OutputRecorder(problem.ts, problem.fractions, problem.y0, problem.readout)
+    """ys [rows, N], y0 first, the rows of ``problem.outputs``; with autograd on, differentiable through every step."""
+    outputs = OutputRecorder(problem.ts, problem.fractions, problem.y0, problem.outputs)
     field, stats = problem.field, problem.stats
     stepper = stepper_of(problem, observe is not None)
     watch = EventDetector(problem.events, field, problem.ts[0], problem.y0) if problem.events else None
@@ -80,7 +80,7 @@ def integrate(problem: Problem, observe: Callable[[AcceptedStep], None] | None =
         found, stepper.stopped = watch.inside(step, t_end) if watch is not None else ((), False)
         read = outputs.read(step, t_end, found, stepper.stopped)
         if observe is not None:
-            observe(AcceptedStep(step, t_end, read, stepper.past, stepper.method.solved(stepper.work)))
+            observe(AcceptedStep(step, t_end, read, stepper.past, stepper.method.newton_stages(stepper.work)))
 
     before, jacobians, factorizations = field.nfe, field.jacobians, field.factorizations
     try:

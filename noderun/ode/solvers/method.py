@@ -78,23 +78,23 @@ class Method(ABC):
     info: Info
     order: int
     error_order: int  # order of the embedded solution whose distance is the error estimate
-    memory = False  # whether a step depends on steps before it, so that after a jump it has to begin small again
+    multistep = False  # whether a step depends on steps before it, so that after a jump it has to begin small again
     uses_newton = False  # whether adaptive steps solve equations by iteration, to a tolerance
     compiles = False  # whether steps are compiled graphs
     internal_stepping = False  # whether it takes steps of its own choice within the one that it is given
 
     @property
-    def eager(self) -> Method:
+    def uncompiled(self) -> Method:
         """This method without compiled steps, where it has them: for fields that no graph is made of."""
         return self
 
-    def configured(self, **options: Any) -> Method:
+    def with_options(self, **options: Any) -> Method:
         """This method with its own options (an order, another method); ValueError for what it does not take."""
         if options:
             raise ValueError(f"solver '{self.name}' has no option '{next(iter(options))}'; it takes none")
         return self
 
-    def bound(self, control: StepOptions) -> Method:
+    def with_tolerances(self, control: StepOptions) -> Method:
         """This method with a solve's tolerances, where its steps depend on them (Newton's iteration, choice of order).
 
         A replay is given what the step found by iteration, so that it makes the same y1 to round-off.
@@ -146,14 +146,14 @@ class Method(ABC):
         """The work space that ``snapshot`` was taken from, to go on from y."""
         return self.start(y)
 
-    def begin(self, work: Any) -> None:  # noqa: B027  (few methods iterate)
+    def begin_attempt(self, work: Any) -> None:  # noqa: B027  (few methods iterate)
         """A new attempt starts."""
 
-    def solved(self, work: Any) -> list[Tensor]:
+    def newton_stages(self, work: Any) -> list[Tensor]:
         """What the step in hand found by iteration; it is never written to again."""
         return []
 
-    def give(self, work: Any, solved: list[Tensor]) -> None:  # noqa: B027
+    def reuse_stages(self, work: Any, stages: list[Tensor]) -> None:  # noqa: B027
         """Let the next step take ``solved`` instead of iterating, so that a replay is the same to round-off."""
 
     @abstractmethod

@@ -100,7 +100,7 @@ def combine(y: Tensor, slopes: Sequence[Tensor], factors: Sequence[float]) -> Te
 class Multistep(Method):
     """The history of f, and what a step makes of it; ``reach`` is how many past values a step uses beside f_n."""
 
-    memory = True
+    multistep = True
     reach: int
 
     def __init__(self, name: str, order: int | None, adaptive: bool, source: str, description: str) -> None:

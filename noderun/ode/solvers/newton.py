@@ -87,7 +87,7 @@ class Newton:
     ) -> Tensor | None:
         """Z [s, N], or None where the iteration diverges or would take too long."""
         a, stages = torch.tensor(weights, dtype=base.dtype, device=base.device), guess
-        f = functools.partial(field, weighted=False)
+        f = functools.partial(field, in_quadrature=False)
         norm = self.control.norm if self.control is not None else rms
         eta, size, rate = max(self.eta, 1e-16) ** 0.8, 0.0, 0.0
         for k in range(self.limit):
@@ -134,7 +134,7 @@ class Newton:
         with torch.enable_grad():
             points = [base + z for z in stages]
             points = [point if point.requires_grad else point.requires_grad_() for point in points]
-            f = functools.partial(field, weighted=False)
+            f = functools.partial(field, in_quadrature=False)
             slopes = [at(f, t, point) for t, point in zip(times, points, strict=True)]
         jacobians = self.jacobians(slopes, points)
         a = torch.tensor(weights, dtype=base.dtype, device=base.device)

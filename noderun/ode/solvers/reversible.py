@@ -33,7 +33,7 @@ class Carry:
 class Reversible(Method):
     """``reverse`` goes from a step's end to its start; of order 2, with Euler's as the embedded solution."""
 
-    memory = True
+    multistep = True
     order, error_order = 2, 1
 
     def __init__(self, name: str, source: str, description: str) -> None:
@@ -108,8 +108,8 @@ class Reversible(Method):
         work.apart = False
 
 
-def evaluate(field: Field, t: float, y: Tensor, weighted: bool = True) -> Tensor:
-    return field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y, weighted)
+def evaluate(field: Field, t: float, y: Tensor, in_quadrature: bool = True) -> Tensor:
+    return field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y, in_quadrature)
 
 
 def parabola(t: float, h: float, y: Tensor, y1: Tensor, first: Tensor, bend: Tensor, work: Carry | None) -> Step:

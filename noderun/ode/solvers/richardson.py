@@ -36,20 +36,20 @@ class Richardson(Method):
             description="a one-step method made adaptive, one order more: one step of h against two of h/2",
         )
 
-    def configured(self, method: str | None = None, **options: Any) -> Method:
+    def with_options(self, method: str | None = None, **options: Any) -> Method:
         """Extrapolating ``method`` with its own ``options``; ValueError where it is no one-step method."""
         if method is None:
-            super().configured(**options)
+            super().with_options(**options)
             return self
         from noderun.ode.solvers import METHODS  # the registry holds this module, so it is not there at import
 
-        able = [name for name, m in METHODS.items() if m.info.fixed_step and not m.memory and name != self.name]
+        able = [name for name, m in METHODS.items() if m.info.fixed_step and not m.multistep and name != self.name]
         if method not in able:
             raise ValueError(f"solver 'richardson' cannot extrapolate '{method}'; its method is one of {able}")
-        return Richardson(METHODS[method].configured(**options))
+        return Richardson(METHODS[method].with_options(**options))
 
-    def bound(self, control: StepOptions) -> Method:
-        return Richardson(self.base.bound(control))
+    def with_tolerances(self, control: StepOptions) -> Method:
+        return Richardson(self.base.with_tolerances(control))
 
     def start(self, y: Tensor) -> Any:
         return self.base.start(y)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from noderun.ode.solvers.errors import NewtonDivergence
 from noderun.ode.solvers.field import Field
-from noderun.ode.solvers.implicit import ImplicitMethod, Work, combine, integrated
+from noderun.ode.solvers.implicit import ImplicitMethod, Work, combine, with_quadrature
 from noderun.ode.solvers.jacobian import Jacobian
 from noderun.ode.solvers.method import Step
 from noderun.ode.solvers.stage_systems import Factors, coupled
@@ -79,7 +79,7 @@ class Rosenbrock(ImplicitMethod):
         def interpolate(thetas: Sequence[float]) -> Tensor:
             return combine(y, [[value(row, theta) for row in tableau.dense] for theta in thetas], us)
 
-        return integrated(field, Step(t, h, y, y1, error, interpolate))
+        return with_quadrature(field, Step(t, h, y, y1, error, interpolate))
 
     def stages(self, field: Field, t: float, y: Tensor, h: float, work: RosenbrockWork) -> list[Tensor]:
         """The u_i [N]."""

@@ -38,8 +38,8 @@ class ExplicitRungeKutta(Method):
         self.weighted = tuple(b != 0 or e != 0 or (fsal and i == last) for i, (b, e) in enumerate(counting))
         self.tables: dict[tuple[torch.dtype, torch.device], Table] = {}
 
-    def configured(self, compile: bool = False, **options: Any) -> Method:
-        super().configured(**options)
+    def with_options(self, compile: bool = False, **options: Any) -> Method:
+        super().with_options(**options)
         if not compile:
             return self
         from noderun.ode.solvers.compiled.runge_kutta import compiled  # which is made of this class
@@ -77,7 +77,7 @@ class ExplicitRungeKutta(Method):
             return self.between(y, h, work, thetas)
 
         step = Step(t, h, y, y1, error, interpolate)
-        if field.weighs:
+        if field.has_quadrature:
             errors = tableau.error if estimate and tableau.error else ()
             step.quadrature = Quadrature.of(work.integrands, tableau.b, errors, h)
         return step

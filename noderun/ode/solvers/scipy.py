@@ -12,7 +12,7 @@ from torch import Tensor
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.errors import StepUnderflow
 from noderun.ode.solvers.field import Field
-from noderun.ode.solvers.implicit import integrated
+from noderun.ode.solvers.implicit import with_quadrature
 from noderun.ode.solvers.method import Info, Method, Step
 from noderun.ode.solvers.times import stage_times
 
@@ -39,15 +39,15 @@ class Scipy(Method):
             description="scipy's solvers as a reference, on the host; gradient by adjoint only",
         )
 
-    def configured(self, method: str | None = None, **options: Any) -> Method:
-        super().configured(**options)
+    def with_options(self, method: str | None = None, **options: Any) -> Method:
+        super().with_options(**options)
         if method is None:
             return self
         if method not in NAMES:
             raise ValueError(f"solver 'scipy' has no method {method!r}; there are {', '.join(NAMES)}")
         return Scipy(method)
 
-    def bound(self, control: StepOptions) -> Method:
+    def with_tolerances(self, control: StepOptions) -> Method:
         return Scipy(self.method, control)
 
     def start(self, y: Tensor) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class Scipy(Method):
             return tensor(known[0]([t + x * size for x in thetas]).T, y)
 
         y1 = tensor(solver.y, y)
-        return integrated(field, Step(t, size, y, y1, torch.zeros_like(y), interpolate))
+        return with_quadrature(field, Step(t, size, y, y1, torch.zeros_like(y), interpolate))
 
     def solver(self, field: Field, t: float, y: Tensor, t_end: float) -> Any:
         from scipy import integrate

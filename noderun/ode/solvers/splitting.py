@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.extrapolation import at, times_inside
+from noderun.ode.solvers.extrapolation import at, extrapolated_times
 from noderun.ode.solvers.field import Field
 from noderun.ode.solvers.method import Info, Method, Step
 from noderun.ode.solvers.times import stage_times
@@ -61,7 +61,7 @@ class Splitting(Method):
         # A kick's time is as far as the drifts have come, and the other way round.
         drifted = [sum(self.drifts[:i]) for i in range(len(self.drifts))]
         kicked = [sum(self.kicks[: i + 1]) for i in range(len(self.kicks))]
-        times = times_inside(t, h, [*drifted, *kicked], y, field.bounds)
+        times = extrapolated_times(t, h, [*drifted, *kicked], y, field.bounds)
         stages = zip(self.kicks, self.drifts, times[: len(drifted)], times[len(drifted) :], strict=True)
         work.ahead = None
         for i, (kick, drift, at_kick, at_drift) in enumerate(stages):

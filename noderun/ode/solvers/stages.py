@@ -99,22 +99,22 @@ class Stages:
             self.rows[-1].copy_(y.detach())
             self.held = y
 
-    def evaluate(self, i: int, field: Field, t: Tensor, y: Tensor, weighted: bool) -> None:
+    def evaluate(self, i: int, field: Field, t: Tensor, y: Tensor, in_quadrature: bool) -> None:
         """k_i = f(t, y)."""
         if self.recording:
-            k = self.graph[i] = field(t, y, weighted)
+            k = self.graph[i] = field(t, y, in_quadrature)
             if not self.transformed:
                 self.ks[i].copy_(k.detach())
         else:
-            field.into(self.targets[i] if self.targets else self.aim(field)[i], t, y, weighted)
-        if field.weighs:
+            field.into(self.targets[i] if self.targets else self.aim(field)[i], t, y, in_quadrature)
+        if field.has_quadrature:
             self.integrands[i] = field.integrand
 
-    def stage(self, i: int, field: Field, t: Tensor, y: Tensor, weighted: bool) -> Tensor:
+    def stage(self, i: int, field: Field, t: Tensor, y: Tensor, in_quadrature: bool) -> Tensor:
         """The state [N] of stage i, whose weights are row i of the table, and with it k_i = f(t, state)."""
-        if self.recording or field.weighs:
+        if self.recording or field.has_quadrature:
             state = self.sum(y, i)
-            self.evaluate(i, field, t, state, weighted)
+            self.evaluate(i, field, t, state, in_quadrature)
         else:
             state = torch.mv(self.blocks[i], self.weights[i])
             field.into(self.targets[i] if self.targets else self.aim(field)[i], t, state)
@@ -196,6 +196,6 @@ def where_wanted(shares: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tenso
     return [share if needed else None for share, needed in zip(shares, wanted, strict=True)]
 
 
-def plus(y: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
+def add_weighted(y: Tensor, columns: Tensor, weights: Tensor) -> Tensor:
     """y + columns weights, rounded once at y's magnitude; addmv would round there once a column."""
     return torch.mv(columns, weights).add_(y)

@@ -12,7 +12,7 @@ from noderun.ode.solvers.control import Callback, StepOptions
 from noderun.ode.solvers.errors import NewtonDivergence, NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
 from noderun.ode.solvers.field import Field
 from noderun.ode.solvers.method import Method, Step
-from noderun.ode.solvers.times import around, between
+from noderun.ode.solvers.times import split_at_jump, times_inside
 from noderun.ode.solvers.torch_internals import under_transform
 
 OnStep = Callable[[Step, float], None]  # the accepted step and the time it ends at
@@ -23,7 +23,7 @@ class Stepper:
 
     def __init__(self, method: Method, field: Field, control: StepOptions, t: float, y: Tensor) -> None:
         control = control.fitted(y.detach())
-        self.method, self.field, self.control = method.bound(control), field, control
+        self.method, self.field, self.control = method.with_tolerances(control), field, control
         self.t, self.y = t, y
         self.work = self.method.start(y)
         self.past = self.method.snapshot(self.work)  # what the step in hand started from beside y
@@ -31,7 +31,9 @@ class Stepper:
         self.h: float | None = None  # the step size to try next, signed
         self.errors = (1.0, 1.0, 1.0)  # error ratios of accepted steps, newest first
         self.accepted = self.rejected = 0
-        self.beside: Callable[[Step], float] | None = None  # the error ratio of what is integrated beside the state
+        self.quadrature_ratio: Callable[[Step], float] | None = (
+            None  # the error ratio of what is integrated beside the state
+        )
         self.stopped = False  # set from outside to end the way after the step in hand
         self.retried = False  # whether the last attempt was rejected
         self.nonfinite = False  # and because it met NaN or infinity
@@ -41,8 +43,8 @@ class Stepper:
 
     def advance(self, t_end: float, on_step: OnStep | None = None) -> None:
         """Integrate from t to t_end exactly, calling ``on_step`` after each accepted step."""
-        for jump in between(self.control.jumps, self.t, t_end):
-            before, after = around(jump, self.t, t_end, self.y.dtype.to_real())
+        for jump in times_inside(self.control.jumps, self.t, t_end):
+            before, after = split_at_jump(jump, self.t, t_end, self.y.dtype.to_real())
             self.smooth(before, on_step)
             if self.stopped:
                 return
@@ -66,7 +68,7 @@ class Stepper:
 
     def restart(self) -> None:
         self.method.restart(self.work)
-        if self.method.memory:
+        if self.method.multistep:
             self.h = None
 
     def fixed(self, t_end: float, on_step: OnStep | None) -> None:
@@ -106,9 +108,9 @@ class Stepper:
     def ratio(self, step: Step) -> float:
         """The step's error in units of the tolerance: the larger of the state's and of what goes beside it."""
         ratio = self.method.ratio(self.work, self.control, step)
-        if self.beside is None:
+        if self.quadrature_ratio is None:
             return ratio
-        beside = self.beside(step)
+        beside = self.quadrature_ratio(step)
         return beside if math.isnan(beside) else max(ratio, beside)
 
     def judge(self, step: Step, h: float, clipped: float, ratio: float, t_end: float, on_step: OnStep | None) -> None:
@@ -171,7 +173,7 @@ class Stepper:
 
     def step(self, h: float, estimate: bool) -> Step:
         self.past = self.method.snapshot(self.work)
-        self.method.begin(self.work)
+        self.method.begin_attempt(self.work)
         return self.method.step(self.field, self.t, self.y, h, self.work, estimate)
 
     def halve(self, h: float) -> float:

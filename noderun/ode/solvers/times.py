@@ -18,7 +18,7 @@ class Bounds(NamedTuple):
     high: float
     jumps: tuple[float, ...] = ()
 
-    def around(self, t: float, t_end: float) -> tuple[float, float]:
+    def smooth_part(self, t: float, t_end: float) -> tuple[float, float]:
         """Of the part of the way between jumps that a step from t to t_end lies in."""
         first, last = min(t, t_end), max(t, t_end)
         before = [jump for jump in self.jumps if self.low < jump < first]
@@ -74,13 +74,13 @@ def margin(jump: float, dtype: torch.dtype) -> float:
     return max(torch.finfo(dtype).eps * abs(jump), 4 * math.ulp(jump), torch.finfo(dtype).tiny)
 
 
-def between(times: Sequence[float], t: float, t_end: float) -> list[float]:
+def times_inside(times: Sequence[float], t: float, t_end: float) -> list[float]:
     """The rising ``times`` strictly between t and t_end, in the order of the way."""
     inside = [x for x in times if min(t, t_end) < x < max(t, t_end)]
     return inside if t_end > t else inside[::-1]
 
 
-def around(jump: float, t: float, t_end: float, dtype: torch.dtype) -> tuple[float, float]:
+def split_at_jump(jump: float, t: float, t_end: float, dtype: torch.dtype) -> tuple[float, float]:
     """The last time before and the first after a jump of f that ``dtype`` can tell from it, on the way t to t_end.
 
     A step that ends at the one and a step that starts at the other evaluate f on their own side of the jump only.

@@ -41,7 +41,7 @@ def solve(f, y0=None, ts=TS, **options):
 def graph(f, y0, solver="dopri5", adjoint=False):
     """The graphs of f or of its adjoint, None where it has none."""
     field = VectorField(f, Layout.of(y0), (), Autocast("cpu"))
-    return graph_of(METHODS[solver].configured(compile=True), field, y0.reshape(-1), adjoint)
+    return graph_of(METHODS[solver].with_options(compile=True), field, y0.reshape(-1), adjoint)
 
 
 def gradients(f, **options):

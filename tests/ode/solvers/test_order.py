@@ -54,7 +54,7 @@ def slope(steps: list[int], values: list[float], coarse: float) -> float:
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
 def test_observed_order(name, options):
-    method = METHODS[name].configured(**options)
+    method = METHODS[name].with_options(**options)
     coarse = COARSE.get(method.order, 1e-2)
     steps, ends, insides = [], [], []
     for n in (4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 512, 1024, 2048):

@@ -57,10 +57,10 @@ class CompiledRungeKutta(ExplicitRungeKutta):
         self.original, self.error_order = eager, eager.error_order
 
     @property
-    def eager(self) -> Method:
+    def uncompiled(self) -> Method:
         return self.original
 
-    def bound(self, control: StepOptions) -> CompiledRungeKutta:
+    def with_tolerances(self, control: StepOptions) -> CompiledRungeKutta:
         method = copy.copy(self)
         method.control = control
         return method
@@ -124,7 +124,7 @@ def graph_of(method: ExplicitRungeKutta, field: Field, y: Tensor, adjoint: bool 
     return None if graph.failed else graph
 
 
-def first_look(method: ExplicitRungeKutta, field: VectorField, y: Tensor) -> bool:
+def needs_examination(method: ExplicitRungeKutta, field: VectorField, y: Tensor) -> bool:
     """Whether the field's graphs were not asked for this yet; True where it has none."""
     graph = graph_of(method, field, y)
     if graph is None or not graph.examined:

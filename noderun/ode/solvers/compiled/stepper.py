@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.compiled.graph import Graph
+from noderun.ode.solvers.compiled.loop import rows_per_attempt
 from noderun.ode.solvers.compiled.runge_kutta import CompiledRungeKutta, graph_of
-from noderun.ode.solvers.compiled.traced import Shares
-from noderun.ode.solvers.compiled.walk import rows_left
+from noderun.ode.solvers.compiled.traced import Integrands
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, VectorField, fingerprint
 from noderun.ode.solvers.method import Method, Step
@@ -42,10 +42,10 @@ class LoopStepper(Stepper):
         params: Mapping[str, Tensor] = NONE,
     ) -> None:
         super().__init__(method, field, control, t, y)
-        self.rows, self.params = rows_left(self.method.tableau, starts, inside), params
-        self.known: tuple[Tensor, Shares] | None = None  # f at the current y, where a walk left it
+        self.rows, self.params = rows_per_attempt(self.method.tableau, starts, inside), params
+        self.known: tuple[Tensor, Integrands] | None = None  # f at the current y, where a walk left it
         watched = control.before or control.accepted or control.rejected
-        self.walks = not (watched or self.work.recording)
+        self.loops = not (watched or self.work.recording)
 
     @property
     def called(self) -> VectorField:
@@ -54,38 +54,38 @@ class LoopStepper(Stepper):
         return self.field
 
     def go_on(self, t_end: float, on_step: OnStep | None) -> None:
-        graph = graph_of(self.method, self.called, self.y, self.adjoint) if self.walks else None
-        if graph is not None and self.walk(graph, t_end, on_step):
+        graph = graph_of(self.method, self.called, self.y, self.adjoint) if self.loops else None
+        if graph is not None and self.run_loop(graph, t_end, on_step):
             return
         if self.known is not None:
-            self.give(*self.known)
+            self.store_derivative(*self.known)
             self.work.known, self.known = True, None
         super().go_on(t_end, on_step)
 
-    def give(self, slope: Tensor, shares: Shares) -> None:
+    def store_derivative(self, slope: Tensor, shares: Integrands) -> None:
         """Leave what a walk knows of f at its end to a step that goes alone."""
         self.work.ks[0].copy_(slope)
 
-    def given(self) -> tuple[Tensor, Shares]:
+    def stored_derivative(self) -> tuple[Tensor, Integrands]:
         """The other way round."""
         return aligned(self.work.ks[0]), ()
 
-    def totals(self) -> Shares:
+    def integrals(self) -> Integrands:
         """What is integrated beside the state, so far."""
         return ()
 
-    def take_totals(self, totals: Shares) -> None:
+    def set_integrals(self, totals: Integrands) -> None:
         """The same at the end of a walk."""
 
     def restart(self) -> None:
         super().restart()
         self.known = None
 
-    def walk(self, graph: Graph, t_end: float, on_step: OnStep | None) -> bool:
+    def run_loop(self, graph: Graph, t_end: float, on_step: OnStep | None) -> bool:
         """As many attempts as one call makes; False where it made none."""
         control, known = self.control, self.known
         if known is None and self.work.known:  # after a step that went alone
-            known = self.given()
+            known = self.stored_derivative()
         if self.h is None and control.first_step is not None:
             self.h = self.first(t_end)
         choose = self.h is None
@@ -94,16 +94,16 @@ class LoopStepper(Stepper):
         left = control.max_steps - self.accepted - self.rejected
         now = (self.t, self.h or 0.0, *self.errors, float(self.retried))
         numbers = (*now, t_end, left, control.min_step, control.max_step)
-        choices = (choose, self.rows, self.controlled, self.totals(), self.params)
-        walked = graph.walk(self.called, control, numbers, aligned(self.y), known, *choices)
-        if walked is None:
+        choices = (choose, self.rows, self.controlled, self.integrals(), self.params)
+        result = graph.run_loop(self.called, control, numbers, aligned(self.y), known, *choices)
+        if result is None:
             return False
-        y, slope, record, found, shares, totals = walked
+        y, slope, record, found, shares, totals = result
         made, self.h, *sizes = found.tolist()
         attempts = list(zip(*[iter(sizes)] * 3, strict=True))[: int(made)]
         self.called.nfe += len(attempts) * (self.method.tableau.stages - 1) + (known is None) + choose
         self.known = (slope, shares)
-        self.take_totals(totals)
+        self.set_integrals(totals)
         for i, (h, size, ratio) in enumerate(attempts):
             # Where nobody asks for the states between, every step of a walk ends in the last.
             after = record[i + 1, 0].clone() if self.rows and i + 1 < len(attempts) else y

@@ -17,13 +17,15 @@ from noderun.ode.solvers.field import Autocast
 from noderun.ode.solvers.state import Layout
 from noderun.ode.solvers.tableau import ButcherTableau, Row
 
-Shares = tuple[Tensor, ...]  # what is integrated beside the state at one point
-Derivative = Callable[[Tensor, Tensor], tuple[Tensor, Shares]]  # t, y [N] -> dy/dt [N], and beside it
+Integrands = tuple[Tensor, ...]  # what is integrated beside the state at one point
+Derivative = Callable[[Tensor, Tensor], tuple[Tensor, Integrands]]  # t, y [N] -> dy/dt [N], and beside it
 Function = Callable[..., Derivative]  # f, its args, names and values of its parameters -> dy/dt
 Tolerances = tuple[Tensor, Tensor]  # rtol and atol, [] or [N]
 Loop = Callable[[Callable[..., Tensor], Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]], tuple[Tensor, ...]]
 TracedStep = tuple[Tensor, Tensor, Tensor | None]  # y1 [N], k_(s-1) to k_0 [s, N], norms of the error estimates [m]
-Attempted = tuple[Tensor, list[Tensor], list[Shares], Tensor | None]  # y1 [N]; k_i, shares; norms of the estimates [m]
+Attempted = tuple[
+    Tensor, list[Tensor], list[Integrands], Tensor | None
+]  # y1 [N]; k_i, shares; norms of the estimates [m]
 
 MAX_STEPS_PER_CALL = 64  # steps in one call of a loop
 MAX_NUMBERS = 2**20  # numbers that they leave or start from
@@ -32,8 +34,8 @@ MAX_NUMBERS = 2**20  # numbers that they leave or start from
 def flat_function(layout: Layout, autocast: Autocast) -> Function:
     """f itself; its parameters are those that it has."""
 
-    def function(f: Callable[..., Any], args: tuple[Any, ...], names: Sequence[str], params: Shares) -> Derivative:
-        def derivative(t: Tensor, y: Tensor) -> tuple[Tensor, Shares]:
+    def function(f: Callable[..., Any], args: tuple[Any, ...], names: Sequence[str], params: Integrands) -> Derivative:
+        def derivative(t: Tensor, y: Tensor) -> tuple[Tensor, Integrands]:
             if not autocast.enabled:
                 leaves = layout.leaves(f(t, layout.unflatten(y), *args))
             else:
@@ -50,7 +52,7 @@ def named_function(layout: Layout, autocast: Autocast) -> Function:
     """f of a Module as a function of its parameters, too."""
     flat = flat_function(layout, autocast)
 
-    def function(f: Any, args: tuple[Any, ...], names: Sequence[str], params: Shares) -> Derivative:
+    def function(f: Any, args: tuple[Any, ...], names: Sequence[str], params: Integrands) -> Derivative:
         named = dict(zip(names, params, strict=True))
         return flat(lambda *inputs: functional_call(f, named, inputs), args, (), ())
 
@@ -61,8 +63,8 @@ def adjoint_function(layout: Layout, autocast: Autocast) -> Function:
     """d(z, a)/dt = (f, -a^T df/dz) on [2 N], and beside it a^T df/dtheta; Chen et al. 2018, equations 4 and 5."""
     named = named_function(layout, autocast)
 
-    def function(f: Any, args: tuple[Any, ...], names: Sequence[str], params: Shares) -> Derivative:
-        def derivative(t: Tensor, state: Tensor) -> tuple[Tensor, Shares]:
+    def function(f: Any, args: tuple[Any, ...], names: Sequence[str], params: Integrands) -> Derivative:
+        def derivative(t: Tensor, state: Tensor) -> tuple[Tensor, Integrands]:
             z, a = state.chunk(2)
 
             def slope(z: Tensor, *values: Tensor) -> Tensor:
@@ -105,7 +107,7 @@ def attempt(
     h: Tensor,
     within: Tolerances,
     y: Tensor,
-    known: tuple[Tensor, Shares] | None,
+    known: tuple[Tensor, Integrands] | None,
     norm: Norm | None,
     whole: bool = False,
 ) -> Attempted:

@@ -19,14 +19,14 @@ class Attempt:
     """The leading dimension of every tensor is b."""
 
     step: SampleStep
-    cut: Tensor  # whether the step was cut short to end where it must
+    clipped: Tensor  # whether the step was cut short to end where it must
     t1: Tensor
     ratio: Tensor | None  # the error in units of the tolerance
     accepted: Tensor
-    sound: Tensor  # False where the solver has to look closer
+    finite: Tensor  # False where the solver has to look closer
 
 
-def judged(step: SampleStep, cut: Tensor, t1: Tensor, batch: Batch, control: StepOptions) -> Attempt:
+def accept_or_reject(step: SampleStep, cut: Tensor, t1: Tensor, batch: Batch, control: StepOptions) -> Attempt:
     if control.fixed:
         finite = torch.isfinite(step.y1).all(1)
         finite = finite if step.failed is None else finite & ~step.failed
@@ -34,19 +34,19 @@ def judged(step: SampleStep, cut: Tensor, t1: Tensor, batch: Batch, control: Ste
     found = [ratios(control, error, step.y, step.y1) for error in step.errors]
     ratio = combined(*found) if len(found) == 2 else found[0]
     ratio = ratio if step.failed is None else torch.where(step.failed, torch.nan, ratio)
-    finite, large = ratio < torch.inf, ample(batch)
+    finite, large = ratio < torch.inf, step_resolvable(batch)
     small = ratio <= 1
     if control.min_step > 0:
         small = small | (finite & (step.h <= control.min_step))
     return Attempt(step, cut, t1, ratio, batch.live & small & large, finite & large)
 
 
-def ample(batch: Batch) -> Tensor:
+def step_resolvable(batch: Batch) -> Tensor:
     """Whether h is above 4 ulp(t)."""
     return torch.add(batch.t, batch.h, alpha=1 / 8) != batch.t
 
 
-def diagnosed(attempt: Attempt, slope: Tensor, batch: Batch, min_step: float) -> Tensor:
+def failure_code(attempt: Attempt, slope: Tensor, batch: Batch, min_step: float) -> Tensor:
     """Why another attempt makes no sense [b], RUNNING where it does; ``slope`` [b, N] is f at the start."""
     step, lost = attempt.step, ~torch.isfinite(slope).all(1)
     failed = torch.zeros_like(lost) if step.failed is None else step.failed
@@ -54,7 +54,7 @@ def diagnosed(attempt: Attempt, slope: Tensor, batch: Batch, min_step: float) ->
         why = torch.where(failed & ~lost, NEWTON, NONFINITE)
         return torch.where(attempt.accepted, RUNNING, why)
     no_number = ~torch.isfinite(batch.h)
-    tiny = no_number | ~ample(batch)
+    tiny = no_number | ~step_resolvable(batch)
     why = torch.where(batch.diverged == batch.steps, NEWTON, UNDERFLOW)
     why = torch.where(no_number | lost | (batch.nonfinite == batch.steps), NONFINITE, why)
     met = ~tiny & ~torch.isfinite(attempt.ratio)

@@ -83,13 +83,13 @@ def first_batch(y: Tensor, ts: Tensor, sign: Tensor | None, control: StepOptions
         nonfinite=count - 1,
         diverged=count - 1,
         read=passed,
-        next=upcoming(padded, passed),
+        next=gather_rows(padded, passed),
         values=zeros.new_zeros(size, events),
         live=ts[:, 0] != ts[:, -1],
     )
 
 
-def upcoming(rows: Tensor, index: Tensor) -> Tensor:
+def gather_rows(rows: Tensor, index: Tensor) -> Tensor:
     """The element [b] of each of the rows [b, n] that comes next."""
     return rows.gather(1, index.unsqueeze(1)).squeeze(1)
 
@@ -103,8 +103,8 @@ def fixed_end(dt: float | None, batch: Batch) -> Tensor:
     """Where the next fixed step ends: after dt, counted from where f last jumped, or at the grid's next time."""
     if dt is None:
         following = torch.searchsorted(batch.grid, batch.t.unsqueeze(1), right=True).squeeze(1)
-        return upcoming(batch.grid, following).minimum(batch.stop)
-    start, count = upcoming(batch.starts, batch.segment), (batch.steps - batch.begun + 1).double()
+        return gather_rows(batch.grid, following).minimum(batch.stop)
+    start, count = gather_rows(batch.starts, batch.segment), (batch.steps - batch.begun + 1).double()
     last = count >= (batch.stop - start) / dt - 1e-6
     return torch.where(last, batch.stop, start + count * dt)
 

@@ -7,23 +7,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.per_sample.newton import NewtonMemory
+from noderun.ode.solvers.per_sample.newton import NewtonState
 from noderun.ode.solvers.per_sample.step import BatchedMethod, BatchedState, SampleStep
 
 
-class ImplicitFormula(BatchedMethod):
+class BatchedImplicitMethod(BatchedMethod):
     """A method whose stages are solved for."""
 
-    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, memory: BatchedState) -> Tensor:
-        return steady(super().factors(ratio, errors, step, memory), ratio)
+    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, state: BatchedState) -> Tensor:
+        return steady(super().factors(ratio, errors, step, state), ratio)
 
-    def accept(self, step: SampleStep, memory: BatchedState, accepted: Tensor) -> None:
-        if isinstance(memory, NewtonMemory):
-            memory.fresh = memory.fresh & ~accepted
+    def accept(self, step: SampleStep, state: BatchedState, accepted: Tensor) -> None:
+        if isinstance(state, NewtonState):
+            state.fresh = state.fresh & ~accepted
 
-    def restart(self, memory: BatchedState, at: Tensor) -> None:
-        if isinstance(memory, NewtonMemory):
-            memory.fresh = memory.fresh & ~at
+    def restart(self, state: BatchedState, at: Tensor) -> None:
+        if isinstance(state, NewtonState):
+            state.fresh = state.fresh & ~at
 
     def plus(self, y: Tensor, weights: Sequence[float], us: Sequence[Tensor]) -> Tensor:
         """y + sum_i weights_i u_i [b, N]."""

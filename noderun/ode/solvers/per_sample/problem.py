@@ -50,11 +50,11 @@ class RoundRecord:
     h: Tensor
     y: Tensor
     reads: tuple[OutputRead, ...]
-    solved: tuple[Tensor, ...]  # what the steps found by iteration
+    newton_stages: tuple[Tensor, ...]  # what the steps found by iteration
 
 
 @dataclass
-class SampleReadout:
+class SampleOutputIndex:
     """What the rows of the result are; the first B are y0."""
 
     # first row, samples, columns of ts, whether at a step's end
@@ -127,7 +127,7 @@ class SampleProblem:
     backward: StepOptions = StepOptions()  # of a gradient that is itself a solve
     seminorm: bool = False  # whether that leaves the error of the integral for theta alone
     fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts; the last is 1
-    readout: SampleReadout = dataclasses.field(default_factory=SampleReadout)
+    outputs: SampleOutputIndex = dataclasses.field(default_factory=SampleOutputIndex)
 
     def __post_init__(self) -> None:
         jumps = along(self.control.jumps, self.field.sign, self.ts)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.control import StepOptions
-from noderun.ode.solvers.per_sample.implicit import ImplicitFormula, column
+from noderun.ode.solvers.per_sample.implicit import BatchedImplicitMethod, column
 from noderun.ode.solvers.per_sample.newton import ScaledSystems, jacobians_of
 from noderun.ode.solvers.per_sample.step import BatchedState, SampleStep, StepStart
 from noderun.ode.solvers.rosenbrock import Rosenbrock, time_derivative
 
 
-class Linear(ImplicitFormula):
+class BatchedRosenbrock(BatchedImplicitMethod):
     """One linear system a stage, with the exact J and df/dt at the start of every step."""
 
     def __init__(self, method: Rosenbrock, control: StepOptions, like: Tensor) -> None:
@@ -23,14 +23,14 @@ class Linear(ImplicitFormula):
         self.alpha = self.column(self.tableau.alpha)
         self.systems = ScaledSystems(self.row([self.tableau.gamma]).unsqueeze(1))
 
-    def step(self, start: StepStart, memory: BatchedState, estimate: bool) -> SampleStep:
+    def step(self, start: StepStart, state: BatchedState, estimate: bool) -> SampleStep:
         step = self.walk(start)
-        memory.jacobians = memory.jacobians + 1
+        state.jacobians = state.jacobians + 1
         if estimate:
             step.errors = (self.weighted(self.tableau.error, step.us),)
         return step
 
-    def again(self, start: StepStart, solved: Sequence[Tensor]) -> SampleStep:
+    def replay(self, start: StepStart, solved: Sequence[Tensor]) -> SampleStep:
         return self.walk(start)
 
     def walk(self, start: StepStart) -> SampleStep:

@@ -16,7 +16,7 @@ from noderun.ode.solvers.per_sample.field import BatchedField
 SHORT = 16  # rows of fewer components are too short for the inner loop of an operation that broadcasts along them
 
 
-def spread(x: Tensor, like: Tensor) -> Tensor:
+def as_column(x: Tensor, like: Tensor) -> Tensor:
     """x [b] broadcastable to ``like`` [b, N], of the same shape where rows are short."""
     column = x.unsqueeze(1)
     return column.expand_as(like).contiguous() if like.shape[1] < SHORT else column
@@ -50,7 +50,7 @@ class SampleStep:
         self.us: list[Tensor] = []
         self.errors: tuple[Tensor, ...] = ()  # estimates [b, N]
         self.failed: Tensor | None = None  # [b] where Newton's iteration diverged
-        self.solved: tuple[Tensor, ...] = ()  # [b, ...] what was found by iteration, for a replay
+        self.newton_stages: tuple[Tensor, ...] = ()  # [b, ...] what was found by iteration, for a replay
         self.calls = 0  # of f, for all samples in hand
         self.end: Tensor | None = None  # f at the end, where a stage is that
 
@@ -90,24 +90,24 @@ class BatchedMethod(ABC):
         """Nodes [s, 1] in double precision."""
         return torch.tensor(c, dtype=torch.float64, device=self.like.device).unsqueeze(1)
 
-    def memory(self, y: Tensor) -> BatchedState:
+    def start(self, y: Tensor) -> BatchedState:
         count = torch.zeros(y.shape[0], dtype=torch.long, device=y.device)
         return BatchedState(count, count)
 
     @abstractmethod
-    def step(self, start: StepStart, memory: BatchedState, estimate: bool) -> SampleStep:
+    def step(self, start: StepStart, state: BatchedState, estimate: bool) -> SampleStep:
         """Attempt a step, with ``estimate`` also its error."""
 
     @abstractmethod
-    def again(self, start: StepStart, solved: Sequence[Tensor]) -> SampleStep:
+    def replay(self, start: StepStart, solved: Sequence[Tensor]) -> SampleStep:
         """The same step under autograd, from what it found by iteration."""
 
-    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, memory: BatchedState) -> Tensor:
+    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, state: BatchedState) -> Tensor:
         """The factor on h [b], before its upper limit."""
         return factors(self.control.controller, ratio, errors, self.order)
 
-    def accept(self, step: SampleStep, memory: BatchedState, accepted: Tensor) -> None:  # noqa: B027  (few have a past)
+    def accept(self, step: SampleStep, state: BatchedState, accepted: Tensor) -> None:  # noqa: B027  (few have a past)
         """The accepted steps become the past."""
 
-    def restart(self, memory: BatchedState, at: Tensor) -> None:  # noqa: B027
+    def restart(self, state: BatchedState, at: Tensor) -> None:  # noqa: B027
         """The samples ``at`` [b] crossed a jump of f: forget what was known about them."""

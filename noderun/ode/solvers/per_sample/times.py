@@ -48,7 +48,7 @@ def along(times: Sequence[float], sign: Tensor | None, ts: Tensor) -> Tensor:
 
 
 def segments(jumps: Sequence[float], sign: Tensor | None, ts: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Where the parts of each way between jumps of f begin and end, [b, S] each: the counterpart of ``around``."""
+    """Where the parts of each way between jumps of f begin and end, [b, S] each; see ``split_at_jump``."""
     start, end, way = ts[:, :1], ts[:, -1:], along(jumps, sign, ts)
     ulp = margins(way, dtype)
     inside = (way - ulp > start) & (way + ulp < end)

@@ -18,8 +18,8 @@ from noderun.ode.solvers.compiled.traced import (
     MAX_STEPS_PER_CALL,
     Attempted,
     Function,
+    Integrands,
     Loop,
-    Shares,
     Tolerances,
     attempt,
     first_size,
@@ -33,19 +33,19 @@ from noderun.ode.solvers.tableau import ButcherTableau, Row
 # y and f(t, y) [N] after the last attempt; what each attempt left [K, rows, N]; the number of attempts, the step size
 # to try next, and for each h, h as it was cut and the error ratio [2 + 3 K]; what is integrated beside the state at the
 # end, and its integrals
-LoopResult = tuple[Tensor, Tensor, Tensor, Tensor, Shares, Shares]
+LoopResult = tuple[Tensor, Tensor, Tensor, Tensor, Integrands, Integrands]
 
 MIN_STEPS_PER_CALL = 8  # attempts in one call: for less, large ones it would not pay
 LEFT = 7  # of a walk's numbers the one that says how many more attempts there may be
 CHEAP = 2**14  # numbers that every attempt may write again beside its own work
 
 
-def rows_left(tableau: ButcherTableau, starts: bool, inside: bool) -> int:
+def rows_per_attempt(tableau: ButcherTableau, starts: bool, inside: bool) -> int:
     """Vectors that an attempt leaves: y before it if somebody asks for it, and for outputs inside its stages too."""
     return tableau.stages + 1 if inside else int(starts)
 
 
-def attempts_at_once(tableau: ButcherTableau, size: int, rows: int) -> int:
+def attempts_per_call(tableau: ButcherTableau, size: int, rows: int) -> int:
     """How many attempts of a state [size] one call makes; 0 where steps go one by one.
 
     A loop carries what its attempts left, and makes it anew in each: a function of its state, it writes to nothing.
@@ -76,27 +76,27 @@ def make_loop(
     be, the least and the largest step; rtol and atol.
 
     What is not ``known`` at the start is evaluated, and with ``choose`` the first h chosen. ``rows`` is what each
-    attempt leaves, see ``rows_left``: y, and its k_(s-1), ..., k_0. The integrals start from ``totals``; with
+    attempt leaves, see ``rows_per_attempt``: y, and its k_(s-1), ..., k_0. The integrals start from ``totals``; with
     ``controlled`` their error counts as the state's does.
     """
 
-    def walk(
+    def run(
         f: Callable[..., Any],
         args: tuple[Any, ...],
         numbers: Tensor,
         given: list[Tensor | None],
         y: Tensor,
-        known: tuple[Tensor, Shares] | None,
+        known: tuple[Tensor, Integrands] | None,
         norm: Norm,
         controller: StepController,
         choose: bool,
         rows: int,
         controlled: bool,
-        totals: Shares,
+        totals: Integrands,
         names: tuple[str, ...],
-        params: Shares,
+        params: Integrands,
     ) -> LoopResult:
-        most = attempts_at_once(tableau, len(y), rows)
+        most = attempts_per_call(tableau, len(y), rows)
         state, derivative = numbers[:6].clone(), function(f, args, names, params)
         slope, shares = derivative(numbers[0].to(y.dtype), y) if known is None else known
         if choose:
@@ -145,17 +145,17 @@ def make_loop(
         found = torch.cat([count.to(sizes.dtype).reshape(1), state[1:2], sizes.reshape(-1)])
         return y, slope, record, found, tuple(beside[: len(shares)]), tuple(beside[len(shares) :])
 
-    return walk
+    return run
 
 
 def with_integrals(
-    tableau: ButcherTableau, size: Tensor, made: Attempted, totals: Shares, within: Tolerances
+    tableau: ButcherTableau, size: Tensor, made: Attempted, totals: Integrands, within: Tolerances
 ) -> Attempted:
     """The attempt by the larger of its errors, the state's and that of the integrals (``Integral.try_on``)."""
     y1, ks, beside, norms = made
     assert norms is not None and tableau.error is not None
 
-    def change(row: Row) -> Shares:
+    def change(row: Row) -> Integrands:
         return tuple(size.to(column[0].dtype) * weighted(row, column) for column in zip(*beside, strict=True))
 
     after = tuple(total + x for total, x in zip(totals, change(tableau.b), strict=True))
@@ -166,7 +166,7 @@ def with_integrals(
     return y1, ks, beside, torch.maximum(norms, ratio.to(norms.dtype))
 
 
-def norm_of(vector: Shares) -> Tensor:
+def norm_of(vector: Integrands) -> Tensor:
     """The Euclidean norm of a vector of several tensors, in double precision."""
     return torch.stack([size_of(torch.linalg.vector_norm, x).to(torch.float64) for x in vector]).square().sum().sqrt()
 

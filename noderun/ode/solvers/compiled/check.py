@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from noderun.ode.solvers.compiled.back import Pulled
+from noderun.ode.solvers.compiled.backward_loop import PulledBack
+from noderun.ode.solvers.compiled.loop import LoopResult
 from noderun.ode.solvers.compiled.traced import Attempted, Tolerances, TracedStep, scaled
-from noderun.ode.solvers.compiled.walk import LoopResult
 
 FEW = 2  # steps that a loop is compared over
 
 
-class Differs(RuntimeError):
+class GraphMismatch(RuntimeError):
     """A graph gives other numbers than the function that it was made of."""
 
 
-def in_turn(
+def python_loop(
     going: Callable[..., Tensor], body: Callable[..., tuple[Tensor, ...]], state: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
     """A loop that the compiler has no part in."""
@@ -34,10 +34,12 @@ def in_turn(
 
 
 def require_close(what: str, found: Tensor, expected: Tensor, allowed: Tensor | float) -> None:
-    """Differs where they are further apart; what overflowed is not compared."""
+    """GraphMismatch where they are further apart; what overflowed is not compared."""
     apart = vector_norm(torch.where(expected.isfinite(), found - expected, 0.0))
     if not bool(apart <= allowed):
-        raise Differs(f"the compiler's {what} differ from the eager ones by {float(apart):.1e}, more than round-off")
+        raise GraphMismatch(
+            f"the compiler's {what} differ from the eager ones by {float(apart):.1e}, more than round-off"
+        )
 
 
 def round_off(eps: float, change: Tensor, y: Tensor) -> Tensor:
@@ -45,7 +47,7 @@ def round_off(eps: float, change: Tensor, y: Tensor) -> Tensor:
     return eps**0.5 * change + 100 * torch.finfo(y.dtype).eps * vector_norm(y)
 
 
-def prove_step(found: TracedStep, expected: TracedStep, eps: float, h: Tensor, within: Tolerances, y: Tensor) -> None:
+def check_step(found: TracedStep, expected: TracedStep, eps: float, h: Tensor, within: Tolerances, y: Tensor) -> None:
     """One step: its end, its stages and its error."""
     (y1, ks, norms), (eager_y1, eager_ks, eager_norms) = found, expected
     size = h.abs().to(y.dtype)
@@ -61,27 +63,29 @@ def in_tolerances(allowed: Tensor, eps: float, norms: Tensor, within: Tolerances
     return allowed / scaled(within, y.abs()).min() + eps**0.5 * vector_norm(norms)
 
 
-class Recorded:
+class FollowedRecord:
     """Has an eager walk go by the step sizes and errors that the compiled one found, once they are close to its own."""
 
-    def __init__(self, walked: LoopResult, eps: float, within: Tolerances) -> None:
-        made, _, *rest = walked[3].unbind()
+    def __init__(self, result: LoopResult, eps: float, within: Tolerances) -> None:
+        made, _, *rest = result[3].unbind()
         self.attempts = torch.stack(rest).reshape(-1, 3)[: int(made.nan_to_num())]
         self.eps, self.within = eps, within
         self.made = 0
-        self.size = self.change = torch.zeros_like(walked[0][:1])
+        self.size = self.change = torch.zeros_like(result[0][:1])
 
     def first(self, h: Tensor) -> Tensor:
         if not len(self.attempts):
             return h
         recorded = self.attempts[0, 0]
         if not bool((0.5 < recorded / h) & (recorded / h < 2)):  # it rests on a difference of two close values of f
-            raise Differs(f"the compiler's first step size is {float(recorded):.1e}, the eager one {float(h):.1e}")
+            raise GraphMismatch(
+                f"the compiler's first step size is {float(recorded):.1e}, the eager one {float(h):.1e}"
+            )
         return recorded
 
     def attempt(self, size: Tensor, y: Tensor, made: Attempted) -> Attempted:
         if self.made == len(self.attempts):
-            raise Differs(f"the compiler's loop ended after {self.made} steps")
+            raise GraphMismatch(f"the compiler's loop ended after {self.made} steps")
         y1, ks, each, norms = made
         ratio, self.made = self.attempts[self.made, 2], self.made + 1
         change = vector_norm(size.to(y.dtype) * torch.stack(ks))
@@ -92,13 +96,13 @@ class Recorded:
         return y1, ks, each, ratio.reshape(1)
 
 
-def prove_walk(walked: LoopResult, expected: LoopResult, recorded: Recorded, y: Tensor) -> None:
+def check_loop(result: LoopResult, expected: LoopResult, recorded: FollowedRecord, y: Tensor) -> None:
     """A few attempts: where they led, what they left."""
     size, allowed = recorded.size.to(y.dtype), round_off(recorded.eps, recorded.change, y)
-    end, slope, record, found, shares, totals = walked
+    end, slope, record, found, shares, totals = result
     eager_end, eager_slope, eager_record, eager_found, eager_shares, eager_totals = expected
     if not torch.allclose(found, eager_found, rtol=1e-6, atol=0.0, equal_nan=True):
-        raise Differs("the compiler's loop goes on with other step sizes")
+        raise GraphMismatch("the compiler's loop goes on with other step sizes")
     require_close("steps", end, eager_end, allowed)
     require_close("slopes", size * slope, size * eager_slope, allowed)
     for left, eager in zip(record[: recorded.made].unbind(), eager_record[: recorded.made].unbind(), strict=True):
@@ -111,7 +115,7 @@ def prove_walk(walked: LoopResult, expected: LoopResult, recorded: Recorded, y: 
     require_close("integrals", integrals, eager_integrals, allowed)
 
 
-def prove_back(pulled: Pulled, expected: Pulled, eps: float, a: Tensor) -> None:
+def check_backward(pulled: PulledBack, expected: PulledBack, eps: float, a: Tensor) -> None:
     """A few steps pulled back."""
     found, eager = flat(pulled, a), flat(expected, a)
     change = vector_norm(expected[0] - a) + vector_norm(flat(expected[1:], a))

@@ -8,27 +8,27 @@ from noderun.ode.solvers.collocation import Collocation
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.dirk import DiagonallyImplicit
 from noderun.ode.solvers.method import Method
-from noderun.ode.solvers.per_sample.collocation import Collocated, RadauFormula
-from noderun.ode.solvers.per_sample.dirk import Diagonal
-from noderun.ode.solvers.per_sample.explicit import Explicit
-from noderun.ode.solvers.per_sample.rosenbrock import Linear
+from noderun.ode.solvers.per_sample.collocation import BatchedCollocation, BatchedRadau5
+from noderun.ode.solvers.per_sample.dirk import BatchedDirk
+from noderun.ode.solvers.per_sample.rosenbrock import BatchedRosenbrock
+from noderun.ode.solvers.per_sample.runge_kutta import BatchedRungeKutta
 from noderun.ode.solvers.per_sample.step import BatchedMethod
 from noderun.ode.solvers.radau5 import Radau5
 from noderun.ode.solvers.rosenbrock import Rosenbrock
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 
 
-def formula_of(method: Method, control: StepOptions, like: Tensor) -> BatchedMethod:
+def batched_method(method: Method, control: StepOptions, like: Tensor) -> BatchedMethod:
     """The method for many samples; ValueError where there is none."""
     if isinstance(method, ExplicitRungeKutta):
-        return Explicit(method, control, like)
+        return BatchedRungeKutta(method, control, like)
     if isinstance(method, DiagonallyImplicit):
-        return Diagonal(method, control, like)
+        return BatchedDirk(method, control, like)
     if isinstance(method, Rosenbrock):
-        return Linear(method, control, like)
+        return BatchedRosenbrock(method, control, like)
     if isinstance(method, Radau5):
-        return RadauFormula(method, control, like)
+        return BatchedRadau5(method, control, like)
     if isinstance(method, Collocation):
-        return Collocated(method, control, like)
+        return BatchedCollocation(method, control, like)
     near = "kvaerno5" if method.info.implicit else "tsit5"
     raise ValueError(f"per_sample=True takes Runge-Kutta and Rosenbrock methods; '{method.name}' is none: try '{near}'")

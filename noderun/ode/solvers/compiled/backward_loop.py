@@ -12,10 +12,10 @@ from torch.func import vjp
 from noderun.ode.solvers.compiled.traced import MAX_NUMBERS, MAX_STEPS_PER_CALL, Function, Loop, attempt, tolerances
 from noderun.ode.solvers.tableau import ButcherTableau
 
-Pulled = tuple[Tensor, ...]  # dL/dy [N] at the start of the first step, then dL/dtheta
+PulledBack = tuple[Tensor, ...]  # dL/dy [N] at the start of the first step, then dL/dtheta
 
 
-def steps_at_once(tableau: ButcherTableau, size: int, inside: bool) -> int:
+def steps_per_call(tableau: ButcherTableau, size: int, inside: bool) -> int:
     """How many steps of a state [size] one call pulls back; 0 where outputs inside them need stages of their own."""
     if inside and (tableau.dense_a or len(tableau.dense) != tableau.stages):
         return 0
@@ -23,14 +23,14 @@ def steps_at_once(tableau: ButcherTableau, size: int, inside: bool) -> int:
     return max(1, min(MAX_STEPS_PER_CALL, MAX_NUMBERS // max(given, 1)))
 
 
-def back_function(tableau: ButcherTableau, function: Function, loop: Loop) -> Callable[..., Pulled]:
+def make_backward_loop(tableau: ButcherTableau, function: Function, loop: Loop) -> Callable[..., PulledBack]:
     """``numbers``: how many steps, then t and h of each of the K that there is room for; rtol and atol.
 
     ``starts`` [K, N] are the states that the steps start from, ``a`` [N] is dL/dy at the end of the last. ``shares``
     [K, s + 2, N] are cotangents of each step's k_(s-1), ..., k_0, y and y1, where outputs were read off the steps.
     """
 
-    def back(
+    def pull_back(
         f: nn.Module,
         args: tuple[Any, ...],
         numbers: Tensor,
@@ -40,7 +40,7 @@ def back_function(tableau: ButcherTableau, function: Function, loop: Loop) -> Ca
         shares: Tensor | None,
         names: tuple[str, ...],
         params: tuple[Tensor, ...],
-    ) -> Pulled:
+    ) -> PulledBack:
         def going(left: Tensor, a: Tensor, *thetas: Tensor) -> Tensor:
             return left > 0
 
@@ -65,4 +65,4 @@ def back_function(tableau: ButcherTableau, function: Function, loop: Loop) -> Ca
         _, a, *thetas = loop(going, body, (numbers[0].to(torch.int64), a.clone(), *zeros))
         return a, *thetas
 
-    return back
+    return pull_back
