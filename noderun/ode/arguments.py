@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from noderun.ode.gradients import SOLVES, refusal
-from noderun.ode.solvers import CONTROLLERS, METHODS, StepController, StepOptions
+from noderun.ode.solvers import CONTROLLERS, METHODS, StepController, StepOptions, configure_method
 from noderun.ode.solvers.control import Norm, max_norm, max_rms_norm, max_state_norm, rms
 from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.nesting import map_tensors
@@ -23,7 +23,7 @@ FixedStep = float | Sequence[float] | Tensor  # a step size, or a grid of times 
 
 def checked_method(solver: str, options: Mapping[str, Any], gradient: str, dt: FixedStep | None) -> Method:
     """The solver's method; ValueError where the words do not go together."""
-    method = METHODS[named("solver", solver, METHODS)].with_options(**options)
+    method = configure_method(METHODS[named("solver", solver, METHODS)], **options)
     reason = refusal(solver, method.info, named("gradient", gradient, SOLVES))
     if reason and torch.is_grad_enabled():
         raise ValueError(reason)

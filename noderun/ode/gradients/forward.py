@@ -80,8 +80,7 @@ class Tangents:
     def ends(self, taken: AcceptedStep, y: Tensor, past: Snapshot, thetas: list[float]) -> list[Tensor]:
         """y1, the outputs inside the step, and what the next step depends on beside y1."""
         field, method = self.problem.field, self.method
-        work = method.restore(y, past)
-        method.reuse_stages(work, taken.newton_stages)
+        work = method.restore(y, past, taken.step.newton_stages)
         step = method.step(field, taken.step.t, y, taken.step.h, work, estimate=False)
         dtype = field.autocast.dtype
         if not self.started and differs(y.detach(), taken.step.y1.detach(), step.y1.detach(), dtype):

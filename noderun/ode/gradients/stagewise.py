@@ -32,7 +32,7 @@ from noderun.ode.solvers.times import stage_times
 
 def has_stages(method: Method) -> bool:
     """Whether the method's step is that of an explicit tableau, made stage by stage."""
-    return isinstance(method, ExplicitRungeKutta) and type(method).attempt is ExplicitRungeKutta.attempt
+    return isinstance(method, ExplicitRungeKutta) and type(method).step is ExplicitRungeKutta.step
 
 
 class StagewiseAdjoint(DiscreteAdjoint):

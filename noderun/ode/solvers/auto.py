@@ -7,6 +7,7 @@ is at the stability boundary; implicit ones are no longer needed where h |J| lie
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from noderun.ode.solvers import dopri5, radau5
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field
 from noderun.ode.solvers.implicit import Work
-from noderun.ode.solvers.method import Info, Method, Step
+from noderun.ode.solvers.method import Info, Method, Snapshot, Step
 from noderun.ode.solvers.stages import Stages
 
 BOUNDARY = 2.7  # just inside dopri5's stability region (3.3 on the real axis), where the control holds stiff steps
@@ -34,25 +35,22 @@ class AutoWork:
         self.against = self.pardon = 0
 
 
-class Auto(Method):
+class Auto(Method[AutoWork]):
     name = "auto"
     uses_newton = True
     order, error_order = dopri5.METHOD.order, dopri5.METHOD.error_order
     info = Info(
-        order=None,
         adaptive=True,
         fixed_step=False,
         implicit=True,
-        reversible=False,
-        symplectic=False,
         source="Hairer, Wanner, Solving ODEs II, IV.2; Petzold 1983",
         description="dopri5 while the problem is nonstiff, radau5 while it is stiff",
     )
 
     def __init__(self) -> None:
-        self.methods: tuple[Method, Method] = (dopri5.METHOD, radau5.METHOD)
+        self.methods: tuple[Method[Any], Method[Any]] = (dopri5.METHOD, radau5.METHOD)
 
-    def with_tolerances(self, control: StepOptions) -> Method:
+    def with_tolerances(self, control: StepOptions) -> Auto:
         method = copy.copy(self)
         method.methods = (self.methods[0].with_tolerances(control), self.methods[1].with_tolerances(control))
         return method
@@ -75,15 +73,6 @@ class Auto(Method):
     def factor(self, work: AutoWork, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
         return self.methods[work.stiff].factor(work.inner, control, errors, retried)
 
-    def begin_attempt(self, work: AutoWork) -> None:
-        self.methods[work.stiff].begin_attempt(work.inner)
-
-    def newton_stages(self, work: AutoWork) -> list[Tensor]:
-        return self.methods[work.stiff].newton_stages(work.inner)
-
-    def reuse_stages(self, work: AutoWork, stages: list[Tensor]) -> None:
-        self.methods[work.stiff].reuse_stages(work.inner, stages)
-
     def accept(self, work: AutoWork) -> None:
         self.methods[work.stiff].accept(work.inner)
         evidence = work.product < INSIDE if work.stiff else work.product > BOUNDARY
@@ -98,12 +87,12 @@ class Auto(Method):
         with torch.set_grad_enabled(work.recording):
             work.inner = self.methods[work.stiff].start(work.y)
 
-    def snapshot(self, work: AutoWork) -> tuple[list[Tensor], Any] | None:
+    def snapshot(self, work: AutoWork) -> Snapshot:
         return [], work.stiff
 
-    def restore(self, y: Tensor, snapshot: tuple[list[Tensor], Any] | None) -> AutoWork:
+    def restore(self, y: Tensor, snapshot: Snapshot, newton_stages: Sequence[Tensor] = ()) -> AutoWork:
         stiff = snapshot is not None and snapshot[1]
-        return AutoWork(y, stiff, self.methods[stiff].start(y))
+        return AutoWork(y, stiff, self.methods[stiff].restore(y, None, newton_stages))
 
     def restart(self, work: AutoWork) -> None:
         self.methods[work.stiff].restart(work.inner)

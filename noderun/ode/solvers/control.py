@@ -1,4 +1,4 @@
-"""Step size control: tolerances, norms, the controller and the first step."""
+"""What a solve's steps are chosen by: tolerances, norms, limits, and the first step size."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from noderun.ode.solvers.step_size import I_CONTROLLER, SLIVER, StepController, euler_trial_step, step_from_curvature
 from noderun.ode.solvers.times import times_inside
 
 Norm = Callable[[Tensor], Tensor]
@@ -46,39 +46,6 @@ def max_state_norm(norm: Norm, size: int) -> Norm:
         return torch.stack([norm(part) for part in v.split(size, dim=-1)]).amax(dim=0)
 
     return wrapped
-
-
-@dataclass(frozen=True)
-class StepController:
-    """h_new = h safety e_n^-(kI+kP+kD)/k e_(n-1)^(kP+2kD)/k e_(n-2)^-kD/k with k = order of the estimate + 1.
-
-    Soderlind 2003, "Digital filters in adaptive time-stepping"; kP = kD = 0 is the classical I controller of HNW I,
-    (II.4.13), and kP > 0 the PI controller of HNW II, IV.2, which is smoother where stability limits the step.
-    """
-
-    integral: float = 1.0
-    proportional: float = 0.0
-    derivative: float = 0.0
-    safety: float = 0.9
-    min_factor: float = 0.2
-    max_factor: float = 10.0
-
-    def factor(self, errors: tuple[float, float, float], order: int) -> float:
-        """The factor on h from the last three error ratios, newest first (1 where there was no step yet)."""
-        return min(self.max_factor, max(self.min_factor, self.unlimited([max(e, 1e-12) for e in errors], order)))
-
-    def unlimited(self, errors: Sequence[Any], order: int) -> Any:
-        """The same before its limits, of numbers or tensors above 0."""
-        k_i, k_p, k_d = self.integral, self.proportional, self.derivative
-        newest, before, oldest = errors
-        power = newest ** -(k_i + k_p + k_d) * before ** (k_p + 2 * k_d) * oldest**-k_d
-        return self.safety * power ** (1 / (order + 1))
-
-
-I_CONTROLLER = StepController()
-PI_CONTROLLER = StepController(integral=0.3, proportional=0.4)
-PID_CONTROLLER = StepController(integral=0.18, proportional=0.28, derivative=0.01)
-CONTROLLERS = {"I": I_CONTROLLER, "PI": PI_CONTROLLER, "PID": PID_CONTROLLER}
 
 
 @dataclass(frozen=True)
@@ -165,7 +132,7 @@ class StepOptions:
         span = t_end - t
         signed = math.copysign(self.dt, span)
         for i in itertools.count(1):
-            if i >= abs(span) / self.dt - 1e-6:
+            if i >= abs(span) / self.dt - SLIVER:
                 break
             yield t + i * signed
         yield t_end
@@ -184,24 +151,9 @@ def first_step(
     """A first step size, signed like ``span``, from the sizes of y, y' and y''; HNW I, II.4, one call of f."""
     scale = control.scale(y.abs())
     d0, d1 = control.measure(y / scale), control.measure(f0 / scale)
-    trial = euler_trial_step(d0, d1, span)
-    if trial == 0 or not math.isfinite(d1):  # f0 or its size in units of the tolerance is no number
+    size = euler_trial_step(d0, d1, abs(span))
+    trial = math.copysign(size, span)
+    if size == 0 or not math.isfinite(d1):  # f0 or its size in units of the tolerance is not a number
         return trial
-    bend = control.measure((f(t + trial, torch.add(y, f0, alpha=trial)) - f0) / scale)
-    return step_from_curvature(trial, d1, bend, span, order)
-
-
-def euler_trial_step(d0: float, d1: float, span: float) -> float:
-    """The step of Euler's method over which y'' is estimated."""
-    h0 = 0.01 * d0 / d1 if d0 > 1e-5 and 1e-5 < d1 < math.inf else 1e-6
-    return math.copysign(min(h0, abs(span)), span)
-
-
-def step_from_curvature(trial: float, d1: float, bend: float, span: float, order: int) -> float:
-    """The first step size from the change ``bend`` of y' over the trial step."""
-    h0 = abs(trial)
-    largest = max(d1, bend / h0)
-    if not math.isfinite(largest):  # f is no number that far on
-        return trial
-    h1 = max(1e-6, h0 * 1e-3) if largest <= 1e-15 else (0.01 / largest) ** (1 / (order + 1))
-    return math.copysign(min(100 * h0, h1, abs(span)), span)
+    change = control.measure((f(t + trial, torch.add(y, f0, alpha=trial)) - f0) / scale)
+    return math.copysign(step_from_curvature(size, d1, change, abs(span), order), span)

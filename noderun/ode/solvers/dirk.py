@@ -9,12 +9,12 @@ from torch import Tensor
 
 from noderun.ode.solvers.extrapolation import Time, extrapolated_times
 from noderun.ode.solvers.field import Field
-from noderun.ode.solvers.implicit import ImplicitMethod, Work, combine, with_quadrature
+from noderun.ode.solvers.implicit import ImplicitMethod, Work, combine
 from noderun.ode.solvers.method import Snapshot, Step
 from noderun.ode.solvers.tableau import ButcherTableau, Row, hermite
 
 
-class DiagonallyImplicit(ImplicitMethod):
+class DiagonallyImplicit(ImplicitMethod[Work]):
     """k_i = f(t + c_i h, y + h sum_(j<=i) a_ij k_j), all a_ii equal but for an explicit first stage.
 
     ``filtered`` multiplies the error estimate by (I - h a_ii J)^-1, so that it stays bounded in stiff components;
@@ -29,7 +29,10 @@ class DiagonallyImplicit(ImplicitMethod):
         self.gamma = tableau.a[-1][-1]
         self.accurate = tableau.a[-1] == tableau.b and tableau.c[-1] == 1  # stiffly: the last stage is the end
 
-    def step(self, field: Field, t: float, y: Tensor, h: float, work: Work, estimate: bool) -> Step:
+    def start(self, y: Tensor) -> Work:
+        return Work(y)
+
+    def attempt(self, field: Field, t: float, y: Tensor, h: float, work: Work, estimate: bool) -> Step:
         tableau = self.tableau
         ks: list[Tensor] = []
         start, *times = extrapolated_times(t, h, (0.0, *tableau.c), y, field.bounds)
@@ -51,14 +54,14 @@ class DiagonallyImplicit(ImplicitMethod):
         def interpolate(thetas: Sequence[float]) -> Tensor:
             return combine(y, [[h * w for w in tableau.dense_weights(theta)] for theta in thetas], ks)
 
-        return with_quadrature(field, Step(t, h, y, y1, error, interpolate))
+        return Step(t, h, y, y1, error, interpolate)
 
     def snapshot(self, work: Work) -> Snapshot:
         """The last stage of the step before, which serves as f at the current state but for Newton's error."""
         return [work.slope] if self.accurate and work.slope is not None else [], None
 
-    def restore(self, y: Tensor, snapshot: Snapshot) -> Work:
-        work = self.start(y)
+    def restore(self, y: Tensor, snapshot: Snapshot, newton_stages: Sequence[Tensor] = ()) -> Work:
+        work = super().restore(y, snapshot, newton_stages)
         work.slope = snapshot[0][0] if snapshot and snapshot[0] else None
         return work
 
@@ -68,8 +71,7 @@ class DiagonallyImplicit(ImplicitMethod):
         """h a_ii k_i [N]."""
         weights, newton = ((h * self.gamma,),), work.newton(field, self.control, y)
         guess = torch.zeros_like(y) if k is None else k * (h * self.gamma)
-        z = newton.solve(field, t, y.detach(), (time,), base.detach(), weights, guess.detach().unsqueeze(0))
-        return newton.differentiable(field, (time,), base, weights, z)[0] if work.recording else z[0]
+        return work.solve(newton, field, t, y, (time,), base, weights, guess.unsqueeze(0))[0]
 
     def error(self, field: Field, h: float, ks: Sequence[Tensor], work: Work) -> Tensor:
         """h sum_i e_i k_i [N], never part of a graph."""

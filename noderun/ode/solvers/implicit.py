@@ -1,17 +1,20 @@
-"""What all implicit methods share: the work space of a solve and f at its current state."""
+"""The base of all implicit methods: the work space of a solve, f at its current state, integrals beside it."""
 
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from noderun.ode.solvers.control import StepOptions
+from noderun.ode.solvers.extrapolation import Time
 from noderun.ode.solvers.field import Field, Integrand
-from noderun.ode.solvers.method import Info, Method, Quadrature, Step
-from noderun.ode.solvers.newton import Newton
+from noderun.ode.solvers.method import Info, Method, Quadrature, Snapshot, Step
+from noderun.ode.solvers.newton import Newton, Weights
 from noderun.ode.solvers.times import stage_times
 from noderun.ode.solvers.torch_internals import under_transform
 
@@ -32,72 +35,89 @@ class Work:
         self.slope: Tensor | None = None
         self.end: Tensor | None = None
         self.solver: Newton | None = None
-        self.given: list[Tensor] = []
+        self.found: list[Tensor] = []  # the stages of the step in hand that Newton's iteration found
+        self.given: list[Tensor] = []  # the stages of a step that is made again
 
     def newton(self, field: Field, control: StepOptions | None, y: Tensor) -> Newton:
         if self.solver is None:
             self.solver = Newton(field, control, y)
-            self.solver.given = self.given
         return self.solver
 
+    def solve(
+        self,
+        newton: Newton,
+        field: Field,
+        t: Tensor,
+        y: Tensor,
+        times: Sequence[Time],
+        base: Tensor,
+        weights: Weights,
+        guess: Tensor,
+    ) -> Tensor:
+        """Z [s, N], as ``Newton.solve`` finds it unless it is given; differentiable if the solve is recorded."""
+        if self.given:
+            z = self.given.pop(0)
+        else:
+            z = newton.solve(field, t, y.detach(), times, base.detach(), weights, guess.detach())
+            self.found.append(z)
+        return newton.differentiable(field, times, base, weights, z) if self.recording else z
 
-class ImplicitMethod(Method):
-    """A one-step method whose stages are solved for; subclasses say how."""
+
+ImplicitWork = TypeVar("ImplicitWork", bound=Work)
+
+
+class ImplicitMethod(Method[ImplicitWork]):
+    """A method whose stages are solved for; a subclass makes its step in ``attempt``."""
 
     uses_newton = True
     control: StepOptions | None = None  # the tolerances that Newton's iteration follows; None: round-off
 
     def __init__(self, name: str, order: int, error_order: int, source: str, description: str) -> None:
         self.name, self.order, self.error_order = name, order, error_order
-        self.info = Info(
-            order=order,
-            adaptive=error_order > 0,
-            fixed_step=True,
-            implicit=True,
-            reversible=False,
-            symplectic=False,
-            source=source,
-            description=description,
-        )
+        self.info = Info(order, adaptive=error_order > 0, implicit=True, source=source, description=description)
 
-    def with_tolerances(self, control: StepOptions) -> Method:
+    def with_tolerances(self, control: StepOptions) -> Self:
         method = copy.copy(self)
         method.control = control
         return method
 
-    def factor(self, work: Work, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
+    def factor(
+        self, work: ImplicitWork, control: StepOptions, errors: tuple[float, float, float], retried: bool
+    ) -> float:
         factor = super().factor(work, control, errors, retried)
         return steady(factor) if errors[0] <= 1 else factor
 
-    def start(self, y: Tensor) -> Work:
-        return Work(y)
+    @abstractmethod
+    def attempt(self, field: Field, t: float, y: Tensor, h: float, work: ImplicitWork, estimate: bool) -> Step:
+        """The step without what is integrated beside the state."""
 
-    def derivative(self, field: Field, t: float, y: Tensor, work: Work) -> Tensor:
+    def step(self, field: Field, t: float, y: Tensor, h: float, work: ImplicitWork, estimate: bool) -> Step:
+        work.found = []
+        step = with_quadrature(field, self.attempt(field, t, y, h, work, estimate))
+        step.newton_stages = work.found
+        return step
+
+    def restore(self, y: Tensor, snapshot: Snapshot, newton_stages: Sequence[Tensor] = ()) -> ImplicitWork:
+        work = self.start(y)
+        work.given = list(newton_stages)
+        return work
+
+    def derivative(self, field: Field, t: float, y: Tensor, work: ImplicitWork) -> Tensor:
         return self.slope(field, t, y, work).detach()
 
-    def slope(self, field: Field, t: float, y: Tensor, work: Work) -> Tensor:
+    def slope(self, field: Field, t: float, y: Tensor, work: ImplicitWork) -> Tensor:
         """f(t, y) [N], with its graph where one is recorded."""
         if work.slope is None:
             with torch.set_grad_enabled(work.recording):
                 work.slope = field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y, False)
         return work.slope
 
-    def begin_attempt(self, work: Work) -> None:
-        if work.solver is not None:
-            work.solver.found = []
-
-    def newton_stages(self, work: Work) -> list[Tensor]:
-        return work.solver.found if work.solver is not None else []
-
-    def reuse_stages(self, work: Work, stages: list[Tensor]) -> None:
-        work.given = list(stages)
-
-    def accept(self, work: Work) -> None:
+    def accept(self, work: ImplicitWork) -> None:
         work.slope, work.end = work.end, None
         if work.solver is not None:
             work.solver.moved()
 
-    def restart(self, work: Work) -> None:
+    def restart(self, work: ImplicitWork) -> None:
         work.slope = work.end = None
         if work.solver is not None:
             work.solver.moved()

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,12 +30,12 @@ class Problem:
     field: VectorField
     y0: Tensor  # [N]
     ts: Sequence[float]  # monotone, either way
-    method: Method
+    method: Method[Any]
     control: StepOptions
     stats: Statistics
     params: tuple[Tensor, ...] = ()  # what f depends on and may require gradients
     own: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)  # f's parameters when it was solved, by name
-    adjoint_method: Method | None = None  # of a gradient that is itself a solve, where it is another
+    adjoint_method: Method[Any] | None = None  # of a gradient that is itself a solve, where it is another
     events: Sequence[Event] = ()
     fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts
     outputs: OutputIndex = dataclasses.field(
@@ -66,7 +67,6 @@ class AcceptedStep:
     t_end: float
     outputs: list[tuple[int, float]]
     past: Snapshot  # what the step started from beside y
-    newton_stages: list[Tensor]  # what it found by iteration
 
 
 def integrate(problem: Problem, observe: Callable[[AcceptedStep], None] | None = None) -> Tensor:
@@ -80,7 +80,7 @@ def integrate(problem: Problem, observe: Callable[[AcceptedStep], None] | None =
         found, stepper.stopped = watch.inside(step, t_end) if watch is not None else ((), False)
         read = outputs.read(step, t_end, found, stepper.stopped)
         if observe is not None:
-            observe(AcceptedStep(step, t_end, read, stepper.past, stepper.method.newton_stages(stepper.work)))
+            observe(AcceptedStep(step, t_end, read, stepper.past))
 
     before, jacobians, factorizations = field.nfe, field.jacobians, field.factorizations
     try:

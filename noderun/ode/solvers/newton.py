@@ -36,8 +36,6 @@ class Newton:
         self.factors: dict[Weights, tuple[Systems, Factors]] = {}
         self.eta = 1.0  # estimate of |Z - Z*| / |dZ|; HW II, (IV.8.10)
         self.iterations = 0
-        self.found: list[Tensor] = []  # the stages of the step in hand
-        self.given: list[Tensor] = []  # those of a step that is made again
 
     def solve(
         self,
@@ -50,8 +48,6 @@ class Newton:
         guess: Tensor,
     ) -> Tensor:
         """Z [s, N], without history; J is taken at (t, y) [N]. Raises NewtonDivergence."""
-        if self.given:
-            return self.given.pop(0)
         with torch.no_grad():
             scale = self.scale(y)
             if self.matrix is None or (self.slow and not self.fresh):
@@ -62,7 +58,6 @@ class Newton:
                 stages = self.iterate(field, times, base, weights, guess, scale)
             if stages is None:
                 raise NewtonDivergence("Newton's iteration diverged", float(t), 0)
-            self.found.append(stages)
             return stages
 
     def scale(self, y: Tensor) -> Tensor:

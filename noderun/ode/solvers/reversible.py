@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, Integrand
-from noderun.ode.solvers.method import Info, Method, Step
+from noderun.ode.solvers.method import Info, Method, Snapshot, Step
 from noderun.ode.solvers.times import stage_times
 
 
@@ -30,7 +30,7 @@ class Carry:
         self.apart = False  # whether the track is to start anew
 
 
-class Reversible(Method):
+class Reversible(Method[Carry]):
     """``reverse`` goes from a step's end to its start; of order 2, with Euler's as the embedded solution."""
 
     multistep = True
@@ -38,16 +38,7 @@ class Reversible(Method):
 
     def __init__(self, name: str, source: str, description: str) -> None:
         self.name = name
-        self.info = Info(
-            order=2,
-            adaptive=True,
-            fixed_step=True,
-            implicit=False,
-            reversible=True,
-            symplectic=False,
-            source=source,
-            description=description,
-        )
+        self.info = Info(order=2, adaptive=True, reversible=True, source=source, description=description)
 
     @abstractmethod
     def initial(self, y: Tensor, slope: Tensor) -> list[Tensor]:
@@ -88,10 +79,10 @@ class Reversible(Method):
         """aux at the step's start."""
         return work.aux if work.aux is not None else self.initial(y, self.derivative(field, t, y, work))
 
-    def snapshot(self, work: Carry) -> tuple[list[Tensor], Any]:
+    def snapshot(self, work: Carry) -> Snapshot:
         return list(work.aux or ()), None
 
-    def restore(self, y: Tensor, snapshot: tuple[list[Tensor], Any] | None) -> Carry:
+    def restore(self, y: Tensor, snapshot: Snapshot, newton_stages: Sequence[Tensor] = ()) -> Carry:
         work = self.start(y)
         work.aux = list(snapshot[0]) if snapshot is not None and snapshot[0] else None
         return work
@@ -118,7 +109,7 @@ def parabola(t: float, h: float, y: Tensor, y1: Tensor, first: Tensor, bend: Ten
     h bend is also the distance from Euler's step, its error, which is noted in ``work`` where it is wanted.
     """
 
-    def interpolate(thetas: Any) -> Tensor:
+    def interpolate(thetas: Sequence[float]) -> Tensor:
         return torch.stack([torch.add(torch.add(y, first, alpha=x * h), bend, alpha=x * x * h) for x in thetas])
 
     if work is None:

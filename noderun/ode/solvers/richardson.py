@@ -18,37 +18,34 @@ from noderun.ode.solvers.method import Info, Method, Quadrature, Step
 from noderun.ode.solvers.times import stage_times
 
 
-class Richardson(Method):
+class Richardson(Method[Any]):
     name = "richardson"
 
-    def __init__(self, base: Method) -> None:
+    def __init__(self, base: Method[Any]) -> None:
         self.base = base
         self.order, self.error_order = base.order + 1, base.order
         self.gain = 2.0**base.order - 1
         self.info = Info(
             order=self.order,
             adaptive=True,
-            fixed_step=True,
             implicit=base.info.implicit,
-            reversible=False,
-            symplectic=False,
             source="Richardson 1911; Hairer, Norsett, Wanner, Solving ODEs I, II.4",
             description="a one-step method made adaptive, one order more: one step of h against two of h/2",
         )
 
-    def with_options(self, method: str | None = None, **options: Any) -> Method:
-        """Extrapolating ``method`` with its own ``options``; ValueError where it is no one-step method."""
+    def with_options(self, method: str | None = None, **options: Any) -> Method[Any]:
+        """Extrapolating ``method`` with its own ``options``; ValueError if it is not a one-step method."""
         if method is None:
             super().with_options(**options)
             return self
-        from noderun.ode.solvers import METHODS  # the registry holds this module, so it is not there at import
+        from noderun.ode.solvers import METHODS, configure_method  # the registry imports this module
 
         able = [name for name, m in METHODS.items() if m.info.fixed_step and not m.multistep and name != self.name]
         if method not in able:
             raise ValueError(f"solver 'richardson' cannot extrapolate '{method}'; its method is one of {able}")
-        return Richardson(METHODS[method].with_options(**options))
+        return Richardson(configure_method(METHODS[method], **options))
 
-    def with_tolerances(self, control: StepOptions) -> Method:
+    def with_tolerances(self, control: StepOptions) -> Richardson:
         return Richardson(self.base.with_tolerances(control))
 
     def start(self, y: Tensor) -> Any:
@@ -73,7 +70,9 @@ class Richardson(Method):
         parts = first.quadrature, second.quadrature, whole.quadrature
         return Step(t, h, y, y1, error.detach() if estimate else None, interpolate, self.extrapolated(*parts))
 
-    def extrapolated(self, first: Quadrature | None, second: Quadrature | None, whole: Quadrature | None) -> Any:
+    def extrapolated(
+        self, first: Quadrature | None, second: Quadrature | None, whole: Quadrature | None
+    ) -> Quadrature | None:
         if first is None or second is None or whole is None:
             return None
         halves = [*first.weights, *second.weights]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from noderun.ode.solvers.errors import NewtonDivergence
 from noderun.ode.solvers.field import Field
-from noderun.ode.solvers.implicit import ImplicitMethod, Work, combine, with_quadrature
+from noderun.ode.solvers.implicit import ImplicitMethod, Work, combine
 from noderun.ode.solvers.jacobian import Jacobian
 from noderun.ode.solvers.method import Step
 from noderun.ode.solvers.stage_systems import Factors, coupled
@@ -55,7 +55,7 @@ class RosenbrockWork(Work):
         self.matrix = self.rate = self.factors = None
 
 
-class Rosenbrock(ImplicitMethod):
+class Rosenbrock(ImplicitMethod[RosenbrockWork]):
     uses_newton = False
 
     def __init__(self, name: str, tableau: RosenbrockTableau, source: str, description: str) -> None:
@@ -65,8 +65,7 @@ class Rosenbrock(ImplicitMethod):
     def start(self, y: Tensor) -> RosenbrockWork:
         return RosenbrockWork(y)
 
-    def step(self, field: Field, t: float, y: Tensor, h: float, work: Work, estimate: bool) -> Step:
-        assert isinstance(work, RosenbrockWork)
+    def attempt(self, field: Field, t: float, y: Tensor, h: float, work: RosenbrockWork, estimate: bool) -> Step:
         tableau = self.tableau
         with torch.set_grad_enabled(work.recording):
             us = self.stages(field, t, y, h, work)
@@ -79,7 +78,7 @@ class Rosenbrock(ImplicitMethod):
         def interpolate(thetas: Sequence[float]) -> Tensor:
             return combine(y, [[value(row, theta) for row in tableau.dense] for theta in thetas], us)
 
-        return with_quadrature(field, Step(t, h, y, y1, error, interpolate))
+        return Step(t, h, y, y1, error, interpolate)
 
     def stages(self, field: Field, t: float, y: Tensor, h: float, work: RosenbrockWork) -> list[Tensor]:
         """The u_i [N]."""
@@ -133,13 +132,11 @@ class Rosenbrock(ImplicitMethod):
         change = field(later, y, False) - self.slope(field, t, y, work)
         return change / torch.where(later == now, 1.0, later - now)  # equal: h is below the resolution of t
 
-    def accept(self, work: Work) -> None:
-        assert isinstance(work, RosenbrockWork)
+    def accept(self, work: RosenbrockWork) -> None:
         super().accept(work)
         work.forget()
 
-    def restart(self, work: Work) -> None:
-        assert isinstance(work, RosenbrockWork)
+    def restart(self, work: RosenbrockWork) -> None:
         super().restart(work)
         work.forget()
 

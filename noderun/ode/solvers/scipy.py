@@ -19,7 +19,14 @@ from noderun.ode.solvers.times import stage_times
 NAMES = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
 
 
-class Scipy(Method):
+class ScipyWork:
+    """scipy's own solver of the part of the way in hand."""
+
+    def __init__(self) -> None:
+        self.solver: Any = None
+
+
+class Scipy(Method[ScipyWork]):
     """``method`` is one of scipy.integrate.solve_ivp's; attempts that it rejects show in the NFE alone."""
 
     name = "scipy"
@@ -29,17 +36,14 @@ class Scipy(Method):
     def __init__(self, method: str = "RK45", control: StepOptions | None = None) -> None:
         self.method, self.control = method, control
         self.info = Info(
-            order=None,
             adaptive=True,
             fixed_step=False,
             implicit=method in ("Radau", "BDF", "LSODA"),
-            reversible=False,
-            symplectic=False,
             source="scipy.integrate.solve_ivp: " + ", ".join(NAMES),
             description="scipy's solvers as a reference, on the host; gradient by adjoint only",
         )
 
-    def with_options(self, method: str | None = None, **options: Any) -> Method:
+    def with_options(self, method: str | None = None, **options: Any) -> Scipy:
         super().with_options(**options)
         if method is None:
             return self
@@ -47,24 +51,24 @@ class Scipy(Method):
             raise ValueError(f"solver 'scipy' has no method {method!r}; there are {', '.join(NAMES)}")
         return Scipy(method)
 
-    def with_tolerances(self, control: StepOptions) -> Method:
+    def with_tolerances(self, control: StepOptions) -> Scipy:
         return Scipy(self.method, control)
 
-    def start(self, y: Tensor) -> dict[str, Any]:
-        return {"solver": None}
+    def start(self, y: Tensor) -> ScipyWork:
+        return ScipyWork()
 
-    def derivative(self, field: Field, t: float, y: Tensor, work: dict[str, Any]) -> Tensor:
+    def derivative(self, field: Field, t: float, y: Tensor, work: ScipyWork) -> Tensor:
         return field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y)
 
-    def step(self, field: Field, t: float, y: Tensor, h: float, work: dict[str, Any], estimate: bool) -> Step:
+    def step(self, field: Field, t: float, y: Tensor, h: float, work: ScipyWork, estimate: bool) -> Step:
         """One of scipy's own steps on the way from t to t + h."""
-        if work["solver"] is None or work["solver"].t_bound != t + h:
-            work["solver"] = self.solver(field, t, y, t + h)
-        solver = work["solver"]
+        if work.solver is None or work.solver.t_bound != t + h:
+            work.solver = self.solver(field, t, y, t + h)
+        solver = work.solver
         message = solver.step()
         if solver.status == "failed":
             raise StepUnderflow(f"scipy's {self.method} failed: {message} (t = {t:.6g})", t, 0)
-        size = solver.t - t
+        size = float(solver.t) - t
         known: list[Any] = []  # the dense output, made when it is first asked for
 
         def interpolate(thetas: Sequence[float]) -> Tensor:
@@ -90,14 +94,14 @@ class Scipy(Method):
         limits = {"max_step": control.max_step} | ({"min_step": control.min_step} if self.method == "LSODA" else {})
         return getattr(integrate, self.method)(f, t, start, t_end, rtol=rtol, atol=atol, first_step=first, **limits)
 
-    def factor(self, work: Any, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
+    def factor(self, work: ScipyWork, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
         return math.inf  # as far as there is to go; scipy's own step is smaller
 
-    def accept(self, work: dict[str, Any]) -> None:
+    def accept(self, work: ScipyWork) -> None:
         pass
 
-    def restart(self, work: dict[str, Any]) -> None:
-        work["solver"] = None
+    def restart(self, work: ScipyWork) -> None:
+        work.solver = None
 
 
 def tensor(values: Any, like: Tensor) -> Tensor:

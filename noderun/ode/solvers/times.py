@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -78,6 +78,17 @@ def times_inside(times: Sequence[float], t: float, t_end: float) -> list[float]:
     """The rising ``times`` strictly between t and t_end, in the order of the way."""
     inside = [x for x in times if min(t, t_end) < x < max(t, t_end)]
     return inside if t_end > t else inside[::-1]
+
+
+def smooth_parts(
+    jumps: Sequence[float], t: float, t_end: float, dtype: torch.dtype
+) -> Iterator[tuple[float, float | None]]:
+    """Where each part of the way from t to t_end ends in which f is smooth, and where the next begins, None at last."""
+    for jump in times_inside(jumps, t, t_end):
+        stop, start = split_at_jump(jump, t, t_end, dtype)
+        yield stop, start
+        t = start
+    yield t_end, None
 
 
 def split_at_jump(jump: float, t: float, t_end: float, dtype: torch.dtype) -> tuple[float, float]:

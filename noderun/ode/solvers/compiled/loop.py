@@ -27,7 +27,16 @@ from noderun.ode.solvers.compiled.traced import (
     tolerances,
     weighted,
 )
-from noderun.ode.solvers.control import Norm, StepController
+from noderun.ode.solvers.control import Norm
+from noderun.ode.solvers.step_size import (
+    AFTER_REJECTION,
+    LEAST_RATIO,
+    REJECTED,
+    StepController,
+    clip,
+    is_accepted,
+    next_size,
+)
 from noderun.ode.solvers.tableau import ButcherTableau, Row
 
 # y and f(t, y) [N] after the last attempt; what each attempt left [K, rows, N]; the number of attempts, the step size
@@ -127,7 +136,7 @@ def make_loop(
             sizes = torch.where(here, torch.stack([h, size, ratio]), sizes)
             left = [y, *ks[::-1]][:rows]
             record = torch.where(here.unsqueeze(2), torch.stack(left), record) if left else record.clone()
-            taken, state = judged(controller, order, state, numbers, h, size, ratio)
+            taken, state = decide(controller, order, state, numbers, h, size, ratio)
             kept = [
                 torch.where(taken, *pair) for pair in ((y1, y), (ks[-1], slope), *zip(each[-1], at_start, strict=True))
             ]
@@ -177,36 +186,41 @@ def limits(numbers: Tensor) -> tuple[Tensor, ...]:
 
 
 def limited(h: Tensor, numbers: Tensor) -> Tensor:
-    """h within its limits (``Control.limited``)."""
+    """h within its limits (``StepOptions.limited``)."""
     _, _, least, most = limits(numbers)
     return torch.copysign(torch.minimum(torch.maximum(h.abs(), least), most), h)
 
 
 def sized(state: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-    """h within its limits, and as it is cut to the end (``Stepper.clip``)."""
-    h, left = limited(state[1], numbers), limits(numbers)[0] - state[0]
-    halved = torch.where(h.abs() > 0.9 * left.abs(), left / 2, h)
-    return h, torch.where(h.abs() >= left.abs() * (1 - 1e-10), left, halved)
+    """h within its limits, and as it is cut to end where the solve does."""
+    h = limited(state[1], numbers)
+    size, _ = clip(h.abs(), (limits(numbers)[0] - state[0]).abs())
+    return h, torch.copysign(size, h)
 
 
-def judged(
+def decide(
     controller: StepController, order: int, state: Tensor, numbers: Tensor, h: Tensor, size: Tensor, ratio: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Whether the attempt is taken, and the state after it (``Stepper.judge``); h is NaN if the error is no number."""
+    """Whether the attempt is accepted, and the state after it (``Stepper.decide``).
+
+    If the error is not a number the next h is NaN, which ends the loop: the host decides.
+    """
     (t, _, newest, before, oldest, retried), (end, _, least, _) = state.unbind(), limits(numbers)
-    taken = (ratio <= 1) | ((size.abs() <= least) & torch.isfinite(ratio))
-    grown = size * factor(controller, (ratio, newest, before), order, taken, retried)
-    following = torch.where(taken & (size.abs() < h.abs()) & (h.abs() >= grown.abs()), h, grown)
-    following = torch.where(torch.isfinite(ratio), following, torch.nan)
+    accepted = is_accepted(ratio, size.abs(), least)
+    grown = factor(controller, (ratio, newest, before), order, accepted, retried)
+    following = torch.copysign(next_size(h.abs(), size.abs(), grown, accepted), h)
+    following = torch.where(ratio < torch.inf, following, torch.nan)
     reached = torch.where(size == end - t, end, t + size)
     after = torch.stack([reached, following, ratio, newest, before, torch.zeros_like(t)])
     failed = torch.stack([t, following, newest, before, oldest, torch.ones_like(t)])
-    return taken, torch.where(taken, after, failed)
+    return accepted, torch.where(accepted, after, failed)
 
 
-def factor(controller: StepController, errors: Sequence[Tensor], order: int, taken: Tensor, retried: Tensor) -> Tensor:
-    """On the size (``Controller.factor``, ``Method.factor``, ``Stepper.reject``)."""
-    found = controller.unlimited([e.clamp_min(1e-12) for e in errors], order)
+def factor(
+    controller: StepController, errors: Sequence[Tensor], order: int, accepted: Tensor, retried: Tensor
+) -> Tensor:
+    """The factor on the size (``StepController.factor``, ``Method.factor``, ``Stepper.reject``)."""
+    found = controller.unlimited([e.clamp_min(LEAST_RATIO) for e in errors], order)
     found = found.clamp(controller.min_factor, controller.max_factor)
-    most = torch.where(taken, torch.where(retried > 0, 1.0, controller.max_factor), 0.9)
-    return torch.minimum(found, most.to(found.dtype))
+    found = torch.where(retried > 0, found.clamp_max(AFTER_REJECTION), found)
+    return torch.where(accepted, found, found.clamp_max(REJECTED))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from noderun.ode.solvers.compiled.graph import Graph
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, VectorField
-from noderun.ode.solvers.method import Method, Step
+from noderun.ode.solvers.method import Step
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.ode.solvers.stages import Stages, Table
 from noderun.ode.solvers.tableau import combined
@@ -57,7 +57,7 @@ class CompiledRungeKutta(ExplicitRungeKutta):
         self.original, self.error_order = eager, eager.error_order
 
     @property
-    def uncompiled(self) -> Method:
+    def uncompiled(self) -> ExplicitRungeKutta:
         return self.original
 
     def with_tolerances(self, control: StepOptions) -> CompiledRungeKutta:
@@ -68,9 +68,7 @@ class CompiledRungeKutta(ExplicitRungeKutta):
     def start(self, y: Tensor) -> CompiledStages:
         return CompiledStages(self.tableau.stages + len(self.tableau.dense_c), y, self.table(y))
 
-    def attempt(
-        self, field: Field, t: float, y: Tensor, h: float, work: Stages, evaluated: int, estimate: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    def step(self, field: Field, t: float, y: Tensor, h: float, work: Stages, estimate: bool) -> Step:
         assert isinstance(work, CompiledStages)
         work.norms = None
         graph = graph_of(self, field, y) if not work.transformed else None
@@ -83,11 +81,11 @@ class CompiledRungeKutta(ExplicitRungeKutta):
                 work.forms[form] += graph.compilations - before
                 if work.forms[form] > 2:
                     graph.fail("f's own state changes from call to call")
-                field.nfe += evaluated - (slope is not None)
                 y1, ks, work.norms = found
+                field.nfe += len(ks) - (slope is not None)
                 work.take(ks)
-                return y1, work.norms
-        return super().attempt(field, t, y, h, work, evaluated, estimate)
+                return self.attempted(field, t, y, h, work, y1, work.norms)
+        return super().step(field, t, y, h, work, estimate)
 
     def ratio(self, work: Stages, control: StepOptions, step: Step) -> float:
         assert isinstance(work, CompiledStages)
@@ -115,7 +113,8 @@ def graph_of(method: ExplicitRungeKutta, field: Field, y: Tensor, adjoint: bool 
         return None
     graphs = GRAPHS.setdefault(identity(field.f), {})
     layout, autocast = field.layout, field.autocast
-    key = (adjoint, method.name, layout.shapes, layout.keys, y.dtype, y.device, autocast.enabled, autocast.dtype)
+    # The graph holds the tableau, whose id is therefore unique, and whose hash would take microseconds per step.
+    key = (adjoint, id(method.tableau), layout.shapes, layout.keys, y.dtype, y.device, autocast.enabled, autocast.dtype)
     graph = graphs.get(key)
     if graph is None:
         graph = graphs[key] = Graph(method.tableau, method.error_order, layout, autocast, adjoint)

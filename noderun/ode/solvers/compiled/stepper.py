@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class LoopStepper(Stepper):
 
     def __init__(
         self,
-        method: Method,
+        method: Method[Any],
         field: Field,
         control: StepOptions,
         t: float,
@@ -53,14 +54,14 @@ class LoopStepper(Stepper):
         assert isinstance(self.field, VectorField)
         return self.field
 
-    def go_on(self, t_end: float, on_step: OnStep | None) -> None:
+    def try_step(self, t_end: float, on_step: OnStep | None) -> None:
         graph = graph_of(self.method, self.called, self.y, self.adjoint) if self.loops else None
         if graph is not None and self.run_loop(graph, t_end, on_step):
             return
         if self.known is not None:
             self.store_derivative(*self.known)
             self.work.known, self.known = True, None
-        super().go_on(t_end, on_step)
+        super().try_step(t_end, on_step)
 
     def store_derivative(self, slope: Tensor, shares: Integrands) -> None:
         """Leave what a walk knows of f at its end to a step that goes alone."""
@@ -87,7 +88,7 @@ class LoopStepper(Stepper):
         if known is None and self.work.known:  # after a step that went alone
             known = self.stored_derivative()
         if self.h is None and control.first_step is not None:
-            self.h = self.first(t_end)
+            self.h = self.initial_step(t_end)
         choose = self.h is None
         if self.h is not None:
             self.check(control.limited(self.h))
@@ -107,7 +108,7 @@ class LoopStepper(Stepper):
         for i, (h, size, ratio) in enumerate(attempts):
             # Where nobody asks for the states between, every step of a walk ends in the last.
             after = record[i + 1, 0].clone() if self.rows and i + 1 < len(attempts) else y
-            self.judge(self.seen(record[i, 1:], size, after), h, size, ratio, t_end, on_step)
+            self.decide(self.seen(record[i, 1:], size, after), h, size, ratio, t_end, on_step)
         if self.field is self.called and self.called.kept and self.t == t_end:
             self.called.witness = (t_end, fingerprint(slope))
         return bool(attempts)

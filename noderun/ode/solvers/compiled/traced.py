@@ -15,6 +15,7 @@ from torch.func import functional_call, vjp
 from noderun.ode.solvers.control import Norm
 from noderun.ode.solvers.field import Autocast
 from noderun.ode.solvers.state import Layout
+from noderun.ode.solvers.step_size import euler_trial_step, step_from_curvature
 from noderun.ode.solvers.tableau import ButcherTableau, Row
 
 Integrands = tuple[Tensor, ...]  # what is integrated beside the state at one point
@@ -142,16 +143,14 @@ def first_size(
     slope: Tensor,
     norm: Norm,
 ) -> Tensor:
-    """The first step size [], as ``control.first_step``; one call of f."""
-    scale = scaled(within, y.abs())
+    """The first step size [], as ``control.first_step`` chooses it; one call of f."""
+    scale, left = scaled(within, y.abs()), span.abs()
     d0, d1 = (size_of(norm, x / scale).to(torch.float64) for x in (y, slope))
-    trial = torch.where((d0 > 1e-5) & (d1 > 1e-5), 0.01 * d0 / d1, 1e-6)  # control.trial_step
-    trial = torch.minimum(trial, span.abs()) * torch.sign(span)
+    size = euler_trial_step(d0, d1, left)
+    trial = torch.copysign(size, span)
     later, _ = derivative((t + trial).to(y.dtype), y + trial.to(y.dtype) * slope)
-    bend, h0 = size_of(norm, (later - slope) / scale).to(torch.float64), trial.abs()
-    largest = torch.fmax(d1, bend / h0)  # control.from_bend
-    h1 = torch.where(largest <= 1e-15, (h0 * 1e-3).clamp_min(1e-6), (0.01 / largest) ** (1 / (order + 1)))
-    return torch.copysign(torch.fmin(torch.fmin(100 * h0, h1), span.abs()), span)
+    change = size_of(norm, (later - slope) / scale).to(torch.float64)
+    return torch.copysign(step_from_curvature(size, d1, change, left, order), span)
 
 
 def size_of(norm: Norm, v: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.per_sample.batch import Batch, ratios
 from noderun.ode.solvers.per_sample.problem import NEWTON, NONFINITE, RUNNING, UNDERFLOW
 from noderun.ode.solvers.per_sample.step import SampleStep
+from noderun.ode.solvers.step_size import is_accepted
 from noderun.ode.solvers.tableau import combined
 
 
@@ -19,26 +20,23 @@ class Attempt:
     """The leading dimension of every tensor is b."""
 
     step: SampleStep
-    clipped: Tensor  # whether the step was cut short to end where it must
     t1: Tensor
     ratio: Tensor | None  # the error in units of the tolerance
     accepted: Tensor
     finite: Tensor  # False where the solver has to look closer
 
 
-def accept_or_reject(step: SampleStep, cut: Tensor, t1: Tensor, batch: Batch, control: StepOptions) -> Attempt:
+def accept_or_reject(step: SampleStep, t1: Tensor, batch: Batch, control: StepOptions) -> Attempt:
     if control.fixed:
         finite = torch.isfinite(step.y1).all(1)
         finite = finite if step.failed is None else finite & ~step.failed
-        return Attempt(step, cut, t1, None, batch.live & finite, finite)
+        return Attempt(step, t1, None, batch.live & finite, finite)
     found = [ratios(control, error, step.y, step.y1) for error in step.errors]
     ratio = combined(*found) if len(found) == 2 else found[0]
     ratio = ratio if step.failed is None else torch.where(step.failed, torch.nan, ratio)
-    finite, large = ratio < torch.inf, step_resolvable(batch)
-    small = ratio <= 1
-    if control.min_step > 0:
-        small = small | (finite & (step.h <= control.min_step))
-    return Attempt(step, cut, t1, ratio, batch.live & small & large, finite & large)
+    finite, resolvable = ratio < torch.inf, step_resolvable(batch)
+    accepted = batch.live & is_accepted(ratio, step.h, control.min_step) & resolvable
+    return Attempt(step, t1, ratio, accepted, finite & resolvable)
 
 
 def step_resolvable(batch: Batch) -> Tensor:
@@ -69,6 +67,7 @@ def after_no_number(h: Tensor, attempt: Attempt) -> Tensor:
     """h [b], and where an attempt met NaN or Newton's iteration diverged, a part of the one that did."""
     if attempt.ratio is None:
         return h
-    step = attempt.step
-    shrunk = 0.1 * step.h if step.failed is None else torch.where(step.failed, 0.5 * step.h, 0.1 * step.h)
-    return torch.where(torch.isfinite(attempt.ratio), h, shrunk)
+    step, smaller = attempt.step, AFTER_NONFINITE * attempt.step.h
+    if step.failed is not None:
+        smaller = torch.where(step.failed, AFTER_DIVERGENCE * step.h, smaller)
+    return torch.where(torch.isfinite(attempt.ratio), h, smaller)

@@ -14,9 +14,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import StepController, StepOptions, rms
+from noderun.ode.solvers.control import StepOptions, rms
 from noderun.ode.solvers.per_sample.field import BatchedField
 from noderun.ode.solvers.per_sample.times import along, segments
+from noderun.ode.solvers.step_size import LEAST_RATIO, SLIVER, StepController, euler_trial_step, step_from_curvature
 
 
 @dataclass
@@ -105,26 +106,18 @@ def fixed_end(dt: float | None, batch: Batch) -> Tensor:
         following = torch.searchsorted(batch.grid, batch.t.unsqueeze(1), right=True).squeeze(1)
         return gather_rows(batch.grid, following).minimum(batch.stop)
     start, count = gather_rows(batch.starts, batch.segment), (batch.steps - batch.begun + 1).double()
-    last = count >= (batch.stop - start) / dt - 1e-6
+    last = count >= (batch.stop - start) / dt - SLIVER
     return torch.where(last, batch.stop, start + count * dt)
-
-
-def clipped(h: Tensor, left: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """h, or what is left to the end (a sliver is never left for a step of its own); where it was cut, where it ends."""
-    cut, last = h > 0.9 * left, h >= left * (1 - 1e-10)
-    return torch.where(cut, torch.where(last, left, 0.5 * left), h), cut, last
 
 
 def factors(controller: StepController, ratio: Tensor, errors: Tensor, order: int) -> Tensor:
     """The controller's factor on h, before its upper limit, from the error ratios [b] and those before [b, 2]."""
-    k_i, k_p, k_d = controller.integral, controller.proportional, controller.derivative
-    exponent = 1 / (order + 1)
-    if k_p == k_d == 0:
-        power = torch.log2(ratio) * (-k_i * exponent)
-    else:
-        newest, (before, oldest) = torch.log2(ratio.clamp_min(1e-12)), torch.log2(errors.clamp_min(1e-12)).unbind(1)
-        power = (-(k_i + k_p + k_d) * newest + (k_p + 2 * k_d) * before - k_d * oldest) * exponent
-    return torch.exp2(power).mul_(controller.safety).clamp_min_(controller.min_factor)
+    if controller.proportional or controller.derivative:
+        newest, (before, oldest) = ratio.clamp_min(LEAST_RATIO), errors.clamp_min(LEAST_RATIO).unbind(1)
+    else:  # an I controller asks for the newest alone, of which 0 becomes an infinite factor
+        newest = before = oldest = ratio
+    factor: Tensor = controller.unlimited((newest, before, oldest), order)
+    return factor.clamp_min_(controller.min_factor)
 
 
 def norms(control: StepOptions, v: Tensor) -> Tensor:
@@ -148,10 +141,8 @@ def first_sizes(control: StepOptions, field: BatchedField, batch: Batch, slope: 
         return torch.full_like(span, control.first_step)
     scale = control.atol + control.rtol * batch.y.abs()
     d0, d1 = norms(control, batch.y / scale).double(), norms(control, slope / scale).double()
-    h0 = torch.where((d0 > 1e-5) & (d1 > 1e-5) & (d1 < torch.inf), 0.01 * d0 / d1, 1e-6).minimum(span)
-    ahead = batch.y + h0.to(batch.y.dtype).unsqueeze(1) * slope
-    d2 = norms(control, (field(batch.t + h0, ahead) - slope) / scale).double() / h0
-    largest = torch.fmax(d1, d2)
-    h1 = torch.where(largest <= 1e-15, (h0 * 1e-3).clamp_min(1e-6), (0.01 / largest) ** (1 / (order + 1)))
-    h1 = torch.where(largest < torch.inf, h1, h0)  # f is no number that far on
-    return (100 * h0).minimum(h1).minimum(span)
+    trial = euler_trial_step(d0, d1, span)
+    ahead = batch.y + trial.to(batch.y.dtype).unsqueeze(1) * slope
+    change = norms(control, (field(batch.t + trial, ahead) - slope) / scale).double()
+    sizes: Tensor = step_from_curvature(trial, d1, change, span, order)
+    return sizes

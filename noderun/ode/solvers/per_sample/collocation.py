@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.collocation import Collocation
+from noderun.ode.solvers.collocation import CollocationMethod
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.per_sample.batch import ratios
 from noderun.ode.solvers.per_sample.implicit import BatchedImplicitMethod, column, steady
@@ -38,7 +39,7 @@ class CollocationState(NewtonState):
 class BatchedCollocation(BatchedImplicitMethod):
     """All s stages solved at once: Z = h A F(y + Z), y1 = y + b^T A^-1 Z."""
 
-    def __init__(self, method: Collocation, control: StepOptions, like: Tensor) -> None:
+    def __init__(self, method: CollocationMethod[Any], control: StepOptions, like: Tensor) -> None:
         self.tableau = method.tableau
         super().__init__(method.error_order, self.tableau.dense, control, like)
         self.a = torch.stack([self.row(row) for row in self.tableau.a])
@@ -108,7 +109,7 @@ class BatchedRadau5(BatchedCollocation):
 
     history = True
 
-    def __init__(self, method: Collocation, control: StepOptions, like: Tensor) -> None:
+    def __init__(self, method: CollocationMethod[Any], control: StepOptions, like: Tensor) -> None:
         super().__init__(method, control, like)
         self.real = ScaledSystems(self.row([GAMMA]).unsqueeze(1))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from noderun.ode.solvers.collocation import Collocation
+from noderun.ode.solvers.collocation import CollocationMethod
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.dirk import DiagonallyImplicit
 from noderun.ode.solvers.method import Method
@@ -28,7 +28,7 @@ def batched_method(method: Method, control: StepOptions, like: Tensor) -> Batche
         return BatchedRosenbrock(method, control, like)
     if isinstance(method, Radau5):
         return BatchedRadau5(method, control, like)
-    if isinstance(method, Collocation):
+    if isinstance(method, CollocationMethod):
         return BatchedCollocation(method, control, like)
     near = "kvaerno5" if method.info.implicit else "tsit5"
     raise ValueError(f"per_sample=True takes Runge-Kutta and Rosenbrock methods; '{method.name}' is none: try '{near}'")

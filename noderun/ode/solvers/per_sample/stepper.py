@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.per_sample.attempt import Attempt, accept_or_reject, after_no_number, failure_code
-from noderun.ode.solvers.per_sample.batch import Batch, clipped, first_batch, first_sizes, fixed_end, gather_rows
+from noderun.ode.solvers.per_sample.batch import Batch, first_batch, first_sizes, fixed_end, gather_rows
 from noderun.ode.solvers.per_sample.field import BatchedField
 from noderun.ode.solvers.per_sample.methods import batched_method
 from noderun.ode.solvers.per_sample.outputs import NO_EVENT, SampleOutputs
@@ -29,6 +29,7 @@ from noderun.ode.solvers.per_sample.problem import (
     SampleProblem,
 )
 from noderun.ode.solvers.per_sample.step import StepStart, as_column
+from noderun.ode.solvers.step_size import AFTER_REJECTION, REJECTED, clip, next_size
 
 Observe = Callable[
     [Attempt, Batch, list[OutputRead]], None
@@ -108,14 +109,13 @@ class BatchedStepper:
         if self.estimate:
             if control.min_step > 0 or control.max_step < math.inf:
                 batch.h = batch.h.clamp(control.min_step, control.max_step)
-            left = batch.stop - batch.t
-            h, cut, last = clipped(batch.h, left)
-            t1 = torch.where(last, batch.stop, batch.t + h)
+            h, whole = clip(batch.h, batch.stop - batch.t)
+            t1 = torch.where(whole, batch.stop, batch.t + h)
         else:
             t1 = fixed_end(control.dt, batch)
-            h, cut = t1 - batch.t, torch.zeros_like(batch.live)
+            h = t1 - batch.t
         start = StepStart(self.field, batch.t, batch.y, h, batch.slope if self.known else None)
-        return accept_or_reject(self.method.step(start, self.state, self.estimate), cut, t1, batch, control)
+        return accept_or_reject(self.method.step(start, self.state, self.estimate), t1, batch, control)
 
     def conclude(
         self, attempt: Attempt, trouble: bool, stop: Tensor | None, lost: Tensor | None, any_passed: bool
@@ -145,10 +145,9 @@ class BatchedStepper:
         moved, controller = as_column(accepted, step.y), self.control.controller
         if ratio is not None:
             factor = self.method.factors(ratio, batch.errors, step, self.state)
-            factor = factor.minimum(torch.where(accepted, batch.cap, 0.9))
-            # A step that was cut short says little about the size that the tolerance allows.
-            batch.h = torch.maximum(step.h * factor, batch.h * (attempt.clipped & accepted))
-            batch.cap = torch.where(accepted, controller.max_factor, 1.0)
+            factor = factor.minimum(torch.where(accepted, batch.cap, REJECTED))
+            batch.h = next_size(batch.h, step.h, factor, accepted)
+            batch.cap = torch.where(accepted, controller.max_factor, AFTER_REJECTION)
             if controller.proportional or controller.derivative or self.method.history:
                 latest = torch.stack([ratio, batch.errors[:, 0]], dim=1)
                 batch.errors = torch.where(accepted.unsqueeze(1), latest, batch.errors)
