@@ -11,7 +11,7 @@ from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.per_sample.batch import Batch, ratios
 from noderun.ode.solvers.per_sample.problem import NEWTON, NONFINITE, RUNNING, UNDERFLOW
 from noderun.ode.solvers.per_sample.step import SampleStep
-from noderun.ode.solvers.step_size import is_accepted
+from noderun.ode.solvers.step_size import AFTER_DIVERGENCE, AFTER_NONFINITE, is_accepted
 from noderun.ode.solvers.tableau import combined
 
 
