@@ -92,7 +92,8 @@ def collocated(order: int, c: Row) -> ButcherTableau:
     """a_ij and b_j are the integrals of the Lagrange polynomial l_j over [0, c_i] and [0, 1]; HNW I, (II.7.7)."""
     dense = tuple(integral(lagrange(c, j)) for j in range(len(c)))
     a = tuple(tuple(value(row, c_i) for row in dense) for c_i in c)
-    return ButcherTableau(order=order, a=a, b=tuple(value(row, 1.0) for row in dense), c=c, dense=dense)
+    b = tuple(value(row, 1.0) for row in dense)
+    return ButcherTableau(order=order, a=a, b=b, c=c, dense=dense, dense_order=len(c))
 
 
 def lagrange(c: Row, j: int) -> list[float]:

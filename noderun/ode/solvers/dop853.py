@@ -113,6 +113,7 @@ METHOD = DormandPrince853(
         error=E5,
         error_order=5,
         low_error=E3,
+        dense_order=7,
         dense=nested(B, D),
         dense_a=DENSE_A,
         dense_c=DENSE_C,

@@ -18,6 +18,8 @@ class ExplicitRungeKutta(Method[Stages]):
     """k_i = f(t + c_i h, y + h sum_j a_ij k_j); y1 = y + h sum_i b_i k_i."""
 
     def __init__(self, name: str, tableau: ButcherTableau, source: str = "", description: str = "") -> None:
+        if any(len(row) > i for i, row in enumerate(tableau.a)):
+            raise ValueError(f"solver '{name}' is explicit: row i of its tableau's a has at most i weights")
         self.name, self.tableau = name, tableau
         self.order, self.error_order = tableau.order, tableau.error_order
         adaptive = tableau.error is not None
