@@ -24,6 +24,8 @@ NODES = (0.0, 0.5 - 0.15**0.5, 0.5, 0.5 + 0.15**0.5)
 GAUSS = (0.0, 5 / 18, 8 / 18, 5 / 18)
 GAUSS_ERROR = (2 / 3, -(5 + 15**0.5) / 9, 4 / 9, -(5 - 15**0.5) / 9)
 
+STEADY = (0.9, 1.2)  # between these factors on h it stays as it is; HW II, IV.8
+
 
 class Work:
     """What a solve carries along; ``slope`` is f at the current state, ``end`` f at the end of the step in hand."""
@@ -124,8 +126,9 @@ class ImplicitMethod(Method[ImplicitWork]):
 
 
 def steady(factor: float) -> float:
-    """The factor on h of an accepted step, or 1: a small change is not worth new LU factors; HW II, IV.8."""
-    return 1.0 if 0.9 < factor < 1.2 else factor
+    """The factor on h of an accepted step, 1 if it is nearly that: such a change is not worth new LU factors."""
+    low, high = STEADY
+    return 1.0 if low < factor < high else factor
 
 
 def with_quadrature(field: Field, step: Step) -> Step:

@@ -12,7 +12,7 @@ from torch import Tensor
 from noderun.ode.solvers.collocation import CollocationMethod
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.per_sample.batch import ratios
-from noderun.ode.solvers.per_sample.implicit import BatchedImplicitMethod, column, steady
+from noderun.ode.solvers.per_sample.implicit import BatchedNewtonMethod, column, steady
 from noderun.ode.solvers.per_sample.newton import (
     NewtonState,
     SampleNewton,
@@ -21,7 +21,7 @@ from noderun.ode.solvers.per_sample.newton import (
     differentiable,
     unsolved,
 )
-from noderun.ode.solvers.per_sample.step import BatchedState, SampleStep, StepStart
+from noderun.ode.solvers.per_sample.step import SampleStep, StepStart
 from noderun.ode.solvers.radau5 import ERROR, GAMMA
 
 
@@ -36,7 +36,7 @@ class CollocationState(NewtonState):
     retried: Tensor  # whether the last attempt was rejected; True before the first
 
 
-class BatchedCollocation(BatchedImplicitMethod):
+class BatchedCollocation(BatchedNewtonMethod[CollocationState]):
     """All s stages solved at once: Z = h A F(y + Z), y1 = y + b^T A^-1 Z."""
 
     def __init__(self, method: CollocationMethod[Any], control: StepOptions, like: Tensor) -> None:
@@ -47,14 +47,13 @@ class BatchedCollocation(BatchedImplicitMethod):
         self.c = self.column(self.tableau.c)
         self.newton = SampleNewton(control, self.a)
 
-    def start(self, y: Tensor) -> BatchedState:
+    def start(self, y: Tensor) -> CollocationState:
         time = torch.zeros(len(y), dtype=torch.float64, device=y.device)
         us = y.new_zeros(len(y), len(self.tableau.c), y.shape[1])
         untried = torch.ones_like(time, dtype=torch.bool)
         return CollocationState(**vars(unsolved(y)), t=time, h=time, y=y, us=us, retried=untried)
 
-    def step(self, start: StepStart, state: BatchedState, estimate: bool) -> SampleStep:
-        assert isinstance(state, CollocationState)
+    def step(self, start: StepStart, state: CollocationState, estimate: bool) -> SampleStep:
         step, equations = SampleStep(start, self.dense), self.equations(start)
         z, step.failed = self.newton.solve(state, equations, self.guess(start, state), torch.ones_like(state.known))
         self.finish(step, z)
@@ -90,17 +89,15 @@ class BatchedCollocation(BatchedImplicitMethod):
     def estimate(self, start: StepStart, step: SampleStep, z: Tensor, state: CollocationState) -> None:
         """The step's error, of methods that have an estimate."""
 
-    def accept(self, step: SampleStep, state: BatchedState, accepted: Tensor) -> None:
+    def accept(self, step: SampleStep, state: CollocationState, accepted: Tensor) -> None:
         super().accept(step, state, accepted)
-        assert isinstance(state, CollocationState)
         moved = accepted.unsqueeze(1)
         state.t, state.h = torch.where(accepted, step.t, state.t), torch.where(accepted, step.h, state.h)
         state.y = torch.where(moved, step.y, state.y)
         state.us = torch.where(moved.unsqueeze(2), torch.stack(step.us, dim=1), state.us)
 
-    def restart(self, state: BatchedState, at: Tensor) -> None:
+    def restart(self, state: CollocationState, at: Tensor) -> None:
         super().restart(state, at)
-        assert isinstance(state, CollocationState)
         state.h, state.retried = torch.where(at, 0.0, state.h), state.retried | at
 
 
@@ -132,9 +129,8 @@ class BatchedRadau5(BatchedCollocation):
             state.calls = state.calls + large
         step.errors = (error,)
 
-    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, state: BatchedState) -> Tensor:
+    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, state: CollocationState) -> Tensor:
         """Gustafsson's predictive controller, more careful the more iterations Newton needed; HW II, (IV.8.23-25)."""
-        assert isinstance(state, CollocationState)
         controller, limit = self.control.controller, self.newton.limit
         newest, before = ratio.clamp_min(1e-12), errors[:, 0].clamp_min(1e-2)
         safety = controller.safety * (2 * limit + 1) / (2 * limit + state.iterations)
@@ -143,8 +139,7 @@ class BatchedRadau5(BatchedCollocation):
         factor = safety * newest**-0.25 * torch.where(known, predicted, 1.0).clamp_max(1.0)
         return steady(factor.clamp(controller.min_factor, controller.max_factor), ratio)
 
-    def accept(self, step: SampleStep, state: BatchedState, accepted: Tensor) -> None:
+    def accept(self, step: SampleStep, state: CollocationState, accepted: Tensor) -> None:
         super().accept(step, state, accepted)
-        assert isinstance(state, CollocationState)
         diverged = step.failed if step.failed is not None else torch.zeros_like(accepted)
         state.retried = torch.where(diverged, state.retried, ~accepted)

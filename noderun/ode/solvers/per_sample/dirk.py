@@ -10,14 +10,14 @@ from torch import Tensor
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.dirk import DiagonallyImplicit
 from noderun.ode.solvers.extrapolation import NODES, Time, weights
-from noderun.ode.solvers.per_sample.implicit import BatchedImplicitMethod, column
+from noderun.ode.solvers.per_sample.implicit import BatchedNewtonMethod, column
 from noderun.ode.solvers.per_sample.newton import NewtonState, SampleNewton, StageEquations, differentiable, unsolved
-from noderun.ode.solvers.per_sample.step import BatchedState, SampleStep, StepStart
+from noderun.ode.solvers.per_sample.step import SampleStep, StepStart
 
 Solve = Callable[[StageEquations], Tensor]  # Z [b, 1, N]
 
 
-class BatchedDirk(BatchedImplicitMethod):
+class BatchedDirk(BatchedNewtonMethod[NewtonState]):
     """One system of the size of a sample for each implicit stage."""
 
     def __init__(self, method: DiagonallyImplicit, control: StepOptions, like: Tensor) -> None:
@@ -28,11 +28,10 @@ class BatchedDirk(BatchedImplicitMethod):
         self.c = self.column(self.tableau.c)
         self.explicit = len(self.tableau.a[0]) == 0  # the first stage is f at the start
 
-    def start(self, y: Tensor) -> BatchedState:
+    def start(self, y: Tensor) -> NewtonState:
         return unsolved(y)
 
-    def step(self, start: StepStart, state: BatchedState, estimate: bool) -> SampleStep:
-        assert isinstance(state, NewtonState)
+    def step(self, start: StepStart, state: NewtonState, estimate: bool) -> SampleStep:
         step, stages = SampleStep(start, self.dense), list[Tensor]()
         failed = torch.zeros_like(state.known)
         if step.slope is None and self.explicit:

@@ -14,7 +14,7 @@ from noderun.ode.solvers.per_sample.step import BatchedState, SampleStep, StepSt
 from noderun.ode.solvers.rosenbrock import Rosenbrock, time_derivative
 
 
-class BatchedRosenbrock(BatchedImplicitMethod):
+class BatchedRosenbrock(BatchedImplicitMethod[BatchedState]):
     """One linear system a stage, with the exact J and df/dt at the start of every step."""
 
     def __init__(self, method: Rosenbrock, control: StepOptions, like: Tensor) -> None:
@@ -22,6 +22,9 @@ class BatchedRosenbrock(BatchedImplicitMethod):
         super().__init__(method.error_order, self.tableau.dense, control, like)
         self.alpha = self.column(self.tableau.alpha)
         self.systems = ScaledSystems(self.row([self.tableau.gamma]).unsqueeze(1))
+
+    def start(self, y: Tensor) -> BatchedState:
+        return BatchedState.counted(y)
 
     def step(self, start: StepStart, state: BatchedState, estimate: bool) -> SampleStep:
         step = self.walk(start)

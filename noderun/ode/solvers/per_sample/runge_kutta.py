@@ -12,7 +12,7 @@ from noderun.ode.solvers.per_sample.step import BatchedMethod, BatchedState, Sam
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 
 
-class BatchedRungeKutta(BatchedMethod):
+class BatchedRungeKutta(BatchedMethod[BatchedState]):
     """An explicit tableau on a device; makes steps."""
 
     def __init__(self, method: ExplicitRungeKutta, control: StepOptions, like: Tensor) -> None:
@@ -32,6 +32,9 @@ class BatchedRungeKutta(BatchedMethod):
             self.buffer = y.new_empty(self.c.shape[0], *y.shape)
             flat = self.buffer.view(self.c.shape[0], -1)
             self.rows, self.columns = self.buffer.unbind(), [flat[:n].t() for n in range(len(flat) + 1)]
+
+    def start(self, y: Tensor) -> BatchedState:
+        return BatchedState.counted(y)
 
     def step(self, start: StepStart, state: BatchedState, estimate: bool) -> SampleStep:
         return RungeKuttaStep(self, start, estimate)

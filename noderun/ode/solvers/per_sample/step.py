@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -70,12 +71,21 @@ class SampleStep:
 class BatchedState(BatchRows):
     """What a method carries along for each sample beside its state."""
 
-    calls: Tensor  # of f, where that is a sample's own
+    calls: Tensor  # of f, if their number is a sample's own
     jacobians: Tensor
 
+    @classmethod
+    def counted(cls, y: Tensor) -> Self:
+        """Of a method that keeps nothing else."""
+        zeros = torch.zeros(y.shape[0], dtype=torch.long, device=y.device)
+        return cls(zeros, zeros)
 
-class BatchedMethod(ABC):
-    """A method on a device, as it steps many samples at once."""
+
+State = TypeVar("State", bound=BatchedState)
+
+
+class BatchedMethod(ABC, Generic[State]):
+    """A method on a device that steps many samples at once; ``Method`` is its counterpart for one solution."""
 
     history = False  # whether its step size control looks at earlier error ratios whatever the controller
 
@@ -90,24 +100,24 @@ class BatchedMethod(ABC):
         """Nodes [s, 1] in double precision."""
         return torch.tensor(c, dtype=torch.float64, device=self.like.device).unsqueeze(1)
 
-    def start(self, y: Tensor) -> BatchedState:
-        count = torch.zeros(y.shape[0], dtype=torch.long, device=y.device)
-        return BatchedState(count, count)
+    @abstractmethod
+    def start(self, y: Tensor) -> State:
+        """What the samples y [b, N] carry from step to step, at the start."""
 
     @abstractmethod
-    def step(self, start: StepStart, state: BatchedState, estimate: bool) -> SampleStep:
+    def step(self, start: StepStart, state: State, estimate: bool) -> SampleStep:
         """Attempt a step, with ``estimate`` also its error."""
 
     @abstractmethod
     def replay(self, start: StepStart, solved: Sequence[Tensor]) -> SampleStep:
         """The same step under autograd, from what it found by iteration."""
 
-    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, state: BatchedState) -> Tensor:
+    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, state: State) -> Tensor:
         """The factor on h [b], before its upper limit."""
         return factors(self.control.controller, ratio, errors, self.order)
 
-    def accept(self, step: SampleStep, state: BatchedState, accepted: Tensor) -> None:  # noqa: B027  (few have a past)
+    def accept(self, step: SampleStep, state: State, accepted: Tensor) -> None:  # noqa: B027  (few have a past)
         """The accepted steps become the past."""
 
-    def restart(self, state: BatchedState, at: Tensor) -> None:  # noqa: B027
+    def restart(self, state: State, at: Tensor) -> None:  # noqa: B027
         """The samples ``at`` [b] crossed a jump of f: forget what was known about them."""
