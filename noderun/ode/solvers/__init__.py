@@ -67,7 +67,7 @@ METHODS: dict[str, Method[Any]] = {module.METHOD.name: module.METHOD for module 
 SOLVERS: dict[str, Info] = {name: method.info for name, method in METHODS.items()}
 
 
-def configure_method(method: Method[Any], **options: Any) -> Method[Any]:
+def configure_method(method: Method[Any], /, **options: Any) -> Method[Any]:
     """The method with its own options; ``compile`` is one of every explicit Runge-Kutta method."""
     compile = isinstance(method, ExplicitRungeKutta) and options.pop("compile", False)
     method = method.with_options(**options)

@@ -1,7 +1,7 @@
 """Switching between an explicit and an implicit method by what limits the step; Hairer, Wanner II, IV.2.
 
-Explicit steps are limited by stability where h |lambda|, estimated from the last two stages of dopri5 (both at t + h),
-is at the stability boundary; implicit ones are no longer needed where h |J| lies well inside it.
+Stability limits explicit steps if h |lambda|, estimated from the last two stages of dopri5 (both at t + h), is at the
+stability boundary; implicit steps are not needed any more if h |J| lies well inside it.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from noderun.ode.solvers.implicit import Work
 from noderun.ode.solvers.method import Info, Method, Snapshot, Step
 from noderun.ode.solvers.stages import Stages
 
-BOUNDARY = 2.7  # just inside dopri5's stability region (3.3 on the real axis), where the control holds stiff steps
+BOUNDARY = 2.7  # just inside dopri5's stability region (3.3 on the real axis): where control holds stiff steps
 INSIDE = 1.5
-STIFF_STEPS, EASY_STEPS, PARDON = 15, 10, 6  # in a row before a switch; explicit steps that end a suspicion
+STIFF_STEPS, EASY_STEPS, PARDON = 15, 10, 6  # in a row before a switch; steps without evidence that reset the count
 
 
 class AutoWork:
-    """Which method is at work, its own work space, and the evidence for the other one."""
+    """The method at work, its own work space, and the evidence for the other method."""
 
     def __init__(self, y: Tensor, stiff: bool, inner: Any) -> None:
         self.y, self.stiff, self.inner = y, stiff, inner
         self.recording = torch.is_grad_enabled()
-        self.product = 0.0  # h |lambda| of the step in hand
+        self.product = 0.0  # h |lambda| of the current step
         self.against = self.pardon = 0
 
 

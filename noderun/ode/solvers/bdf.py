@@ -16,6 +16,7 @@ from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field
 from noderun.ode.solvers.implicit import ImplicitMethod, Work, steady
 from noderun.ode.solvers.method import Snapshot, Step
+from noderun.ode.solvers.step_size import LEAST_RATIO
 from noderun.ode.solvers.times import stage_times
 
 LARGEST = 5
@@ -27,16 +28,16 @@ ERROR = tuple(kappa * gamma + 1 / (k + 1) for k, (kappa, gamma) in enumerate(zip
 
 @dataclass
 class Attempt:
-    """The step in hand: what the history becomes if it is accepted."""
+    """What the history becomes if the current step is accepted."""
 
     h: float
-    order: int  # of the step after
+    order: int  # of the next step
     equal: int  # steps made with this h and order
     differences: Tensor  # [8, N]
 
 
 class History(Work):
-    """``differences`` D_0..D_7 [8, N] at step size ``h``, of which order + 1 say where y goes."""
+    """``differences`` D_0..D_7 [8, N] at step size ``h``, of which the first order + 1 predict y."""
 
     def __init__(self, y: Tensor) -> None:
         super().__init__(y)
@@ -56,7 +57,7 @@ class BackwardDifferentiation(ImplicitMethod[History]):
             LARGEST,
             1,
             source="Shampine, Reichelt 1997; Hairer, Wanner, Solving ODEs II, V.1",
-            description="variable order 1 to 5 and step: one Newton system of the state's size a step",
+            description="variable order 1 to 5 and step: one Newton system of the state's size per step",
         )
         self.info = replace(self.info, order=None, fixed_step=False)
 
@@ -92,7 +93,7 @@ class BackwardDifferentiation(ImplicitMethod[History]):
         return torch.cat((y.unsqueeze(0), rows[1:]))
 
     def factor(self, work: History, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
-        """On h; after an accepted step also the next order, the one that allows the largest step; section 2.4."""
+        """The factor on h; an accepted step also chooses the next order, that of the largest step; section 2.4."""
         assert work.attempt is not None and work.solver is not None
         k, limit = work.order, work.solver.limit
         safety = control.controller.safety * (2 * limit + 1) / (2 * limit + work.solver.iterations)
@@ -101,19 +102,19 @@ class BackwardDifferentiation(ImplicitMethod[History]):
             return max(low, safety * errors[0] ** (-1 / (k + 1)))
         if work.attempt.equal <= k:
             return 1.0
-        gains = {k: max(errors[0], 1e-12) ** (-1 / (k + 1)), **self.neighbors(work.attempt.differences, k, control)}
+        gains = {k: gain(errors[0], k), **self.neighbors(work.attempt.differences, k, control)}
         best = max(gains, key=lambda order: gains[order])
         factor = steady(min(high, max(low, safety * gains[best])))
         work.attempt.order, work.attempt.equal = best, 0
         return factor
 
     def neighbors(self, rows: Tensor, k: int, control: StepOptions) -> dict[int, float]:
-        """The factors that the orders beside k would allow."""
+        """The factors that the orders k - 1 and k + 1 would allow."""
         orders = [order for order in (k - 1, k + 1) if 1 <= order <= LARGEST]
         rows = rows.detach()
         errors = torch.stack([ERROR[order] * rows[order + 1] for order in orders])
         ratios = control.ratios(errors, rows[0], rows[0])
-        return {order: max(ratio, 1e-12) ** (-1 / (order + 1)) for order, ratio in zip(orders, ratios, strict=True)}
+        return {order: gain(ratio, order) for order, ratio in zip(orders, ratios, strict=True)}
 
     def snapshot(self, work: History) -> Snapshot:
         tensors = [] if work.differences is None else [work.differences[1:]]
@@ -136,6 +137,11 @@ class BackwardDifferentiation(ImplicitMethod[History]):
         super().restart(work)
         work.differences = work.attempt = None
         work.order, work.equal = 1, 0
+
+
+def gain(ratio: float, order: int) -> float:
+    """The factor on h that an error ratio at this order allows, without safety."""
+    return max(ratio, LEAST_RATIO) ** (-1 / (order + 1))
 
 
 def updated(rows: Tensor, change: Tensor, k: int) -> Tensor:

@@ -69,7 +69,7 @@ class CollocationMethod(ImplicitMethod[CollocationState]):
     def error(
         self, field: Field, t: float, y: Tensor, y1: Tensor, h: float, stages: Tensor, work: CollocationState
     ) -> Tensor | None:
-        """The error estimate [N], of methods that have one."""
+        """The error estimate [N] of a method that has one."""
         return None
 
     def accept(self, work: CollocationState) -> None:
@@ -82,7 +82,7 @@ class CollocationMethod(ImplicitMethod[CollocationState]):
 
 
 class Collocation(CollocationMethod[CollocationWork]):
-    """Without an error estimate."""
+    """Collocation without an error estimate, for fixed steps."""
 
     def start(self, y: Tensor) -> CollocationWork:
         return CollocationWork(y)

@@ -1,4 +1,4 @@
-"""What a solve's steps are chosen by: tolerances, norms, limits, and the first step size."""
+"""Options of step size control: tolerances, norms, limits, callbacks; and the choice of the first step."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def max_state_norm(norm: Norm, size: int) -> Norm:
 
 @dataclass(frozen=True)
 class StepOptions:
-    """How steps are chosen: ``dt`` fixed, or the error held below atol + rtol |y| in ``norm``."""
+    """The choice of steps: a fixed ``dt``, a ``grid``, or the error held below atol + rtol |y| in ``norm``."""
 
     rtol: float | Tensor = 1e-5
     atol: float | Tensor = 1e-7
@@ -59,9 +59,9 @@ class StepOptions:
     first_step: float | None = None
     norm: Norm = rms
     controller: StepController = field(default=I_CONTROLLER)
-    min_step: float = 0.0  # a step of this size is accepted whatever its error
+    min_step: float = 0.0  # a step of this size is accepted regardless of its error
     max_step: float = math.inf
-    jumps: tuple[float, ...] = ()  # times where f is discontinuous, rising
+    jumps: tuple[float, ...] = ()  # times at which f is discontinuous, rising
     grid: tuple[float, ...] | None = None  # rising; fixed steps end here instead of every dt
     before: Callback | None = None  # called before each attempt
     accepted: Callback | None = None
@@ -75,12 +75,12 @@ class StepOptions:
 
     def measure(self, v: Tensor) -> float:
         """The norm of v, on the host."""
-        if self.norm is rms:  # divided here: an operation less
+        if self.norm is rms:  # divided on the host: one operation less
             return float(torch.linalg.vector_norm(v).item()) / max(v.numel(), 1) ** 0.5
         return self.norm(v).item()
 
     def ratio(self, error: Tensor, y: Tensor, y1: Tensor) -> float:
-        """The error in units of the tolerance: the one number of a step that the host waits for."""
+        """The error in units of the tolerance: the one number per step that the host waits for."""
         return self.measure(error.div_(self.scale(torch.maximum(y.abs(), y1.abs()))))
 
     def ratios(self, errors: Tensor, y: Tensor, y1: Tensor) -> list[float]:
@@ -100,11 +100,11 @@ class StepOptions:
 
     @property
     def components(self) -> int:
-        """Of the state that tolerances by component are for, 0 where there are none."""
+        """The number of components that tolerances are given for, 0 if they are numbers."""
         return max(x.numel() if isinstance(x, Tensor) else 0 for x in (self.rtol, self.atol))
 
     def backward(self, rtol: float | None, atol: float | None) -> StepOptions:
-        """For a solve on the way back: tolerances of its own where given, and a first step of its own."""
+        """The options of a backward solve: its own tolerances if they are given, and a first step that it chooses."""
         if rtol is None and atol is None and self.first_step is None:
             return self
         return replace(
@@ -123,7 +123,7 @@ class StepOptions:
         return math.copysign(min(max(abs(h), self.min_step), self.max_step), h)
 
     def steps(self, t: float, t_end: float) -> Iterator[float]:
-        """Where fixed steps from t to t_end end; the last one is cut to end there."""
+        """The times at which fixed steps from t to t_end end; the last one is cut to end at t_end."""
         if self.grid is not None:
             yield from times_inside(self.grid, t, t_end)
             yield t_end

@@ -82,7 +82,7 @@ class DiagonallyImplicit(ImplicitMethod[Work]):
 
 
 def stiffly_accurate(b: Row) -> tuple[Row, ...]:
-    """The cubic Hermite interpolant where the first stage is f at the start and the last f at the end."""
+    """The cubic Hermite interpolant of a method whose first stage is f at the start and whose last is f at the end."""
     *rows, end = hermite(b)
     rows[-1] = tuple(x + y for x, y in zip(rows[-1], end, strict=True))
     return tuple(rows)

@@ -119,5 +119,5 @@ METHOD = DormandPrince853(
         dense_c=DENSE_C,
     ),
     source="Hairer, Norsett, Wanner, Solving ODEs I, II.5 and II.6 (the code DOP853)",
-    description="adaptive, order 8(5,3), twelve evaluations a step: for tight tolerances",
+    description="adaptive, order 8(5,3), twelve evaluations per step: for tight tolerances",
 )

@@ -18,8 +18,8 @@ from noderun.ode.solvers.newton import Newton, Weights
 from noderun.ode.solvers.times import stage_times
 from noderun.ode.solvers.torch_internals import under_transform
 
-# Gauss's formula of order 6 on [0, 1], with the step's start as a node of no weight; and how far it is from the formula
-# of order 3 through the start and the outer two nodes, its error estimate.
+# Gauss's formula of order 6 on [0, 1], with the step's start as a node without weight; its error estimate is its
+# distance from the formula of order 3 through the start and the outer two nodes.
 NODES = (0.0, 0.5 - 0.15**0.5, 0.5, 0.5 + 0.15**0.5)
 GAUSS = (0.0, 5 / 18, 8 / 18, 5 / 18)
 GAUSS_ERROR = (2 / 3, -(5 + 15**0.5) / 9, 4 / 9, -(5 - 15**0.5) / 9)
@@ -28,7 +28,7 @@ STEADY = (0.9, 1.2)  # between these factors on h it stays as it is; HW II, IV.8
 
 
 class Work:
-    """What a solve carries along; ``slope`` is f at the current state, ``end`` f at the end of the step in hand."""
+    """The work space of a solve: ``slope`` is f at the current state, ``end`` f at the end of the current step."""
 
     def __init__(self, y: Tensor) -> None:
         if under_transform():
@@ -37,7 +37,7 @@ class Work:
         self.slope: Tensor | None = None
         self.end: Tensor | None = None
         self.solver: Newton | None = None
-        self.found: list[Tensor] = []  # the stages of the step in hand that Newton's iteration found
+        self.found: list[Tensor] = []  # the stages of the current step that Newton's iteration found
         self.given: list[Tensor] = []  # the stages of a step that is made again
 
     def newton(self, field: Field, control: StepOptions | None, y: Tensor) -> Newton:
@@ -91,7 +91,7 @@ class ImplicitMethod(Method[ImplicitWork]):
 
     @abstractmethod
     def attempt(self, field: Field, t: float, y: Tensor, h: float, work: ImplicitWork, estimate: bool) -> Step:
-        """The step without what is integrated beside the state."""
+        """The step without integrals beside the state."""
 
     def step(self, field: Field, t: float, y: Tensor, h: float, work: ImplicitWork, estimate: bool) -> Step:
         work.found = []
@@ -108,7 +108,7 @@ class ImplicitMethod(Method[ImplicitWork]):
         return self.slope(field, t, y, work).detach()
 
     def slope(self, field: Field, t: float, y: Tensor, work: ImplicitWork) -> Tensor:
-        """f(t, y) [N], with its graph where one is recorded."""
+        """f(t, y) [N], with its graph if autograd records."""
         if work.slope is None:
             with torch.set_grad_enabled(work.recording):
                 work.slope = field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y, False)

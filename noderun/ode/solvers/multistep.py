@@ -1,4 +1,4 @@
-"""Linear multistep methods on any grid: y1 = y + integral of the polynomial through f at steps gone by.
+"""Linear multistep methods on any grid: y1 = y + integral of the polynomial through earlier values of f.
 
 The weights follow from the times alone (Newton's form, Hairer, Norsett, Wanner, Solving ODEs I, III.5) and are made on
 the host, so unequal steps need no other formula; on equal ones they are the classical coefficients of Adams.
@@ -52,12 +52,12 @@ def increments(nodes: Sequence[float], end: float = 1.0) -> list[list[float]]:
 
 
 def weights(nodes: Sequence[float], end: float = 1.0) -> list[float]:
-    """Of f(nodes) in the integral over (0, end) of the interpolant through all of them."""
+    """The weights of f(nodes) in the integral over (0, end) of the interpolant through all of them."""
     rows = increments(nodes, end)
     return [sum(row[j] for row in rows[j:]) for j in range(len(nodes))]
 
 
-Point = tuple[Tensor, Integrand | None]  # f and the integrand beside it
+Point = tuple[Tensor, Integrand | None]  # f and its integrand of integrals beside the state
 
 
 class History:
@@ -101,7 +101,7 @@ def combine(y: Tensor, slopes: Sequence[Tensor], factors: Sequence[float]) -> Te
 
 
 class Multistep(Method[History]):
-    """The history of f, and what a step makes of it; ``reach`` is how many past values a step uses beside f_n."""
+    """The history of f, and the polynomial step; ``reach`` is how many past values a step uses besides f_n."""
 
     multistep = True
     reach: int

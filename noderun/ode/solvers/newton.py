@@ -24,7 +24,7 @@ Weights = tuple[tuple[float, ...], ...]  # h a_ij
 
 
 class Newton:
-    """Stage solver of one solve. Without ``control`` it goes to round-off, as fixed steps and replayed ones need."""
+    """The stage solver of one solve. Without ``control`` it iterates to round-off, as fixed and replayed steps need."""
 
     def __init__(self, field: Field, control: StepOptions | None, y: Tensor) -> None:
         self.jacobian = Jacobian(field.layout, y)
@@ -80,7 +80,7 @@ class Newton:
         guess: Tensor,
         scale: Tensor,
     ) -> Tensor | None:
-        """Z [s, N], or None where the iteration diverges or would take too long."""
+        """Z [s, N], or None if the iteration diverges or would take too long."""
         a, stages = torch.tensor(weights, dtype=base.dtype, device=base.device), guess
         f = functools.partial(field, in_quadrature=False)
         norm = self.control.norm if self.control is not None else rms
@@ -140,10 +140,10 @@ class Newton:
     def jacobians(self, slopes: list[Tensor], points: list[Tensor]) -> list[Tensor]:
         """J [B, d, d] at every stage, in the same blocks."""
         found = [self.jacobian.of(slope, point) for slope, point in zip(slopes, points, strict=True)]
-        if any(jacobian.shape != found[-1].shape for jacobian in found):  # that samples couple showed on the way
+        if any(jacobian.shape != found[-1].shape for jacobian in found):  # that samples couple was found meanwhile
             return self.jacobians(slopes, points)
         return found
 
     def moved(self) -> None:
-        """The state is another one."""
+        """The state changed, so J is not at the current state any more."""
         self.fresh = False

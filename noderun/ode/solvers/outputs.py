@@ -1,4 +1,4 @@
-"""What is read off the accepted steps: y at the times asked for, at fractions of every step, and at events."""
+"""The outputs of a solve, read off its accepted steps: y at ts, at fractions of every step, and at events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NODES = tuple(float(x) for x in (1 - torch.linspace(0, torch.pi, 9, dtype=torch.
 
 @dataclass
 class OutputIndex:
-    """Where the rows of ``integrate``'s result are; filled by it."""
+    """The meaning of each row of ``integrate``'s result; filled by it."""
 
     times: list[float] = field(default_factory=list)  # of each row
     asked: list[int] = field(default_factory=list)  # the row of each of ts
@@ -28,7 +28,7 @@ class OutputIndex:
     reached: int = 0  # rows that hold numbers
 
     def every_step(self) -> list[int]:
-        """The rows of the start, every accepted step's end, the times asked for and the events, as far as it went."""
+        """The rows of the start, the ends of accepted steps, the times asked for and the events, as far as reached."""
         last = self.events[-1][1] if self.stopped else self.reached - 1
         rows = {0, *self.asked, *(nodes[-1] for _, _, nodes in self.steps), *(row for _, row in self.events)}
         return sorted(row for row in rows if row <= last)
@@ -40,7 +40,7 @@ class OutputIndex:
 
 
 class OutputRecorder:
-    """Collects the rows while the steps go by."""
+    """Collects the rows step by step."""
 
     def __init__(self, ts: Sequence[float], fractions: Sequence[float], y0: Tensor, index: OutputIndex) -> None:
         self.ts, self.fractions, self.y0, self.index = ts, fractions, y0, index

@@ -10,7 +10,7 @@ from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field
 from noderun.ode.solvers.implicit import steady
 from noderun.ode.solvers.method import Step
-from noderun.ode.solvers.step_size import AFTER_REJECTION
+from noderun.ode.solvers.step_size import AFTER_REJECTION, LEAST_RATIO
 from noderun.ode.solvers.times import stage_times
 
 S6 = 6**0.5
@@ -19,7 +19,7 @@ ERROR = ((-13 - 7 * S6) / 3, (-13 + 7 * S6) / 3, -1 / 3)  # HW II, (IV.8.18)
 
 
 class RadauWork(CollocationWork):
-    """``h`` of the step in hand and of the accepted one before it, for the predicted step size."""
+    """``h`` of the current step and ``before`` of the last accepted one, for the predicted step size."""
 
     def __init__(self, y: Tensor) -> None:
         super().__init__(y)
@@ -29,6 +29,8 @@ class RadauWork(CollocationWork):
 
 
 class Radau5(CollocationMethod[RadauWork]):
+    """Collocation at Radau's three nodes, as the code RADAU5 controls its steps."""
+
     def start(self, y: Tensor) -> RadauWork:
         return RadauWork(y)
 
@@ -39,7 +41,7 @@ class Radau5(CollocationMethod[RadauWork]):
     def error(
         self, field: Field, t: float, y: Tensor, y1: Tensor, h: float, stages: Tensor, work: RadauWork
     ) -> Tensor | None:
-        """(I - h gamma J)^-1 (h gamma f(t, y) + gamma sum_i e_i Z_i), once more where it is large; HW II, IV.8."""
+        """(I - h gamma J)^-1 (h gamma f(t, y) + gamma sum_i e_i Z_i), and again if it is large; HW II, IV.8."""
         assert work.solver is not None and self.control is not None
         weights = ((h * GAMMA,),)
         with torch.no_grad():
@@ -55,7 +57,7 @@ class Radau5(CollocationMethod[RadauWork]):
     def factor(self, work: RadauWork, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
         """Gustafsson's predictive controller, more careful the more iterations Newton needed; HW II, (IV.8.23-25)."""
         assert work.solver is not None
-        newest, before = max(errors[0], 1e-12), max(errors[1], 1e-2)
+        newest, before = max(errors[0], LEAST_RATIO), max(errors[1], 1e-2)
         limit = work.solver.limit
         safety = control.controller.safety * (2 * limit + 1) / (2 * limit + work.solver.iterations)
         predicted = abs(work.h / work.before) * (before / newest) ** 0.25 if work.before else 1.0

@@ -15,16 +15,16 @@ from noderun.ode.solvers.times import stage_times
 
 
 class Carry:
-    """What goes from step to step beside y: ``aux``, None before the first step, and f at its start."""
+    """Carried from step to step besides y: ``aux``, None before the first step, and f at its start."""
 
     def __init__(self) -> None:
         self.recording = torch.is_grad_enabled()
         self.aux: list[Tensor] | None = None
-        self.next: list[Tensor] | None = None  # at the end of the step in hand
-        self.slope: Tensor | None = None  # f(t, y) where there is no aux yet
+        self.next: list[Tensor] | None = None  # at the end of the current step
+        self.slope: Tensor | None = None  # f(t, y) as long as there is no aux
         self.integrand: Integrand | None = None  # at the point where aux was evaluated last
         self.next_integrand: Integrand | None = None
-        self.bend: Tensor | None = None  # half the change of y' over the step in hand, and its h
+        self.bend: Tensor | None = None  # half the change of y' over the current step, whose size is h
         self.h = 0.0
         self.before: tuple[Tensor, float] | None = None  # the same of the accepted step before it, on the same track
         self.apart = False  # whether the track is to start anew
@@ -60,10 +60,10 @@ class Reversible(Method[Carry]):
         return work.slope
 
     def ratio(self, work: Carry, control: StepOptions, step: Step) -> float:
-        """Of the distance from Euler's step; and, where most of that is an oscillation of the track, start it anew.
+        """The ratio of the distance from Euler's step; if most of that is an oscillation, the track starts anew.
 
-        A track that has left the solution changes sides at every step, and smaller steps do not bring it back. So half
-        the difference of successive bends, which is of higher order on a smooth track, tells how far it is away.
+        A track that has left the solution changes sides at every step, and smaller steps do not bring it back. Half the
+        difference of successive changes of y', which is of higher order on a smooth track, tells how far away it is.
         """
         assert step.error is not None and work.bend is not None
         work.h = step.h
@@ -106,7 +106,7 @@ def evaluate(field: Field, t: float, y: Tensor, in_quadrature: bool = True) -> T
 def parabola(t: float, h: float, y: Tensor, y1: Tensor, first: Tensor, bend: Tensor, work: Carry | None) -> Step:
     """The step with y + theta h first + theta^2 h bend in between.
 
-    h bend is also the distance from Euler's step, its error, which is noted in ``work`` where it is wanted.
+    h bend is also the distance from Euler's step, its error, which is noted in ``work`` if it is wanted.
     """
 
     def interpolate(thetas: Sequence[float]) -> Tensor:

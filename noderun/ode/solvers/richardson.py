@@ -55,12 +55,12 @@ class Richardson(Method[Any]):
         return self.base.derivative(field, t, y, work)
 
     def step(self, field: Field, t: float, y: Tensor, h: float, work: Any, estimate: bool) -> Step:
-        # The whole step is an attempt that is not accepted, so the first half knows f(t, y) from it.
+        # The whole step is an attempt that is not accepted, so the first half takes f(t, y) from it.
         whole = self.base.step(field, t, y, h, work, estimate=False)
         first = self.base.step(field, t, y, h / 2, work, estimate=False)
         self.base.accept(work)
         second = self.base.step(field, t + h / 2, first.y1, h / 2, work, estimate=False)
-        self.base.restart(work)  # neither y at another attempt nor the extrapolated y1 is where it stands now
+        self.base.restart(work)  # it stands at neither the next attempt's y nor the extrapolated y1
         error = (second.y1 - whole.y1) / self.gain
         y1 = second.y1 + error
 

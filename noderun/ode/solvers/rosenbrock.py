@@ -1,4 +1,4 @@
-"""Rosenbrock methods: no iteration, one linear system a stage with the exact J and df/dt; Hairer, Wanner II, IV.7.
+"""Rosenbrock methods: no iteration, one linear system per stage with the exact J and df/dt; Hairer, Wanner II, IV.7.
 
     (I - h gamma J) u_i = h gamma f(t + alpha_i h, y + sum_j a_ij u_j) + gamma sum_j c_ij u_j + gamma gamma_i h^2 df/dt
     y1 = y + sum_i m_i u_i                                                                          (IV.7.25 and 7.26)
@@ -126,7 +126,7 @@ class Rosenbrock(ImplicitMethod[RosenbrockWork]):
             work.rate = self.difference(field, t, y, h, work)
 
     def difference(self, field: Field, t: float, y: Tensor, h: float, work: RosenbrockWork) -> Tensor:
-        """df/dt [N] by a forward difference: exactly 0 where f does not use t, right where autograd cannot see it."""
+        """df/dt [N] by a forward difference: exactly 0 if f does not use t, right if autograd cannot see t."""
         delta = min(torch.finfo(y.dtype).eps ** 0.5 * max(abs(t), abs(h)), abs(h))  # the step's end is inside
         now, later = stage_times(t, delta if h > 0 else -delta, (0.0, 1.0), y, field.bounds)
         change = field(later, y, False) - self.slope(field, t, y, work)
@@ -142,7 +142,7 @@ class Rosenbrock(ImplicitMethod[RosenbrockWork]):
 
 
 def time_derivative(value: Tensor, t: Tensor, graph: bool) -> Tensor | None:
-    """df/dt, of value's shape, the derivative of v^T df/dt by v; None where f's graph does not reach t ([] or [b])."""
+    """df/dt, of value's shape, the derivative of v^T df/dt by v; None if f's graph does not reach t ([] or [b])."""
     if not value.requires_grad:
         return None
     v = torch.zeros_like(value, requires_grad=True)

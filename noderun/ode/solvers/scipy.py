@@ -20,14 +20,14 @@ NAMES = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
 
 
 class ScipyWork:
-    """scipy's own solver of the part of the way in hand."""
+    """scipy's own solver of the current interval."""
 
     def __init__(self) -> None:
         self.solver: Any = None
 
 
 class Scipy(Method[ScipyWork]):
-    """``method`` is one of scipy.integrate.solve_ivp's; attempts that it rejects show in the NFE alone."""
+    """``method`` is one of scipy.integrate.solve_ivp's; the attempts that it rejects count in the NFE alone."""
 
     name = "scipy"
     internal_stepping = True
@@ -61,7 +61,7 @@ class Scipy(Method[ScipyWork]):
         return field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y)
 
     def step(self, field: Field, t: float, y: Tensor, h: float, work: ScipyWork, estimate: bool) -> Step:
-        """One of scipy's own steps on the way from t to t + h."""
+        """One of scipy's own steps from t towards t + h."""
         if work.solver is None or work.solver.t_bound != t + h:
             work.solver = self.solver(field, t, y, t + h)
         solver = work.solver

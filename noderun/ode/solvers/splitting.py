@@ -18,17 +18,17 @@ from noderun.ode.solvers.times import stage_times
 
 
 class Kick:
-    """``dp`` [N / 2] at the current (t, q), where the step before has left it."""
+    """``dp`` [N / 2] at the current (t, q), as the step before has left it."""
 
     def __init__(self) -> None:
         self.recording = torch.is_grad_enabled()
         self.dp: Tensor | None = None
-        self.ahead: Tensor | None = None  # at the end of the step in hand
+        self.ahead: Tensor | None = None  # at the end of the current step
         self.checked = False  # whether the state was seen to be a pair
 
 
 class Splitting(Method[Kick]):
-    """kicks[0], drifts[0], kicks[1], ... are the parts of h in turn; as many of each, the last may be 0."""
+    """kicks[0], drifts[0], kicks[1], ... are the parts of h in turn; equally many of each, and the last may be 0."""
 
     multistep = True  # dp of the last kick is the first of the next step
 

@@ -1,4 +1,4 @@
-"""Many steps pulled back in one graph, last to first: each is made again and transposed, dL/dtheta is summed inside."""
+"""Many steps pulled back in one graph, last to first: each is replayed and transposed, dL/dtheta summed inside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PulledBack = tuple[Tensor, ...]  # dL/dy [N] at the start of the first step, the
 
 
 def steps_per_call(tableau: ButcherTableau, size: int, inside: bool) -> int:
-    """How many steps of a state [size] one call pulls back; 0 where outputs inside them need stages of their own."""
+    """The number of steps of a state [size] that one call pulls back; 0 if outputs inside need their own stages."""
     if inside and (tableau.dense_a or len(tableau.dense) != tableau.stages):
         return 0
     given = size * (tableau.stages + 3) if inside else size
@@ -24,10 +24,10 @@ def steps_per_call(tableau: ButcherTableau, size: int, inside: bool) -> int:
 
 
 def make_backward_loop(tableau: ButcherTableau, function: Function, loop: Loop) -> Callable[..., PulledBack]:
-    """``numbers``: how many steps, then t and h of each of the K that there is room for; rtol and atol.
+    """``numbers``: the number of steps, t and h of each of the K that there is room for, rtol and atol.
 
-    ``starts`` [K, N] are the states that the steps start from, ``a`` [N] is dL/dy at the end of the last. ``shares``
-    [K, s + 2, N] are cotangents of each step's k_(s-1), ..., k_0, y and y1, where outputs were read off the steps.
+    ``starts`` [K, N] are the states that the steps start from, ``a`` [N] is dL/dy at the end of the last. If outputs
+    were read off the steps, ``cotangents`` [K, s + 2, N] are those of each step's k_(s-1), ..., k_0, y and y1.
     """
 
     def pull_back(
@@ -37,32 +37,32 @@ def make_backward_loop(tableau: ButcherTableau, function: Function, loop: Loop) 
         given: list[Tensor | None],
         starts: Tensor,
         a: Tensor,
-        shares: Tensor | None,
+        cotangents: Tensor | None,
         names: tuple[str, ...],
         params: tuple[Tensor, ...],
     ) -> PulledBack:
-        def going(left: Tensor, a: Tensor, *thetas: Tensor) -> Tensor:
+        def going(left: Tensor, a: Tensor, *param_grads: Tensor) -> Tensor:
             return left > 0
 
-        def body(left: Tensor, a: Tensor, *thetas: Tensor) -> tuple[Tensor, ...]:
+        def body(left: Tensor, a: Tensor, *param_grads: Tensor) -> tuple[Tensor, ...]:
             index = (left - 1).reshape(1)
             t, h = numbers[1:-2].reshape(-1, 2).index_select(0, index)[0].unbind()
 
             def step(y: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
                 derivative, within = function(f, args, names, values), tolerances(numbers, given)
-                y1, ks, *_ = attempt(tableau, derivative, t, h, within, y, None, None, shares is not None)
-                return (y1,) if shares is None else (y1, torch.stack(ks[::-1]), y)
+                y1, ks, *_ = attempt(tableau, derivative, t, h, within, y, None, None, cotangents is not None)
+                return (y1,) if cotangents is None else (y1, torch.stack(ks[::-1]), y)
 
             pull = vjp(step, starts.index_select(0, index)[0], *params)[1]
-            if shares is None:
+            if cotangents is None:
                 a, *more = pull((a,))
             else:
-                share = shares.index_select(0, index)[0]
-                a, *more = pull((a + share[-1], share[:-2], share[-2]))
-            return left - 1, a, *(theta + one for theta, one in zip(thetas, more, strict=True))
+                own = cotangents.index_select(0, index)[0]
+                a, *more = pull((a + own[-1], own[:-2], own[-2]))
+            return left - 1, a, *(total + one for total, one in zip(param_grads, more, strict=True))
 
         zeros = (torch.zeros_like(p) for p in params)
-        _, a, *thetas = loop(going, body, (numbers[0].to(torch.int64), a.clone(), *zeros))
-        return a, *thetas
+        _, a, *param_grads = loop(going, body, (numbers[0].to(torch.int64), a.clone(), *zeros))
+        return a, *param_grads
 
     return pull_back

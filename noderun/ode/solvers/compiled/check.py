@@ -1,7 +1,7 @@
-"""A graph is compared with eager steps when it is first used: no compiler may give another number without a word.
+"""The check of each new graph against eager steps: no compiler may change a number silently.
 
-The eager steps are those of the very functions that the graphs are made of, called without the compiler, with loops of
-Python's. Loops are compared over two steps, as the second goes on from what the first left.
+The eager steps are those of the very functions that the graphs are made of, called without the compiler, with Python's
+loops. Loops are compared over two steps, because the second goes on from what the first left.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class GraphMismatch(RuntimeError):
 def python_loop(
     going: Callable[..., Tensor], body: Callable[..., tuple[Tensor, ...]], state: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
-    """A loop that the compiler has no part in."""
+    """The loop in Python, without the compiler."""
     while bool(going(*state)):
         state = body(*state)
     return state
 
 
 def require_close(what: str, found: Tensor, expected: Tensor, allowed: Tensor | float) -> None:
-    """GraphMismatch where they are further apart; what overflowed is not compared."""
+    """Raise GraphMismatch if they are further apart; what overflowed is not compared."""
     apart = vector_norm(torch.where(expected.isfinite(), found - expected, 0.0))
     if not bool(apart <= allowed):
         raise GraphMismatch(
@@ -43,7 +43,7 @@ def require_close(what: str, found: Tensor, expected: Tensor, allowed: Tensor | 
 
 
 def round_off(eps: float, change: Tensor, y: Tensor) -> Tensor:
-    """How far two ends of a step from y may lie apart (as in ``dependence.refuse_noise``); eps is f's."""
+    """The distance that two ends of a step from y may have, as in the gradients' examination; eps is f's."""
     return eps**0.5 * change + 100 * torch.finfo(y.dtype).eps * vector_norm(y)
 
 
@@ -59,12 +59,12 @@ def check_step(found: TracedStep, expected: TracedStep, eps: float, h: Tensor, w
 
 
 def in_tolerances(allowed: Tensor, eps: float, norms: Tensor, within: Tolerances, y: Tensor) -> Tensor:
-    """How far apart error estimates may be, which are in units of the tolerance."""
+    """The distance that error estimates may have, which are in units of the tolerance."""
     return allowed / scaled(within, y.abs()).min() + eps**0.5 * vector_norm(norms)
 
 
 class FollowedRecord:
-    """Has an eager walk go by the step sizes and errors that the compiled one found, once they are close to its own."""
+    """Makes an eager loop follow the step sizes and errors of the compiled one, after checking that they are close."""
 
     def __init__(self, result: LoopResult, eps: float, within: Tolerances) -> None:
         made, _, *rest = result[3].unbind()
@@ -97,10 +97,10 @@ class FollowedRecord:
 
 
 def check_loop(result: LoopResult, expected: LoopResult, recorded: FollowedRecord, y: Tensor) -> None:
-    """A few attempts: where they led, what they left."""
+    """A few attempts: their end and their record."""
     size, allowed = recorded.size.to(y.dtype), round_off(recorded.eps, recorded.change, y)
-    end, slope, record, found, shares, totals = result
-    eager_end, eager_slope, eager_record, eager_found, eager_shares, eager_totals = expected
+    end, slope, record, found, integrands, totals = result
+    eager_end, eager_slope, eager_record, eager_found, eager_integrands, eager_totals = expected
     if not torch.allclose(found, eager_found, rtol=1e-6, atol=0.0, equal_nan=True):
         raise GraphMismatch("the compiler's loop goes on with other step sizes")
     require_close("steps", end, eager_end, allowed)
@@ -109,7 +109,8 @@ def check_loop(result: LoopResult, expected: LoopResult, recorded: FollowedRecor
         require_close("steps", left[:1], eager[:1], allowed)
         require_close("stages", size * left[1:], size * eager[1:], allowed)
     integrals, eager_integrals = (
-        flat((*t, *(size * s for s in beside)), y) for t, beside in ((totals, shares), (eager_totals, eager_shares))
+        flat((*sums, *(size * g for g in values)), y)
+        for sums, values in ((totals, integrands), (eager_totals, eager_integrands))
     )
     allowed = recorded.eps**0.5 * (vector_norm(eager_integrals) + recorded.change)
     require_close("integrals", integrals, eager_integrals, allowed)

@@ -1,4 +1,4 @@
-"""The graphs of one f under torch.compile: how they are called, and what is refused."""
+"""The graphs of one f under torch.compile: their calls, their checks, and what is refused."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ TF32 = 2.0**-10  # eps of the numbers that a GPU may multiply in place of float3
 class Graph:
     """The compiled step, many attempts of it, and many steps pulled back.
 
-    Each is called with the numbers of a solve, and compared with eager steps when it was made. ``failed`` says why
-    there can be none, ``compilations`` how often something was compiled; ``loops`` whether one call makes many
-    attempts, by the rows that each leaves, and ``steps_per_backward`` how many steps one call pulls back, by whether
-    outputs lie inside the steps.
+    Each is called with the numbers of a solve, and compared with eager steps when it was made. ``failed`` is the reason
+    if there can be none, ``compilations`` counts compilations. ``loops`` says whether one call makes many attempts, by
+    the number of rows that each leaves; ``steps_per_backward`` is the number of steps that one call pulls back, by
+    whether outputs lie inside the steps.
     """
 
     def __init__(
         self, tableau: ButcherTableau, order: int, layout: Layout, autocast: Autocast, adjoint: bool = False
     ) -> None:
         self.failed: str | None = None
-        self.alone: str | None = None  # why there is no loop over steps, until it was told
+        self.alone: str | None = None  # the reason if there is no loop over steps, until a warning gave it
         self.compilations = 0
-        self.examined = False  # whether f was looked at by a solve that is to be differentiated
-        self.eps = 0.0  # of the coarsest numbers that f computes with
+        self.examined = False  # whether a solve that is to be differentiated has examined f
+        self.eps = 0.0  # the largest eps of the dtypes that f computes with
         self.adjoint = adjoint
         size = sum(layout.sizes) * (2 if adjoint else 1)
         self.loops = {rows: attempts_per_call(tableau, size, rows) > 0 for rows in (0, 1, tableau.stages + 1)}
@@ -84,7 +84,7 @@ class Graph:
         slope: Tensor | None,
         estimate: bool,
     ) -> TracedStep | None:
-        """None where it could not be compiled, with a warning that says why."""
+        """None if it could not be compiled, with a warning that says why."""
         found: TracedStep | None = self.call(
             "step", field, control, (t, h), y, slope, control.norm if estimate else None
         )
@@ -103,9 +103,9 @@ class Graph:
         totals: Integrands,
         params: Mapping[str, Tensor],
     ) -> LoopResult | None:
-        """Attempts from y on, by the ``numbers`` of ``make_loop``; None where steps go one by one.
+        """Attempts from y on, by the ``numbers`` of ``make_loop``; None if steps are made one by one.
 
-        A loop asks more of f than a step does (that it writes to nothing, that its tensors share no memory).
+        A loop requires more of f than a step (it writes to nothing, and its tensors share no memory).
         """
         if not self.loops[rows]:
             return None
@@ -117,7 +117,7 @@ class Graph:
             if self.adjoint:  # whose steps have no graph alone
                 self.fail(f"the adjoint's loop was refused ({reason(error)})")
             self.loops = dict.fromkeys(self.loops, False)
-            self.refuse_back(error)  # the same loop, and once is enough to be told
+            self.refuse_back(error)  # the same loop: one warning is enough
             return None
         return result
 
@@ -128,16 +128,16 @@ class Graph:
         moves: Sequence[tuple[float, float]],
         starts: Tensor,
         a: Tensor,
-        shares: Tensor | None,
+        cotangents: Tensor | None,
         params: Mapping[str, Tensor],
     ) -> PulledBack | None:
-        """dL/dy and dL/dtheta of steps (t, h), see ``make_backward_loop``; None where autograd has to."""
+        """dL/dy and dL/dtheta of steps (t, h), see ``make_backward_loop``; None if autograd has to."""
         empty = (0.0, 0.0) * (len(starts) - len(moves))
         numbers = (len(moves), *(x for move in moves for x in move), *empty)
         named = (tuple(params), tuple(params.values()))
         try:
             with torch.no_grad():
-                pulled: PulledBack = self.run("backward", field, control, numbers, starts, a, shares, *named)
+                pulled: PulledBack = self.run("backward", field, control, numbers, starts, a, cotangents, *named)
         except Exception as error:
             self.refuse_back(error)
             return None
@@ -151,7 +151,7 @@ class Graph:
     ) -> Any:
         try:
             found = self.run(name, field, control, numbers, y, *rest)
-        except Exception as error:  # whatever the compiler stumbles over; what f itself raises, it raises again
+        except Exception as error:  # of the compiler; an eager step raises again what f raises itself
             self.fail(reason(error))
             return None
         if self.alone is not None:
@@ -180,7 +180,7 @@ class Graph:
     def check(
         self, name: str, found: Any, f: Any, args: Any, numbers: Tensor, given: list[Any], y: Tensor, *rest: Any
     ) -> None:
-        """Compare a new graph with eager steps; raises GraphMismatch. These calls of f are no part of the solve."""
+        """Compare a new graph with eager steps; raises GraphMismatch. Its calls of f are not part of the solve."""
         eps, within = max(self.eps, TF32 if y.is_cuda else 0.0), tolerances(numbers, given)
         if name == "step":
             expected = self.functions["step"](f, args, numbers, given, y, *rest)
@@ -212,18 +212,18 @@ class Graph:
 
 
 def own_code(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with code of its own: the compiler counts recompilations, and looks graphs up, by the code."""
+    """The function with its own code object, by which the compiler counts recompilations and looks graphs up."""
     assert isinstance(function, FunctionType)
     code = function.__code__.replace()
     return FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
 
 
 class ImpureFunction(RuntimeError):
-    """f does more than compute a value from its arguments: to go through its graph would not be to call it."""
+    """f does more than compute a value from its arguments, so running its graph would not be the same as calling it."""
 
 
 class PurityCheck(OperationMode):
-    """Runs a graph on tensors without data, refuses what a step must not do twice, and notes the coarsest ``eps``."""
+    """Runs a graph on tensors without data, refuses what a step must not do twice, and notes the largest ``eps``."""
 
     supports_higher_order_operators = True
 
@@ -250,7 +250,7 @@ class PurityCheck(OperationMode):
 
 
 def check_pure(module: torch.fx.GraphModule, inputs: Sequence[Any]) -> float:
-    """ImpureFunction where the graph does more than compute values; else the eps of the coarsest of them.
+    """Raise ImpureFunction if the graph does more than compute values; return the largest eps of these.
 
     It is run on tensors without data, parameters included.
     """
@@ -261,15 +261,15 @@ def check_pure(module: torch.fx.GraphModule, inputs: Sequence[Any]) -> float:
 
 
 def tracing(y: Tensor) -> AbstractContextManager[Any]:
-    """Without the warning that tracing calls forth by looking at an input that is no leaf of autograd's graph."""
+    """Suppress the warning that tracing emits if an input is a non-leaf tensor."""
     return warnings.catch_warnings(action="ignore") if y.requires_grad else nullcontext()
 
 
 def reason(error: BaseException) -> str:
-    """The first sentence of what went wrong, without the compiler's own wrapping."""
+    """The first sentence of an error, without the compiler's own wrapping."""
     if hit_recompile_limit(error):
-        return "what f depends on beside tensors changes, and each change would be compiled anew"
+        return "f depends on values other than tensors that change, and each change would be compiled anew"
     inner = getattr(error, "inner_exception", None) or error
-    text = str(inner).partition("Got graph break/error:")[2] or str(inner)  # of a loop, what is wrong comes after that
+    text = str(inner).partition("Got graph break/error:")[2] or str(inner)  # in a loop the cause follows this
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0].rstrip(".") if lines else type(inner).__name__

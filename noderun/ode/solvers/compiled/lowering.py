@@ -1,4 +1,4 @@
-"""How the compiler turns a graph into code: what it does better left alone, or done otherwise."""
+"""Settings of the compiler: two operations of a CPU that it makes slower, and rounding in half precision."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """An explicit Runge-Kutta step as one compiled graph: every stage with f traced into it, y1 and the error's norm.
 
-This is the step that goes alone, where autograd records it or something looks at it; ``walk`` makes many in one call.
+This is the single step, for solves that autograd records or that something observes; ``loop`` makes many in one call.
 Either way the host decides on each attempt as in an eager solve, so that the accepted steps are the same to round-off.
-For an f that cannot be traced, that draws noise or changes its own state, and on a machine without a compiler there is
-one warning, and steps stay eager.
+If f cannot be traced, draws noise or changes its own state, or if the machine has no compiler, there is one warning,
+and steps stay eager.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from noderun.ode.solvers.stages import Stages, Table
 from noderun.ode.solvers.tableau import combined
 from noderun.ode.solvers.torch_internals import operations_are_watched
 
-GRAPHS: WeakKeyDictionary[Any, dict[Any, Graph]] = WeakKeyDictionary()  # of each f
+GRAPHS: WeakKeyDictionary[Any, dict[Any, Graph]] = WeakKeyDictionary()  # per f
 
 
 class CompiledStages(Stages):
-    """The eager work space, which takes the stages of compiled steps over, so that all else finds them there."""
+    """The eager work space, which takes over the stages of compiled steps, so that all other code finds them there."""
 
-    norms: Tensor | None = None  # of the error estimates [m], where the step in hand was compiled
+    norms: Tensor | None = None  # of the error estimates [m], if the current step was compiled
 
     def __init__(self, count: int, y: Tensor, table: Table) -> None:
         super().__init__(count, y, table)
-        self.forms: Counter[tuple[bool, ...]] = Counter()  # how often a form of step was compiled in this solve
+        self.forms: Counter[tuple[bool, ...]] = Counter()  # how often each form of step was compiled in this solve
 
     def take(self, ks: Tensor) -> None:
         """k_(s-1), ..., k_0 [s, N]."""
@@ -106,7 +106,7 @@ def compiled(method: ExplicitRungeKutta) -> CompiledRungeKutta:
 
 
 def graph_of(method: ExplicitRungeKutta, field: Field, y: Tensor, adjoint: bool = False) -> Graph | None:
-    """The graphs of a field, or of its adjoint; None where steps are eager."""
+    """The graphs of a field, or of its adjoint; None if steps are eager."""
     if not isinstance(field, VectorField) or field.replaced:
         return None
     if operations_are_watched():  # the compiler leaves such calls alone
@@ -124,7 +124,7 @@ def graph_of(method: ExplicitRungeKutta, field: Field, y: Tensor, adjoint: bool 
 
 
 def needs_examination(method: ExplicitRungeKutta, field: VectorField, y: Tensor) -> bool:
-    """Whether the field's graphs were not asked for this yet; True where it has none."""
+    """Whether f was not examined for these graphs yet, or the field has no graphs."""
     graph = graph_of(method, field, y)
     if graph is None or not graph.examined:
         if graph is not None:
@@ -134,7 +134,7 @@ def needs_examination(method: ExplicitRungeKutta, field: VectorField, y: Tensor)
 
 
 def identity(f: Callable[..., Any]) -> Any:
-    """What stays the same where a caller makes its function anew for every solve; guards tell the rest apart."""
+    """An object that stays the same if a caller makes its function anew for every solve; guards tell the rest apart."""
     while isinstance(f, functools.partial):
         f = f.func
     if isinstance(f, nn.Module):

@@ -1,4 +1,4 @@
-"""A stepper whose graph makes many attempts in one call, for solves in which nobody looks on while they are made."""
+"""A stepper whose graph makes many attempts in one call, for solves that nothing observes step by step."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ NONE: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class LoopStepper(Stepper):
-    """The attempts of a walk are judged one by one when it comes back, by the sizes and errors that it found.
+    """Accepts or rejects the attempts of a call one by one when it returns, by the sizes and errors that it found.
 
-    ``starts``: whether the steps will be asked for the y that they start from; ``inside``: and for y inside them.
+    ``starts``: whether y at the start of the steps will be asked for; ``inside``: and y inside them.
     """
 
     method: CompiledRungeKutta
-    adjoint = False  # whether the field is the adjoint's
-    controlled = False  # whether the error of what is integrated beside the state counts
+    adjoint = False  # whether the field is that of the adjoint
+    controlled = False  # whether the error of integrals beside the state counts
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class LoopStepper(Stepper):
     ) -> None:
         super().__init__(method, field, control, t, y)
         self.rows, self.params = rows_per_attempt(self.method.tableau, starts, inside), params
-        self.known: tuple[Tensor, Integrands] | None = None  # f at the current y, where a walk left it
+        self.known: tuple[Tensor, Integrands] | None = None  # f at the current y, if a call of the loop left it
         watched = control.before or control.accepted or control.rejected
         self.loops = not (watched or self.work.recording)
 
@@ -63,29 +63,29 @@ class LoopStepper(Stepper):
             self.work.known, self.known = True, None
         super().try_step(t_end, on_step)
 
-    def store_derivative(self, slope: Tensor, shares: Integrands) -> None:
-        """Leave what a walk knows of f at its end to a step that goes alone."""
+    def store_derivative(self, slope: Tensor, integrands: Integrands) -> None:
+        """Leave f at the end of the loop to a single step."""
         self.work.ks[0].copy_(slope)
 
     def stored_derivative(self) -> tuple[Tensor, Integrands]:
-        """The other way round."""
+        """f at the current y, from a single step before."""
         return aligned(self.work.ks[0]), ()
 
     def integrals(self) -> Integrands:
-        """What is integrated beside the state, so far."""
+        """The integrals beside the state, so far."""
         return ()
 
     def set_integrals(self, totals: Integrands) -> None:
-        """The same at the end of a walk."""
+        """The same at the end of the loop."""
 
     def restart(self) -> None:
         super().restart()
         self.known = None
 
     def run_loop(self, graph: Graph, t_end: float, on_step: OnStep | None) -> bool:
-        """As many attempts as one call makes; False where it made none."""
+        """Make as many attempts as one call does; False if it made none."""
         control, known = self.control, self.known
-        if known is None and self.work.known:  # after a step that went alone
+        if known is None and self.work.known:  # after a single step
             known = self.stored_derivative()
         if self.h is None and control.first_step is not None:
             self.h = self.initial_step(t_end)
@@ -99,14 +99,14 @@ class LoopStepper(Stepper):
         result = graph.run_loop(self.called, control, numbers, aligned(self.y), known, *choices)
         if result is None:
             return False
-        y, slope, record, found, shares, totals = result
+        y, slope, record, found, integrands, totals = result
         made, self.h, *sizes = found.tolist()
         attempts = list(zip(*[iter(sizes)] * 3, strict=True))[: int(made)]
         self.called.nfe += len(attempts) * (self.method.tableau.stages - 1) + (known is None) + choose
-        self.known = (slope, shares)
+        self.known = (slope, integrands)
         self.set_integrals(totals)
         for i, (h, size, ratio) in enumerate(attempts):
-            # Where nobody asks for the states between, every step of a walk ends in the last.
+            # If nobody asks for the states between, every step of the loop ends in its last state.
             after = record[i + 1, 0].clone() if self.rows and i + 1 < len(attempts) else y
             self.decide(self.seen(record[i, 1:], size, after), h, size, ratio, t_end, on_step)
         if self.field is self.called and self.called.kept and self.t == t_end:

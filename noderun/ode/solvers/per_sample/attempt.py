@@ -1,4 +1,4 @@
-"""What becomes of one attempt of every sample: accepted, tried again by a smaller step, or given up."""
+"""The decision on one attempt of every sample: accept it, try a smaller step, or give up."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Attempt:
     t1: Tensor
     ratio: Tensor | None  # the error in units of the tolerance
     accepted: Tensor
-    finite: Tensor  # False where the solver has to look closer
+    finite: Tensor  # False if the solver has to look closer
 
 
 def accept_or_reject(step: SampleStep, t1: Tensor, batch: Batch, control: StepOptions) -> Attempt:
@@ -40,12 +40,12 @@ def accept_or_reject(step: SampleStep, t1: Tensor, batch: Batch, control: StepOp
 
 
 def step_resolvable(batch: Batch) -> Tensor:
-    """Whether h is above 4 ulp(t)."""
+    """Whether h is above 4 ulp(t) [b]."""
     return torch.add(batch.t, batch.h, alpha=1 / 8) != batch.t
 
 
 def failure_code(attempt: Attempt, slope: Tensor, batch: Batch, min_step: float) -> Tensor:
-    """Why another attempt makes no sense [b], RUNNING where it does; ``slope`` [b, N] is f at the start."""
+    """The reason why another attempt makes no sense [b], else RUNNING; ``slope`` [b, N] is f at the start."""
     step, lost = attempt.step, ~torch.isfinite(slope).all(1)
     failed = torch.zeros_like(lost) if step.failed is None else step.failed
     if attempt.ratio is None:
@@ -64,7 +64,7 @@ def failure_code(attempt: Attempt, slope: Tensor, batch: Batch, min_step: float)
 
 
 def after_no_number(h: Tensor, attempt: Attempt) -> Tensor:
-    """h [b], and where an attempt met NaN or Newton's iteration diverged, a part of the one that did."""
+    """h [b], or a part of the last size if that met NaN or if Newton's iteration diverged."""
     if attempt.ratio is None:
         return h
     step, smaller = attempt.step, AFTER_NONFINITE * attempt.step.h

@@ -1,7 +1,7 @@
-"""The samples of a batch under way, and the decisions of step size control on all of them at once.
+"""The samples of a batch in progress, and what step size control needs of all of them at once.
 
-Each function is the counterpart, on tensors [b], of one on numbers in ``control`` and ``stepper``. Times rise along
-every sample's way and step sizes are positive: ``SampleField`` knows whose t runs back.
+The formulas are those of ``step_size``, on tensors [b]. Times rise for every sample and step sizes are positive:
+``SampleField`` knows the samples whose t runs back.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from noderun.ode.solvers.step_size import LEAST_RATIO, SLIVER, StepController, e
 
 @dataclass
 class BatchRows:
-    """Tensors whose leading dimension is b, the number of samples in hand."""
+    """Tensors whose leading dimension is b, the number of samples in the batch."""
 
     def take(self, place: Tensor) -> Self:
         return type(self)(*(getattr(self, f.name)[place] for f in dataclasses.fields(self)))
@@ -30,16 +30,16 @@ class BatchRows:
 
 @dataclass
 class Batch(BatchRows):
-    """Where each sample stands."""
+    """The current time, state and step size control of each sample."""
 
-    sample: Tensor  # which of the whole batch
+    sample: Tensor  # its index in the whole batch
     ts: Tensor  # [b, T + 1], infinity behind the last
-    starts: Tensor  # [b, S] where the parts of the way between jumps of f begin
-    stops: Tensor  # [b, S] and where they end
-    segment: Tensor  # which of them the sample is in
-    stop: Tensor  # where that ends
+    starts: Tensor  # [b, S] the starts of the intervals between jumps of f
+    stops: Tensor  # [b, S] their ends
+    segment: Tensor  # the index of the current interval
+    stop: Tensor  # its end
     begun: Tensor  # ``steps`` when it began
-    grid: Tensor  # [b, n + 1] where steps end that are to follow a grid, infinity behind the last
+    grid: Tensor  # [b, n + 1] times at which steps along a grid end, infinity behind the last
     t: Tensor
     y: Tensor  # [b, N]
     h: Tensor  # the step size to try next
@@ -47,12 +47,12 @@ class Batch(BatchRows):
     cap: Tensor  # the largest factor on h: 1 right after a rejection
     errors: Tensor  # [b, 2] error ratios of accepted steps, newest first
     steps: Tensor  # accepted
-    nonfinite: Tensor  # ``steps`` when an attempt last met NaN or infinity, -1 where none did
-    diverged: Tensor  # and when Newton's iteration last diverged
-    read: Tensor  # how many of ts are behind
-    next: Tensor  # the first of ts that is not
+    nonfinite: Tensor  # ``steps`` when an attempt last met NaN or infinity, else -1
+    diverged: Tensor  # ``steps`` when Newton's iteration last diverged, else -1
+    read: Tensor  # the number of ts that are behind
+    next: Tensor  # the first of ts that is ahead
     values: Tensor  # [b, events]
-    live: Tensor  # False where samples that are done are kept
+    live: Tensor  # False for samples that are done but kept
 
     @property
     def end(self) -> Tensor:
@@ -91,7 +91,7 @@ def first_batch(y: Tensor, ts: Tensor, sign: Tensor | None, control: StepOptions
 
 
 def gather_rows(rows: Tensor, index: Tensor) -> Tensor:
-    """The element [b] of each of the rows [b, n] that comes next."""
+    """The element [b] of each of the rows [b, n] at its index [b]."""
     return rows.gather(1, index.unsqueeze(1)).squeeze(1)
 
 
@@ -101,7 +101,7 @@ def grid_of(grid: Sequence[float], sign: Tensor | None, ts: Tensor) -> Tensor:
 
 
 def fixed_end(dt: float | None, batch: Batch) -> Tensor:
-    """Where the next fixed step ends: after dt, counted from where f last jumped, or at the grid's next time."""
+    """The end of the next fixed step: after dt, counted from the last jump of f, or at the grid's next time."""
     if dt is None:
         following = torch.searchsorted(batch.grid, batch.t.unsqueeze(1), right=True).squeeze(1)
         return gather_rows(batch.grid, following).minimum(batch.stop)

@@ -30,7 +30,7 @@ class CollocationState(NewtonState):
     """The last accepted step of each sample, whose polynomial predicts the stages of the next."""
 
     t: Tensor
-    h: Tensor  # 0 where there was none yet
+    h: Tensor  # 0 if there was none yet
     y: Tensor  # [b, N]
     us: Tensor  # h k_i [b, s, N]
     retried: Tensor  # whether the last attempt was rejected; True before the first
@@ -102,7 +102,7 @@ class BatchedCollocation(BatchedNewtonMethod[CollocationState]):
 
 
 class BatchedRadau5(BatchedCollocation):
-    """With the error estimate and the step size prediction of the code RADAU5."""
+    """Radau5 with the error estimate and the step size prediction of the code RADAU5."""
 
     history = True
 
@@ -111,7 +111,7 @@ class BatchedRadau5(BatchedCollocation):
         self.real = ScaledSystems(self.row([GAMMA]).unsqueeze(1))
 
     def estimate(self, start: StepStart, step: SampleStep, z: Tensor, state: CollocationState) -> None:
-        """(I - h gamma J)^-1 (h gamma f(t, y) + gamma sum_i e_i Z_i), once more where it is large; HW II, IV.8."""
+        """(I - h gamma J)^-1 (h gamma f(t, y) + gamma sum_i e_i Z_i), again if it is large; HW II, IV.8."""
         y, scale = start.y, column(GAMMA * start.h, start.y)
         if step.slope is None:
             step.slope, step.calls = start.field(start.t, y), 1

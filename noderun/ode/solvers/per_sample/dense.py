@@ -24,7 +24,7 @@ def longest(place: Tensor) -> int:
 
 
 def at_times(problem: SampleProblem, rows: Tensor) -> Tensor:
-    """ys [T, B, N] at the times asked for, NaN where a sample did not arrive."""
+    """ys [T, B, N] at the times asked for, NaN if a sample did not arrive."""
     y0 = problem.y0
     passed = (problem.ts == problem.ts[:, :1]).nonzero(as_tuple=True)
     first, sample, column = [passed[0]], [passed[0]], [passed[1]]

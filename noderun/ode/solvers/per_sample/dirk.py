@@ -18,7 +18,7 @@ Solve = Callable[[StageEquations], Tensor]  # Z [b, 1, N]
 
 
 class BatchedDirk(BatchedNewtonMethod[NewtonState]):
-    """One system of the size of a sample for each implicit stage."""
+    """One system of a sample's size per implicit stage."""
 
     def __init__(self, method: DiagonallyImplicit, control: StepOptions, like: Tensor) -> None:
         self.method, self.tableau, self.gamma = method, method.tableau, method.gamma
@@ -43,7 +43,7 @@ class BatchedDirk(BatchedNewtonMethod[NewtonState]):
             stages.append(z)
             return z
 
-        self.walk(start, step, solved)
+        self.all_stages(start, step, solved)
         step.failed = failed
         step.newton_stages = (step.slope, *stages) if self.explicit and step.slope is not None else tuple(stages)
         if self.method.accurate:
@@ -69,7 +69,7 @@ class BatchedDirk(BatchedNewtonMethod[NewtonState]):
         if self.explicit:  # the value that the step was made with, which Newton's last stage gave, and f's derivatives
             slope = start.field(start.t, start.y)
             step.slope = stages.pop(0) + (slope - slope.detach())
-        self.walk(start, step, lambda equations: differentiable(equations, stages.pop(0)))
+        self.all_stages(start, step, lambda equations: differentiable(equations, stages.pop(0)))
         return step
 
     def times(self, start: StepStart) -> list[Time]:
@@ -84,7 +84,7 @@ class BatchedDirk(BatchedNewtonMethod[NewtonState]):
                 times[-1] = [(column(~outside, start.y), time), *zip(shares, nodes, strict=True)]
         return times
 
-    def walk(self, start: StepStart, step: SampleStep, solve: Solve) -> None:
+    def all_stages(self, start: StepStart, step: SampleStep, solve: Solve) -> None:
         """All stages, the implicit ones by ``solve``, and y1."""
         y, h, tableau = start.y, start.h, self.tableau
         base = z = y

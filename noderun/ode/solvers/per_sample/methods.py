@@ -1,4 +1,4 @@
-"""Which methods can step many samples at once, each by a step size of its own."""
+"""The methods that can step many samples at once, each with its own step size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 
 
 def batched_method(method: Method, control: StepOptions, like: Tensor) -> BatchedMethod:
-    """The method for many samples; ValueError where there is none."""
+    """The method for many samples; ValueError if there is none."""
     if isinstance(method, ExplicitRungeKutta):
         return BatchedRungeKutta(method, control, like)
     if isinstance(method, DiagonallyImplicit):
@@ -31,4 +31,6 @@ def batched_method(method: Method, control: StepOptions, like: Tensor) -> Batche
     if isinstance(method, CollocationMethod):
         return BatchedCollocation(method, control, like)
     near = "kvaerno5" if method.info.implicit else "tsit5"
-    raise ValueError(f"per_sample=True takes Runge-Kutta and Rosenbrock methods; '{method.name}' is none: try '{near}'")
+    raise ValueError(
+        f"per_sample=True takes Runge-Kutta and Rosenbrock methods; '{method.name}' is not one: try '{near}'"
+    )

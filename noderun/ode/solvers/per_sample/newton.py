@@ -1,6 +1,6 @@
 """Simplified Newton for the stage equations of many samples at once, each with its own J, LU factors and convergence.
 
-What is decided for one solution in ``Newton`` is decided here on tensors [b]; Hairer, Wanner II, IV.8.
+The decisions are those of ``Newton`` for one solution, on tensors [b]; Hairer, Wanner II, IV.8.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from noderun.ode.solvers.stage_systems import Factors, Implicit, Systems, couple
 
 @dataclass
 class NewtonState(BatchedState):
-    """What the iterations of each sample leave for the next; the leading dimension of every tensor is b."""
+    """Carried from one iteration of each sample to the next; the leading dimension of every tensor is b."""
 
     matrix: Tensor  # J [b, N, N]
-    known: Tensor  # whether it was ever evaluated
-    fresh: Tensor  # whether at the current state
+    known: Tensor  # whether J was ever evaluated
+    fresh: Tensor  # whether J is that at the current state
     slow: Tensor  # the last iteration converged, but a new J would help
     eta: Tensor  # estimate of |Z - Z*| / |dZ|; HW II, (IV.8.10)
     iterations: Tensor

@@ -1,4 +1,4 @@
-"""What is read off the steps of a batch: the states at each sample's times, and its events."""
+"""The outputs of a batch, read off its steps: the states at each sample's times, and its events."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from noderun.ode.solvers.per_sample.problem import OutputRead, SampleProblem
 from noderun.ode.solvers.per_sample.step import SampleStep
 from noderun.ode.solvers.roots import roots
 
-NO_EVENT = 2.0  # the fraction of a step at which a sample stops that no event stops
+NO_EVENT = 2.0  # above every fraction of a step: no terminal event in this step
 
 
 class SampleOutputs:
-    """Collects the rows of a result while the rounds go by; ``reads`` are those of the round in hand."""
+    """Collects the rows of a result round by round; ``reads`` are those of the current round."""
 
     def __init__(self, problem: SampleProblem) -> None:
         self.problem, self.index = problem, problem.outputs
         self.rows, self.count = [problem.y0.detach()], problem.y0.shape[0]
         self.reads: list[OutputRead] = []
-        self.seen: Tensor  # the events' values [6, b, events] over the step in hand: at its ends and at LOOKS
+        self.seen: Tensor  # the events' values [6, b, events] over the current step: at its ends and at LOOKS
         self.moved: Tensor  # whose step was accepted
         self.ends = torch.arange(self.count, device=problem.y0.device)  # the row of each sample's last state
         self.index.clear()
@@ -35,7 +35,7 @@ class SampleOutputs:
         self.count += read.place.shape[0]
 
     def passed(self, batch: Batch, step: SampleStep, accepted: Tensor, limit: Tensor, stop: Tensor | None) -> None:
-        """Read off the times from t to ``limit`` [b], or to where an event stopped the sample."""
+        """Read off the times from t to ``limit`` [b], or to the time at which an event stopped the sample."""
         if stop is not None:
             limit = torch.where(stop == NO_EVENT, limit, step.t + stop * step.h)
         upto = torch.searchsorted(batch.ts, limit.unsqueeze(1), right=True).squeeze(1)
@@ -104,7 +104,7 @@ class SampleOutputs:
         return stop
 
     def crossing(self, field: BatchedField, step: SampleStep, i: int, event: Event, part: int) -> Tensor | None:
-        """The fraction of the step [b] at which an event happens in one part of it, NEVER where it does not."""
+        """The fraction of the step [b] at which an event happens in one part of it, else NO_EVENT."""
         before, after = self.seen[part, :, i], self.seen[part + 1, :, i]
         low, high = (torch.full_like(step.t, (0.0, *LOOKS, 1.0)[part + j]) for j in (0, 1))
         zero = before == 0
@@ -132,6 +132,6 @@ class SampleOutputs:
 
 
 def value_at(field: BatchedField, step: SampleStep, event: Event, theta: Tensor) -> Tensor:
-    """g at t + theta h [b] of all samples in hand, each at its own fraction."""
+    """g at t + theta h [b] of all samples, each at its own fraction."""
     y = step.between(torch.arange(len(theta), device=theta.device), theta)
     return field.value(event.fn, step.t + theta * step.h, y)

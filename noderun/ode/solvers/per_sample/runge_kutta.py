@@ -1,4 +1,4 @@
-"""Explicit Runge-Kutta steps of many samples, each by a step size of its own."""
+"""Explicit Runge-Kutta steps of many samples, each with its own step size."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class RungeKuttaStep(SampleStep):
         return torch.mv(self.method.columns[n], weights).view_as(self.y)
 
     def increments(self) -> Tensor:
-        """Of the stages that only the continuous extension needs, too; these are evaluated once."""
+        """Those of the stages that only the continuous extension needs included, which are evaluated once."""
         tableau = self.method.tableau
         if tableau.fsal and len(self.us) < tableau.stages:
             self.keep(self.evaluate(tableau.stages - 1, self.y1))

@@ -1,4 +1,4 @@
-"""One step of many samples, each by a step size of its own: what all methods share."""
+"""One step of many samples, each with its own step size: the base of all methods."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ SHORT = 16  # rows of fewer components are too short for the inner loop of an op
 
 
 def as_column(x: Tensor, like: Tensor) -> Tensor:
-    """x [b] broadcastable to ``like`` [b, N], of the same shape where rows are short."""
+    """x [b] broadcastable to ``like`` [b, N], of the same shape if rows are short."""
     column = x.unsqueeze(1)
     return column.expand_as(like).contiguous() if like.shape[1] < SHORT else column
 
 
 @dataclass(frozen=True)
 class StepStart:
-    """Where an attempt of many samples starts, and by how much it goes on."""
+    """The start of an attempt of many samples, and its size."""
 
     field: BatchedField
     t: Tensor  # [b]
     y: Tensor  # [b, N]
     h: Tensor  # [b]
-    slope: Tensor | None = None  # f(t, y) where it is known
+    slope: Tensor | None = None  # f(t, y) if it is known
 
     def times(self, c: Tensor) -> tuple[Tensor, ...]:
         """t + c_i h [b] for c [s, 1] in double precision, as f may see them."""
@@ -50,10 +50,10 @@ class SampleStep:
         self.y1 = start.y
         self.us: list[Tensor] = []
         self.errors: tuple[Tensor, ...] = ()  # estimates [b, N]
-        self.failed: Tensor | None = None  # [b] where Newton's iteration diverged
+        self.failed: Tensor | None = None  # [b] whether Newton's iteration diverged
         self.newton_stages: tuple[Tensor, ...] = ()  # [b, ...] what was found by iteration, for a replay
-        self.calls = 0  # of f, for all samples in hand
-        self.end: Tensor | None = None  # f at the end, where a stage is that
+        self.calls = 0  # of f, by every sample
+        self.end: Tensor | None = None  # f at the end, if a stage is that
 
     def increments(self) -> Tensor:
         """All u_i that ``dense`` weighs [s, b, N]."""
@@ -69,7 +69,7 @@ class SampleStep:
 
 @dataclass
 class BatchedState(BatchRows):
-    """What a method carries along for each sample beside its state."""
+    """Carried along for each sample besides its state."""
 
     calls: Tensor  # of f, if their number is a sample's own
     jacobians: Tensor
@@ -120,4 +120,4 @@ class BatchedMethod(ABC, Generic[State]):
         """The accepted steps become the past."""
 
     def restart(self, state: State, at: Tensor) -> None:  # noqa: B027
-        """The samples ``at`` [b] crossed a jump of f: forget what was known about them."""
+        """The samples ``at`` [b] crossed a jump of f: forget what was known of them."""

@@ -1,8 +1,8 @@
 """Every sample of a batch solved with its own time, step and status, as if it were alone.
 
-The decisions are those of ``Stepper``, on tensors [b] of times and step sizes, and the host waits once a round. As
-every sample in hand makes one attempt a round, what depends on attempts alone is counted on the host. Samples that are
-done or have failed are taken out when they are a quarter of those in hand.
+The decisions are those of ``Stepper``, on tensors [b] of times and step sizes, and the host waits once per round. Every
+sample makes one attempt per round, so what depends on attempts alone is counted on the host. Samples that are done or
+have failed are taken out when they are a quarter of the batch.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ Observe = Callable[
 def integrate_samples(problem: SampleProblem, observe: Observe | None = None) -> Tensor:
     """The rows [R, N] of ``problem.outputs``, without history; ``observe`` sees every round."""
     with torch.no_grad():
-        walk = BatchedStepper(problem, observe)
-        while walk.alive:
-            walk.round()
+        stepper = BatchedStepper(problem, observe)
+        while stepper.alive:
+            stepper.round()
         problem.stats.t.copy_(problem.field.natural(problem.stats.t))
-    return torch.cat(walk.outputs.rows)
+    return torch.cat(stepper.outputs.rows)
 
 
 class BatchedStepper:
-    """All samples from their first to their last time, one attempt of each a round."""
+    """All samples from their first to their last time, one attempt of each per round."""
 
     def __init__(self, problem: SampleProblem, observe: Observe | None) -> None:
         self.problem, self.observe, self.control = problem, observe, problem.control
@@ -57,7 +57,7 @@ class BatchedStepper:
         self.outputs = SampleOutputs(problem)
         self.batch = first_batch(problem.y0.detach(), problem.ts, problem.field.sign, self.control, len(problem.events))
         self.field: BatchedField = problem.field.of(None)
-        self.rounds = self.calls = 0  # attempts and calls of f of every sample in hand
+        self.rounds = self.calls = 0  # attempts and calls of f of every sample
         self.jumps = bool(self.control.jumps)
         self.known = False  # whether batch.slope is f(t, y)
         self.alive = int(self.batch.live.sum())
@@ -120,9 +120,9 @@ class BatchedStepper:
     def conclude(
         self, attempt: Attempt, trouble: bool, stop: Tensor | None, lost: Tensor | None, any_passed: bool
     ) -> None:
-        """Go on to the next round, or take leave of who is finished.
+        """Prepare the next round, and settle the samples that are finished.
 
-        ``stop``: the fraction of the step at which events end it; ``lost``: whose event has no value.
+        ``stop``: the fraction of the step at which events end it; ``lost``: the samples whose event has no value.
         """
         batch, step = self.batch, attempt.step
         code: Tensor | int = RUNNING
@@ -159,7 +159,7 @@ class BatchedStepper:
         batch.steps = batch.steps + accepted
 
     def cross(self, attempt: Attempt) -> None:
-        """Go on behind a jump of f, where a step ended just before it."""
+        """Go on behind a jump of f if a step ended just before it."""
         batch = self.batch
         at = attempt.accepted & (attempt.t1 == batch.stop) & (batch.stop != batch.end)
         if not at.any():
@@ -185,7 +185,7 @@ class BatchedStepper:
             self.settle(code, t, finished)
 
     def settle(self, code: Tensor, t: Tensor, finished: Tensor) -> None:
-        """Write down what is finished."""
+        """Write the statistics of the samples that are finished."""
         batch, stats = self.batch, self.problem.stats
         sample = batch.sample[finished]
         stats.status[sample], stats.t[sample] = code[finished], t[finished]
@@ -198,7 +198,7 @@ class BatchedStepper:
         self.shrink()
 
     def shrink(self) -> None:
-        """Take out who is done, where that pays."""
+        """Take out the samples that are done, if that pays."""
         if self.problem.compact and 0 < self.alive < 0.75 * self.batch.live.shape[0]:
             place = self.batch.live.nonzero(as_tuple=True)[0]
             self.batch, self.state = self.batch.take(place), self.state.take(place)
