@@ -24,10 +24,10 @@ class Carry:
         self.slope: Tensor | None = None  # f(t, y) as long as there is no aux
         self.integrand: Integrand | None = None  # at the point where aux was evaluated last
         self.next_integrand: Integrand | None = None
-        self.bend: Tensor | None = None  # half the change of y' over the current step, whose size is h
+        self.curvature: Tensor | None = None  # half the change of y' over the current step, whose size is h
         self.h = 0.0
         self.before: tuple[Tensor, float] | None = None  # the same of the accepted step before it, on the same track
-        self.apart = False  # whether the track is to start anew
+        self.off_track = False  # whether the track is to start anew
 
 
 class Reversible(Method[Carry]):
@@ -65,14 +65,14 @@ class Reversible(Method[Carry]):
         A track that has left the solution changes sides at every step, and smaller steps do not bring it back. Half the
         difference of successive changes of y', which is of higher order on a smooth track, tells how far away it is.
         """
-        assert step.error is not None and work.bend is not None
+        assert step.error is not None and work.curvature is not None
         work.h = step.h
         if work.before is None:
             return super().ratio(work, control, step)
-        bend, h = work.before
-        swing = (work.bend - bend * (step.h / h)) * (step.h / 2)
-        error, off = control.ratios(torch.stack([step.error, swing]), step.y.detach(), step.y1.detach())
-        work.apart = off > max(0.1, 0.5 * error)
+        curvature, h = work.before
+        oscillation = (work.curvature - curvature * (step.h / h)) * (step.h / 2)
+        error, distance = control.ratios(torch.stack([step.error, oscillation]), step.y.detach(), step.y1.detach())
+        work.off_track = distance > max(0.1, 0.5 * error)
         return error
 
     def auxiliary(self, field: Field, t: float, y: Tensor, work: Carry) -> list[Tensor]:
@@ -88,31 +88,31 @@ class Reversible(Method[Carry]):
         return work
 
     def accept(self, work: Carry) -> None:
-        if work.apart:
+        if work.off_track:
             self.restart(work)
             return
         work.aux, work.integrand, work.slope = work.next, work.next_integrand, None
-        work.before = None if work.bend is None else (work.bend, work.h)
+        work.before = None if work.curvature is None else (work.curvature, work.h)
 
     def restart(self, work: Carry) -> None:
         work.aux = work.slope = work.before = None
-        work.apart = False
+        work.off_track = False
 
 
 def evaluate(field: Field, t: float, y: Tensor, in_quadrature: bool = True) -> Tensor:
     return field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y, in_quadrature)
 
 
-def parabola(t: float, h: float, y: Tensor, y1: Tensor, first: Tensor, bend: Tensor, work: Carry | None) -> Step:
-    """The step with y + theta h first + theta^2 h bend in between.
+def parabola(t: float, h: float, y: Tensor, y1: Tensor, first: Tensor, curvature: Tensor, work: Carry | None) -> Step:
+    """The step with y + theta h first + theta^2 h curvature in between.
 
-    h bend is also the distance from Euler's step, its error, which is noted in ``work`` if it is wanted.
+    h curvature is also the distance from Euler's step, its error, which is noted in ``work`` if it is wanted.
     """
 
     def interpolate(thetas: Sequence[float]) -> Tensor:
-        return torch.stack([torch.add(torch.add(y, first, alpha=x * h), bend, alpha=x * x * h) for x in thetas])
+        return torch.stack([torch.add(torch.add(y, first, alpha=x * h), curvature, alpha=x * x * h) for x in thetas])
 
     if work is None:
         return Step(t, h, y, y1, None, interpolate)
-    work.bend = bend.detach()
-    return Step(t, h, y, y1, work.bend * h, interpolate)
+    work.curvature = curvature.detach()
+    return Step(t, h, y, y1, work.curvature * h, interpolate)

@@ -69,7 +69,7 @@ class LoopStepper(Stepper):
 
     def stored_derivative(self) -> tuple[Tensor, Integrands]:
         """f at the current y, from a single step before."""
-        return aligned(self.work.ks[0]), ()
+        return self.work.ks[0], ()
 
     def integrals(self) -> Integrands:
         """The integrals beside the state, so far."""
@@ -96,7 +96,7 @@ class LoopStepper(Stepper):
         now = (self.t, self.h or 0.0, *self.errors, float(self.retried))
         numbers = (*now, t_end, left, control.min_step, control.max_step)
         choices = (choose, self.rows, self.controlled, self.integrals(), self.params)
-        result = graph.run_loop(self.called, control, numbers, aligned(self.y), known, *choices)
+        result = graph.run_loop(self.called, control, numbers, self.y, known, *choices)
         if result is None:
             return False
         y, slope, record, found, integrands, totals = result
@@ -121,8 +121,3 @@ class LoopStepper(Stepper):
             return y + torch.mm(self.method.dense_rows(size, thetas, y)[:, :-1], stages)
 
         return Step(self.t, size, y, after, None, interpolate)
-
-
-def aligned(x: Tensor) -> Tensor:
-    """x, or a copy where it lies between the addresses that the compiler's loops begin at."""
-    return x.clone() if x.data_ptr() % 16 else x
