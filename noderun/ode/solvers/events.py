@@ -20,7 +20,7 @@ from noderun.ode.solvers.roots import roots
 from noderun.ode.solvers.times import stage_times
 
 LOOKS = (0.2, 0.4, 0.6, 0.8)  # fractions of a step at which g is evaluated, besides its ends
-AFTER = 1e-4  # if g is zero at one of these, its sign is taken at this fraction of the step later
+AFTER = 1e-4  # if g is zero at one of these, its sign is that at this fraction of the step later
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def smooth_parts(
 
 
 def split_at_jump(jump: float, t: float, t_end: float, dtype: torch.dtype) -> tuple[float, float]:
-    """The last time before and the first after a jump of f that ``dtype`` can tell from it, on the way t to t_end.
+    """The last time before and the first after a jump of f that ``dtype`` can tell from it, from t to t_end.
 
     A step that ends at the one and a step that starts at the other evaluate f on their own side of the jump only.
     """

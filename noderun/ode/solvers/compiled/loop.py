@@ -75,7 +75,7 @@ class LoopReplay(Protocol):
         """The first step size, in place of h."""
 
     def attempt(self, size: Tensor, y: Tensor, made: Attempted) -> Attempted:
-        """The attempt, with the error to judge it by."""
+        """The attempt, with the recorded error."""
 
 
 def make_loop(

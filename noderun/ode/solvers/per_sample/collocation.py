@@ -1,4 +1,4 @@
-"""Collocation steps of many samples, each by a step size of its own; see ``collocation`` and ``radau5``."""
+"""Collocation steps of many samples, each with its own step size; see ``collocation`` and ``radau5``."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class SampleOutputs:
         self.rows, self.count = [problem.y0.detach()], problem.y0.shape[0]
         self.reads: list[OutputRead] = []
         self.seen: Tensor  # the events' values [6, b, events] over the current step: at its ends and at LOOKS
-        self.moved: Tensor  # whose step was accepted
+        self.moved: Tensor  # the samples whose step was accepted
         self.ends = torch.arange(self.count, device=problem.y0.device)  # the row of each sample's last state
         self.index.clear()
 
@@ -78,9 +78,9 @@ class SampleOutputs:
         self.seen = torch.stack([batch.values, *(self.inside(field, step, x) for x in LOOKS), after])
         self.moved = accepted
         batch.values = torch.where(accepted.unsqueeze(1), after, batch.values)
-        signs, taken = torch.sign(self.seen), accepted.unsqueeze(1)
-        happened = ((signs[1:] != signs[:-1]).any(0) & taken).any()
-        return [happened, (self.seen.isnan().any(0) & taken).any()]
+        signs, moved = torch.sign(self.seen), accepted.unsqueeze(1)
+        happened = ((signs[1:] != signs[:-1]).any(0) & moved).any()
+        return [happened, (self.seen.isnan().any(0) & moved).any()]
 
     def events(self, field: BatchedField, batch: Batch, step: SampleStep) -> Tensor | None:
         """Read off the events seen in a round; the fraction of the step at which each sample stops."""
