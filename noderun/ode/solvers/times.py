@@ -26,6 +26,7 @@ class Bounds(NamedTuple):
         return max([self.low, *before]), min([self.high, *behind])
 
 
+NEAR = 1e-9  # of a step: a time this close to the step's end is its end, where y is known without interpolation
 UNBOUNDED = Bounds(-math.inf, math.inf)
 CODES = {torch.float32: "f", torch.float64: "d"}  # type codes of Python's arrays
 

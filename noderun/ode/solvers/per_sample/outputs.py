@@ -13,6 +13,7 @@ from noderun.ode.solvers.per_sample.field import BatchedField
 from noderun.ode.solvers.per_sample.problem import OutputRead, SampleProblem
 from noderun.ode.solvers.per_sample.step import SampleStep
 from noderun.ode.solvers.roots import roots
+from noderun.ode.solvers.times import NEAR
 
 NO_EVENT = 2.0  # above every fraction of a step: no terminal event in this step
 
@@ -44,7 +45,7 @@ class SampleOutputs:
         place = torch.repeat_interleave(many)
         column = (batch.read - ahead + many)[place] + torch.arange(place.shape[0], device=place.device)
         theta = (batch.ts[place, column] - step.t[place]) / step.h[place]
-        end = theta >= 1 - 1e-9
+        end = theta >= 1 - NEAR
         theta.masked_fill_(end, 1.0)
         self.index.asked.append((self.count, batch.sample[place], column, end))
         self.add(OutputRead(self.count, place, theta, not bool(end.all())), step)
@@ -117,7 +118,7 @@ class SampleOutputs:
         low = torch.where(there, low, high)  # a bracket of no width where there is nothing to find
         ends = torch.where(there, before, -1.0), torch.where(there, after, 1.0)
         at = roots(functools.partial(value_at, field, step, event), low, high, *ends)
-        return torch.where(there, torch.where(at < 1 - 1e-9, at, 1.0), NO_EVENT)
+        return torch.where(there, torch.where(at < 1 - NEAR, at, 1.0), NO_EVENT)
 
     def lost(self, batch: Batch, stop: Tensor | None) -> Tensor:
         """Whose event has no value [b] before a terminal one ends the solve; which one it was is noted."""

@@ -30,6 +30,7 @@ from noderun.ode.solvers.per_sample.problem import (
 )
 from noderun.ode.solvers.per_sample.step import StepStart, as_column
 from noderun.ode.solvers.step_size import AFTER_REJECTION, REJECTED, clip, next_size
+from noderun.ode.solvers.times import NEAR
 
 Observe = Callable[
     [Attempt, Batch, list[OutputRead]], None
@@ -86,7 +87,7 @@ class BatchedStepper:
             return
         attempt = self.attempt()
         step, accepted = attempt.step, attempt.accepted
-        limit = torch.add(attempt.t1, step.h, alpha=1e-9)
+        limit = torch.add(attempt.t1, step.h, alpha=NEAR)
         passed = accepted & (limit >= batch.next)
         flags = [passed.any(), batch.live.gt(attempt.finite).any()]  # gt: live and not sound
         if self.problem.events:
