@@ -27,6 +27,8 @@ class DiagonallyImplicit(ImplicitMethod[Work]):
         diagonal = {row[-1] for i, row in enumerate(tableau.a) if len(row) == i + 1}
         if any(len(row) not in (0, i + 1) for i, row in enumerate(tableau.a)) or len(diagonal) != 1:
             raise ValueError(f"solver '{name}' needs a lower triangular tableau with one number on its diagonal")
+        if tableau.dense_a:
+            raise ValueError(f"solver '{name}' is implicit, so its tableau needs dense, without stages of its own")
         super().__init__(name, tableau.order, tableau.error_order, source, description)
         self.tableau, self.filtered = tableau, filtered
         self.gamma = tableau.a[-1][-1]

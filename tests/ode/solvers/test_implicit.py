@@ -69,6 +69,11 @@ def test_a_tableau_that_is_not_diagonally_implicit_is_refused(a, c):
         DiagonallyImplicit("mine", ButcherTableau(order=1, a=a, b=(0.5, 0.5), c=c))
 
 
+def test_an_implicit_tableau_needs_dense_output():
+    with pytest.raises(ValueError, match="its tableau needs dense, without stages of its own"):
+        DiagonallyImplicit("mine", ButcherTableau(order=1, a=((1.0,),), b=(1.0,), c=(1.0,)))
+
+
 @pytest.mark.parametrize("name", IMPLICIT)
 def test_stiff_decay_is_bounded_and_damped_where_l_stable(name):
     y0 = torch.ones(1, dtype=torch.float64)
