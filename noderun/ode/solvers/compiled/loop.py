@@ -50,7 +50,7 @@ CHEAP = 2**14  # numbers that every attempt may copy besides its own work
 
 
 def rows_per_attempt(tableau: ButcherTableau, starts: bool, inside: bool) -> int:
-    """The number of vectors that an attempt leaves: y at its start if that is asked for, and its stages for outputs inside."""
+    """The number of vectors that an attempt leaves: y at its start if asked for, and its stages for outputs inside."""
     return tableau.stages + 1 if inside else int(starts)
 
 
