@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from noderun.evaluation.depth import ROWS
-from noderun.report.depth import DRAW
+from noderun.report.figures import FIGURES
 from noderun.training.setup import Setup
 
 log = logging.getLogger(__name__)
@@ -23,4 +23,4 @@ def draw_named(names: Sequence[str], setup: Setup, folder: Path) -> None:
                 raise
             log.warning("no figure %s: %s", name, error)
             continue
-        DRAW[name](rows, folder / f"{name}.png")
+        FIGURES[name].draw(rows, folder / f"{name}.png")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,13 +164,3 @@ def draw_norms(rows: Sequence[Row], path: Path) -> None:
             panel.set_xticks(depths)
         outside_legend(panel)
         save(drawn, path, rows)
-
-
-DRAW: dict[str, Callable[[Sequence[Row], Path], None]] = {
-    "trajectories": draw_trajectories,
-    "steps": draw_steps,
-    "nfe_per_input": draw_nfe_per_input,
-    "flow": draw_flow,
-    "decision": draw_decision,
-    "norms": draw_norms,
-}

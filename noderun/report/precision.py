@@ -13,17 +13,17 @@ from noderun.report.style import figure, log_scale, outside_legend, save
 Row = Mapping[str, Any]
 
 
-def draw_test_figures(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """precision.png where the NFE of finished cells vary, matrix.png where training and test solvers do."""
-    done = [row for row in rows if row["status"] == "done" and row.get("removed block") in (None, "none")]
-    drawn = []
-    if vary(done, "nfe_test"):
-        draw_precision(done, folder / "precision.png")
-        drawn.append(folder / "precision.png")
-    if vary(done, "trained with", "tested with"):
-        draw_matrix(done, folder / "matrix.png")
-        drawn.append(folder / "matrix.png")
-    return drawn
+def precision_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    return done if vary(done := finished(rows), "nfe_test") else []
+
+
+def matrix_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    return done if vary(done := finished(rows), "trained with", "tested with") else []
+
+
+def finished(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Measurements of whole nets that came to an end."""
+    return [dict(row) for row in rows if row["status"] == "done" and row.get("removed block") in (None, "none")]
 
 
 def achieved(rows: Sequence[Row]) -> tuple[str, str]:
