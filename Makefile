@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 TORCH  ?= torch
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help run test test-torch test-long bench lint type format clean
+.PHONY: help run test test-torch test-long bench api lint type format clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -42,6 +42,9 @@ bench: $(VENV)/installed-dev  ## this engine beside its peers (about 10 minutes)
 		-e '/^<!-- bench -->$$/r outputs/bench/make/tables.md' docs/performance.md
 	rm docs/performance.md.before
 	cp outputs/bench/make/figures/* docs/figures/performance/
+
+api: $(VENV)/installed  ## docs/api.md out of the docstrings
+	$(BIN)/python docs/make_api.py
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
