@@ -37,7 +37,7 @@ class MemoryRow:
 
 
 class Counted(nn.Module):
-    """f, and how often it was called."""
+    """f with a count of its calls."""
 
     def __init__(self, f: nn.Module) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Counted(nn.Module):
 
 
 def memory_rows(device: str, quick: bool) -> Iterator[list[MemoryRow] | Failure]:
-    """One list a contender, or why there is none."""
+    """One list per contender, or the reason why there is none."""
     problem = problems.mlp(4 if quick else 1024, 1e-3, device=device)
     problem = replace(problem, name=f"MLP 2-64-64-2, B = {len(problem.y0)}, fixed steps")
     truth = as_arrays(libraries.torch_gradient(problems.tight(problem), libraries.noderun_with("checkpointed"))())

@@ -14,7 +14,7 @@ NOT_IN_IDENTITY = ("log", "fresh", "name", "data")
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that it was told; ``data`` is the suite epoch's."""
+    """All settings; ``data`` is for the suite epoch."""
 
     data: Data
     suite: Literal["all", "solve", "gradient", "training", "startup", "memory", "epoch"] = "all"
@@ -29,14 +29,14 @@ class Settings:
     seed: int = 0
 
     def identity(self) -> dict[str, Any]:
-        """What makes a measurement the one that it is."""
+        """The identity of a measurement."""
         values = {key: value for key, value in asdict(self).items() if key not in NOT_IN_IDENTITY}
         chosen = {"data.name": self.data.name, "data.limit": self.data.limit, "data.batch_size": self.data.batch_size}
         return values | (chosen if self.suite == "epoch" else {})
 
 
 def typed(config: Mapping[str, Any], usual: Mapping[str, Any]) -> Settings:
-    """Types a resolved configuration, ``usual`` the same options with nothing else said; raises SettingError."""
+    """Type a resolved configuration; ``usual`` holds the defaults of the same options. Raises ConfigError."""
     hints = get_type_hints(Settings, include_extras=True)
     names = [f.name for f in fields(Settings) if f.name in config and f.name != "data"]
     values = {name: as_type(hints[name], config[name], name) for name in names}

@@ -14,7 +14,10 @@ log = logging.getLogger(__name__)
 
 
 def draw_named(names: Sequence[str], setup: Setup, folder: Path) -> None:
-    """ValueError where the one figure asked for cannot be; of several those that can be are drawn, the others told."""
+    """Draw the named figures that this model can have, and log those that it cannot.
+
+    Raises ValueError if only one is named and the model cannot have it.
+    """
     for name in names:
         try:
             rows = ROWS[name](setup)

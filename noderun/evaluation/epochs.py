@@ -1,4 +1,4 @@
-"""What is seen of a model while it learns: rows by epoch, left beside the run's figures for `report` to draw."""
+"""Rows of the model's figures at several epochs, kept beside the run's figures for `report` to draw."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def watch(setup: Setup, epoch: int, folder: Path) -> None:
-    """Adds the rows of this epoch to figures/NAME_by_epoch.csv; those of later ones, from before a restart, go."""
+    """Append this epoch's rows to figures/NAME_by_epoch.csv, dropping those of later epochs from before a restart."""
     setup.model.eval()
     for name in [name for name in names_of("model") if FIGURES[name].panel]:
         try:

@@ -1,4 +1,4 @@
-"""lab=conservation: how a conserved quantity drifts over many periods, at equal cost."""
+"""lab=conservation: the drift of a conserved quantity over many periods, at equal cost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run(bench: LabContext) -> LabResult:
 def follow(
     bench: LabContext, solver: str, invariant: Callable[[Tensor], Tensor]
 ) -> tuple[Rows, dict[str, float | int]]:
-    """The relative error of the invariant along the way, and its growth from the first to the last tenth."""
+    """The relative error of the invariant over time, and its growth from the first to the last tenth."""
     options = bench.settings.lab
     dt = step_size(bench, solver)
     end = options.periods * PERIOD
@@ -66,7 +66,7 @@ def follow(
 
 
 def step_size(bench: LabContext, solver: str) -> float:
-    """The step at which a period costs the same for every solver: NFE a step from two trial runs."""
+    """The step at which a period costs the same for every solver: the NFE per step come from two trial runs."""
     short, long = (
         run_solver(bench.problem, solver, dt=0.01, ts=(0.0, 0.01 * n))[0].stats.nfe_forward for n in (10, 20)
     )

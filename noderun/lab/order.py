@@ -1,4 +1,4 @@
-"""lab=order: the order that a solver shows, from its errors at halved steps."""
+"""lab=order: the observed order of a solver, from its errors at halved steps."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def of(points: Rows, solver: str) -> Rows:
 
 
 def errors(problem: Problem, solver: str, steps: Sequence[int]) -> Rows:
-    """One row a number of steps."""
+    """One row per number of steps."""
     span = problem.span[1] - problem.span[0]
     rows = []
     for n in sorted(steps):
@@ -53,7 +53,7 @@ def errors(problem: Problem, solver: str, steps: Sequence[int]) -> Rows:
 
 
 def observed_order(rows: Rows) -> float | None:
-    """Slope of log error over log h, fitted to the smallest steps; None where too few are usable.
+    """Slope of log error over log h, fitted to the smallest steps; None if too few are usable.
 
     Errors that no longer fall with h are those of Newton's iteration and of rounding, not of the method.
     """

@@ -1,4 +1,4 @@
-"""lab=stability: where a method's solution of y' = lambda y stays bounded, of the library's methods or the user's."""
+"""lab=stability: the region of h lambda in which a method's solution of y' = lambda y stays bounded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(bench: LabContext) -> LabResult:
 
 
 def chosen(bench: LabContext, options: Stability) -> tuple[dict[str, StabilityFunction], dict[str, Multistep]]:
-    """The user's coefficients where there are any; else the solvers that are named, or all and the linear families."""
+    """The user's coefficients if given; else the named solvers, or all solvers and the linear multistep families."""
     if options.b is not None or options.alpha is not None:
         own = {"yours": StabilityFunction.of(options.a or ((),), options.b)} if options.b is not None else {}
         steps = {"yours (multistep)": Multistep(options.alpha, options.beta or ())} if options.alpha is not None else {}
@@ -49,7 +49,7 @@ def linear_families() -> dict[str, Multistep]:
 
 
 def stability_function(solver: str) -> StabilityFunction | None:
-    """From the method's own coefficients; None where it has no Butcher tableau."""
+    """From the method's coefficients; None if it has no Butcher tableau."""
     method: Any = METHODS[solver]
     if isinstance(method, Rosenbrock):
         return rosenbrock_function(method)
@@ -106,7 +106,7 @@ def exponential_order(r: StabilityFunction) -> int:
 
 
 def draw_regions(bench: LabContext, functions: Mapping[str, StabilityFunction]) -> None:
-    """Borders |R| = 1, of implicit methods apart from explicit ones: their regions differ in size and side."""
+    """Draw |R| = 1 for explicit and implicit methods apart, because their regions differ in size and side."""
     explicit = {name: r for name, r in functions.items() if len(r.q) == 1}
     implicit = {name: r for name, r in functions.items() if len(r.q) > 1}
     panels = [
@@ -128,7 +128,7 @@ def draw_regions(bench: LabContext, functions: Mapping[str, StabilityFunction]) 
 
 
 def draw_borders(panel: Any, functions: Mapping[str, StabilityFunction], box: tuple[float, ...]) -> Rows:
-    """One contour a method; returns its points."""
+    """Draw one contour per method and return its points."""
     x, y = np.linspace(box[0], box[1], GRID), np.linspace(box[2], box[3], GRID)
     z = x[None, :] + 1j * y[:, None]
     points: Rows = []

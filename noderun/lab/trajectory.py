@@ -39,7 +39,7 @@ def run(bench: LabContext) -> LabResult:
 
 
 def failure(bench: LabContext, solution: Solution) -> SolveError:
-    """What to tell of a solve that did not arrive."""
+    """The sentence about a solve that did not reach its end."""
     stats, problem = solution.stats, bench.problem
     steps = stats.accepted + stats.rejected
     reached = solution.ts[torch.isfinite(solution.ys).all(dim=1)][-1].item()
@@ -50,7 +50,7 @@ def failure(bench: LabContext, solution: Solution) -> SolveError:
 
 
 def step_rows(ts: list[float], ys: Tensor, truth: Tensor) -> Rows:
-    """One row an accepted step; its error is relative to the solution's largest norm so far."""
+    """One row per accepted step; its error is relative to the solution's largest norm so far."""
     scale = truth.norm(dim=1).cummax(0).values
     errors = ((ys - truth).norm(dim=1) / scale).tolist()
     sizes = [None, *(b - a for a, b in zip(ts, ts[1:], strict=False))]
@@ -89,6 +89,6 @@ def draw(bench: LabContext, rows: Rows, n: int) -> None:
 
 
 def logarithmic(ts: list[float]) -> bool:
-    """Whether most of what happens happens in the first hundredth of the time, as in ROBER."""
+    """Whether most of the change happens in the first hundredth of the time, as in ROBER."""
     early = ts[0] + 0.01 * (ts[-1] - ts[0])
     return sum(t < early for t in ts) > len(ts) / 2

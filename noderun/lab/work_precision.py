@@ -1,4 +1,4 @@
-"""lab=work_precision: what an error costs, in evaluations of f and in time."""
+"""lab=work_precision: evaluations of f and time against the error reached."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(bench: LabContext) -> LabResult:
 
 
 def curve(bench: LabContext, solver: str) -> Rows:
-    """One row a tolerance; where a solver has none, one a number of fixed steps."""
+    """One row per tolerance, or per number of fixed steps if the solver has no tolerance."""
     problem, options = bench.problem, bench.settings.lab
     span = problem.span[1] - problem.span[0]
     if SOLVERS[solver].adaptive:
@@ -47,7 +47,7 @@ def curve(bench: LabContext, solver: str) -> Rows:
 
 
 def fastest(bench: LabContext, solver: str, way: dict[str, Any]) -> Measurement:
-    """Of repeats, as other programs only ever make a solve slower; a solve of SLOW seconds is not repeated."""
+    """The fastest of several repeats, as other programs only slow a solve down; one of SLOW seconds runs once."""
     options = bench.settings.lab
     found = [measure(bench.problem, solver, max_steps=options.max_steps, **way)]
     while len(found) < options.repeats and found[0].seconds < SLOW:

@@ -1,4 +1,4 @@
-"""What a solve costs against how well it is solved and what is learned: figures across the runs of a grid."""
+"""Figures across the runs of a grid: the cost of a solve against its accuracy and the loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happened in training, epoch by epoch: loss, error and NFE of one run or of several."""
+"""Loss, error and NFE by epoch, of one run or of several."""
 
 from __future__ import annotations
 
