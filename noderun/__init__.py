@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what an editor and a type checker see; at run time PUBLIC is loaded at first use
+    from noderun.evaluation.load import load_run as load_run
     from noderun.ode.engine import solve as solve
     from noderun.ode.gradients import GRADIENTS as GRADIENTS
     from noderun.ode.solvers import SOLVERS as SOLVERS
@@ -31,6 +32,7 @@ PUBLIC = {
     "SolveError": "noderun.ode.solvers",
     "StepLimit": "noderun.ode.solvers",
     "StepUnderflow": "noderun.ode.solvers",
+    "load_run": "noderun.evaluation.load",
     "odeint": "noderun.ode.torchdiffeq",
     "odeint_adjoint": "noderun.ode.torchdiffeq",
     "odeint_event": "noderun.ode.torchdiffeq",
