@@ -20,25 +20,25 @@ GRID = 181  # points a side
 WINDOW = 100.0  # a locus that goes beyond is cut to the size of its family's others
 
 
-def run(bench: LabContext) -> LabResult:
-    options = bench.settings.lab
-    onestep, multistep = chosen(bench, options)
+def run(context: LabContext) -> LabResult:
+    options = context.settings.lab
+    onestep, multistep = chosen(context, options)
     rows = [onestep_row(name, r) for name, r in onestep.items()]
     rows += [multistep_row(name, method) for name, method in multistep.items()]
     if onestep:
-        draw_regions(bench, onestep)
+        draw_regions(context, onestep)
     if multistep:
-        draw_loci(bench, multistep)
+        draw_loci(context, multistep)
     return LabResult(rows, {})
 
 
-def chosen(bench: LabContext, options: Stability) -> tuple[dict[str, StabilityFunction], dict[str, Multistep]]:
+def chosen(context: LabContext, options: Stability) -> tuple[dict[str, StabilityFunction], dict[str, Multistep]]:
     """The user's coefficients if given; else the named solvers, or all solvers and the linear multistep families."""
     if options.b is not None or options.alpha is not None:
         own = {"yours": StabilityFunction.of(options.a or ((),), options.b)} if options.b is not None else {}
         steps = {"yours (multistep)": Multistep(options.alpha, options.beta or ())} if options.alpha is not None else {}
         return own, steps
-    names = bench.solvers(options.solvers, lambda info: True, "")
+    names = context.solvers(options.solvers, lambda info: True, "")
     found = {name: function for name in names if (function := stability_function(name)) is not None}
     return found, {} if options.solvers else linear_families()
 
@@ -105,7 +105,7 @@ def exponential_order(r: StabilityFunction) -> int:
     return int(wrong.argmax()) - 1 if wrong.any() else terms - 1
 
 
-def draw_regions(bench: LabContext, functions: Mapping[str, StabilityFunction]) -> None:
+def draw_regions(context: LabContext, functions: Mapping[str, StabilityFunction]) -> None:
     """Draw |R| = 1 for explicit and implicit methods apart, because their regions differ in size and side."""
     explicit = {name: r for name, r in functions.items() if len(r.q) == 1}
     implicit = {name: r for name, r in functions.items() if len(r.q) > 1}
@@ -124,7 +124,7 @@ def draw_regions(bench: LabContext, functions: Mapping[str, StabilityFunction]) 
             panel.set(title=title, xlabel="Re z", ylabel="Im z", aspect="equal", xlim=box[:2], ylim=box[2:])
             style.outside_legend(panel)
         drawn.suptitle("|R(z)| = 1, z = h lambda")
-        style.save(drawn, bench.figures / "regions.png", points)
+        style.save(drawn, context.figures / "regions.png", points)
 
 
 def draw_borders(panel: Any, functions: Mapping[str, StabilityFunction], box: tuple[float, ...]) -> Rows:
@@ -152,7 +152,7 @@ def axes_through_zero(panel: Any) -> None:
     panel.axvline(0, color="#888888", linewidth=0.6)
 
 
-def draw_loci(bench: LabContext, methods: Mapping[str, Multistep]) -> None:
+def draw_loci(context: LabContext, methods: Mapping[str, Multistep]) -> None:
     families = list(dict.fromkeys(name.rstrip("0123456789") for name in methods))
     points: Rows = []
     with style.figure(1, len(families), width=4.6, height=4.6) as (drawn, axes):
@@ -171,4 +171,4 @@ def draw_loci(bench: LabContext, methods: Mapping[str, Multistep]) -> None:
             panel.set_aspect("equal", adjustable="datalim")
             panel.legend(loc="best")
         drawn.suptitle("Root loci rho(zeta) / sigma(zeta), |zeta| = 1: borders of the stability regions")
-        style.save(drawn, bench.figures / "loci.png", points)
+        style.save(drawn, context.figures / "loci.png", points)
