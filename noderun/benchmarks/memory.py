@@ -18,7 +18,7 @@ from noderun.ode.gradients import GRADIENTS, refusal
 from noderun.ode.solvers import SOLVERS
 from noderun.training.memory import MIB, PeakLedger
 
-STAGES = {"rk4": 4, "reversible_heun": 1}  # solver -> evaluations a step; a gradient takes the first that it can have
+STAGES = {"rk4": 4, "reversible_heun": 1}  # solver -> evaluations per step; a gradient takes the first that it supports
 ALLOWED = 1e-2  # relative error of the gradient with the most evaluations
 Run = Callable[[Problem, Tensor], Tensor]
 

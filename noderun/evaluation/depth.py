@@ -42,7 +42,7 @@ def inputs_of(modules: list[nn.Module]) -> Iterator[dict[int, Tensor]]:
 
 @torch.no_grad()
 def start_of(setup: Setup, inputs: Tensor) -> tuple[Block, Tensor]:
-    """The first block that is a solve, and the state that it is given; ValueError where there is none."""
+    """The first block that is a solve and the state that it is given; ValueError if there is none."""
     if not setup.blocks:
         raise ValueError(f"{type(setup.model).__name__} solves no ODE, so there is no such figure of it")
     block: Any = setup.blocks[0]

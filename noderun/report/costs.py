@@ -61,7 +61,7 @@ def draw_figure3(rows: Sequence[Row], path: Path) -> None:
         draw_equal(c)
         draw_nfe_panel(d, unfolded(rows), backward=False)
         a.set(title="a", xlabel="NFE forward", ylabel="numerical error (relative)")
-        b.set(title="b", xlabel="NFE forward", ylabel="time of a forward solve (ms a batch)")
+        b.set(title="b", xlabel="NFE forward", ylabel="time of a forward solve (ms per batch)")
         c.set(title="c", xlabel="NFE forward", ylabel="NFE backward")
         d.set(title="d", xlabel="epoch", ylabel="NFE forward")
         log_scale(a, "y")

@@ -40,7 +40,7 @@ def draw_precision(rows: Sequence[Row], path: Path) -> None:
     with figure(1, 2, width=4.8, height=3.6) as (drawn, axes):
         scatter(axes[0, 0], rows, "nfe_test", "numerical_error", "solver")
         scatter(axes[0, 1], rows, "seconds", key, "solver", joined=False)
-        axes[0, 0].set(xlabel="NFE a batch", ylabel="numerical error (relative)")
+        axes[0, 0].set(xlabel="NFE per batch", ylabel="numerical error (relative)")
         axes[0, 1].set(xlabel="time for the test set (s)", ylabel=name)
         log_scale(axes[0, 0], "y")
         outside_legend(axes[0, 1])
