@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from noderun.ode.gradients import SOLVES, refusal
-from noderun.ode.solvers import CONTROLLERS, METHODS, StepController, StepOptions
-from noderun.ode.solvers.control import Norm, largest, max_rms_norm, max_state_norm, rms
+from noderun.ode.solvers import CONTROLLERS, METHODS, StepController, StepOptions, configure_method
+from noderun.ode.solvers.control import Norm, max_norm, max_rms_norm, max_state_norm, rms
 from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.nesting import map_tensors
 from noderun.ode.solvers.state import Layout
@@ -23,7 +23,7 @@ FixedStep = float | Sequence[float] | Tensor  # a step size, or a grid of times 
 
 def checked_method(solver: str, options: Mapping[str, Any], gradient: str, dt: FixedStep | None) -> Method:
     """The solver's method; ValueError where the words do not go together."""
-    method = METHODS[named("solver", solver, METHODS)].configured(**options)
+    method = configure_method(METHODS[named("solver", solver, METHODS)], **options)
     reason = refusal(solver, method.info, named("gradient", gradient, SOLVES))
     if reason and torch.is_grad_enabled():
         raise ValueError(reason)
@@ -79,7 +79,7 @@ def checked_norm(norm: str | Norm, layout: Layout) -> Norm:
     if not isinstance(norm, str):
         return max_state_norm(norm, sum(layout.sizes))
     items = max_state_norm(max_rms_norm(layout.sizes), sum(layout.sizes))
-    norms = {"rms": rms, "max": largest, "items": items}
+    norms = {"rms": rms, "max": max_norm, "items": items}
     return norms[named("norm", norm, norms)]
 
 

@@ -188,7 +188,7 @@ def solution(
             return assembled(problem, rows, times, steps)
     except SolveError as error:
         rows = (
-            error.ys if error.ys is not None else OutputRecorder(problem.ts, (), problem.y0, problem.readout).stacked()
+            error.ys if error.ys is not None else OutputRecorder(problem.ts, (), problem.y0, problem.outputs).stacked()
         )
         error.solution = assembled(problem, rows.detach(), times.detach(), steps, error.status)
         if throw:
@@ -210,11 +210,11 @@ def differentiable(problem: Problem, gradient: str, backward: GradientOptions, t
 
 def examined_before(problem: Problem) -> bool:
     """Whether the graphs that the solve is made of are those of an f that was looked at; they keep f at its end."""
-    from noderun.ode.solvers.compiled.runge_kutta import first_look
+    from noderun.ode.solvers.compiled.runge_kutta import needs_examination
 
     problem.field.kept = True
     assert isinstance(problem.method, ExplicitRungeKutta)
-    return not first_look(problem.method, problem.field, problem.y0)
+    return not needs_examination(problem.method, problem.field, problem.y0)
 
 
 def rate(problem: Problem, t: Tensor, y: Tensor) -> Tensor:
@@ -227,7 +227,7 @@ def rate(problem: Problem, t: Tensor, y: Tensor) -> Tensor:
 
 def assembled(problem: Problem, rows: Tensor, times: Tensor, steps: bool, status: str = "done") -> Solution:
     """What the caller asked for out of the rows of a solve."""
-    readout, layout, ys = problem.readout, problem.field.layout, rows
+    readout, layout, ys = problem.outputs, problem.field.layout, rows
     rows = problem.flat(rows)
     wanted = readout.every_step() if steps else readout.asked
     moving = times.requires_grad and torch.is_grad_enabled()
@@ -251,8 +251,8 @@ def occurrences(problem: Problem, rows: Tensor, times: Tensor) -> tuple[Occurren
     field, found = problem.field, []
     before = field.nfe
     for which, event in enumerate(problem.events):
-        at = [row for i, row in problem.readout.events if i == which]
-        pairs = [differentiable_event(event, field, problem.readout.times[row], rows[row], times.dtype) for row in at]
+        at = [row for i, row in problem.outputs.events if i == which]
+        pairs = [differentiable_event(event, field, problem.outputs.times[row], rows[row], times.dtype) for row in at]
         ts = torch.stack([t for t, _ in pairs]) if pairs else times.new_empty(0)
         ys = torch.stack([y for _, y in pairs]) if pairs else rows[:0]
         found.append(Occurrences(ts, field.layout.unflatten(ys)))

@@ -15,14 +15,14 @@ from noderun.ode.gradients.info import GradientOptions
 from noderun.ode.gradients.per_sample import SOLVES
 from noderun.ode.gradients.times import AtTimes
 from noderun.ode.solvers import Event, Occurrences, Solution
-from noderun.ode.solvers.events import described, rates
+from noderun.ode.solvers.events import describe_event, rates
 from noderun.ode.solvers.field import Autocast, fingerprint
 from noderun.ode.solvers.outputs import NODES
 from noderun.ode.solvers.per_sample.dense import SampleDense, at_times, every_step
 from noderun.ode.solvers.per_sample.field import BatchedField, SampleField
-from noderun.ode.solvers.per_sample.formulas import formula_of
+from noderun.ode.solvers.per_sample.methods import batched_method
 from noderun.ode.solvers.per_sample.problem import FAILURES, STATUS, SampleProblem, SampleStatistics
-from noderun.ode.solvers.per_sample.walk import integrate_samples
+from noderun.ode.solvers.per_sample.stepper import integrate_samples
 from noderun.ode.solvers.state import Layout
 
 
@@ -92,7 +92,7 @@ def with_gradient(problem: SampleProblem, gradient: str, times: Tensor) -> Tenso
         (y0,) = AtTimes.apply(lambda t, y: -rate(problem, t, y), problem.y0.unsqueeze(0), times[:, :1].t())
         problem = replace(problem, y0=y0)
     if gradient != "backprop":
-        formula_of(problem.method, problem.control, problem.y0)  # refuses a method before f is called
+        batched_method(problem.method, problem.control, problem.y0)  # refuses a method before f is called
         examine(problem)
     return SOLVES[gradient](problem)
 
@@ -146,7 +146,7 @@ def occurrences(problem: SampleProblem, rows: Tensor, which: int, dtype: torch.d
     count = torch.zeros(size, dtype=torch.long, device=y0.device)
     ts: list[Tensor] = []
     ys: list[Tensor] = []
-    for first, sample, event, at in problem.readout.events:
+    for first, sample, event, at in problem.outputs.events:
         if event != which or not len(sample):
             continue
         while len(ts) <= int(count[sample].max()):
@@ -188,8 +188,8 @@ def failure(problem: SampleProblem, solution: Solution, failures: list[int]) -> 
     """The error of the first sample that failed, with what all samples reached."""
     stats, sample = problem.stats, failures[0]
     kind, what = FAILURES[int(stats.status[sample])]
-    if sample in problem.readout.lost:
-        what = f"{described(problem.events, problem.readout.lost[sample])} is NaN"
+    if sample in problem.outputs.lost:
+        what = f"{describe_event(problem.events, problem.outputs.lost[sample])} is NaN"
     t, step = stats.t[sample].item(), int(stats.accepted[sample])
     others = f"; {len(failures) - 1} more samples failed" if len(failures) > 1 else ""
     where = f"sample {sample}, t = {t:.6g}, after {step} steps{others}"

@@ -117,7 +117,7 @@ class Call:
             chosen = {"method": self.options.get("solver", "LSODA")}
         elif "adams" in self.method:
             chosen = {"order": min(HIGHEST_ORDER, int(self.options.get("max_order", HIGHEST_ORDER)))}
-        return METHODS[NAMES[self.method]].configured(**chosen)
+        return METHODS[NAMES[self.method]].with_options(**chosen)
 
     def control(self, func: Any, params: tuple[Tensor, ...]) -> StepOptions:
         given = self.options

@@ -133,7 +133,7 @@ def registries() -> dict[str, Mapping[str, Any]]:
 
 
 def check_steps(settings: Settings, given: Set[str]) -> None:
-    from noderun.ode.solvers import METHODS, SOLVERS
+    from noderun.ode.solvers import METHODS, SOLVERS, configure_method
 
     solver, model = settings.solver, settings.model
     assert solver is not None
@@ -148,7 +148,7 @@ def check_steps(settings: Settings, given: Set[str]) -> None:
     if solver.dt is not None and useless:
         raise Incompatible(f"{min(useless)} was given, but fixed steps (solver.dt={solver.dt:g}) have no tolerance")
     try:
-        METHODS[solver.name].configured(**solver.options)
+        configure_method(METHODS[solver.name], **solver.options)
     except (TypeError, ValueError) as error:
         raise Incompatible(f"solver={solver.name}: {error}") from None
 

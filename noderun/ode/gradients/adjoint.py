@@ -40,7 +40,7 @@ class Adjoint(torch.autograd.Function):
     def forward(ctx: Any, problem: Problem, backward: GradientOptions, y0: Tensor, *params: Tensor) -> Tensor:
         ys = integrate(problem)
         ctx.problem, ctx.choices = problem, backward
-        ctx.times = list(problem.readout.times)
+        ctx.times = list(problem.outputs.times)
         ctx.save_for_backward(ys, *params)
         return problem.shaped(ys)
 
@@ -61,9 +61,9 @@ class StateField(AdjointField):
     def __init__(self, gradient: str, field: VectorField, params: tuple[Tensor, ...]) -> None:
         super().__init__(gradient, field, params, 2)
 
-    def parts(self, t: Tensor, state: Tensor, weighted: bool) -> tuple[Tensor, ...]:
+    def parts(self, t: Tensor, state: Tensor, in_quadrature: bool) -> tuple[Tensor, ...]:
         z, a = state.chunk(2)
-        return self.vjp(t, z, a, weighted)
+        return self.vjp(t, z, a, in_quadrature)
 
     def linearize(self, t: Tensor, state: Tensor) -> Tensor:
         z, a = state.chunk(2)

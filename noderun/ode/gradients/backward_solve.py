@@ -21,7 +21,7 @@ from noderun.ode.gradients.integral import Integral, joined
 from noderun.ode.gradients.way_back import WayBack
 from noderun.ode.solvers.errors import SolveError
 from noderun.ode.solvers.field import Integrand, VectorField
-from noderun.ode.solvers.implicit import integrated
+from noderun.ode.solvers.implicit import with_quadrature
 from noderun.ode.solvers.integrate import Problem
 from noderun.ode.solvers.method import Step
 from noderun.ode.solvers.state import Layout
@@ -33,7 +33,7 @@ HALVINGS = 12  # of a step whose integral is not accurate enough, where the step
 class AdjointField(ABC):
     """The backward vector field on a state of several parts; ``integrand`` is a^T df/dtheta at the last point."""
 
-    weighs = True
+    has_quadrature = True
 
     def __init__(self, gradient: str, field: VectorField, params: tuple[Tensor, ...], parts: int) -> None:
         self.gradient, self.field, self.params = gradient, field, params
@@ -43,33 +43,33 @@ class AdjointField(ABC):
         self.layout = Layout(shapes, sizes, tuple, None, False)
 
     @abstractmethod
-    def parts(self, t: Tensor, state: Tensor, weighted: bool) -> tuple[Tensor, ...]:
+    def parts(self, t: Tensor, state: Tensor, in_quadrature: bool) -> tuple[Tensor, ...]:
         """The derivatives of the state's parts, without history."""
 
     @abstractmethod
     def linearize(self, t: Tensor, state: Tensor) -> Tensor:
         """The same in one, with a graph to the state, for the Jacobian of an implicit method."""
 
-    def __call__(self, t: Tensor, y: Tensor, weighted: bool = True) -> Tensor:
-        return torch.cat(self.parts(t, y, weighted))
+    def __call__(self, t: Tensor, y: Tensor, in_quadrature: bool = True) -> Tensor:
+        return torch.cat(self.parts(t, y, in_quadrature))
 
     def target(self, out: Tensor) -> Tensor:
         return out
 
-    def into(self, target: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None:
+    def into(self, target: Tensor, t: Tensor, y: Tensor, in_quadrature: bool = True) -> None:
         start = 0
-        for part in self.parts(t, y, weighted):
+        for part in self.parts(t, y, in_quadrature):
             target[start : start + len(part)].copy_(part)
             start += len(part)
 
-    def vjp(self, t: Tensor, z: Tensor, a: Tensor, weighted: bool) -> tuple[Tensor, Tensor]:
-        """f(t, z) and -a^T df/dz, each [N]; a^T df/dtheta is kept where the point is ``weighted``."""
+    def vjp(self, t: Tensor, z: Tensor, a: Tensor, in_quadrature: bool) -> tuple[Tensor, Tensor]:
+        """f(t, z) and -a^T df/dz, each [N]; a^T df/dtheta is kept where the point is ``in_quadrature``."""
         z = z.detach().requires_grad_()
         with torch.enable_grad():
             dz = self.field(t, z)
-        wanted = (z, *self.params) if weighted else (z,)
+        wanted = (z, *self.params) if in_quadrature else (z,)
         grads = torch.autograd.grad(dz, wanted, a, allow_unused=True) if dz.requires_grad else (None,) * len(wanted)
-        self.integrand = joined(self.params, grads[1:]) if weighted and self.params else None
+        self.integrand = joined(self.params, grads[1:]) if in_quadrature and self.params else None
         return dz.detach(), torch.zeros_like(z) if grads[0] is None else -grads[0]
 
 
@@ -103,7 +103,7 @@ class BackwardSolve(ABC):
             return a.clone()
         stepper = self.stepper(field, self.times[last], self.state(last, a))
         if self.integral.controlled and not self.method.internal_stepping:
-            stepper.beside = lambda step: self.integral.try_on(step.quadrature)
+            stepper.quadrature_ratio = lambda step: self.integral.try_on(step.quadrature)
         stats, there = self.problem.stats, self.problem.control
         attempts = stats.accepted + stats.rejected
         way = WayBack(self.gradient, attempts, len(stops), there, self.control, stepper.method.error_order)
@@ -125,13 +125,13 @@ class BackwardSolve(ABC):
         return a
 
     def stepper(self, field: AdjointField, t: float, y: Tensor) -> Stepper:
-        return Stepper(self.method.eager, field, self.control, t, y)
+        return Stepper(self.method.uncompiled, field, self.control, t, y)
 
     def accumulate(self, field: AdjointField, step: Step) -> None:
         """Add what an accepted step contributes to dL/dtheta."""
         if not self.problem.params:
             return
-        step = step if step.quadrature is not None else integrated(field, step)
+        step = step if step.quadrature is not None else with_quadrature(field, step)
         if not self.integral.controlled:
             self.integral.add(step.quadrature)
         elif self.method.internal_stepping:
@@ -145,7 +145,7 @@ class BackwardSolve(ABC):
             self.integral.take()
             return
         for part in halves(step):
-            self.refine(field, integrated(field, part), halvings - 1)
+            self.refine(field, with_quadrature(field, part), halvings - 1)
 
     def count_steps(self, stepper: Stepper) -> None:
         stats = self.problem.stats

@@ -14,7 +14,7 @@ from noderun.ode.gradients.integral import Integral, joined
 from noderun.ode.solvers.compiled.graph import Graph
 from noderun.ode.solvers.compiled.runge_kutta import CompiledRungeKutta, graph_of
 from noderun.ode.solvers.compiled.stepper import LoopStepper
-from noderun.ode.solvers.compiled.traced import Shares
+from noderun.ode.solvers.compiled.traced import Integrands
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, VectorField
 from noderun.ode.solvers.integrate import Problem
@@ -35,14 +35,14 @@ class CompiledReversal(DiscreteAdjoint):
             return
         assert self.ys is not None
         check_solve(self.gradient, self.problem, self.field, self.ys)
-        for run in runs(pulls, graph.back_at_once, most):
+        for run in runs(pulls, graph.steps_per_backward, most):
             if not self.pull_run(graph, run, named):
                 super().back(run)
 
     def pull_run(self, graph: Graph, run: list[StepPullback], params: dict[str, Tensor]) -> bool:
         """Steps from the last to the first; False where none was pulled back."""
         inside, tableau = bool(run[0][0].inside), self.method.tableau
-        room = graph.back_at_once[inside]
+        room = graph.steps_per_backward[inside]
         if not room or self.method.control is None:
             return False
         order = run[::-1]
@@ -51,7 +51,7 @@ class CompiledReversal(DiscreteAdjoint):
         a = self.a if inside else self.end_cotangent(run[0][0])
         shares = self.shares(order, room) if inside else None
         moves = [(move.t, move.h) for move, _, _ in order]
-        pulled = graph.back(self.field, self.method.control, moves, starts, a, shares, params)
+        pulled = graph.pull_back(self.field, self.method.control, moves, starts, a, shares, params)
         if pulled is None:
             return False
         self.field.nfe += len(run) * (tableau.stages - (tableau.fsal and not inside))
@@ -97,22 +97,22 @@ class AdjointStepper(LoopStepper):
         super().__init__(method, field, control, t, y, params=named)
         self.integral, self.controlled = integral, integral.controlled
 
-    def walk(self, graph: Graph, t_end: float, on_step: OnStep | None) -> bool:
-        return super().walk(graph, t_end, None)  # nobody is to add to the integral what the walk has added
+    def run_loop(self, graph: Graph, t_end: float, on_step: OnStep | None) -> bool:
+        return super().run_loop(graph, t_end, None)  # nobody is to add to the integral what the walk has added
 
-    def give(self, slope: Tensor, shares: Shares) -> None:
-        super().give(slope, shares)
+    def store_derivative(self, slope: Tensor, shares: Integrands) -> None:
+        super().store_derivative(slope, shares)
         self.work.integrands[0] = joined(self.integral.params, shares) if shares else None
 
-    def given(self) -> tuple[Tensor, Shares]:
-        slope, _ = super().given()
+    def stored_derivative(self) -> tuple[Tensor, Integrands]:
+        slope, _ = super().stored_derivative()
         integrand = self.work.integrands[0]
         return slope, () if integrand is None else tuple(self.integral.split(integrand))
 
-    def totals(self) -> Shares:
+    def integrals(self) -> Integrands:
         return tuple(self.integral.split(-self.integral.value))
 
-    def take_totals(self, totals: Shares) -> None:
+    def set_integrals(self, totals: Integrands) -> None:
         if totals:
             self.integral.put(-joined(self.integral.params, totals))
 

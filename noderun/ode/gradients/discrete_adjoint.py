@@ -33,7 +33,7 @@ class StepState:
     @staticmethod
     def of(taken: AcceptedStep, first: bool, fixed: bool) -> StepState:
         """The first step starts from y0 alone; fixed steps iterate to round-off and need nothing found."""
-        return StepState(taken.step.y, None if first else taken.past, [] if fixed else taken.solved)
+        return StepState(taken.step.y, None if first else taken.past, [] if fixed else taken.step.newton_stages)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class DiscreteAdjoint:
 
     def __init__(self, gradient: str, problem: Problem, field: VectorField, ys: Tensor, cotangents: Tensor) -> None:
         self.gradient, self.field, self.problem, self.params = gradient, field, problem, problem.params
-        self.method = problem.method.bound(problem.control)
+        self.method = problem.method.with_tolerances(problem.control)
         self.ys: Tensor | None = ys  # until the first step made again was compared with it
         self.cotangents = cotangents
         self.a = torch.zeros_like(cotangents[0])
@@ -95,8 +95,7 @@ class DiscreteAdjoint:
 
     def ends(self, move: StepRecord, state: StepState) -> tuple[list[Tensor], list[Tensor]]:
         """What the step yields and later steps or outputs use, and the cotangent of each."""
-        y, work = state.y, self.method.restore(state.y, state.past)
-        self.method.give(work, state.solved)
+        y, work = state.y, self.method.restore(state.y, state.past, state.solved)
         step = self.method.step(self.field, move.t, y, move.h, work, estimate=False)
         ends: list[Tensor] = [step.y1]
         cotangents: list[Tensor | None] = [self.end_cotangent(move)]

@@ -73,7 +73,7 @@ def check_solve(gradient: str, problem: Problem, field: VectorField, ys: Tensor)
     before = field.nfe
 
     def call(t: float) -> Tensor:
-        return evaluate(field, t, ys[0 if t == problem.ts[0] else problem.readout.asked[-1]])
+        return evaluate(field, t, ys[0 if t == problem.ts[0] else problem.outputs.asked[-1]])
 
     check_same(gradient, field.witness, field.autocast.dtype, call)
     field.nfe = before

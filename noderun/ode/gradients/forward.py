@@ -49,7 +49,7 @@ class Tangents:
 
     def __init__(self, problem: Problem, of_y0: bool) -> None:
         self.problem = problem
-        self.method = problem.method.eager.bound(problem.control)  # differentiated twice
+        self.method = problem.method.uncompiled.with_tolerances(problem.control)  # differentiated twice
         y0, self.sizes = problem.y0, [p.numel() for p in problem.params]
         self.first = y0.numel() if of_y0 else 0  # rows before those of the parameters
         self.y = y0.new_zeros(self.first + sum(self.sizes), y0.numel())
@@ -80,8 +80,7 @@ class Tangents:
     def ends(self, taken: AcceptedStep, y: Tensor, past: Snapshot, thetas: list[float]) -> list[Tensor]:
         """y1, the outputs inside the step, and what the next step depends on beside y1."""
         field, method = self.problem.field, self.method
-        work = method.restore(y, past)
-        method.give(work, taken.solved)
+        work = method.restore(y, past, taken.step.newton_stages)
         step = method.step(field, taken.step.t, y, taken.step.h, work, estimate=False)
         dtype = field.autocast.dtype
         if not self.started and differs(y.detach(), taken.step.y1.detach(), step.y1.detach(), dtype):

@@ -77,7 +77,7 @@ class Interpolated(torch.autograd.Function):
         path = Path(problem.method.order)
         ys = integrate(problem, path.add)
         ctx.problem, ctx.choices = problem, backward
-        ctx.times, ctx.spans = list(problem.readout.times), path.spans
+        ctx.times, ctx.spans = list(problem.outputs.times), path.spans
         ctx.save_for_backward(ys, *params, *path.starts, *path.insides)
         return problem.shaped(ys)
 
@@ -102,8 +102,8 @@ class InterpolatedField(AdjointField):
         super().__init__(gradient, field, params, 1)
         self.path = path
 
-    def parts(self, t: Tensor, state: Tensor, weighted: bool) -> tuple[Tensor, ...]:
-        return self.vjp(t, self.path(t.item()), state, weighted)[1:]
+    def parts(self, t: Tensor, state: Tensor, in_quadrature: bool) -> tuple[Tensor, ...]:
+        return self.vjp(t, self.path(t.item()), state, in_quadrature)[1:]
 
     def linearize(self, t: Tensor, state: Tensor) -> Tensor:
         z = self.path(t.item()).requires_grad_()

@@ -12,10 +12,10 @@ from torch import Tensor
 from noderun.ode.gradients.per_sample_adjoint import adjoint, check_start
 from noderun.ode.solvers.per_sample.attempt import Attempt
 from noderun.ode.solvers.per_sample.batch import Batch
-from noderun.ode.solvers.per_sample.formulas import formula_of
+from noderun.ode.solvers.per_sample.methods import batched_method
 from noderun.ode.solvers.per_sample.problem import OutputRead, RoundRecord, SampleProblem
 from noderun.ode.solvers.per_sample.step import BatchedMethod, SampleStep, StepStart
-from noderun.ode.solvers.per_sample.walk import Observe, integrate_samples
+from noderun.ode.solvers.per_sample.stepper import Observe, integrate_samples
 from noderun.ode.solvers.torch_internals import add_to_each
 
 
@@ -23,7 +23,7 @@ def backprop(problem: SampleProblem) -> Tensor:
     """The rows with the graph of every accepted step behind them; those steps cost their calls of f once more."""
     replays: list[RoundRecord] = []
     integrate_samples(problem, recorder(problem, replays))
-    formula, y, rows = formula_of(problem.method, problem.control, problem.y0), problem.y0, [problem.y0]
+    formula, y, rows = batched_method(problem.method, problem.control, problem.y0), problem.y0, [problem.y0]
     for replay in replays:
         step = again(problem, formula, replay, y if replay.samples is None else y[replay.samples])
         rows.extend(read.of(step) for read in replay.reads)
@@ -54,20 +54,20 @@ def recorder(problem: SampleProblem, replays: list[RoundRecord]) -> Observe:
         step, accepted = attempt.step, attempt.accepted
         if not problem.compact:
             h = torch.where(accepted, step.h, 0.0)
-            solved = (torch.where(accepted.view(-1, *[1] * (x.dim() - 1)), x, 0.0) for x in step.solved)
+            solved = (torch.where(accepted.view(-1, *[1] * (x.dim() - 1)), x, 0.0) for x in step.newton_stages)
             replays.append(RoundRecord(None, step.t, h, step.y, tuple(reads), tuple(solved)))
             return
         position, sample = accepted.cumsum(0) - 1, batch.sample[accepted]
         if len(sample):
             moved = tuple(replace(read, place=position[read.place]) for read in reads)
-            t, h, y, *found = (x[accepted] for x in (step.t, step.h, step.y, *step.solved))
+            t, h, y, *found = (x[accepted] for x in (step.t, step.h, step.y, *step.newton_stages))
             replays.append(RoundRecord(sample, t, h, y, moved, tuple(found)))
 
     return record
 
 
 def again(problem: SampleProblem, formula: BatchedMethod, replay: RoundRecord, y: Tensor) -> SampleStep:
-    return formula.again(StepStart(problem.field.of(replay.samples), replay.t, y, replay.h), replay.solved)
+    return formula.replay(StepStart(problem.field.of(replay.samples), replay.t, y, replay.h), replay.newton_stages)
 
 
 def count(nfe: Tensor, replay: RoundRecord, step: SampleStep) -> None:
@@ -88,7 +88,7 @@ class Checkpointed(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError("gradient='checkpointed' can be differentiated once; use gradient='backprop' for more")
         problem, (cotangents,) = ctx.problem, grads
-        stats, formula = problem.stats, formula_of(problem.method, problem.control, problem.y0)
+        stats, formula = problem.stats, batched_method(problem.method, problem.control, problem.y0)
         nfe = torch.zeros_like(stats.nfe_forward)
         a = torch.zeros_like(problem.y0)
         thetas = [torch.zeros_like(p) for p in problem.params]

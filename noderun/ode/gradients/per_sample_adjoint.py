@@ -26,8 +26,14 @@ from noderun.ode.solvers.per_sample.attempt import Attempt
 from noderun.ode.solvers.per_sample.batch import Batch
 from noderun.ode.solvers.per_sample.dense import at_times, longest, ordered
 from noderun.ode.solvers.per_sample.field import BatchedField, SampleField
-from noderun.ode.solvers.per_sample.problem import FAILURES, OutputRead, SampleProblem, SampleReadout, SampleStatistics
-from noderun.ode.solvers.per_sample.walk import integrate_samples
+from noderun.ode.solvers.per_sample.problem import (
+    FAILURES,
+    OutputRead,
+    SampleOutputIndex,
+    SampleProblem,
+    SampleStatistics,
+)
+from noderun.ode.solvers.per_sample.stepper import integrate_samples
 
 
 def adjoint(problem: SampleProblem) -> Tensor:
@@ -107,7 +113,7 @@ class SampleSweep:
 
     def run(self, rows: Tensor, cotangents: Tensor) -> Tensor:
         problem, (size, width) = self.problem, self.problem.y0.shape
-        sample, time, row = problem.readout.all_rows(problem)
+        sample, time, row = problem.outputs.all_rows(problem)
         wanted = (cotangents[row] != 0).any(1) | (row < size)  # the starts, and what the loss depends on
         sample, time, row = sample[wanted], time[wanted], row[wanted]
         order, place = ordered(sample, time, size)
@@ -136,7 +142,7 @@ class SampleSweep:
             stats=stats,
             events=(),
             fractions=(),
-            readout=SampleReadout(),
+            outputs=SampleOutputIndex(),
         )
         rows = integrate_samples(solve, self.observe)
         self.nfe += stats.nfe_forward

@@ -25,14 +25,14 @@ from noderun.ode.solvers.field import VectorField
 from noderun.ode.solvers.integrate import Problem
 from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
-from noderun.ode.solvers.stages import plus
+from noderun.ode.solvers.stages import add_weighted
 from noderun.ode.solvers.tableau import ButcherTableau
 from noderun.ode.solvers.times import stage_times
 
 
 def has_stages(method: Method) -> bool:
     """Whether the method's step is that of an explicit tableau, made stage by stage."""
-    return isinstance(method, ExplicitRungeKutta) and type(method).attempt is ExplicitRungeKutta.attempt
+    return isinstance(method, ExplicitRungeKutta) and type(method).step is ExplicitRungeKutta.step
 
 
 class StagewiseAdjoint(DiscreteAdjoint):
@@ -91,7 +91,7 @@ class StagewiseAdjoint(DiscreteAdjoint):
 
     def stage(self, i: int, t: Tensor, y: Tensor, rows: Tensor, lower: Tensor) -> tuple[Tensor, Tensor | None]:
         """The stage's state, ready for a graph of f, and with it k_i unless its graph is to wait for its turn."""
-        x = plus(y, rows[:i].t(), lower[i, :i]) if i else y.detach()
+        x = add_weighted(y, rows[:i].t(), lower[i, :i]) if i else y.detach()
         x.requires_grad_()
         if self.single:
             if i < len(rows) - 1:

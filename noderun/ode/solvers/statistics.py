@@ -1,4 +1,4 @@
-"""What a solve cost and what it returns."""
+"""The result of a solve and its statistics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from noderun.ode.solvers.state import Layout
 
 @dataclass
 class Statistics:
-    """Counts of one solve; the backward ones are filled by ``backward()`` and None where it calls f no more."""
+    """Counts of one solve; the backward ones are filled by ``backward()`` and None if it does not call f."""
 
     nfe_forward: int = 0
     nfe_backward: int | None = None

@@ -24,11 +24,11 @@ def longest(place: Tensor) -> int:
 
 
 def at_times(problem: SampleProblem, rows: Tensor) -> Tensor:
-    """ys [T, B, N] at the times asked for, NaN where a sample did not arrive."""
+    """ys [T, B, N] at the times asked for, NaN if a sample did not arrive."""
     y0 = problem.y0
     passed = (problem.ts == problem.ts[:, :1]).nonzero(as_tuple=True)
     first, sample, column = [passed[0]], [passed[0]], [passed[1]]
-    for start, samples, columns, _ in problem.readout.asked:
+    for start, samples, columns, _ in problem.outputs.asked:
         first.append(count_from(start, samples))
         sample.append(samples)
         column.append(columns)
@@ -41,7 +41,7 @@ def every_step(problem: SampleProblem, rows: Tensor) -> tuple[Tensor, Tensor]:
 
     T is that of the sample that has most; the others are NaN behind their last.
     """
-    readout, size = problem.readout, len(problem.y0)
+    readout, size = problem.outputs, len(problem.y0)
     everyone = torch.arange(size, device=rows.device)
     parts = [(everyone, problem.ts[:, 0], everyone)]
     for first, sample, t, h, _ in readout.steps:
@@ -71,7 +71,7 @@ class SampleDense:
         everyone, start, nodes = torch.arange(size, device=rows.device), problem.ts[:, 0], len(problem.fractions)
         # A step of no length at the start of each, for samples that made none.
         parts = [(everyone, start, torch.zeros_like(start), everyone.unsqueeze(1).expand(-1, nodes))]
-        for first, sample, t, h, before in problem.readout.steps:
+        for first, sample, t, h, before in problem.outputs.steps:
             ahead = torch.arange((nodes - 1) * len(sample), device=rows.device).view(nodes - 1, -1).t() + first
             parts.append((sample, t, h, torch.cat([before.unsqueeze(1), ahead], dim=1)))
         sample, t, h, index = (torch.cat(part) for part in zip(*parts, strict=True))
