@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noderun.ode.gradients import Adjoint, Backprop
 from noderun.ode.torchdiffeq_options import Call
 
 Options = dict[str, Any] | None
@@ -30,8 +31,7 @@ def odeint(
     The first crossing of any component of ``event_fn(t, y)`` ends the solve; t[1] then only says which way to go.
     """
     call = Call(func, y0, t, rtol, atol, method or "dopri5", options or {}, event_fn)
-    gradient = "adjoint" if call.method == "scipy_solver" else "backprop"
-    return call.solved(gradient, (), None)
+    return call.solved(Adjoint() if call.method == "scipy_solver" else Backprop(), (), None)
 
 
 def odeint_adjoint(
@@ -53,7 +53,7 @@ def odeint_adjoint(
     """The same, differentiable by the continuous adjoint; gradients reach y0, t and ``adjoint_params``."""
     if adjoint_params is None:
         if not isinstance(func, nn.Module):
-            raise ValueError("func is no nn.Module: name its parameters with adjoint_params, () if it has none")
+            raise ValueError("func is not an nn.Module: name its parameters with adjoint_params, () if it has none")
         adjoint_params = func.parameters()
     if adjoint_method not in (None, method) and options and adjoint_options is None:
         raise ValueError("adjoint_method differs from method, so options cannot serve both: give adjoint_options too")
@@ -69,7 +69,8 @@ def odeint_adjoint(
         adjoint=True,
     )
     params = tuple(p for p in adjoint_params if p.requires_grad)
-    return call.solved("adjoint", params, backward)
+    norm = "seminorm" if adjoint_options.get("norm") == "seminorm" else "full"
+    return call.solved(Adjoint(norm=norm), params, backward)
 
 
 def odeint_event(

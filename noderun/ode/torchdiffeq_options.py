@@ -12,13 +12,11 @@ import torch
 from torch import Tensor
 
 from noderun.ode.arguments import checked_precision, checked_state, checked_times, named, warn_of_coarse_times
-from noderun.ode.engine import solution
-from noderun.ode.gradients import configured
-from noderun.ode.solvers import METHODS, Event, Statistics, StepController, StepOptions
+from noderun.ode.engine import make_problem, solve_problem
+from noderun.ode.gradients import Gradient
+from noderun.ode.solvers import METHODS, Event, StepController, StepOptions
 from noderun.ode.solvers.control import Callback, Norm, max_rms_norm, max_state_norm, rms
 from noderun.ode.solvers.events import as_number
-from noderun.ode.solvers.field import Autocast, VectorField
-from noderun.ode.solvers.integrate import Problem
 from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.state import Layout
 
@@ -82,29 +80,30 @@ class Call:
         if mute := [name for name in never if hasattr(self.func, name + suffix)]:
             warnings.warn(f"method '{self.method}' does not call {mute}", stacklevel=5)
 
-    def solved(self, gradient: str, params: tuple[Tensor, ...], backward: Call | None) -> Any:
+    def solved(self, gradient: Gradient, params: tuple[Tensor, ...], backward: Call | None) -> Any:
+        """What torchdiffeq returns: ys, or with an event its time and the states at t[0] and there."""
         flat = self.layout.flatten(self.y0)
         events = () if self.event_fn is None else (first_crossing(self.event_fn, self.t[0], self.y0),)
         if None in events:  # it happens at once
             return self.t[0], self.layout.unflatten(torch.stack([flat, flat]))
         times = self.t if not events else torch.cat([self.t[:1], self.t.new_full((1,), self.ts[1])])
         func = Perturbed(self.func, self.ts[0], self.ts[-1]) if self.options.get("perturb") else self.func
-        problem = Problem(
-            field=VectorField(func, self.layout, (), Autocast(flat.device.type)),
-            y0=flat,
-            ts=self.ts,
-            method=self.solver(),
-            control=self.control(func, params),
-            stats=Statistics(),
+        control = self.control(func, params)
+        problem = make_problem(
+            func,
+            self.layout,
+            flat,
+            self.ts,
             params=params,
+            method=self.solver(),
+            control=control,
             adjoint_method=backward.solver() if backward else None,
+            backward=backward.control(func, params) if backward else control,
             events=[event for event in events if event is not None],
         )
-        checked_precision(flat, problem.method, problem.control)
+        checked_precision(flat, problem.method, control)
         warn_of_coarse_times(self.ts, flat.dtype.to_real())
-        control = backward.control(func, params) if backward else problem.control
-        seminorm = {"norm": "seminorm"} if backward and backward.options.get("norm") == "seminorm" else {}
-        sol = solution(problem, gradient, configured(gradient, control, seminorm), times, strict=False)
+        sol = solve_problem(problem, gradient, times, strict=False)
         if not events:
             return sol.ys
         (found,) = sol.events
@@ -217,6 +216,7 @@ class Perturbed:
     """f that never sees the two ends of a step, or of the solve, but the next times inside, for f that jumps there."""
 
     def __init__(self, f: Callable[..., Any], start: float, end: float) -> None:
+        self.__wrapped__ = f  # where the parameters are sought
         self.f, self.whole, self.step = f, (start, end), (start, end)
 
     def entering(self, t: float, y: Tensor, h: float) -> None:

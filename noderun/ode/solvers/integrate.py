@@ -33,8 +33,9 @@ class Problem:
     control: StepOptions
     stats: Statistics
     params: tuple[Tensor, ...] = ()  # what f depends on and may require gradients
-    own: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)  # f's parameters when it was solved, by name
-    adjoint_method: Method | None = None  # of a gradient that is itself a solve, where it is another
+    named_params: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)  # of f's Module, as they are now
+    adjoint_method: Method | None = None  # of a gradient that is itself a solve, if it is another
+    backward: StepOptions = StepOptions()  # of a gradient that is itself a solve
     events: Sequence[Event] = ()
     fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts
     readout: OutputIndex = dataclasses.field(

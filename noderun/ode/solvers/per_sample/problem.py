@@ -125,7 +125,6 @@ class SampleProblem:
     events: Sequence[Event] = ()
     compact: bool = True
     backward: StepOptions = StepOptions()  # of a gradient that is itself a solve
-    seminorm: bool = False  # whether that leaves the error of the integral for theta alone
     fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts; the last is 1
     readout: SampleReadout = dataclasses.field(default_factory=SampleReadout)
 
