@@ -15,8 +15,8 @@ from torch import Tensor
 from noderun.benchmarks.bare import bare_loop
 from noderun.benchmarks.case import Contenders, reason
 from noderun.benchmarks.problems import LotkaVolterra, MLPField, Problem, VanDerPol
-from noderun.ode.engine import solve
 from noderun.ode import BatchedSolution, Solution
+from noderun.ode.engine import solve
 
 NODERUN: dict[str, dict[str, Any]] = {  # contender -> what its solve() is told beside the problem
     "noderun": {},

@@ -146,7 +146,7 @@ def test_a_tolerance_per_component_reaches_the_way_back(reference):
 
 
 def test_interpolated_does_not_drift_where_the_way_back_is_unstable():
-    """A component that contracts blows up backwards in time, and with it what depends on it; the stored trajectory does not."""
+    """A component that contracts blows up backwards in time, and with it what depends on it; the stored one does not."""
 
     class Contracting(nn.Module):
         def __init__(self):

@@ -115,7 +115,8 @@ def graph_of(method: ExplicitRungeKutta, field: Field, y: Tensor, adjoint: bool 
         return None
     graphs = GRAPHS.setdefault(identity(field.f), {})
     layout, autocast = field.layout, field.autocast
-    key = (adjoint, method.name, layout.shapes, layout.keys, y.dtype, y.device, autocast.enabled, autocast.dtype)
+    tableau = id(method.tableau)  # the graph keeps it alive, and a caller's own methods may bear any name
+    key = (adjoint, tableau, layout.shapes, layout.keys, y.dtype, y.device, autocast.enabled, autocast.dtype)
     graph = graphs.get(key)
     if graph is None:
         graph = graphs[key] = Graph(method.tableau, method.error_order, layout, autocast, adjoint)
