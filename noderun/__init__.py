@@ -85,13 +85,14 @@ __all__ = [
     "solve",
 ]
 
-ELSEWHERE = {"ODEBlock": "noderun.models"}  # public names that are not in noderun.ode
+# name -> the module that has it
+PUBLIC = {name: "noderun.ode" for name in __all__ if name != "__version__"} | {"ODEBlock": "noderun.models"}
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name (PEP 562), so that `noderun --help` does not wait for torch."""
-    if name in __all__:
-        value = getattr(importlib.import_module(ELSEWHERE.get(name, "noderun.ode")), name)
+    if name in PUBLIC:
+        value = getattr(importlib.import_module(PUBLIC[name]), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'noderun' has no attribute '{name}'")

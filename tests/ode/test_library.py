@@ -28,7 +28,7 @@ def test_every_public_name_is_seen_by_a_type_checker_and_loads():
     tree = ast.parse((ROOT / "noderun/__init__.py").read_text())
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     seen = {alias.name: node.module for node in block.body for alias in node.names}
-    assert {*seen, "__version__"} == set(noderun.__all__)
+    assert seen == noderun.PUBLIC
     assert {name for name, module in seen.items() if module == "noderun.ode"} == set(noderun.ode.__all__)
     for name, module in seen.items():
         assert getattr(noderun, name) is getattr(sys.modules[module], name)
