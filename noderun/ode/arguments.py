@@ -23,7 +23,7 @@ from noderun.ode.solvers.state import Layout
 from noderun.ode.solvers.tableau import ButcherTableau
 
 Tolerance = float | Tensor | Sequence[Tensor] | Mapping[str, Tensor]  # per component in the state's nesting
-FixedStep = float | Sequence[float] | Tensor  # a step size, or a grid of times where steps end
+FixedStep = float | Sequence[float] | Tensor  # a step size, or the times at which steps end
 
 
 class SolveOptions(TypedDict, total=False):
@@ -98,7 +98,7 @@ def check_pair(method: Method, gradient: Gradient, dt: FixedStep | None, per_sam
 
 
 def checked_state(flat: Tensor) -> None:
-    """TypeError for a state of integers."""
+    """TypeError for a state of integers or truth values."""
     if not (flat.is_floating_point() or flat.is_complex()):
         raise TypeError(f"y0 is {flat.dtype}; a state is floating point or complex: y0.float() makes it so")
 
@@ -124,7 +124,7 @@ FINITE = "times are finite, but for the last one if a terminal event ends the so
 
 
 def checked_grid(dt: FixedStep | None, ts: Sequence[float]) -> tuple[float | None, tuple[float, ...] | None]:
-    """(step size, None), (None, rising grid), or (None, None) for adaptive steps."""
+    """(step size, None), (None, increasing grid), or (None, None) for adaptive steps."""
     if dt is None or isinstance(dt, (float, int)):
         return dt, None
     grid = torch.as_tensor(dt, dtype=torch.float64).detach().tolist()
