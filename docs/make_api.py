@@ -11,8 +11,9 @@ import noderun
 
 PAGE = Path(__file__).with_name("api.md")
 GROUPS = {
-    "Solve": ["solve", "Solution", "BatchedSolution", "Statistics", "Event", "SOLVERS", "GRADIENTS"],
+    "Solve": ["solve", "Solution", "BatchedSolution", "Statistics", "SampleStatistics", "Event", "Occurrences"],
     "Failures": ["SolveError", "NonFiniteDynamics", "StepUnderflow", "StepLimit", "NewtonDivergence"],
+    "Choices": ["SOLVERS", "GRADIENTS", "CONTROLLERS"],
     "As torchdiffeq": ["odeint", "odeint_adjoint", "odeint_event"],
 }
 

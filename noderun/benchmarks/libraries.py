@@ -15,8 +15,8 @@ from torch import Tensor
 from noderun.benchmarks.bare import bare_loop
 from noderun.benchmarks.case import Contenders, reason
 from noderun.benchmarks.problems import LotkaVolterra, MLPField, Problem, VanDerPol
+from noderun.ode import BatchedSolution, Solution
 from noderun.ode.engine import solve
-from noderun.ode.solvers import Solution
 
 NODERUN: dict[str, dict[str, Any]] = {  # contender -> what its solve() is told beside the problem
     "noderun": {},
@@ -77,7 +77,7 @@ def gradients(problem: Problem, methods: tuple[str, ...]) -> Contenders:
     return contenders
 
 
-def noderun_solution(problem: Problem, **told: Any) -> Solution:
+def noderun_solution(problem: Problem, **told: Any) -> Solution | BatchedSolution:
     tol, own = problem.tol, problem.per_sample
     with torch.no_grad():
         return solve(problem.f, problem.y0, problem.ts, rtol=tol, atol=tol, per_sample=own, **told)

@@ -15,7 +15,6 @@ from noderun.benchmarks.case import Failure, as_arrays, distance, reason, requir
 from noderun.benchmarks.problems import Problem
 from noderun.ode.engine import solve
 from noderun.ode.gradients import GRADIENTS, refusal
-from noderun.ode.solvers import SOLVERS
 from noderun.training.memory import MIB, PeakLedger
 
 STAGES = {"rk4": 4, "reversible_heun": 1}  # solver -> evaluations per step; a gradient takes the first that it supports
@@ -77,7 +76,7 @@ def contenders() -> dict[str, Callable[[int], Run]]:
 
 
 def noderun_by(gradient: str) -> Callable[[int], Run]:
-    solver = next(name for name in STAGES if not refusal(name, SOLVERS[name], gradient))
+    solver = next(name for name in STAGES if not refusal(name, gradient))
 
     def run(nfe: int, problem: Problem, y0: Tensor) -> Tensor:
         dt = STAGES[solver] * problem.ts[-1] / nfe

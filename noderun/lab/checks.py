@@ -9,8 +9,8 @@ from noderun.lab.context import make_problem
 from noderun.lab.measure import unsuitable
 from noderun.lab.problems import PROBLEMS
 from noderun.lab.settings import Row, Settings, Stability, Steps, Trajectory
-from noderun.ode.arguments import checked_method
-from noderun.ode.gradients import GRADIENTS
+from noderun.ode.arguments import check_pair, make_method
+from noderun.ode.gradients import GRADIENTS, Checkpointed
 from noderun.ode.solvers import SOLVERS
 
 
@@ -42,7 +42,7 @@ def check_solve(settings: Settings) -> None:
     if solver.dt is not None and not SOLVERS[solver.name].fixed_step:
         raise Incompatible(f"solver={solver.name} chooses its own steps: leave solver.dt out, or say solver.dt=null")
     try:
-        checked_method(solver.name, solver.options, "checkpointed", solver.dt)
+        check_pair(make_method(solver.name, solver.options), Checkpointed(), solver.dt)
     except (TypeError, ValueError) as error:
         raise Incompatible(f"solver={solver.name}: {error}") from None
 

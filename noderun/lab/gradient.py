@@ -56,7 +56,7 @@ def pairs(bench: LabContext, case: Case) -> Iterator[tuple[str, str]]:
         if gradient == "forward" and tangents > MOST_TANGENTS:
             log.warning("%s: forward is left out, it would carry %d tangents", case.title, tangents)
             continue
-        able = [name for name in SOLVERS if SOLVERS[name].adaptive and refusal(name, SOLVERS[name], gradient) is None]
+        able = [name for name in SOLVERS if SOLVERS[name].adaptive and refusal(name, gradient) is None]
         if chosen in able:
             yield gradient, chosen
         elif able:

@@ -173,11 +173,10 @@ def check_regularizer(regularizer: str, solver: Solver) -> None:
 
 def check_gradient(settings: Settings, given: Set[str]) -> None:
     from noderun.ode.gradients import GRADIENTS, refusal
-    from noderun.ode.solvers import SOLVERS
 
     solver, gradient = settings.solver, settings.gradient
     assert gradient is not None
-    if solver and (reason := refusal(solver.name, SOLVERS[solver.name], gradient.name)):
+    if solver and (reason := refusal(solver.name, gradient.name)):
         raise Incompatible(reason)
     useless = given & {"gradient.rtol", "gradient.atol"}
     if useless and GRADIENTS[gradient.name].exact:
