@@ -223,8 +223,9 @@ def complete(words: Sequence[str]) -> int:
         os.environ["COMP_LINE"] = line.replace(f" {task}", "", 1)
     from noderun.cli.launching import call_hydra
     from noderun.config import config_folder
+    from noderun.config.compose import Composer
 
-    call_hydra(task, [COMPLETION[0], *words], [str(config_folder())])
+    call_hydra(Composer(task, [config_folder()]), [COMPLETION[0], *words])
     return OK
 
 

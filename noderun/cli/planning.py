@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,15 +14,15 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from noderun.config.compose import Composer, UnknownKey, resolved, unresolved
-from noderun.config.schema import GROUPS, Settings, typed
+from noderun.config.compose import Composer, FactGiven, UnknownKey, resolved, unresolved
+from noderun.config.options.option import facts_of
+from noderun.config.schema import GROUPS, Settings, declared_option, typed
 from noderun.config.validation import ConfigError, Incompatible, tell
+from noderun.record import run_folder
 from noderun.record.run_folder import NOT_IN_IDENTITY, digest, identity, run_id
 from noderun.training.compatibility import check
 
-NOT_SWEPT = NOT_IN_IDENTITY - {"tolerance"}
 OF_HYDRA = re.compile(r"hydra\.(run|sweep)\.dir|hydra/launcher|hydra\.launcher\.[a-z]\w*(\..+)?")
-DECLARED = {"name", "kind", "takes", "uses", "fixed_steps", "class"}  # what an option is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,19 @@ class Job:
     run_id: str
     given: frozenset[str] = frozenset()
     refusal: str | None = None
+
+    def is_done(self, folder: Path) -> bool:
+        """Whether the folder holds this job, finished."""
+        return run_folder.read_status(folder).get("status") == "done"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob(Job):
+    settings: Settings
+
+    def is_done(self, folder: Path) -> bool:
+        """Whether the folder holds this run, at least as long as the settings ask for."""
+        return run_folder.is_done(folder, self.settings)
 
 
 AnyJob = TypeVar("AnyJob", bound=Job)
@@ -112,18 +125,24 @@ def combinations(parsed: Sequence[Override]) -> list[list[str]]:
     return grid
 
 
-def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
+def make_job(composer: Composer, overrides: Sequence[str]) -> TrainingJob:
     config, defaults = composer.known(overrides)
     raw, usual = unresolved(config), unresolved(defaults)
     given = frozenset(key for key in raw if raw[key] != usual[key])
+    check_facts(given, config)
+    settings, base = typed_pair(config, defaults)
+    without_default = [key for key, value in usual.items() if value == "???"]
+    known = identity(settings, base, NOT_IN_IDENTITY, without_default)
+    name = run_id(settings, known)
+    return TrainingJob(overrides=tuple(overrides), settings=settings, identity=known, run_id=name, given=given)
+
+
+def check_facts(given: Iterable[str], config: DictConfig) -> None:
+    """ConfigError if a key was given that says what an option is."""
     for key in sorted(given):
         group, _, leaf = key.partition(".")
-        if group in GROUPS and leaf in DECLARED:
-            raise ConfigError(f"{key} says what that option is and cannot be set; choose another {group}")
-    settings, base = typed_pair(config, defaults)
-    known = identity(settings, base, [key for key, value in usual.items() if value == "???"])
-    name = run_id(settings, known)
-    return Job(overrides=tuple(overrides), settings=settings, identity=known, run_id=name, given=given)
+        if group in GROUPS and leaf in ("class", *facts_of(declared_option(group, config[group]))):
+            raise FactGiven(key)
 
 
 def typed_pair(config: DictConfig, defaults: DictConfig) -> tuple[Settings, Settings]:
@@ -204,7 +223,7 @@ def with_default_grid(composer: Composer, words: list[str], hydras: list[str]) -
 def swept_keys(parsed: Sequence[Override]) -> list[str]:
     swept = [override.key_or_group for override in parsed if override.is_sweep_override()]
     for key in swept:
-        if key in NOT_SWEPT:
+        if key in NOT_IN_IDENTITY:
             raise ConfigError(f"{key} cannot have several values: it does not tell one run from another")
     return swept
 
@@ -213,6 +232,6 @@ def grid_name(settings: Settings, swept: Sequence[str], words: Sequence[str]) ->
     """``name=``, else the swept keys and a digest of the words that change runs."""
     if settings.name:
         return settings.name
-    counted = sorted(word for word in words if key_of(word) not in NOT_SWEPT)
+    counted = sorted(word for word in words if key_of(word) not in NOT_IN_IDENTITY)
     keys = "+".join(key.replace("/", ".") for key in swept) or "single"
     return f"{keys}-{hashlib.sha256(chr(10).join(counted).encode()).hexdigest()[:8]}"

@@ -53,20 +53,24 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def as_type(hint: Any, value: Any, key: str) -> Any:
     """The value as the type that ``hint`` says (int, float, str, bool, Literal, tuple, X | None, Annotated)."""
-    if get_origin(hint) is Annotated:
-        base, condition = get_args(hint)
-        converted = _convert(base, value, key, condition.words)
-        if not condition.holds(converted):
-            raise ConfigError(f"{key} must be {condition.words}, not {show(value)}")
-        return converted
-    return _convert(hint, value, key, "")
+    if get_origin(hint) is not Annotated:
+        return _convert(hint, value, key, "")
+    base, *metadata = get_args(hint)
+    condition = next((each for each in metadata if isinstance(each, Constraint)), None)
+    converted = _convert(base, value, key, condition.words if condition else "")
+    if condition and not condition.holds(converted):
+        raise ConfigError(f"{key} must be {condition.words}, not {show(value)}")
+    return converted
 
 
 def _convert(hint: Any, value: Any, key: str, words: str) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (types.UnionType, Union):
-        inner = next(argument for argument in arguments if argument is not type(None))
-        return None if value is None else as_type(inner, value, key)
+        if value is None and types.NoneType in arguments:
+            return None
+        inner = [argument for argument in arguments if argument is not types.NoneType]
+        # of several types the last one is a list
+        return as_type(inner[-1] if isinstance(value, list | tuple) else inner[0], value, key)
     if origin is Literal:
         if value not in arguments:
             known = "one of " + ", ".join(map(str, arguments))
