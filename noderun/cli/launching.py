@@ -18,19 +18,19 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from noderun.cli import FAILED, INTERRUPTED, OK, WRONG
 from noderun.cli.planning import Job, Plan, key_of, make_job, plan, swept_keys, taken_apart
 from noderun.cli.tasks import train
 from noderun.cli.tasks.job import JobRunner
 from noderun.config import user_code
 from noderun.config.compose import Composer, known_keys, nearest_key, value_of
 from noderun.config.option_files import first_line
+from noderun.config.options import OPTIONS
 from noderun.config.startup import without_collection
-from noderun.config.validation import ConfigError, quoted, tell
+from noderun.config.validation import ConfigError, quoted, warn_user
 from noderun.record import run_folder
 from noderun.record.folders import tried
 from noderun.training.compatibility import check_data
-
-OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 
 class NotStarted(ConfigError):
@@ -43,7 +43,7 @@ def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, use
     user_code.search_in([*folders[:-1], os.getcwd()])
     composer = Composer(task, folders)
     if user:
-        tell_overridden(composer, user, own)
+        warn_of_overridden(user, own)
     if flags:
         show(composer, words, flags)
         return OK
@@ -66,7 +66,7 @@ def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, use
 def none_left(jobs: Sequence[Job], told: Sequence[Job] = ()) -> bool:
     """Tells why jobs were refused, and whether all were."""
     for reason in dict.fromkeys(job.refusal for job in jobs if job.refusal and job not in told):
-        tell(reason)
+        warn_user(reason)
     return all(job.refusal for job in jobs)
 
 
@@ -100,7 +100,7 @@ def carry_out(composer: Composer, planned: Plan, places: Sequence[Path], folder:
             module.finish(folder, planned.jobs, planned.swept)
             return OK if all(done) else FAILED
         except run_folder.FolderInUse as busy:
-            tell(str(busy))
+            warn_user(str(busy))
             return FAILED
         except NotStarted:
             at_the_end.pop_all()
@@ -203,10 +203,11 @@ def check_package(config: DictConfig, shown: str, key: str) -> None:
         raise ConfigError(f"--package: --cfg {shown} has no '{key}'{nearest_key(key, known_keys(config))}")
 
 
-def tell_overridden(composer: Composer, user: Path, own: Path) -> None:
+def warn_of_overridden(user: Path, own: Path) -> None:
     for path in sorted(user.rglob("*.yaml")):
-        if (own / path.relative_to(user)).exists():
-            tell(f"{path} is used in place of ours of the same name")
+        place = path.relative_to(user)
+        if (own / place).exists() or place.stem in OPTIONS.get(str(place.parent), {}):
+            warn_user(f"{path} is used in place of ours of the same name")
 
 
 @contextmanager

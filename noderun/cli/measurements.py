@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from noderun.cli.planning import Job, key_of
+from noderun.cli.planning import Job, key_of, with_refusal
 from noderun.config.compose import Composer, resolved
 from noderun.config.schema import Settings, Solver, typed_group, without_tolerances
 from noderun.config.validation import ConfigError, Incompatible, nearest, quoted, show
@@ -79,7 +79,7 @@ def make_measurement(composer: Composer, run: Run, words: Sequence[str], chosen:
         lesion=lesion,
         figures=figures,
     )
-    return checked(cell, explicit=asked["figures"] != "all")
+    return with_refusal(cell, check_measurement)
 
 
 def under_words(solver: Solver, tolerance: Any, config: DictConfig, given: Set[str]) -> Solver:
@@ -126,19 +126,15 @@ class Asked:
     figures: list[str] | None = None
 
 
-def checked(cell: Measurement, explicit: bool) -> Measurement:
-    """With its refusal, where its words cannot work together. Figures of "all" that cannot be are left out later."""
-    try:
-        check(cell.settings, frozenset())
-        model = cell.settings.model
-        if cell.lesion and "blocks" not in model.options and not model.user_class:
-            raise Incompatible(f"lesion: model={model.name} has no blocks to remove; resnet, plain and revnet have")
-        impossible = [name for name in cell.figures if name in OF_A_SOLVE and cell.settings.solver is None]
-        if explicit and impossible:
-            raise Incompatible(f"figures={impossible[0]} shows a solve, and model={model.name} solves no ODE")
-    except Incompatible as refused:
-        return replace(cell, refusal=cell.refusal or str(refused))
-    return cell
+def check_measurement(cell: Measurement) -> None:
+    """Raises Incompatible if the words cannot work together."""
+    check(cell.settings, frozenset())
+    model = cell.settings.model
+    if cell.lesion and "blocks" not in model.options and not model.user_class:
+        raise Incompatible(f"lesion: model={model.name} has no blocks to remove; resnet, plain and revnet have")
+    impossible = [name for name in cell.figures if name in OF_A_SOLVE and cell.settings.solver is None]
+    if impossible:
+        raise Incompatible(f"figures={impossible[0]} shows a solve, and model={model.name} solves no ODE")
 
 
 def figures_of(value: Any, settings: Settings) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from noderun.config.compose import Composer, FactGiven, UnknownKey, resolved, unresolved
 from noderun.config.options.option import facts_of
 from noderun.config.schema import GROUPS, Settings, declared_option, typed
-from noderun.config.validation import ConfigError, Incompatible, tell
+from noderun.config.validation import ConfigError, Incompatible, warn_user
 from noderun.record import run_folder
 from noderun.record.run_folder import NOT_IN_IDENTITY, digest, identity, run_id
 from noderun.training.compatibility import check
@@ -65,28 +65,35 @@ class Plan:
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
-    """Raises SettingError where the words are wrong; jobs whose words cannot work together carry their refusal."""
+    """The training runs that a command line asks for; those whose words cannot work together carry their refusal.
+
+    Raises ConfigError if the words are wrong.
+    """
     if not multirun:
-        single = plan_one(composer, words, make_job, "say `noderun sweep` instead")
-        return replace(single, jobs=[checked(job) for job in single.jobs])
+        return plan_one(composer, words, make_job, check_training, "say `noderun sweep` instead")
     ours, hydras = taken_apart(composer.parse(words))
     ours = with_default_grid(composer, ours, hydras)
     parsed = composer.parse(ours)
     swept = swept_keys(parsed)
     jobs = make_grid(composer, combinations(parsed))
-    return Plan(distinct([checked(job) for job in jobs]), hydras, swept, grid_name(jobs[0].settings, swept, ours))
+    checked = [with_refusal(job, check_training) for job in jobs]
+    return Plan(distinct(checked), hydras, swept, grid_name(jobs[0].settings, swept, ours))
 
 
 def plan_one(
-    composer: Composer, words: Sequence[str], make: Callable[[Composer, Sequence[str]], Job], instead: str
+    composer: Composer,
+    words: Sequence[str],
+    make: Callable[[Composer, Sequence[str]], AnyJob],
+    check: Callable[[AnyJob], None],
+    instead: str,
 ) -> Plan:
-    """The plan of a task that has one job; ``instead`` says what to do where a word has several values."""
+    """The plan of a task that has one job; ``instead`` says what to do if a word has several values."""
     parsed = composer.parse(words)
     ours, hydras = taken_apart(parsed)
     several = [override.input_line for override in parsed if override.is_sweep_override()]
     if several:
         raise ConfigError(f"{several[0]} has several values, {composer.task} takes one: {instead}")
-    return Plan([make(composer, ours)], hydras)
+    return Plan([with_refusal(make(composer, ours), check)], hydras)
 
 
 def taken_apart(parsed: Sequence[Override]) -> tuple[list[str], list[str]]:
@@ -127,27 +134,39 @@ def combinations(parsed: Sequence[Override]) -> list[list[str]]:
 
 def make_job(composer: Composer, overrides: Sequence[str]) -> TrainingJob:
     config, defaults = composer.known(overrides)
-    raw, usual = unresolved(config), unresolved(defaults)
-    given = frozenset(key for key in raw if raw[key] != usual[key])
-    check_facts(given, config)
-    settings, base = typed_pair(config, defaults)
-    without_default = [key for key, value in usual.items() if value == "???"]
-    known = identity(settings, base, NOT_IN_IDENTITY, without_default)
+    given = given_keys(config, defaults)
+    settings, usual = typed_pair(config, defaults)
+    without_default = [key for key, value in unresolved(defaults).items() if value == "???"]
+    known = identity(settings, usual, NOT_IN_IDENTITY, without_default)
     name = run_id(settings, known)
     return TrainingJob(overrides=tuple(overrides), settings=settings, identity=known, run_id=name, given=given)
+
+
+def given_keys(config: DictConfig, defaults: DictConfig) -> frozenset[str]:
+    """The keys that were given another value than their default; ConfigError for one that says what an option is."""
+    if config is defaults:
+        return frozenset()
+    values, usual = unresolved(config), unresolved(defaults)
+    given = frozenset(key for key in values if values[key] != usual[key])
+    check_facts(given, config)
+    return given
 
 
 def check_facts(given: Iterable[str], config: DictConfig) -> None:
     """ConfigError if a key was given that says what an option is."""
     for key in sorted(given):
         group, _, leaf = key.partition(".")
-        if group in GROUPS and leaf in ("class", *facts_of(declared_option(group, config[group]))):
+        facts = facts_of(declared_option(group, config[group])) if group in GROUPS else {}
+        if leaf in ("name", "class", *facts):
             raise FactGiven(key)
 
 
 def typed_pair(config: DictConfig, defaults: DictConfig) -> tuple[Settings, Settings]:
     """The settings, and what they would be had nothing been said beside the choice of options."""
     values = resolved(config)
+    if config is defaults:
+        settings = typed(values, values)
+        return settings, settings
     filled = defaults.copy()
     for key, value in unresolved(defaults).items():
         if value == "???":  # has no default: whatever was given stands in for it
@@ -156,10 +175,10 @@ def typed_pair(config: DictConfig, defaults: DictConfig) -> tuple[Settings, Sett
     return typed(values, usual), typed(usual, usual)
 
 
-def make_grid(composer: Composer, grid: Sequence[Sequence[str]]) -> list[Job]:
+def make_grid(composer: Composer, grid: Sequence[Sequence[str]]) -> list[TrainingJob]:
     """One job a combination; a key that only some options have goes to those, one that none has is an error."""
-    jobs: list[Job] = []
-    without: dict[str, list[tuple[Job, UnknownKey]]] = {}
+    jobs: list[TrainingJob] = []
+    without: dict[str, list[tuple[TrainingJob, UnknownKey]]] = {}
     for words in grid:
         job, unknown = make_job_without(composer, words)
         jobs.append(job)
@@ -170,11 +189,11 @@ def make_grid(composer: Composer, grid: Sequence[Sequence[str]]) -> list[Job]:
             raise lacking[0][1]
     for key, lacking in without.items():
         models = sorted({job.settings.model.name for job, _ in lacking})
-        tell(f"{key} is no setting of {' and '.join(models)} and is left out there")
+        warn_user(f"{key} is no setting of {' and '.join(models)} and is left out there")
     return jobs
 
 
-def make_job_without(composer: Composer, words: Sequence[str]) -> tuple[Job, list[UnknownKey]]:
+def make_job_without(composer: Composer, words: Sequence[str]) -> tuple[TrainingJob, list[UnknownKey]]:
     """The job of those words that its options know, and what they do not know."""
     unknown: list[UnknownKey] = []
     while True:
@@ -192,11 +211,16 @@ def key_of(word: str) -> str:
     return word.lstrip("+~").partition("=")[0]
 
 
-def checked(job: Job) -> Job:
+def check_training(job: TrainingJob) -> None:
+    check(job.settings, job.given)
+
+
+def with_refusal(job: AnyJob, check: Callable[[AnyJob], None]) -> AnyJob:
+    """The job, with the reason why it is refused if ``check`` finds that its settings cannot work together."""
     try:
-        check(job.settings, job.given)
+        check(job)
     except Incompatible as refused:
-        return replace(job, refusal=str(refused))
+        return replace(job, refusal=job.refusal or str(refused))
     return job
 
 
@@ -205,7 +229,7 @@ def distinct(jobs: Sequence[AnyJob]) -> list[AnyJob]:
     first = {(digest(job.identity), job.refusal): job for job in reversed(jobs)}
     unique = list(reversed(first.values()))
     if len(unique) < len(jobs):
-        tell(f"{len(jobs) - len(unique)} of {len(jobs)} jobs come out equal to another and run once")
+        warn_user(f"{len(jobs) - len(unique)} of {len(jobs)} jobs come out equal to another and run once")
     return unique
 
 

@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from noderun.config.option_files import Repository, first_line, store_options
+from noderun.config.option_files import Repository, first_line
 from noderun.config.options.option import commented, facts_of, settings_of
 from noderun.config.schema import GROUPS, OWN_PARTS, declared_option
 from noderun.config.validation import ConfigError, flat, nearest, show
@@ -54,7 +54,6 @@ class Composer:
 
     def __init__(self, task: str, folders: Sequence[str | Path]) -> None:
         version.setbase("1.3")
-        store_options()
         path = create_config_search_path(str(folders[0]))
         assert isinstance(path, ConfigSearchPathImpl)
         for folder in folders[1:]:

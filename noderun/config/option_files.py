@@ -1,30 +1,18 @@
-"""Where Hydra finds options: ours in its ConfigStore, those of a user in files, which are read strictly."""
+"""The files of a user's options, which are read strictly."""
 
 from __future__ import annotations
 
 import copy
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_repository import ConfigRepository
-from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from noderun.config.options import OPTIONS
-from noderun.config.options.option import node
 from noderun.config.validation import ConfigError
 from noderun.config.yaml_files import read_mapping
-
-
-@cache
-def store_options() -> None:
-    """Give Hydra every option that ``config.options`` declares; a file of the same name is found before it."""
-    for group, options in OPTIONS.items():
-        for name, option in options.items():
-            ConfigStore.instance().store(group=group, name=name, node=node(option, name), provider="noderun")
 
 
 class Repository(ConfigRepository):

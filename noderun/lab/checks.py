@@ -15,7 +15,7 @@ from noderun.training.compatibility import check_solver
 
 
 def check(settings: Settings) -> None:
-    """Raises Refused where right words do not go together, SettingError where one can never work."""
+    """Raises Incompatible if right words do not go together, ConfigError if one can never work."""
     lab, solver = settings.lab, settings.solver
     named("problem", [settings.problem.name], PROBLEMS)
     named("solver", [solver.name, *(getattr(lab, "solvers", None) or ())], SOLVERS)

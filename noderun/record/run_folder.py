@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -103,10 +102,8 @@ def _values(settings: Any) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """All or nothing: a reader or a kill never meets half a file."""
-    new = path.with_name(path.name + files.NEW)
-    new.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(new, path)
+    with files.replacing(path) as new:
+        new.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

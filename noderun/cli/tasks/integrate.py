@@ -10,9 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from noderun.cli.planning import Job, Plan, plan_one
-from noderun.config.compose import Composer, resolved, unresolved
-from noderun.config.validation import ConfigError, Incompatible
+from noderun.cli.planning import Job, Plan, given_keys, plan_one
+from noderun.config.compose import Composer, resolved
 from noderun.lab.settings import Conservation, Settings, typed
 from noderun.record import files, run_folder
 
@@ -34,26 +33,21 @@ KEYS = (
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
-    """Raises SettingError where the words are wrong; a job whose words cannot work together carries its refusal."""
-    planned = plan_one(composer, words, make_job, "lab=work_precision compares solvers")
-    job = planned.jobs[0]
-    try:
-        from noderun.lab.checks import check
-        from noderun.training.build import make_device
+    """Raises ConfigError if the words are wrong; a job whose words cannot work together carries its refusal."""
+    return plan_one(composer, words, make_job, check_lab, "lab=work_precision compares solvers")
 
-        make_device(job.settings.device)
-        check(job.settings)
-    except Incompatible as refused:
-        return replace(planned, jobs=[replace(job, refusal=str(refused))])
-    return planned
+
+def check_lab(job: Job) -> None:
+    from noderun.lab.checks import check
+    from noderun.training.build import make_device
+
+    make_device(job.settings.device)
+    check(job.settings)
 
 
 def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
     config, defaults = composer.known(overrides)
-    raw, usual_raw = unresolved(config), unresolved(defaults)
-    for group in ("problem", "solver", "lab"):
-        if raw.get(f"{group}.name") != usual_raw.get(f"{group}.name"):
-            raise ConfigError(f"{group}.name says what that option is and cannot be set; choose another {group}")
+    given_keys(config, defaults)
     settings, usual = typed(resolved(config)), typed(resolved(defaults))
     chosen = {override.key_or_group for override in composer.parse(overrides)}
     if "solver" in chosen and getattr(settings.lab, "solvers", ()) is None and type(settings.lab) is not Conservation:
