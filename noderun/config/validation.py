@@ -76,10 +76,9 @@ def _convert(hint: Any, value: Any, key: str, words: str) -> Any:
         return as_type(inner[-1] if isinstance(value, list | tuple) else inner[0], value, key)
     if origin is Literal:
         if value not in arguments:
-            known = "one of " + ", ".join(map(str, arguments))
-            raise ConfigError(
-                f"{key} must be {known}, not {show(value)}{did_you_mean(str(value), map(str, arguments), 0.75)}"
-            )
+            known = list(map(str, arguments))
+            meant = did_you_mean(str(value), known, 0.75)
+            raise ConfigError(f"{key} must be one of {', '.join(known)}, not {show(value)}{meant}")
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):

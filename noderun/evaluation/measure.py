@@ -83,7 +83,8 @@ def solve_numbers(setup: Setup) -> dict[str, float | None]:
     if seen is None:
         return {}
     found: dict[str, float | None] = {
-        f"steps_{kind}": sum(batch_mean(getattr(block.stats, kind)) for block in setup.blocks) for kind in ("accepted", "rejected")
+        f"steps_{kind}": sum(batch_mean(getattr(block.stats, kind)) for block in setup.blocks)
+        for kind in ("accepted", "rejected")
     }
     for key, error_of in (("numerical_error", numerical_error), ("reconstruction_error", reconstruction_error)):
         found[key] = attempted(key, partial(worst(error_of), seen))

@@ -210,8 +210,8 @@ def check_regularizer(regularizer: str, solver: Solver, user_class: str | None =
         method = make_method(solver)
         if not isinstance(method, ExplicitRungeKutta) or not kind().fits(method.tableau):
             raise Incompatible(
-                f"regularizer={regularizer} needs an explicit Runge-Kutta method with what it looks at in a step, which "
-                f"solver={solver.name} does not have; try solver=dopri5"
+                f"regularizer={regularizer} looks at the stages of an explicit Runge-Kutta step, and solver={solver.name} "
+                "does not have those that it needs; try solver=dopri5"
             )
     elif kind and solver.options.get("compile"):
         raise Incompatible(
