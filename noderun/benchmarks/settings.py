@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_type_hints
 
-from noderun.config.schema import Count, Data, Device, FolderName, Positive, typed_group
+from noderun.config.options import Data
+from noderun.config.options.types import Count, Device, FolderName, Positive
+from noderun.config.schema import typed_group
 from noderun.config.validation import ConfigError, as_type
 
-NOT_IN_IDENTITY = ("log", "fresh", "name", "data")
+NOT_IN_IDENTITY = {"log", "fresh", "name", "data.root", "data.download"}
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,6 @@ class Settings:
     name: FolderName | None = None
     fresh: bool = True
     seed: int = 0
-
-    def identity(self) -> dict[str, Any]:
-        """The identity of a measurement."""
-        values = {key: value for key, value in asdict(self).items() if key not in NOT_IN_IDENTITY}
-        chosen = {"data.name": self.data.name, "data.limit": self.data.limit, "data.batch_size": self.data.batch_size}
-        return values | (chosen if self.suite == "epoch" else {})
 
 
 def typed(config: Mapping[str, Any], usual: Mapping[str, Any]) -> Settings:

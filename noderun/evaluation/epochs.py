@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 from noderun.evaluation.depth import ROWS
@@ -30,6 +29,5 @@ def watch(setup: Setup, epoch: int, folder: Path) -> None:
         path = folder / files.FIGURES / f"{name}_by_epoch.csv"
         path.parent.mkdir(exist_ok=True)
         earlier = [row for row in read_csv(path) if row["epoch"] < epoch]
-        new = path.with_suffix(".new")
-        write_csv([*earlier, *({"epoch": epoch} | row for row in rows)], new)
-        os.replace(new, path)
+        with files.replacing(path) as new:
+            write_csv([*earlier, *({"epoch": epoch} | row for row in rows)], new)

@@ -44,6 +44,7 @@ def run_solver(
     options: Mapping[str, Any] | None = None,
     device: str = "cpu",
     steps: bool = False,
+    **control: Any,
 ) -> tuple[Solution, float]:
     """The solution in float64 at ``ts`` (default: both ends) without gradients, and the seconds it took.
 
@@ -65,6 +66,7 @@ def run_solver(
             max_steps=max_steps,
             steps=steps,
             throw=False,
+            **control,
         )
         seconds = time.perf_counter() - start
     if paired:

@@ -1,13 +1,13 @@
 """The typed settings of `noderun integrate`; one dataclass per lab, whose fields are the keys of its YAML file."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
-from noderun.config.schema import Count, Device, FolderName, Fraction, Positive, Seed
+from noderun.config.options import Solver
+from noderun.config.options.types import Count, Device, FolderName, Fraction, Positive, Seed
+from noderun.config.schema import typed_group
 from noderun.config.validation import ConfigError, Constraint, as_type, nearest, show
 
 Tolerance = Annotated[
@@ -41,13 +41,11 @@ class ProblemChoice:
 
 
 @dataclass(frozen=True)
-class SolverChoice:
-    name: str
+class SolverChoice(Solver):
+    """A solver of the lab, which computes in float64."""
+
     rtol: Tolerance | None = 1e-6
     atol: Positive | None = 1e-6
-    dt: Positive | None = None
-    max_steps: Count = 10_000
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,7 +122,6 @@ class Settings:
     lab: Any
     problem: ProblemChoice
     solver: SolverChoice
-    tolerance: Tolerance = 1e-6
     seed: Seed = 0
     device: Device = "cpu"
     log: Literal["live", "plain", "quiet"] = "live"
@@ -144,10 +141,12 @@ def typed(config: Mapping[str, Any]) -> Settings:
         raise ConfigError(f"no lab {show(name)}{nearest(str(name), LABS)}")
     hints = get_type_hints(Settings, include_extras=True)
     shared = {f.name for f in fields(Settings)} - {"lab", "problem", "solver"}
+    if "tolerance" in config:  # it is only what others refer to
+        as_type(Tolerance, config["tolerance"], "tolerance")
     return Settings(
         lab=dataclass_of(LABS[name], lab, "lab"),
         problem=dataclass_of(ProblemChoice, group(config, "problem"), "problem", PROBLEM_KEYS),
-        solver=dataclass_of(SolverChoice, group(config, "solver"), "solver", {}),
+        solver=typed_group("solver", group(config, "solver"), {}, SolverChoice),
         **{key: as_type(hints[key], config[key], key) for key in shared if key in config},
     )
 
