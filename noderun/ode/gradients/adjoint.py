@@ -11,7 +11,6 @@ from noderun.ode.gradients import per_sample_adjoint
 from noderun.ode.gradients.backward_solve import AdjointField, BackwardSolve, ContinuousGradient
 from noderun.ode.gradients.parameters import backward_field
 from noderun.ode.gradients.solve_function import Gradients, Recorded, with_backward
-from noderun.ode.solvers.field import VectorField
 from noderun.ode.solvers.integrate import Problem, integrate
 from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.per_sample.problem import SampleProblem
@@ -26,7 +25,7 @@ class Adjoint(ContinuousGradient):
     Do not use it unless memory must not grow with the number of steps, or the solver is scipy's:
 
     - its gradient is not the gradient of the numbers that the forward solve returned. It is that of the continuous
-      problem, to a tolerance of its own (``gradient_rtol``, ``gradient_atol``), and it falls with that tolerance only;
+      problem, and its error depends on a second tolerance (``gradient_rtol``, ``gradient_atol``);
     - it integrates the state backwards as well. A solution that is stable forwards (stiff, dissipative) is unstable
       backwards, so the state drifts from the forward solution, the steps become small and the solve can fail;
     - it is not cheaper. A backward solve takes about as many evaluations of f as the forward solve, each with a vjp,
@@ -70,8 +69,7 @@ def record(problem: Problem) -> Recorded:
 class StateAdjointField(AdjointField):
     """d(z, a)/dt on [2 N]; Chen et al. 2018, equations 1 and 4."""
 
-    def __init__(self, field: VectorField, params: tuple[Tensor, ...]) -> None:
-        super().__init__(field, params, 2)
+    vectors = 2
 
     def parts(self, t: Tensor, state: Tensor, weighted: bool) -> tuple[Tensor, ...]:
         z, a = state.chunk(2)

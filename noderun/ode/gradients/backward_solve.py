@@ -60,12 +60,13 @@ class AdjointField(ABC):
     """The vector field of a backward solve; ``integrand`` is a^T df/dtheta at the last point."""
 
     weighs = True
+    vectors = 1  # of the size of z in the state
 
-    def __init__(self, field: VectorField, params: tuple[Tensor, ...], parts: int) -> None:
+    def __init__(self, field: VectorField, params: tuple[Tensor, ...]) -> None:
         self.field, self.params = field, params
         self.integrand: Integrand | None = None
         self.factorizations, self.bounds = 0, field.bounds
-        shapes, sizes = field.layout.shapes * parts, field.layout.sizes * parts
+        shapes, sizes = field.layout.shapes * self.vectors, field.layout.sizes * self.vectors
         self.layout = Layout(shapes, sizes, tuple, None, False)
 
     @abstractmethod

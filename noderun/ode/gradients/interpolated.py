@@ -72,6 +72,7 @@ class StoredTrajectory:
         self.insides: list[Tensor] = []  # [degree - 1, N]
 
     def add(self, taken: AcceptedStep) -> None:
+        """Store an accepted step; its start is the end of the step before."""
         step = taken.step
         self.insides.append(step.interpolate(self.nodes[1:-1]))
         del self.starts[len(self.spans) :]
@@ -79,6 +80,7 @@ class StoredTrajectory:
         self.starts.extend((step.y, step.y1))
 
     def __call__(self, t: float) -> Tensor:
+        """z(t) [N]."""
         sign = 1.0 if self.spans[0][1] > 0 else -1.0
         i = max(0, bisect.bisect_right(self.spans, sign * t, key=lambda span: sign * span[0]) - 1)
         start, h = self.spans[i]
@@ -101,7 +103,7 @@ class InterpolatedField(AdjointField):
     """da/dt on [N] along the stored trajectory; Chen et al. 2018, equation 4."""
 
     def __init__(self, field: VectorField, params: tuple[Tensor, ...], path: StoredTrajectory) -> None:
-        super().__init__(field, params, 1)
+        super().__init__(field, params)
         self.path = path
 
     def parts(self, t: Tensor, state: Tensor, weighted: bool) -> tuple[Tensor, ...]:

@@ -105,6 +105,7 @@ class BatchedAdjointSolve:
         self.rounds = 0
 
     def run(self, rows: Tensor, cotangents: Tensor) -> Tensor:
+        """dL/dy0 [B, N]; SolveError if the backward solve of a sample fails."""
         problem, (size, width) = self.problem, self.problem.y0.shape
         sample, time, row = problem.readout.all_rows(problem)
         wanted = (cotangents[row] != 0).any(1) | (row < size)  # the starts, and what the loss depends on
@@ -176,6 +177,7 @@ class BatchedAdjointSolve:
         self.add(integrand, 0.0, 1.0, HALVINGS)
 
     def param_vjp(self, dz: Tensor, cotangent: Tensor) -> Integrand:
+        """cotangent^T df/dtheta [P]."""
         params = self.problem.params
         if not dz.requires_grad:
             return joined(params, [None] * len(params))

@@ -15,9 +15,9 @@ class Symplectic(ReplayedSteps):
     """``Checkpointed`` with one stage in memory at a time, for explicit Runge-Kutta methods.
 
     A step's stages are computed first, without graphs. Each stage is then evaluated once more, with its graph, when
-    the backward recursion reaches it. The backward pass so needs the activations of one call of f instead of one call
-    per stage, and one more evaluation of f per stage. The transposed tableau is a symplectic partner of the forward
-    one, hence the name.
+    the backward recursion reaches it. The backward pass therefore holds the activations of a single call of f, at the
+    cost of one more evaluation of f per stage. The transposed tableau is a symplectic partner of the forward one, hence
+    the name.
 
     ``checkpoints`` is how many states are held, from 1; None holds the state of every accepted step.
     """
