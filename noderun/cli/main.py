@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from noderun.cli import INTERRUPTED, OK, WRONG
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,6 @@ SHORT = {"-h": "--help", "-c": "--cfg", "-p": "--package", "-i": "--info", "-m":
 SHOWS = ("--help", "--hydra-help", "--cfg", "--info")
 OF_SHOWING = {"--resolve": ("--cfg", "--help"), "--package": ("--cfg",)}
 COMPLETION = ("-sc", "--shell-completion")
-OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 
 @dataclass
@@ -85,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"noderun {importlib.import_module('noderun').__version__}")
             return OK
         if task not in TASKS:
+            from noderun.config.validation import nearest
+
             raise UsageError(f"no task '{task}'{nearest(task, TASKS)}")
         return plain(task, words) if TASKS[task].kind == "plain" else hydra(task, words)
     except UsageError as error:
@@ -165,9 +167,10 @@ def take_apart(task: str, arguments: Sequence[str]) -> Words:
 
 def meant_by(flag: str, value: str) -> str:
     """The end of a sentence about a flag that there is not: a flag like it, else how a setting is said."""
-    near = difflib.get_close_matches(flag, FLAGS, n=1, cutoff=0.7)
+    from noderun.config.validation import did_you_mean
+
     setting = f"{flag.strip('-')}={value or 'VALUE'}"
-    return f"; did you mean '{near[0]}'?" if near else f"; a setting has no dashes: {setting}"
+    return did_you_mean(flag, FLAGS, 0.7) or f"; a setting has no dashes: {setting}"
 
 
 def argument_of(flag: str, rest: list[str]) -> str:
@@ -223,20 +226,16 @@ def complete(words: Sequence[str]) -> int:
         os.environ["COMP_LINE"] = line.replace(f" {task}", "", 1)
     from noderun.cli.launching import call_hydra
     from noderun.config import config_folder
+    from noderun.config.compose import Composer
 
-    call_hydra(task, [COMPLETION[0], *words], [str(config_folder())])
+    call_hydra(Composer(task, [config_folder()]), [COMPLETION[0], *words])
     return OK
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean '{near[0]}'?" if near else f"; there are: {', '.join(known)}"
-
-
 def refuse(sentence: str) -> int:
-    from noderun.config.validation import tell
+    from noderun.config.validation import warn_user
 
-    tell(sentence)
+    warn_user(sentence)
     return WRONG
 
 

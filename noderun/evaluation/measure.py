@@ -26,7 +26,7 @@ from noderun.training.diagnostics import (
     worst,
 )
 from noderun.training.loop import evaluate
-from noderun.training.meters import quotient
+from noderun.training.meters import batch_mean, quotient
 from noderun.training.result import chosen
 from noderun.training.setup import Setup
 
@@ -83,7 +83,8 @@ def solve_numbers(setup: Setup) -> dict[str, float | None]:
     if seen is None:
         return {}
     found: dict[str, float | None] = {
-        f"steps_{kind}": sum(getattr(block.stats, kind) for block in setup.blocks) for kind in ("accepted", "rejected")
+        f"steps_{kind}": sum(batch_mean(getattr(block.stats, kind)) for block in setup.blocks)
+        for kind in ("accepted", "rejected")
     }
     for key, error_of in (("numerical_error", numerical_error), ("reconstruction_error", reconstruction_error)):
         found[key] = attempted(key, partial(worst(error_of), seen))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 HYDRA = ".hydra"  # config.yaml, overrides.yaml, hydra.yaml
 LOCK = ".lock"
@@ -26,6 +30,14 @@ NAMES = (
     *(HYDRA, LOCK, LOG, STATUS, ENVIRONMENT, RESULT, METRICS, CHECKPOINT, EVENTS),
     *(FIGURES, EVALUATE, REPORT, RESULTS, BENCH, TABLES),
 )
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write a file that becomes ``path`` in the end: a reader or a kill never meets half of it."""
+    new = path.with_name(path.name + NEW)
+    yield new
+    os.replace(new, path)
 
 
 def is_ours(name: str) -> bool:

@@ -5,29 +5,27 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from noderun.config.schema import GROUPS, Settings
+from noderun.config.schema import Settings
 from noderun.config.user_code import source_hash
 from noderun.config.validation import ConfigError, flat
 from noderun.record import files
 
-# what does not change a run, only how far it goes and what is seen of it; tolerance counts where a solve reads it
+# settings that do not change a run's result, only how far it is trained and what is reported of it
 NOT_IN_IDENTITY = {
     "name",
     "log",
     "device",
     "fresh",
-    "tolerance",
     "data.root",
     "data.download",
     "trainer.epochs",
@@ -43,7 +41,7 @@ class FolderInUse(RuntimeError):
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Inside, no other process works in this folder; Busy where one does. A killed process leaves no lock behind."""
     with (folder / files.LOCK).open("a") as file:
         try:
@@ -56,17 +54,20 @@ def alone(folder: Path) -> Iterator[None]:
 def check_free(folder: Path) -> None:
     """Busy where another process works in this folder."""
     if (folder / files.LOCK).exists():
-        with alone(folder):
+        with locked(folder):
             pass
 
 
-def identity(settings: Settings, defaults: Settings, always: Sequence[str] = ()) -> dict[str, Any]:
-    """What makes a run the run that it is: names, and the values that are not their options' defaults."""
+def identity(settings: Any, defaults: Any, ignored: Collection[str], always: Collection[str] = ()) -> dict[str, Any]:
+    """What makes a job the job that it is: the names of its choices, and the settings that are not their defaults.
+
+    ``ignored`` names keys or whole groups that do not count, ``always`` keys that count whatever their value.
+    """
     values, usual = _values(settings), _values(defaults)
-    counted = set(values) - NOT_IN_IDENTITY
+    counted = {key for key in values if not {key, key.partition(".")[0]} & set(ignored)}
     kept = {key for key in counted if key in always or values[key] != usual.get(key)}
     # a group whose option is "none" is not there; so a group that is new later leaves the old runs their names
-    kept |= {key for group in GROUPS if (key := f"{group}.name") in counted and values[key] != "none"}
+    kept |= {key for key in counted if key.endswith(".name") and key.count(".") == 1 and values[key] != "none"}
     classes = {key: values[key] for key in counted if key.endswith(".class") and values[key]}
     sources = {key: f"{reference} {source_hash(reference)}" for key, reference in classes.items()}
     return dict(sorted(({key: values[key] for key in kept} | sources).items()))
@@ -94,17 +95,15 @@ def data_of(identity: Mapping[str, Any]) -> str:
     return " ".join([str(identity.get("data.name")), *own])
 
 
-def _values(settings: Settings) -> dict[str, Any]:
+def _values(settings: Any) -> dict[str, Any]:
     # as they will be read back: tuples as lists, and words for what JSON has no number for (nan is not even itself)
     nested = json.loads(json.dumps(asdict(settings)), parse_constant=str)
     return {key.replace(".options.", ".").replace(".user_class", ".class"): v for key, v in flat(nested).items()}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """All or nothing: a reader or a kill never meets half a file."""
-    new = path.with_name(path.name + files.NEW)
-    new.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(new, path)
+    with files.replacing(path) as new:
+        new.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from noderun.dynamics import DYNAMICS
 from noderun.models import MODELS, ODEBlock
 from noderun.ode import engine
 from noderun.ode.gradients import GRADIENTS
+from noderun.ode.solvers import METHODS, StepController
+from noderun.ode.solvers.method import Method
 from noderun.regularizers import REGULARIZERS
 from noderun.training.isolation import imported, isolated
 from noderun.training.objectives import OBJECTIVES, regularized
@@ -47,8 +50,9 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
     blocks = [module for module in model.modules() if isinstance(module, ODEBlock)]
     objective = OBJECTIVES[settings.model.objective]
     if regularizer is not None and regularizer.name != "none":
+        own = load_class(regularizer.user_class) if regularizer.user_class else REGULARIZERS[regularizer.name]
         for block in blocks:
-            block.regularizer = REGULARIZERS[regularizer.name](**regularizer.options)
+            block.regularizer = own(**regularizer.options)
         objective = regularized(objective, blocks, regularizer.weight)
     size, trainer = settings.data.batch_size, settings.trainer
     steps_per_epoch = batch_count(dataset, "train", size)
@@ -102,23 +106,45 @@ def make_model(settings: Settings, dataset: Dataset) -> nn.Module:
     return factory(dataset.shape, outputs, **used, **choice.options)
 
 
+def make_method(solver: Solver) -> Method:
+    """The method that a solver's options stand for; ValueError or TypeError if they do not fit it."""
+    options = {key: value for key, value in solver.options.items() if key != "compile"}
+    if not solver.user_class:
+        return METHODS[solver.name].with_options(**options)
+    method = load_class(solver.user_class)(**options)
+    if not isinstance(method, Method):
+        raise TypeError(f"class: {solver.user_class} makes a {type(method).__name__}, not a noderun.ode.solvers.Method")
+    return method
+
+
 def make_solve(solver: Solver, gradient: Gradient | None) -> partial[Any]:
     """engine.solve with the chosen solver and gradient."""
     options = dict(solver.options)
     keywords: dict[str, Any] = {
-        "solver": solver.name,
+        "solver": make_method(solver) if solver.user_class else solver.name,
         "compile": options.pop("compile", None),  # not an option of the method that another solve of the block may keep
         "rtol": solver.rtol,
         "atol": solver.atol,
         "dt": solver.dt,
         "max_steps": solver.max_steps,
-        "solver_options": options,
+        **control_of(solver),
+        "solver_options": {} if solver.user_class else options,
         "gradient": "backprop",  # of a model that has no gradient group, as the RK-Net
     }
     if gradient is not None:
         keywords |= {"gradient": gradient.name, "gradient_rtol": gradient.rtol, "gradient_atol": gradient.atol}
         keywords["gradient_options"] = gradient.options
     return partial(engine.solve, **{name: value for name, value in keywords.items() if value not in (None, {})})
+
+
+def control_of(solver: Solver) -> dict[str, Any]:
+    """The keywords of ``solve`` that say how adaptive steps are chosen, as far as they are not its defaults."""
+    gains = solver.controller
+    chosen: dict[str, Any] = {"controller": gains if isinstance(gains, str) else StepController(*gains)}
+    names = ("norm", "first_step", "min_step", "max_step", "per_sample")
+    chosen |= {name: getattr(solver, name) for name in names}
+    usual = {f.name: f.default for f in fields(Solver)}
+    return {name: value for name, value in chosen.items() if value != usual[name]}
 
 
 def closer(solver: Solver | None, gradient: Gradient | None) -> str:

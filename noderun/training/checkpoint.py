@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from noderun.record.files import replacing
+
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Writes ``state`` so that ``path`` holds either the old or the new checkpoint whole, whatever happens."""
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
+    with replacing(path) as new, new.open("wb") as file:
         torch.save(state, file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(fresh, path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:

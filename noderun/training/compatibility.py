@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import fields
 from typing import Any
 
-from noderun.config.schema import Settings, Solver
+from noderun.config.schema import Gradient, Regularizer, Settings, Solver
 from noderun.config.validation import ConfigError, Incompatible, nearest
 
 MADE_WITH = {  # group -> what its part is made with, before the keys of its option
     "data": ("root", "augment"),  # a user's: with its keys alone
     "model": ("shape", "classes"),
     "dynamics": ("state_shape",),
+    "solver": (),
     "regularizer": (),
     "optimizer": ("params", "lr"),
     "scheduler": ("steps_per_epoch", "horizon"),
 }
 FORWARD = {"dynamics": ("t", "y"), "model": ("x",)}
+OF_ADAPTIVE_STEPS = ("controller", "norm", "first_step", "min_step", "max_step")
+OWN_CONTROL = {  # solver -> the settings of adaptive steps that mean nothing to it
+    "adams": {"controller"},
+    "bdf": {"controller"},
+    "radau5": {"controller"},
+    "scipy": {"controller", "norm"},
+}
 
 
 def check(settings: Settings, given: Set[str]) -> None:
@@ -41,7 +50,7 @@ def check(settings: Settings, given: Set[str]) -> None:
     if settings.gradient:
         check_gradient(settings, given)
     if settings.regularizer and settings.solver:
-        check_regularizer(settings.regularizer.name, settings.solver)
+        check_regularizer(settings.regularizer.name, settings.solver, settings.regularizer.user_class)
 
 
 def check_data(settings: Any) -> None:
@@ -68,7 +77,7 @@ def check_code(settings: Settings) -> None:
         reference = getattr(choice, "user_class", None)
         if not reference and choice.name not in known:
             raise ConfigError(f"{group}: noderun has no {group} named '{choice.name}'{nearest(choice.name, known)}")
-        if reference or group in MADE_WITH:
+        if reference or group not in ("solver", "gradient"):
             made = load_class(reference) if reference else known[choice.name]
             check_call(settings, group, reference or choice.name, made)
 
@@ -133,37 +142,76 @@ def registries() -> dict[str, Mapping[str, Any]]:
 
 
 def check_steps(settings: Settings, given: Set[str]) -> None:
-    from noderun.ode.solvers import METHODS, SOLVERS, configure_method
-
     solver, model = settings.solver, settings.model
     assert solver is not None
-    info = SOLVERS[solver.name]
-    if solver.dt is None and not info.adaptive:
-        raise Incompatible(f"solver={solver.name} takes fixed steps only: give their size, for instance solver.dt=0.1")
     if solver.dt is None and model.fixed_steps:
         raise Incompatible(f"model={model.name} takes fixed steps only: give solver.dt or a solver such as solver=rk4")
-    if solver.dt is not None and not info.fixed_step:
-        raise Incompatible(f"solver={solver.name} chooses its own steps: leave solver.dt out, or say solver.dt=null")
     useless = given & {"solver.rtol", "solver.atol", "gradient.rtol", "gradient.atol"}
     if solver.dt is not None and useless:
         raise Incompatible(f"{min(useless)} was given, but fixed steps (solver.dt={solver.dt:g}) have no tolerance")
+    check_solver(solver)
+    if solver.per_sample:
+        check_per_sample(solver, settings.gradient, settings.regularizer)
+
+
+def check_solver(solver: Solver) -> None:
+    """Raises Incompatible if a solver cannot take its steps as it was told to."""
+    from noderun.training.build import make_method
+
     try:
-        configure_method(METHODS[solver.name], **solver.options)
+        method = make_method(solver)
     except (TypeError, ValueError) as error:
         raise Incompatible(f"solver={solver.name}: {error}") from None
+    if solver.dt is None and not method.info.adaptive:
+        raise Incompatible(f"solver={solver.name} takes fixed steps only: give their size, for instance solver.dt=0.1")
+    if solver.dt is not None and not method.info.fixed_step:
+        raise Incompatible(f"solver={solver.name} chooses its own steps: leave solver.dt out, or say solver.dt=null")
+    asked = {f.name for f in fields(Solver) if f.name in OF_ADAPTIVE_STEPS and getattr(solver, f.name) != f.default}
+    if asked and solver.dt is not None:
+        raise Incompatible(
+            f"solver.{min(asked)} is for adaptive steps, and fixed ones were chosen (solver.dt={solver.dt:g})"
+        )
+    if useless := asked & OWN_CONTROL.get(solver.name, set()):
+        raise Incompatible(f"solver={solver.name} controls its steps in its own way: leave solver.{min(useless)} out")
 
 
-def check_regularizer(regularizer: str, solver: Solver) -> None:
-    from noderun.ode.solvers import METHODS
+def check_per_sample(solver: Solver, gradient: Gradient | None, regularizer: Regularizer | None) -> None:
+    """Raises Incompatible if the examples of a batch cannot take steps of their own."""
+    import torch
+
+    from noderun.ode.gradients import GRADIENTS
+    from noderun.ode.solvers import StepOptions
+    from noderun.ode.solvers.per_sample.methods import batched_method
+    from noderun.training.build import make_method
+
+    try:
+        if solver.options.get("compile"):
+            raise ValueError("per_sample=True has no compiled steps")
+        batched_method(make_method(solver), StepOptions(), torch.zeros(1, 1))
+    except ValueError as error:
+        raise Incompatible(f"solver.per_sample=true cannot be: {error}") from None
+    if gradient is not None and (reason := GRADIENTS[gradient.name]().refusal_per_sample()):
+        raise Incompatible(f"solver.per_sample=true cannot be: {reason}")
+    if regularizer is not None and regularizer.name != "none":
+        raise Incompatible(
+            f"regularizer={regularizer.name} is integrated with one time for all examples, and solver.per_sample=true "
+            "gives each its own: leave one of them out"
+        )
+
+
+def check_regularizer(regularizer: str, solver: Solver, user_class: str | None = None) -> None:
     from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
     from noderun.regularizers import REGULARIZERS, Local
+    from noderun.training.build import load_class, make_method
 
-    kind: Any = REGULARIZERS.get(regularizer)
+    kind: Any = load_class(user_class) if user_class else REGULARIZERS.get(regularizer)
     if isinstance(kind, type) and issubclass(kind, Local):
-        method = METHODS[solver.name]
+        method = make_method(solver)
         if not isinstance(method, ExplicitRungeKutta) or not kind().fits(method.tableau):
-            lacking = f"regularizer={regularizer} asks the steps of solver={solver.name} for what they lack"
-            raise Incompatible(f"{lacking}; try dopri5")
+            raise Incompatible(
+                f"regularizer={regularizer} looks at the stages of an explicit Runge-Kutta step, and "
+                f"solver={solver.name} does not have those that it needs; try solver=dopri5"
+            )
     elif kind and solver.options.get("compile"):
         raise Incompatible(
             f"regularizer={regularizer} makes its field anew for every batch, which solver.compile=true would compile "
@@ -172,12 +220,12 @@ def check_regularizer(regularizer: str, solver: Solver) -> None:
 
 
 def check_gradient(settings: Settings, given: Set[str]) -> None:
-    from noderun.ode.gradients import GRADIENTS, refusal
-    from noderun.ode.solvers import SOLVERS
+    from noderun.ode.gradients import GRADIENTS
+    from noderun.training.build import make_method
 
     solver, gradient = settings.solver, settings.gradient
     assert gradient is not None
-    if solver and (reason := refusal(solver.name, SOLVERS[solver.name], gradient.name)):
+    if solver and (reason := GRADIENTS[gradient.name]().refusal(make_method(solver))):
         raise Incompatible(reason)
     useless = given & {"gradient.rtol", "gradient.atol"}
     if useless and GRADIENTS[gradient.name].exact:

@@ -69,12 +69,17 @@ def quotient(count: float, seconds: float) -> float | None:
     return count / seconds if seconds > 0 else None
 
 
+def batch_mean(count: int | Tensor) -> float:
+    """A solve's count; the mean over a batch [B] whose examples had steps of their own."""
+    return float(count.double().mean()) if isinstance(count, Tensor) else float(count)
+
+
 def solve_numbers(statistics: Iterable[Any]) -> dict[str, float | None]:
     """One batch's solver statistics, summed over a model's blocks, under the tags of metrics.jsonl."""
     blocks = list(statistics)
 
     def total(field: Callable[[Any], Any]) -> float | None:
-        counts = [float(count) for b in blocks if (count := field(b)) is not None]
+        counts = [batch_mean(count) for b in blocks if (count := field(b)) is not None]
         return sum(counts) if counts else None
 
     return {

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 from noderun.config.schema import Settings
+from noderun.record.run_folder import write_json
 from noderun.training.meters import quotient
 from noderun.training.progress import Progress
 from noderun.training.setup import Setup
@@ -63,6 +62,4 @@ def chosen(settings: Settings) -> dict[str, Any]:
 
 
 def write_result(path: Path, result: dict[str, Any]) -> None:
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(fresh, path)
+    write_json(path, result)

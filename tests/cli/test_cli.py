@@ -14,6 +14,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from noderun.cli.main import main
 from noderun.cli.planning import make_job
+from noderun.cli.tasks.list import answer
 from noderun.config import config_folder
 from noderun.config.compose import Composer
 from noderun.config.user_code import search_in
@@ -311,11 +312,11 @@ def test_jobs_that_come_out_equal_run_once(here, trained, capsys):
 
 def test_default_grids_apply_where_nothing_is_swept(here, trained, capsys):
     assert noderun("sweep name=mine") == 0
-    assert [settings.tolerance for settings in trained] == [1e-1, 1e-2, 1e-3, 1e-4]
+    assert [settings.solver.rtol for settings in trained] == [1e-1, 1e-2, 1e-3, 1e-4]
     assert capsys.readouterr().out.splitlines()[-1] == str(here / "outputs/sweep/mine")
     trained.clear()
     assert noderun("train -m seed=1,2") == 0
-    assert [(settings.seed, settings.tolerance) for settings in trained] == [(1, 1e-3), (2, 1e-3)]
+    assert [(settings.seed, settings.solver.rtol) for settings in trained] == [(1, 1e-3), (2, 1e-3)]
 
 
 def test_compare_gives_a_key_to_the_models_that_have_it(here, trained, capsys):
@@ -355,10 +356,11 @@ def test_a_value_that_is_no_number_is_the_same_in_every_start(here, trained, cap
 
 
 def test_an_option_of_a_group_that_takes_no_class(here, capsys):
-    (here / "own/solver").mkdir(parents=True)
-    (here / "own/solver/mine.yaml").write_text("name: mine\nclass: solvers_of_mine:Mine\n")
-    assert noderun("train solver=mine --config-dir own") == 2
-    assert capsys.readouterr().err == "noderun: solver takes no class: of your own, only data, model, dynamics do\n"
+    (here / "own/optimizer").mkdir(parents=True)
+    (here / "own/optimizer/mine.yaml").write_text("name: mine\nclass: optimizers_of_mine:Mine\n")
+    assert noderun("train optimizer=mine --config-dir own") == 2
+    takers = "data, model, dynamics, solver, regularizer"
+    assert capsys.readouterr().err == f"noderun: optimizer takes no class: of your own, only {takers} do\n"
 
 
 NETS = """
@@ -413,7 +415,7 @@ def test_own_code_that_does_not_fit_is_one_sentence(option, here, capsys):
 def test_a_key_that_an_own_option_gives_to_one_of_ours_in_vain(group, here, capsys):
     name = {"data": "digits", "optimizer": "sgd", "scheduler": "cosine", "regularizer": "kinetic"}.get(group, "mlp")
     (here / f"own/{group}").mkdir(parents=True)
-    shipped = (config_folder() / group / f"{name}.yaml").read_text()
+    shipped = answer(f"{group}={name}", [config_folder()])
     (here / f"own/{group}/mine.yaml").write_text(f"{shipped}\nfoo: 1\n")
     assert noderun(f"train {group}=mine --config-dir own") == 2
     out, err = capsys.readouterr()
@@ -468,7 +470,7 @@ def test_help_composes_what_it_shows_and_its_defaults(here, monkeypatch, capsys)
     load = ConfigLoaderImpl.load_configuration
     monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", lambda *a, **k: composed.append(k) or load(*a, **k))
     assert noderun("train --help") == 0
-    assert len(composed) == 2
+    assert len(composed) == 1
     shown = capsys.readouterr().out
     assert "solver: adams, " in shown and "chen2018/mnist" in shown and "  rtol: ${tolerance}" in shown
     assert noderun("train --help --resolve") == 0 and "  rtol: 0.001" in capsys.readouterr().out

@@ -74,7 +74,7 @@ def test_status_is_never_half_written(tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_folder.os, "replace", killed)
+    monkeypatch.setattr(files.os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         run_folder.write_status(tmp_path, "done", {"seed": 1})
     assert run_folder.read_status(tmp_path)["status"] == "running"

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from noderun.ode.per_sample import BatchedSolution
+    from noderun.ode.solvers.statistics import Solution
 
 
 class SolveError(RuntimeError):
@@ -16,7 +22,7 @@ class SolveError(RuntimeError):
         self.t, self.step = t, step
         self.sample: int | None = None  # the first one that failed, with per_sample=True
         self.ys: Tensor | None = None  # flat outputs, set by the loop
-        self.solution: object | None = None  # a Solution, set by solve()
+        self.solution: Solution | BatchedSolution | None = None  # set by solve()
 
 
 class NonFiniteDynamics(SolveError):

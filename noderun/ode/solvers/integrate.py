@@ -34,8 +34,9 @@ class Problem:
     control: StepOptions
     stats: Statistics
     params: tuple[Tensor, ...] = ()  # tensors that f depends on and that may require gradients
-    own: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)  # f's parameters when it was solved, by name
+    named_params: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)  # of f's Module, as they are now
     adjoint_method: Method[Any] | None = None  # of a gradient that is itself a solve, if it uses another one
+    backward: StepOptions = StepOptions()  # of a gradient that is itself a solve
     events: Sequence[Event] = ()
     fractions: Sequence[float] = ()  # of every accepted step, at which y is wanted besides ts
     outputs: OutputIndex = dataclasses.field(

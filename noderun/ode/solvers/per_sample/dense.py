@@ -42,17 +42,17 @@ def every_step(problem: SampleProblem, rows: Tensor) -> tuple[Tensor, Tensor]:
 
     T is that of the sample that has most; the others are NaN behind their last.
     """
-    readout, size = problem.outputs, len(problem.y0)
+    outputs, size = problem.outputs, len(problem.y0)
     everyone = torch.arange(size, device=rows.device)
     parts = [(everyone, problem.ts[:, 0], everyone)]
-    for first, sample, t, h, _ in readout.steps:
+    for first, sample, t, h, _ in outputs.steps:
         last = first + (sum(theta > 0 for theta in problem.fractions) - 1) * len(sample)
         parts.append((sample, t + h, count_from(last, sample)))
-    for first, sample, column, end in readout.asked:
+    for first, sample, column, end in outputs.asked:
         t = problem.ts[sample, column]
         new = ~end & (t != problem.ts[sample, column - 1])
         parts.append((sample[new], t[new], count_from(first, sample)[new]))
-    for first, sample, _, t in readout.events:
+    for first, sample, _, t in outputs.events:
         parts.append((sample, t, count_from(first, sample)))
     sample, time, row = (torch.cat(part) for part in zip(*parts, strict=True))
     reached = time <= problem.field.natural(problem.stats.t)[sample]

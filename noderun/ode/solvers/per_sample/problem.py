@@ -125,7 +125,6 @@ class SampleProblem:
     events: Sequence[Event] = ()
     compact: bool = True
     backward: StepOptions = StepOptions()  # of a gradient that is itself a solve
-    seminorm: bool = False  # whether it ignores the error of the integral for theta
     fractions: Sequence[float] = ()  # of every accepted step, at which y is wanted besides ts; the last is 1
     outputs: SampleOutputIndex = dataclasses.field(default_factory=SampleOutputIndex)
 
