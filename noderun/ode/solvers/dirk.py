@@ -11,6 +11,7 @@ from noderun.ode.solvers.extrapolation import Time, extrapolated_times
 from noderun.ode.solvers.field import Field
 from noderun.ode.solvers.implicit import ImplicitMethod, Work, combine
 from noderun.ode.solvers.method import Snapshot, Step
+from noderun.ode.solvers.newton import Weights
 from noderun.ode.solvers.tableau import ButcherTableau, Row, hermite
 
 
@@ -74,9 +75,9 @@ class DiagonallyImplicit(ImplicitMethod[Work]):
         self, field: Field, t: Tensor, y: Tensor, time: Time, base: Tensor, h: float, k: Tensor | None, work: Work
     ) -> Tensor:
         """h a_ii k_i [N]."""
-        weights, newton = ((h * self.gamma,),), work.newton(field, self.control, y)
+        weights: Weights = ((h * self.gamma,),)
         guess = torch.zeros_like(y) if k is None else k * (h * self.gamma)
-        return work.solve(newton, field, t, y, (time,), base, weights, guess.unsqueeze(0))[0]
+        return work.solve(field, self.control, t, y, (time,), base, weights, guess.unsqueeze(0))[0]
 
     def error(self, field: Field, h: float, ks: Sequence[Tensor], work: Work) -> Tensor:
         """h sum_i e_i k_i [N], never part of a graph."""
