@@ -17,6 +17,7 @@ from noderun.config.options import (
     Dynamics,
     Gradient,
     Model,
+    Objective,
     Optimizer,
     Option,
     Regularizer,
@@ -109,6 +110,8 @@ def typed_group(name: str, node: Any, default: Mapping[str, Any], cls: type[Opti
     for key, value in node.items():
         if key == "class" and name in OWN_PARTS:
             values["user_class"] = as_type(str, value, f"{name}.class")
+        elif name == "model" and key == "objective":
+            values["objective"] = typed_objective(value)
         elif key in shared:
             values[key] = as_type(shared[key], value, f"{name}.{key}")
         else:
@@ -125,3 +128,13 @@ def declared_option(group: str, node: Mapping[str, Any]) -> type[Option]:
     name = node.get("name", "default")
     declared = OPTIONS[group].get(name) if isinstance(name, str) and "class" not in node else None
     return declared or GROUPS[group]
+
+
+def typed_objective(node: Any) -> Objective:
+    """A name, or ``class: module:Name`` with keyword arguments of its own."""
+    if not isinstance(node, Mapping):
+        return Objective(as_type(get_type_hints(Objective, include_extras=True)["name"], node, "model.objective"))
+    if "class" not in node:
+        raise ConfigError("model.objective is a name or has a class: module:Name")
+    options = {key: value for key, value in node.items() if key != "class"}
+    return Objective("own", options, as_type(str, node["class"], "model.objective.class"))

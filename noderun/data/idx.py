@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from noderun.data.dataset import Batch, Dataset
+from noderun.data.batch import Batch
+from noderun.data.dataset import Dataset
 from noderun.data.files import DataMissing, corrupt, read_bytes, read_verified
 from noderun.data.images import Pixels, labelled_images
 
@@ -57,7 +58,7 @@ def read_split(name: str, root: Path, split: str) -> Batch:
     labels = _read(name, folder / f"{prefix}-labels-idx1-ubyte.gz")
     if len(images) != len(labels):
         raise corrupt(folder, f"{len(images)} {split} images beside {len(labels)} labels")
-    return images.unsqueeze(1), labels.long()
+    return Batch(images.unsqueeze(1), labels.long())
 
 
 def require(name: str, root: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from noderun.data.dataset import Batch, Dataset
+from noderun.data.batch import Batch
+from noderun.data.dataset import Dataset
 from noderun.data.files import DataError, DataMissing, read_verified
 from noderun.data.idx import FOLDERS
 from noderun.data.images import Pixels, labelled_images
@@ -71,6 +72,7 @@ def _splits(source: Any, root: Path) -> tuple[Batch, Batch]:
             read_verified(root / source.base_folder / file, md5)
         raise
     train, test = (
-        (torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)) for part in parts
+        Batch(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
+        for part in parts
     )
     return train, test

@@ -37,8 +37,9 @@ def settings_of(folder: Path, named: Callable[[str], Set[str]]) -> Settings:
     except (ConfigError, KeyError, TypeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
         raise ConfigError(f"this version cannot read {folder.absolute()}{written_by(folder)}: {reason}") from None
-    for group in OWN_PARTS:
-        reference = getattr(getattr(settings, group), "user_class", None)
+    parts = {group: getattr(settings, group) for group in OWN_PARTS}
+    for group, part in [*parts.items(), ("model", settings.model.objective)]:
+        reference = getattr(part, "user_class", None)
         if reference and reference not in named(group):
             raise ConfigError(
                 f"{folder.absolute()} names code of its own for {group} (class: {reference}), which runs only where an "
@@ -76,9 +77,9 @@ def without_gradient(settings: Settings) -> Settings:
 def load_setup(folder: Path, settings: Settings) -> Any:
     """The training's Setup with the weights that the run ended with; ValueError where the checkpoint is damaged."""
     from noderun.training.build import make_device, make_setup
-    from noderun.training.checkpoint import load_checkpoint
+    from noderun.training.checkpoint import load_checkpoint, load_model
     from noderun.training.isolation import isolated
-    from noderun.training.multilevel import deepen
+    from noderun.training.run import built_in_callbacks
 
     state = load_checkpoint(folder / files.CHECKPOINT)
     if state is None:
@@ -87,8 +88,7 @@ def load_setup(folder: Path, settings: Settings) -> Any:
     with isolated(device, settings.seed):
         setup = make_setup(settings, device)
     try:
-        deepen(setup, state["progress"]["deepened"])
-        setup.model.load_state_dict(state["model"])
+        load_model(state, setup, built_in_callbacks(setup, settings))
     except (KeyError, RuntimeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise ValueError(f"{folder}/checkpoint.pt does not fit its settings: {reason}") from None

@@ -29,7 +29,7 @@ class TiedResidualBlocks(nn.Module):
 
 
 class ResNet(nn.Sequential):
-    """Examples [B, *shape] to logits [B, classes]; ``tied`` shares one block with time among all depths.
+    """Examples [B, *shape] to [B, outputs]; ``tied`` shares one block with time among all depths.
 
     ``step`` is h in y + h F(y): by default 1, or 1 / blocks where tied. ``double_at`` are the numbers of epochs after
     which training calls ``refine``.
@@ -38,7 +38,7 @@ class ResNet(nn.Sequential):
     def __init__(
         self,
         shape: tuple[int, ...],
-        classes: int,
+        outputs: int,
         *,
         stem: str = "conv",
         width: int = 64,
@@ -53,7 +53,7 @@ class ResNet(nn.Sequential):
             body = TiedResidualBlocks(Conv(state_shape), blocks, step)
         else:
             body = residual_blocks(state_shape, blocks, step=1.0 if step is None else step)
-        super().__init__(OrderedDict(stem=first, blocks=body, head=make_head(state_shape, classes)))
+        super().__init__(OrderedDict(stem=first, blocks=body, head=make_head(state_shape, outputs)))
         self.double_at = tuple(double_at)
 
     def refine(self) -> list[tuple[nn.Parameter, nn.Parameter]]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from noderun.regularizers.quadrature import Field, Integrand, mean_square
+from noderun.regularizers.quadrature import Field, Integrand, mean_square, require_tensor
 
 
 class Jacobian:
     def __call__(self, y0: Tensor) -> Integrand:
+        require_tensor(self, y0)
         noise = torch.randn_like(y0)
 
         def integrand(f: Field, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

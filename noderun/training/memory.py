@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from noderun.ode.solvers.nesting import tensors_in
+from noderun.ode.solvers.nesting import map_tensors, tensors_in
 from noderun.ode.solvers.torch_internals import OperationMode
 
 MIB = 2.0**20
@@ -69,15 +69,15 @@ class PeakLedger(StorageLedger):
                 self.peak = max(self.peak, self._bound)
 
 
-def saved_bytes(run: Callable[[Tensor], Tensor], y0: Tensor, parameters: Iterable[Tensor]) -> int:
-    """Bytes held from the end of the forward pass ``run`` to the start of its backward pass, once a storage.
+def saved_bytes(run: Callable[[Any], Any], y0: Any, parameters: Iterable[Tensor]) -> int:
+    """Bytes held from the end of the forward pass ``run`` to the start of its backward pass, once per storage.
 
-    Parameters, y0 and what ``run`` returns are left out.
+    Parameters, y0 and what ``run`` returns are left out; the last two may be nested.
     """
-    y0 = y0.detach().clone().requires_grad_()
+    y0 = map_tensors(lambda y: y.detach().clone().requires_grad_(), y0)
     with torch.enable_grad(), StorageLedger() as ledger:
         out = run(y0)
-    return ledger.held_bytes(y0, out, *parameters)
+    return ledger.held_bytes(*tensors_in((y0, out)), *parameters)
 
 
 class PeakMemory:

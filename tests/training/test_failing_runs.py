@@ -16,7 +16,7 @@ from noderun.ode.solvers import SolveError
 from noderun.record.metrics import read_metrics
 from noderun.training import diagnostics, loop
 from noderun.training import run as run_module
-from noderun.training.diagnostics import GRADIENT_ERROR, MEASURES, affordable
+from noderun.training.diagnostics import GRADIENT_ERROR, MEASURES, Diagnostics
 from noderun.training.isolation import isolated
 from noderun.training.progress import Diverged, Progress
 from noderun.training.run import Run
@@ -204,13 +204,14 @@ def test_a_device_is_asked_for_losses_only_when_a_row_is_due(monkeypatch):
     asked, check = [], Progress.check_losses
     monkeypatch.setattr(Progress, "check_losses", lambda self: asked.append(self.step) or check(self))
     monkeypatch.setattr(Setup, "values", lambda self, batch: self.objective(self.model, batch))
-    progress, surroundings = Progress(), SimpleNamespace(log=lambda row: None, pause=lambda: None)
-    surroundings.close_epoch = lambda: setattr(progress, "tested", progress.step)
+    progress = Progress()
+    callbacks = SimpleNamespace(on_epoch_start=lambda: None, on_log=lambda row: None, on_step_end=lambda: None)
+    callbacks.on_epoch_end = lambda: setattr(progress, "tested", progress.step)
     for device, steps in (("cpu", [1, 2, 3, 4, 5, 6]), ("meta", [3, 6])):
         progress.__init__()
         asked.clear()
         setup = replace(make_setup(), device=torch.device(device))
-        loop.fit(setup, progress, last=6, log_every=3, run=surroundings)
+        loop.fit(setup, progress, last=6, log_every=3, run=callbacks)
         assert asked == steps
 
 
@@ -231,13 +232,13 @@ def test_the_gradients_error_is_measured_between_epochs_while_it_costs_little(tm
     assert [GRADIENT_ERROR in row for row in rows] == [True] * 3
     assert [set(MEASURES) <= set(row) for row in rows] == [False, False, True]
     assert 0 < result["gradient_error"] < 0.1
-    progress = saved(tmp_path / "often")["progress"]
-    assert progress["gradient_measurements"] == 2 and progress["gradient_seconds"] > 0
+    state = saved(tmp_path / "often")["callbacks"]["Diagnostics"]
+    assert state["count"] == 2 and state["seconds"] > 0
     monkeypatch.setattr(diagnostics, "FIRST_PRICE", 5)
     monkeypatch.setattr(diagnostics, "SHARE", 0.0)
     train(tmp_path / "never", epochs=3)
     torch.testing.assert_close(saved(tmp_path / "often")["model"], saved(tmp_path / "never")["model"], rtol=0, atol=0)
-    assert saved(tmp_path / "never")["progress"]["gradient_measurements"] == 0
+    assert saved(tmp_path / "never")["callbacks"]["Diagnostics"]["count"] == 0
 
 
 @pytest.mark.parametrize(
@@ -253,9 +254,9 @@ def test_the_gradients_error_is_measured_between_epochs_while_it_costs_little(tm
     ],
 )
 def test_what_a_measurement_may_cost(step, count, spent, known, able):
-    progress = Progress(step=step, training_seconds=1.0 * step, diagnostics=known)
-    progress.gradient_measurements, progress.gradient_seconds = count, spent
-    assert affordable(progress) == able
+    measuring = Diagnostics(make_setup(), make_settings())
+    measuring.load_state_dict({"count": count, "seconds": spent})
+    assert measuring.affordable(Progress(step=step, training_seconds=1.0 * step, measured=known)) == able
 
 
 def test_a_gradient_that_is_far_from_the_flows_is_told_once(tmp_path, caplog, monkeypatch):

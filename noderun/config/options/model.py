@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from noderun.config.options.option import FACT, Option
+from noderun.config.options.option import FACT, Option, Reference
 from noderun.config.options.types import Count, FolderName, Index, Positive
+from noderun.config.validation import Constraint
 
 Part = Literal["dynamics", "solver", "gradient", "regularizer"]
 Takes = Annotated[tuple[str, ...], FACT]
@@ -17,14 +18,25 @@ Blocks = Annotated[Count, "residual blocks"]
 
 
 @dataclass(frozen=True)
+class Objective:
+    """What a model is trained for; one of the user's own has a class, whose keyword arguments are ``options``."""
+
+    name: Literal["classify", "regress", "sign", "density", "own"] = "classify"
+    options: dict[str, Any] = field(default_factory=dict)
+    user_class: str | None = None
+
+
+@dataclass(frozen=True)
 class Model(Option, group="model"):
     """What is trained. ``takes`` names the kinds of data, ``uses`` the config groups that the model needs."""
 
     name: Annotated[FolderName, FACT]
     objective: Annotated[
-        Literal["classify", "regress", "sign"],
-        "cross entropy of classes, squared error of values, or smooth L1 distance to the labels -1 and 1",
-    ] = "classify"
+        Objective,
+        Constraint(lambda objective: True, "classify, regress, sign, density, or class: module:Name"),
+        Reference("classify"),
+        "cross entropy; squared error; smooth L1 distance to the labels -1 and 1; mean -log p(x)",
+    ] = Objective()
     takes: Takes = ("image",)
     uses: Uses = ()
     fixed_steps: Annotated[bool, FACT] = False  # the steps define the model: an adaptive solver would be another one
