@@ -25,7 +25,7 @@ OWN_CONTROL = {  # solver -> the settings of adaptive steps that mean nothing to
     "adams": {"controller"},
     "bdf": {"controller"},
     "radau5": {"controller"},
-    "scipy": {"controller", "norm"},
+    "scipy": {"controller", "norm", "min_step"},
 }
 
 
@@ -210,13 +210,17 @@ def check_regularizer(regularizer: str, solver: Solver, user_class: str | None =
         method = make_method(solver)
         if not isinstance(method, ExplicitRungeKutta) or not kind().fits(method.tableau):
             raise Incompatible(
-                f"regularizer={regularizer} looks at the stages of an explicit Runge-Kutta step, and solver={solver.name} "
-                "does not have those that it needs; try solver=dopri5"
+                f"regularizer={regularizer} looks at the stages of an explicit Runge-Kutta step, and "
+                f"solver={solver.name} does not have those that it needs; try solver=dopri5"
             )
     elif kind and solver.options.get("compile"):
         raise Incompatible(
             f"regularizer={regularizer} makes its field anew for every batch, which solver.compile=true would compile "
             "each time: leave one of them out"
+        )
+    elif kind and solver.norm != Solver.norm:
+        raise Incompatible(
+            f"regularizer={regularizer} has a norm of its own, which leaves its integral out: leave solver.norm out"
         )
 
 
