@@ -16,7 +16,7 @@ NOT_IN_IDENTITY = {"log", "fresh", "name", "data.root", "data.download"}
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that it was told; ``data`` is the suite epoch's."""
+    """All settings; ``data`` is for the suite epoch."""
 
     data: Data
     suite: Literal["all", "solve", "gradient", "training", "startup", "memory", "epoch"] = "all"
@@ -32,7 +32,7 @@ class Settings:
 
 
 def typed(config: Mapping[str, Any], usual: Mapping[str, Any]) -> Settings:
-    """Types a resolved configuration, ``usual`` the same options with nothing else said; raises SettingError."""
+    """Type a resolved configuration; ``usual`` holds the defaults of the same options. Raises ConfigError."""
     hints = get_type_hints(Settings, include_extras=True)
     names = [f.name for f in fields(Settings) if f.name in config and f.name != "data"]
     values = {name: as_type(hints[name], config[name], name) for name in names}

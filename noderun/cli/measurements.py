@@ -14,11 +14,9 @@ from noderun.config.schema import Settings, Solver, typed_group, without_toleran
 from noderun.config.validation import ConfigError, Incompatible, nearest, quoted, show
 from noderun.evaluation.trained import read_config, settings_of, without_gradient
 from noderun.record import run_folder
+from noderun.report.figures import FIGURES, names_of
 from noderun.report.folders import Run
 from noderun.training.compatibility import check
-
-FIGURES = ("trajectories", "steps", "nfe_per_input", "flow", "decision", "norms")
-OF_A_SOLVE = ("steps", "nfe_per_input", "flow")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +130,7 @@ def check_measurement(cell: Measurement) -> None:
     model = cell.settings.model
     if cell.lesion and "blocks" not in model.options and not model.user_class:
         raise Incompatible(f"lesion: model={model.name} has no blocks to remove; resnet, plain and revnet have")
-    impossible = [name for name in cell.figures if name in OF_A_SOLVE and cell.settings.solver is None]
+    impossible = [name for name in cell.figures if FIGURES[name].of_solve and cell.settings.solver is None]
     if impossible:
         raise Incompatible(f"figures={impossible[0]} shows a solve, and model={model.name} solves no ODE")
 
@@ -141,11 +139,11 @@ def figures_of(value: Any, settings: Settings) -> tuple[str, ...]:
     if value is None or value is False:
         return ()
     if value == "all":
-        return tuple(name for name in FIGURES if settings.solver is not None or name not in OF_A_SOLVE)
+        return tuple(name for name in names_of("model") if settings.solver is not None or not FIGURES[name].of_solve)
     names = [value] if isinstance(value, str) else value
     for name in names if isinstance(names, list) else [str(names)]:
-        if name not in FIGURES:
-            raise ConfigError(f"no figure '{name}'{nearest(str(name), (*FIGURES, 'all'))}")
+        if name not in names_of("model"):
+            raise ConfigError(f"no figure '{name}'{nearest(str(name), (*names_of('model'), 'all'))}")
     return tuple(names)
 
 

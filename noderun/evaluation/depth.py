@@ -1,4 +1,4 @@
-"""What happens to test examples along the depth of a trained model, as rows for figures."""
+"""Rows for figures: test examples along the depth of a trained model."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def inputs_of(modules: list[nn.Module]) -> Iterator[dict[int, Tensor]]:
 
 @torch.no_grad()
 def start_of(setup: Setup, inputs: Tensor) -> tuple[Block, Tensor]:
-    """The first block that is a solve, and the state that it is given; ValueError where there is none."""
+    """The first block that is a solve and the state that it is given; ValueError if there is none."""
     if not setup.blocks:
         raise ValueError(f"{type(setup.model).__name__} solves no ODE, so there is no such figure of it")
     block: Any = setup.blocks[0]
@@ -98,13 +98,13 @@ def in_a_plane(states: Tensor) -> tuple[Tensor, float | None]:
     """
     if states.shape[2] <= 2:
         return torch.cat([states, states.new_zeros(*states.shape[:2], 2 - states.shape[2])], 2), None
-    centred = states.flatten(0, 1) - states.flatten(0, 1).mean(0)
+    centered = states.flatten(0, 1) - states.flatten(0, 1).mean(0)
     with torch.random.fork_rng():
-        torch.manual_seed(0)  # of the randomised SVD
-        _, sizes, axes = torch.pca_lowrank(centred, q=min(6, *centred.shape), center=False)
+        torch.manual_seed(0)  # of the randomized SVD
+        _, sizes, axes = torch.pca_lowrank(centered, q=min(6, *centered.shape), center=False)
     axes = axes[:, :2] * axes[:, :2].gather(0, axes[:, :2].abs().argmax(0, keepdim=True)).sign()
-    share = float(sizes[:2].square().sum() / centred.square().sum())
-    return (centred @ axes).unflatten(0, states.shape[:2]), share
+    share = float(sizes[:2].square().sum() / centered.square().sum())
+    return (centered @ axes).unflatten(0, states.shape[:2]), share
 
 
 def rounded(values: Tensor) -> Any:

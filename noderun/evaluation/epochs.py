@@ -1,4 +1,4 @@
-"""What is seen of a model while it learns: rows by epoch, left beside the run's figures for `report` to draw."""
+"""Rows of the model's figures at several epochs, kept beside the run's figures for `report` to draw."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 from noderun.evaluation.depth import ROWS
 from noderun.record import files
+from noderun.report.figures import FIGURES, names_of
 from noderun.report.folders import read_csv
 from noderun.report.table import write_csv
 from noderun.training.setup import Setup
 
-WATCHED = ("decision", "trajectories")
 log = logging.getLogger(__name__)
 
 
 def watch(setup: Setup, epoch: int, folder: Path) -> None:
-    """Adds the rows of this epoch to figures/NAME_by_epoch.csv; those of later ones, from before a restart, go."""
+    """Append this epoch's rows to figures/NAME_by_epoch.csv, dropping those of later epochs from before a restart."""
     setup.model.eval()
-    for name in WATCHED:
+    for name in [name for name in names_of("model") if FIGURES[name].panel]:
         try:
             rows = ROWS[name](setup)
         except ValueError:  # this model or these data have no such picture

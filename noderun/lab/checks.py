@@ -1,4 +1,4 @@
-"""What cannot work in the lab, found before it starts."""
+"""Checks of a lab's settings before it starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from noderun.training.compatibility import check_solver
 
 
 def check(settings: Settings) -> None:
-    """Raises Incompatible if right words do not go together, ConfigError if one can never work."""
+    """Raise Incompatible if right words do not work together, ConfigError if one of them can never work."""
     lab, solver = settings.lab, settings.solver
     named("problem", [settings.problem.name], PROBLEMS)
     named("solver", [solver.name, *(getattr(lab, "solvers", None) or ())], SOLVERS)

@@ -33,7 +33,7 @@ PROBLEM_KEYS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class ProblemChoice:
-    """What is integrated; ``t1`` None is the problem's own end."""
+    """The problem to integrate; ``t1`` None is the problem's own end."""
 
     name: str
     t1: float | None = None
@@ -117,7 +117,7 @@ LABS: dict[str, type] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that `noderun integrate` was told."""
+    """All settings of `noderun integrate`."""
 
     lab: Any
     problem: ProblemChoice
@@ -134,7 +134,7 @@ class Settings:
 
 
 def typed(config: Mapping[str, Any]) -> Settings:
-    """Types a resolved configuration; raises SettingError where a value has the wrong type or range."""
+    """Type a resolved configuration; raise ConfigError if a value has the wrong type or range."""
     lab = group(config, "lab")
     name = lab.pop("name", None)
     if name not in LABS:
@@ -159,7 +159,7 @@ def group(config: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def dataclass_of(cls: Any, node: Mapping[str, Any], prefix: str, others: Mapping[str, Any] | None = None) -> Any:
-    """``cls`` from the keys of a node; keys that are no fields go to ``options`` where the group has any."""
+    """Make ``cls`` from the keys of a node; keys that are not fields go to ``options`` if the group has them."""
     hints = get_type_hints(cls, include_extras=True)
     values, options = {}, {}
     for key, value in node.items():

@@ -110,7 +110,7 @@ def make_method(solver: Solver) -> Method:
     """The method that a solver's options stand for; ValueError or TypeError if they do not fit it."""
     options = {key: value for key, value in solver.options.items() if key != "compile"}
     if not solver.user_class:
-        return METHODS[solver.name].configured(**options)
+        return METHODS[solver.name].with_options(**options)
     method = load_class(solver.user_class)(**options)
     if not isinstance(method, Method):
         raise TypeError(f"class: {solver.user_class} makes a {type(method).__name__}, not a noderun.ode.solvers.Method")

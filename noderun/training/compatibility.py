@@ -179,20 +179,19 @@ def check_per_sample(solver: Solver, gradient: Gradient | None, regularizer: Reg
     """Raises Incompatible if the examples of a batch cannot take steps of their own."""
     import torch
 
-    from noderun.ode.gradients import configured
-    from noderun.ode.per_sample import refuse_gradient
+    from noderun.ode.gradients import GRADIENTS
     from noderun.ode.solvers import StepOptions
-    from noderun.ode.solvers.per_sample.formulas import formula_of
+    from noderun.ode.solvers.per_sample.methods import batched_method
     from noderun.training.build import make_method
 
     try:
         if solver.options.get("compile"):
             raise ValueError("per_sample=True has no compiled steps")
-        formula_of(make_method(solver), StepOptions(), torch.zeros(1, 1))
-        if gradient is not None:
-            refuse_gradient(gradient.name, configured(gradient.name, StepOptions(), gradient.options))
+        batched_method(make_method(solver), StepOptions(), torch.zeros(1, 1))
     except ValueError as error:
         raise Incompatible(f"solver.per_sample=true cannot be: {error}") from None
+    if gradient is not None and (reason := GRADIENTS[gradient.name]().refusal_per_sample()):
+        raise Incompatible(f"solver.per_sample=true cannot be: {reason}")
     if regularizer is not None and regularizer.name != "none":
         raise Incompatible(
             f"regularizer={regularizer.name} is integrated with one time for all examples, and solver.per_sample=true "
@@ -225,12 +224,12 @@ def check_regularizer(regularizer: str, solver: Solver, user_class: str | None =
 
 
 def check_gradient(settings: Settings, given: Set[str]) -> None:
-    from noderun.ode.gradients import GRADIENTS, refusal
-    from noderun.ode.solvers import SOLVERS
+    from noderun.ode.gradients import GRADIENTS
+    from noderun.training.build import make_method
 
     solver, gradient = settings.solver, settings.gradient
     assert gradient is not None
-    if solver and not solver.user_class and (reason := refusal(solver.name, SOLVERS[solver.name], gradient.name)):
+    if solver and (reason := GRADIENTS[gradient.name]().refusal(make_method(solver))):
         raise Incompatible(reason)
     useless = given & {"gradient.rtol", "gradient.atol"}
     if useless and GRADIENTS[gradient.name].exact:

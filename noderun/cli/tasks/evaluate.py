@@ -69,7 +69,7 @@ def work(cell: Measurement, folder: Path) -> None:
 
 def finish(folder: Path, jobs: Sequence[Measurement], swept: Sequence[str]) -> None:
     """One table of all cells, results.csv, and the figures across them; the paths of all figures."""
-    from noderun.report.precision import draw_test_figures
+    from noderun.report.figures import draw_possible, names_of
     from noderun.report.table import comparison_cells, filled_table, heading, print_table, troubles, varying, write_csv
 
     rows = [line for cell in jobs for line in with_lesions(row(folder, cell, swept), folder / cell.run_id)]
@@ -80,7 +80,7 @@ def finish(folder: Path, jobs: Sequence[Measurement], swept: Sequence[str]) -> N
     numbers = ("test_error", "test_loss", "rmse", "nfe_test", "numerical_error", "reconstruction_error", "seconds")
     keys = [*(words or ["tested with"]), *(k for k in numbers if any(row.get(k) is not None for row in rows))]
     print_table(filled_table([heading(key) for key in keys], comparison_cells(rows, keys)))
-    made = draw_test_figures(known, folder / files.FIGURES)
+    made = draw_possible(known, folder / files.FIGURES, names_of("measurements"))
     for path in [*made, *(p for cell in jobs for p in sorted((folder / cell.run_id / files.FIGURES).glob("*.png")))]:
         print(path)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from noderun.config.validation import ConfigError
 from noderun.record import run_folder
-from noderun.report.figures import FIGURES, draw_figures
+from noderun.report.figures import draw_figures, names_of
 from noderun.report.folders import Run, runs_of, told_apart_by
 from noderun.report.summary import report_grid, report_run, rows_of
 
@@ -20,7 +20,7 @@ def main(words: list[str]) -> int:
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a run, a grid, or several of them")
     parser.add_argument(
-        "--figure", action="append", default=[], metavar="NAME", help=f"draw it alone: {', '.join(FIGURES)}"
+        "--figure", action="append", default=[], metavar="NAME", help=f"draw it alone: {', '.join(names_of('runs'))}"
     )
     chosen = parser.parse_args(words)
     found = [run for folder in chosen.folders for run in runs_of(folder)]

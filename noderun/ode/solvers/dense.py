@@ -27,7 +27,7 @@ class DenseOutput:
         low, high = (self.starts[0], ends[-1]) if forward else (ends[-1], self.starts[0])
         slack = 1e-9 * self.sizes.abs().max()
         if not ((t >= low - slack) & (t <= high + slack)).all():
-            raise ValueError(f"interpolate is asked for times outside of [{low:g}, {high:g}], where the solve went")
+            raise ValueError(f"interpolate knows y on [{low:g}, {high:g}] only, the interval of the solve")
         starts, at = (self.starts, t) if forward else (-self.starts, -t)
         step = (torch.searchsorted(starts, at, right=True) - 1).clamp_min(0)
         weights = barycentric((t - self.starts[step]) / self.sizes[step]).to(self.rows)

@@ -9,7 +9,7 @@ from torch import nn
 
 import noderun
 from noderun.ode.solvers import METHODS, NewtonDivergence
-from noderun.ode.solvers.collocation import Collocation
+from noderun.ode.solvers.collocation import CollocationMethod
 from noderun.ode.solvers.dirk import DiagonallyImplicit
 from noderun.ode.solvers.field import Autocast, VectorField
 from noderun.ode.solvers.implicit import ImplicitMethod
@@ -45,7 +45,7 @@ def solve(f, y0, ts, **kwargs):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_collocation_tableau_is_the_published_one(name):
     method = METHODS[name]
-    assert isinstance(method, Collocation)
+    assert isinstance(method, CollocationMethod)
     torch.testing.assert_close(torch.tensor(method.tableau.a), torch.tensor(PUBLISHED[name]), rtol=0, atol=1e-14)
 
 

@@ -1,8 +1,8 @@
 """Every sample of a batch solved with its own time, step and status, as if it were alone.
 
-The decisions are those of ``Stepper``, on tensors [b] of times and step sizes, and the host waits once a round. As
-every sample in hand makes one attempt a round, what depends on attempts alone is counted on the host. Samples that are
-done or have failed are taken out when they are a quarter of those in hand.
+The decisions are those of ``Stepper``, on tensors [b] of times and step sizes, and the host waits once per round. Every
+sample makes one attempt per round, so what depends on attempts alone is counted on the host. Samples that are done or
+have failed are taken out when they are a quarter of the batch.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.per_sample.attempt import Attempt, after_no_number, diagnosed, judged
-from noderun.ode.solvers.per_sample.batch import Batch, clipped, first_batch, first_sizes, fixed_end, upcoming
+from noderun.ode.solvers.per_sample.attempt import Attempt, accept_or_reject, after_no_number, failure_code
+from noderun.ode.solvers.per_sample.batch import Batch, first_batch, first_sizes, fixed_end, gather_rows
 from noderun.ode.solvers.per_sample.field import BatchedField
-from noderun.ode.solvers.per_sample.formulas import formula_of
+from noderun.ode.solvers.per_sample.methods import batched_method
 from noderun.ode.solvers.per_sample.outputs import NO_EVENT, SampleOutputs
 from noderun.ode.solvers.per_sample.problem import (
     DONE,
@@ -28,7 +28,8 @@ from noderun.ode.solvers.per_sample.problem import (
     OutputRead,
     SampleProblem,
 )
-from noderun.ode.solvers.per_sample.step import StepStart, spread
+from noderun.ode.solvers.per_sample.step import StepStart, as_column
+from noderun.ode.solvers.step_size import AFTER_REJECTION, REJECTED, clip, next_size
 
 Observe = Callable[
     [Attempt, Batch, list[OutputRead]], None
@@ -36,27 +37,27 @@ Observe = Callable[
 
 
 def integrate_samples(problem: SampleProblem, observe: Observe | None = None) -> Tensor:
-    """The rows [R, N] of ``problem.readout``, without history; ``observe`` sees every round."""
+    """The rows [R, N] of ``problem.outputs``, without history; ``observe`` sees every round."""
     with torch.no_grad():
-        walk = BatchedStepper(problem, observe)
-        while walk.alive:
-            walk.round()
+        stepper = BatchedStepper(problem, observe)
+        while stepper.alive:
+            stepper.round()
         problem.stats.t.copy_(problem.field.natural(problem.stats.t))
-    return torch.cat(walk.outputs.rows)
+    return torch.cat(stepper.outputs.rows)
 
 
 class BatchedStepper:
-    """All samples from their first to their last time, one attempt of each a round."""
+    """All samples from their first to their last time, one attempt of each per round."""
 
     def __init__(self, problem: SampleProblem, observe: Observe | None) -> None:
         self.problem, self.observe, self.control = problem, observe, problem.control
         self.estimate = not problem.control.fixed
-        self.formula = formula_of(problem.method, problem.control, problem.y0)
-        self.memory = self.formula.memory(problem.y0)
+        self.method = batched_method(problem.method, problem.control, problem.y0)
+        self.state = self.method.start(problem.y0)
         self.outputs = SampleOutputs(problem)
         self.batch = first_batch(problem.y0.detach(), problem.ts, problem.field.sign, self.control, len(problem.events))
         self.field: BatchedField = problem.field.of(None)
-        self.rounds = self.calls = 0  # attempts and calls of f of every sample in hand
+        self.rounds = self.calls = 0  # attempts and calls of f of every sample
         self.jumps = bool(self.control.jumps)
         self.known = False  # whether batch.slope is f(t, y)
         self.alive = int(self.batch.live.sum())
@@ -87,7 +88,7 @@ class BatchedStepper:
         step, accepted = attempt.step, attempt.accepted
         limit = torch.add(attempt.t1, step.h, alpha=1e-9)
         passed = accepted & (limit >= batch.next)
-        flags = [passed.any(), batch.live.gt(attempt.sound).any()]  # gt: live and not sound
+        flags = [passed.any(), batch.live.gt(attempt.finite).any()]  # gt: live and not sound
         if self.problem.events:
             flags += outputs.look(self.field, batch, step, accepted, attempt.t1)
         any_passed, trouble, *watched = torch.stack(flags).tolist()  # the one wait of a round
@@ -108,27 +109,26 @@ class BatchedStepper:
         if self.estimate:
             if control.min_step > 0 or control.max_step < math.inf:
                 batch.h = batch.h.clamp(control.min_step, control.max_step)
-            left = batch.stop - batch.t
-            h, cut, last = clipped(batch.h, left)
-            t1 = torch.where(last, batch.stop, batch.t + h)
+            h, whole = clip(batch.h, batch.stop - batch.t)
+            t1 = torch.where(whole, batch.stop, batch.t + h)
         else:
             t1 = fixed_end(control.dt, batch)
-            h, cut = t1 - batch.t, torch.zeros_like(batch.live)
+            h = t1 - batch.t
         start = StepStart(self.field, batch.t, batch.y, h, batch.slope if self.known else None)
-        return judged(self.formula.step(start, self.memory, self.estimate), cut, t1, batch, control)
+        return accept_or_reject(self.method.step(start, self.state, self.estimate), t1, batch, control)
 
     def conclude(
         self, attempt: Attempt, trouble: bool, stop: Tensor | None, lost: Tensor | None, any_passed: bool
     ) -> None:
-        """Go on to the next round, or take leave of who is finished.
+        """Prepare the next round, and settle the samples that are finished.
 
-        ``stop``: the fraction of the step at which events end it; ``lost``: whose event has no value.
+        ``stop``: the fraction of the step at which events end it; ``lost``: the samples whose event has no value.
         """
         batch, step = self.batch, attempt.step
         code: Tensor | int = RUNNING
         if trouble:
             slope = self.field(step.t, step.y) if step.slope is None else step.slope
-            code = diagnosed(attempt, slope, batch, self.control.min_step)
+            code = failure_code(attempt, slope, batch, self.control.min_step)
         self.advance(attempt)
         if trouble:
             batch.h = after_no_number(batch.h, attempt)
@@ -142,17 +142,16 @@ class BatchedStepper:
     def advance(self, attempt: Attempt) -> None:
         """Move the accepted, choose every sample's next step size."""
         batch, step, accepted, ratio = self.batch, attempt.step, attempt.accepted, attempt.ratio
-        moved, controller = spread(accepted, step.y), self.control.controller
+        moved, controller = as_column(accepted, step.y), self.control.controller
         if ratio is not None:
-            factor = self.formula.factors(ratio, batch.errors, step, self.memory)
-            factor = factor.minimum(torch.where(accepted, batch.cap, 0.9))
-            # A step that was cut short says little about the size that the tolerance allows.
-            batch.h = torch.maximum(step.h * factor, batch.h * (attempt.cut & accepted))
-            batch.cap = torch.where(accepted, controller.max_factor, 1.0)
-            if controller.proportional or controller.derivative or self.formula.history:
+            factor = self.method.factors(ratio, batch.errors, step, self.state)
+            factor = factor.minimum(torch.where(accepted, batch.cap, REJECTED))
+            batch.h = next_size(batch.h, step.h, factor, accepted)
+            batch.cap = torch.where(accepted, controller.max_factor, AFTER_REJECTION)
+            if controller.proportional or controller.derivative or self.method.history:
                 latest = torch.stack([ratio, batch.errors[:, 0]], dim=1)
                 batch.errors = torch.where(accepted.unsqueeze(1), latest, batch.errors)
-        self.formula.accept(step, self.memory, accepted)
+        self.method.accept(step, self.state, accepted)
         self.known = step.end is not None
         if step.end is not None:
             batch.slope = torch.where(moved, step.end, batch.slope if step.slope is None else step.slope)
@@ -160,15 +159,15 @@ class BatchedStepper:
         batch.steps = batch.steps + accepted
 
     def cross(self, attempt: Attempt) -> None:
-        """Go on behind a jump of f, where a step ended just before it."""
+        """Go on behind a jump of f if a step ended just before it."""
         batch = self.batch
         at = attempt.accepted & (attempt.t1 == batch.stop) & (batch.stop != batch.end)
         if not at.any():
             return
         batch.segment = batch.segment + at
-        batch.t = torch.where(at, upcoming(batch.starts, batch.segment), batch.t)
-        batch.stop, batch.begun = upcoming(batch.stops, batch.segment), torch.where(at, batch.steps, batch.begun)
-        self.formula.restart(self.memory, at)
+        batch.t = torch.where(at, gather_rows(batch.starts, batch.segment), batch.t)
+        batch.stop, batch.begun = gather_rows(batch.stops, batch.segment), torch.where(at, batch.steps, batch.begun)
+        self.method.restart(self.state, at)
         if self.known:
             batch.slope = torch.where(at.unsqueeze(1), self.field(batch.t, batch.y), batch.slope)
             self.calls += 1
@@ -186,21 +185,21 @@ class BatchedStepper:
             self.settle(code, t, finished)
 
     def settle(self, code: Tensor, t: Tensor, finished: Tensor) -> None:
-        """Write down what is finished."""
+        """Write the statistics of the samples that are finished."""
         batch, stats = self.batch, self.problem.stats
         sample = batch.sample[finished]
         stats.status[sample], stats.t[sample] = code[finished], t[finished]
         stats.accepted[sample] = batch.steps[finished]
         stats.rejected[sample] = self.rounds - batch.steps[finished]
-        stats.nfe_forward[sample] += self.calls + self.memory.calls[finished]
-        stats.jacobians[sample] = self.memory.jacobians[finished]
+        stats.nfe_forward[sample] += self.calls + self.state.calls[finished]
+        stats.jacobians[sample] = self.state.jacobians[finished]
         batch.live, batch.h = batch.live & ~finished, torch.where(finished, 0.0, batch.h)
         self.alive -= len(sample)
         self.shrink()
 
     def shrink(self) -> None:
-        """Take out who is done, where that pays."""
+        """Take out the samples that are done, if that pays."""
         if self.problem.compact and 0 < self.alive < 0.75 * self.batch.live.shape[0]:
             place = self.batch.live.nonzero(as_tuple=True)[0]
-            self.batch, self.memory = self.batch.take(place), self.memory.take(place)
+            self.batch, self.state = self.batch.take(place), self.state.take(place)
             self.field = self.problem.field.of(self.batch.sample)

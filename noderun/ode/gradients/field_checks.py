@@ -1,7 +1,7 @@
-"""What is looked at in f before a solve that is to be differentiated, and on the way back: f is no black box there.
+"""Checks of f before a solve that is to be differentiated, and again in the backward pass.
 
-A gradient method calls f again, at other points and under autograd. It is wrong without a word if f uses tensors that
-the method does not know, if autograd does not see that f depends on y, or if f is another function than it was.
+A gradient method calls f again, at other points and under autograd. Its result would be silently wrong if f used
+tensors that the method does not know, if autograd did not see that f depends on y, or if f had changed.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ CHANGED = (
 )
 
 
-def check_same(
+def check_unchanged(
     gradient: str, witness: tuple[float, Tensor] | None, dtype: torch.dtype | None, call: Callable[[float], Tensor]
 ) -> None:
-    """RuntimeError where f, by ``call`` at the time of the fingerprint, is not what it was in the forward pass.
+    """RuntimeError if f differs from its fingerprint of the forward pass; ``call`` evaluates it at a given time.
 
-    ``dtype`` is that of f's own arithmetic, None where it is the state's.
+    ``dtype`` is that of f's own arithmetic, None if it is the state's.
     """
     if witness is None:
         return
@@ -44,13 +44,13 @@ def check_same(
     value = call(t)
     eps = torch.finfo(dtype or value.dtype).eps
     if bool(((fingerprint(value) - then).abs() > eps**0.5 * then[0]).any()):
-        refuse_other(gradient, value, call(t))
+        raise_changed(gradient, value, call(t))
 
 
 def differs(y: Tensor, then: Tensor, now: Tensor, dtype: torch.dtype | None, iterated: bool = False) -> bool:
-    """Whether a step from y, made again, goes elsewhere than it went by more than the round-off of f's ``dtype``.
+    """Whether a repeated step from y ends elsewhere, by more than the round-off of f's ``dtype``.
 
-    What was ``iterated`` is known to the round-off of 1 + |y| only, see ``Newton.scale``.
+    What was ``iterated`` is known only to the round-off of 1 + |y|, see ``Newton.scale``.
     """
     eps, size = torch.finfo(dtype or y.dtype).eps, torch.linalg.vector_norm
     known = size(y) + (y.numel() ** 0.5 if iterated else 0.0)
@@ -58,8 +58,8 @@ def differs(y: Tensor, then: Tensor, now: Tensor, dtype: torch.dtype | None, ite
     return bool(size(now - then) > allowed)
 
 
-def refuse_other(gradient: str, one: Tensor, two: Tensor) -> NoReturn:
-    """RuntimeError that says why f is another than in the forward pass, from two calls at the same point."""
+def raise_changed(gradient: str, one: Tensor, two: Tensor) -> NoReturn:
+    """RuntimeError that says why f differs from the forward pass, by two values of it at the same point."""
     if torch.equal(one, two):
         raise RuntimeError(CHANGED)
     raise RuntimeError(
@@ -68,21 +68,22 @@ def refuse_other(gradient: str, one: Tensor, two: Tensor) -> NoReturn:
     )
 
 
-def check_solve(gradient: str, problem: Problem, field: VectorField, ys: Tensor) -> None:
-    """The same for one solution [rows, N], with the ``field`` of the way back; the call is no part of its NFE."""
+def check_field_unchanged(gradient: str, problem: Problem, field: VectorField, ys: Tensor) -> None:
+    """``check_unchanged`` for one solution [rows, N] and the field of its backward pass; does not count in the NFE."""
     before = field.nfe
 
     def call(t: float) -> Tensor:
-        return evaluate(field, t, ys[0 if t == problem.ts[0] else problem.readout.asked[-1]])
+        return evaluate(field, t, ys[0 if t == problem.ts[0] else problem.outputs.asked[-1]])
 
-    check_same(gradient, field.witness, field.autocast.dtype, call)
+    check_unchanged(gradient, field.witness, field.autocast.dtype, call)
     field.nfe = before
 
 
-def examine(field: VectorField, t: float, y0: Tensor, params: Sequence[Tensor], strict: bool) -> None:
-    """Call f once at (t, y0), which the solve's own first call then need not do; ValueError for what cannot work.
+def check_field(field: VectorField, t: float, y0: Tensor, params: Sequence[Tensor], strict: bool) -> None:
+    """Check f by one call at (t, y0), whose value the solve then uses as its own first one.
 
-    With ``strict`` also for tensors that require gradients and are neither among ``params`` nor in args.
+    ValueError if f cannot be differentiated; with ``strict`` also if it uses tensors that require gradients and are
+    neither in ``params`` nor in args.
     """
     (time,) = stage_times(t, 0.0, (0.0,), y0, field.bounds)
 
@@ -91,13 +92,15 @@ def examine(field: VectorField, t: float, y0: Tensor, params: Sequence[Tensor], 
         probe.args = args
         return probe.called(time, y)
 
-    found = examined(call, y0, field.args, params, strict)
+    found = checked_values(call, y0, field.args, params, strict)
     field.known = (y0, found)
     field.witness = (t, fingerprint(torch.cat([x.reshape(-1) for x in found]).to(y0.dtype)))
 
 
-def examined(call: Call, y0: Tensor, args: tuple[Any, ...], params: Sequence[Tensor], strict: bool) -> list[Tensor]:
-    """f's tensors at y0, without history."""
+def checked_values(
+    call: Call, y0: Tensor, args: tuple[Any, ...], params: Sequence[Tensor], strict: bool
+) -> list[Tensor]:
+    """The tensors that f returns at y0, detached; ValueError as for ``check_field``."""
     fresh = map_tensors(lambda x: x.detach().requires_grad_() if x.requires_grad else x, args)
     leaf = y0.detach().clone().requires_grad_()
     with torch.enable_grad():
@@ -108,15 +111,15 @@ def examined(call: Call, y0: Tensor, args: tuple[Any, ...], params: Sequence[Ten
     stops = {p.grad_fn for p in params if p.grad_fn is not None}
     reached = [leaves_of(x, stops) for x in found]
     if strict:
-        refuse_hidden(reached, [leaf, *params, *tensors_in(fresh)])
+        refuse_undeclared(reached, [leaf, *params, *tensors_in(fresh)])
     blind = [i for i, leaves in enumerate(reached) if id(leaf) not in leaves]
     if blind:
-        refuse_cut(call, leaf, fresh, found, blind)
+        refuse_cut_graph(call, leaf, fresh, found, blind)
     return [x.detach() for x in found]
 
 
 def leaves_of(value: Tensor, stops: Collection[Any]) -> dict[int, Tensor]:
-    """The leaves of autograd's graph behind a tensor, by identity; it is not followed beyond the nodes ``stops``."""
+    """The leaves of the autograd graph behind a tensor by their id; the nodes ``stops`` are not followed further."""
     if value.is_leaf:
         return {id(value): value} if value.requires_grad else {}
     leaves: dict[int, Tensor] = {}
@@ -133,7 +136,8 @@ def leaves_of(value: Tensor, stops: Collection[Any]) -> dict[int, Tensor]:
     return leaves
 
 
-def refuse_hidden(reached: Sequence[dict[int, Tensor]], known: Sequence[Tensor]) -> None:
+def refuse_undeclared(reached: Sequence[dict[int, Tensor]], known: Sequence[Tensor]) -> None:
+    """ValueError if f reached leaves that are not among the ``known`` tensors."""
     names = {id(x) for x in known}
     hidden = {key: x for leaves in reached for key, x in leaves.items() if key not in names}
     if hidden:
@@ -144,8 +148,10 @@ def refuse_hidden(reached: Sequence[dict[int, Tensor]], known: Sequence[Tensor])
         )
 
 
-def refuse_cut(call: Call, leaf: Tensor, args: tuple[Any, ...], found: Sequence[Tensor], blind: Sequence[int]) -> None:
-    """ValueError where one of f's tensors that is no function of y for autograd has another value at another y."""
+def refuse_cut_graph(
+    call: Call, leaf: Tensor, args: tuple[Any, ...], found: Sequence[Tensor], blind: Sequence[int]
+) -> None:
+    """ValueError if a tensor that for autograd does not depend on y (one of ``blind``) changes with y."""
     with torch.enable_grad():
         others = call((leaf + 1e-3 * (1 + leaf.abs())).detach().requires_grad_(), args)
     if not all(torch.equal(found[i].nan_to_num(), others[i].nan_to_num()) for i in blind):

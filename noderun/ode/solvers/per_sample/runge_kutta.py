@@ -1,4 +1,4 @@
-"""Explicit Runge-Kutta steps of many samples, each by a step size of its own."""
+"""Explicit Runge-Kutta steps of many samples, each with its own step size."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.control import StepOptions
-from noderun.ode.solvers.per_sample.step import BatchedMethod, BatchedState, SampleStep, StepStart, spread
+from noderun.ode.solvers.per_sample.step import BatchedMethod, BatchedState, SampleStep, StepStart, as_column
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 
 
-class Explicit(BatchedMethod):
+class BatchedRungeKutta(BatchedMethod[BatchedState]):
     """An explicit tableau on a device; makes steps."""
 
     def __init__(self, method: ExplicitRungeKutta, control: StepOptions, like: Tensor) -> None:
@@ -33,42 +33,45 @@ class Explicit(BatchedMethod):
             flat = self.buffer.view(self.c.shape[0], -1)
             self.rows, self.columns = self.buffer.unbind(), [flat[:n].t() for n in range(len(flat) + 1)]
 
-    def step(self, start: StepStart, memory: BatchedState, estimate: bool) -> SampleStep:
-        return ExplicitStep(self, start, estimate)
+    def start(self, y: Tensor) -> BatchedState:
+        return BatchedState.counted(y)
 
-    def again(self, start: StepStart, solved: Sequence[Tensor]) -> SampleStep:
-        return ExplicitStep(self, start, False)
+    def step(self, start: StepStart, state: BatchedState, estimate: bool) -> SampleStep:
+        return RungeKuttaStep(self, start, estimate)
+
+    def replay(self, start: StepStart, solved: Sequence[Tensor]) -> SampleStep:
+        return RungeKuttaStep(self, start, False)
 
 
-class ExplicitStep(SampleStep):
-    def __init__(self, formula: Explicit, start: StepStart, estimate: bool) -> None:
-        super().__init__(start, formula.dense)
-        y, self.formula = start.y, formula
-        self.times = start.times(formula.c)
-        self.scale = spread(start.h.to(y.dtype), y)
-        tableau = formula.tableau
+class RungeKuttaStep(SampleStep):
+    def __init__(self, method: BatchedRungeKutta, start: StepStart, estimate: bool) -> None:
+        super().__init__(start, method.dense)
+        y, self.method = start.y, method
+        self.times = start.times(method.c)
+        self.scale = as_column(start.h.to(y.dtype), y)
+        tableau = method.tableau
         self.recording = torch.is_grad_enabled()  # autograd needs tensors of their own, no buffer
         if not self.recording:
-            formula.use(y)
+            method.use(y)
         # Without an estimate nothing in this step needs an FSAL method's last stage.
         evaluated = tableau.stages if estimate or not tableau.fsal else tableau.stages - 1
         last = self.slope
         for i in range(evaluated):
             if i > 0 or last is None:
-                self.y1 = self.sum(formula.a[i]) if i else y
+                self.y1 = self.sum(method.a[i]) if i else y
                 last = self.evaluate(i, self.y1)
                 self.slope = self.slope if i else last
             self.keep(last)
         ends = tableau.fsal and estimate
-        self.y1, self.end = (self.y1, last) if ends else (self.sum(formula.b), None)
-        self.errors = tuple(self.weighted(weights) for weights in formula.estimates) if estimate else ()
+        self.y1, self.end = (self.y1, last) if ends else (self.sum(method.b), None)
+        self.errors = tuple(self.weighted(weights) for weights in method.estimates) if estimate else ()
 
     def evaluate(self, i: int, state: Tensor) -> Tensor:
         self.calls += 1
         return self.field.called(self.times[i], state)
 
     def keep(self, slope: Tensor) -> None:
-        out = None if self.recording else self.formula.rows[len(self.us)]
+        out = None if self.recording else self.method.rows[len(self.us)]
         self.us.append(torch.mul(slope, self.scale, out=out))
 
     def sum(self, weights: Tensor) -> Tensor:
@@ -80,16 +83,16 @@ class ExplicitStep(SampleStep):
         weights = weights if n == weights.shape[0] else weights[:n]
         if self.recording:
             return torch.tensordot(weights, torch.stack(self.us[:n]), 1)
-        return torch.mv(self.formula.columns[n], weights).view_as(self.y)
+        return torch.mv(self.method.columns[n], weights).view_as(self.y)
 
     def increments(self) -> Tensor:
-        """Of the stages that only the continuous extension needs, too; these are evaluated once."""
-        tableau = self.formula.tableau
+        """Those of the stages that only the continuous extension needs included, which are evaluated once."""
+        tableau = self.method.tableau
         if tableau.fsal and len(self.us) < tableau.stages:
             self.keep(self.evaluate(tableau.stages - 1, self.y1))
         for i in range(len(self.us) - tableau.stages, len(tableau.dense_c)):
             at_end = tableau.dense_c[i] == 1 and tableau.dense_a[i] == tableau.b
-            state = self.y1 if at_end else self.sum(self.formula.dense_a[i])
+            state = self.y1 if at_end else self.sum(self.method.dense_a[i])
             self.keep(self.evaluate(tableau.stages + i, state))
         n = len(self.dense)
-        return torch.stack(self.us[:n]) if self.recording else self.formula.buffer[:n]
+        return torch.stack(self.us[:n]) if self.recording else self.method.buffer[:n]

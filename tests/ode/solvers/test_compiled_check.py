@@ -8,7 +8,7 @@ import torch
 from test_compiled import Net, gradients, graph, solve, start
 from torch import nn
 
-from noderun.ode.solvers.compiled import proof
+from noderun.ode.solvers.compiled import check
 
 MODES = [None, "checkpointed", "adjoint", "backprop"]
 
@@ -99,9 +99,9 @@ def test_a_graph_is_compared_once_and_its_calls_of_f_are_not_counted(monkeypatch
     made_with(monkeypatch)
     calls, f = [], Called()
     first = solve(f, ts=[0.0, 2.0], compile=True)
-    assert len(calls) == 2 + 6 * proof.FEW  # the slope at the start, the choice of the first step size, two steps
+    assert len(calls) == 2 + 6 * check.FEW  # the slope at the start, the choice of the first step size, two steps
     again = solve(f, ts=[0.0, 2.0], compile=True)
-    assert len(calls) == 2 + 6 * proof.FEW and first.stats == again.stats == solve(Net(), ts=[0.0, 2.0]).stats
+    assert len(calls) == 2 + 6 * check.FEW and first.stats == again.stats == solve(Net(), ts=[0.0, 2.0]).stats
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])

@@ -1,4 +1,4 @@
-"""Which states to hold when not all can be held: online while the solve runs, then binomial between them.
+"""Which states to hold if not all can be held: an online schedule while the solve runs, then revolve between them.
 
 Online (the number of steps is unknown): Wang, Moin, Iaccarino 2009, "Minimal repetition dynamic checkpointing", which
 reaches the repetition of Stumm, Walther 2010. Offline, between two held states: revolve; Griewank, Walther 2008, 12.
@@ -23,7 +23,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """At most ``limit`` of the states offered, the first always among them; all of them with limit None."""
+    """At most ``limit`` of the states offered, always with the first; all of them if the limit is None."""
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
@@ -35,12 +35,12 @@ class Checkpoints:
             if self.limit == 1:
                 return
             spare = self.dispensable()
-            # Without a spare one the newest gives way, and its successor ranks above it: all below become spare.
+            # If none is dispensable, the newest is replaced by one of a higher level: all below become dispensable.
             level = self.held.pop().level + 1 if spare is None else 0.0 * self.held.pop(spare).level
         self.held.append(Checkpoint(index, level, state))
 
     def dispensable(self) -> int | None:
-        """The last state held that has one of a higher level after it."""
+        """The position of the last state held that is followed by one of a higher level."""
         highest = -1.0
         for position in reversed(range(len(self.held))):
             if self.held[position].level < highest:
@@ -50,7 +50,7 @@ class Checkpoints:
 
 
 def last_to_first(checkpoints: Checkpoints, count: int, advance: Advance) -> Iterator[tuple[int, StepState]]:
-    """(n, state at the start of step n) for n = count - 1, ..., 0; never more than the limit of them at a time."""
+    """(n, state at the start of step n) for n = count - 1, ..., 0, with at most the limit of states held at a time."""
     held, end = checkpoints.held, count
     while held:
         free = 0 if checkpoints.limit is None else checkpoints.limit - len(held)
@@ -60,7 +60,7 @@ def last_to_first(checkpoints: Checkpoints, count: int, advance: Advance) -> Ite
 
 
 def revolve(start: int, end: int, slots: int, state: StepState, advance: Advance) -> Iterator[tuple[int, StepState]]:
-    """The same for the steps start..end - 1 with room for ``slots`` states, the one at ``start`` among them."""
+    """``last_to_first`` for the steps start..end - 1 with room for ``slots`` states, including that at ``start``."""
     while end - start > 1:
         middle = start + split(end - start, slots)
         yield from revolve(middle, end, max(slots - 1, 1), advance(start, middle, state), advance)

@@ -1,7 +1,7 @@
-"""A graph is compared with eager steps when it is first used: no compiler may give another number without a word.
+"""The check of each new graph against eager steps: no compiler may change a number silently.
 
-The eager steps are those of the very functions that the graphs are made of, called without the compiler, with loops of
-Python's. Loops are compared over two steps, as the second goes on from what the first left.
+The eager steps are those of the very functions that the graphs are made of, called without the compiler, with Python's
+loops. Loops are compared over two steps, because the second goes on from what the first left.
 """
 
 from __future__ import annotations
@@ -13,39 +13,41 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from noderun.ode.solvers.compiled.back import Pulled
+from noderun.ode.solvers.compiled.backward_loop import PulledBack
+from noderun.ode.solvers.compiled.loop import LoopResult
 from noderun.ode.solvers.compiled.traced import Attempted, Tolerances, TracedStep, scaled
-from noderun.ode.solvers.compiled.walk import LoopResult
 
 FEW = 2  # steps that a loop is compared over
 
 
-class Differs(RuntimeError):
+class GraphMismatch(RuntimeError):
     """A graph gives other numbers than the function that it was made of."""
 
 
-def in_turn(
+def python_loop(
     going: Callable[..., Tensor], body: Callable[..., tuple[Tensor, ...]], state: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
-    """A loop that the compiler has no part in."""
+    """The loop in Python, without the compiler."""
     while bool(going(*state)):
         state = body(*state)
     return state
 
 
 def require_close(what: str, found: Tensor, expected: Tensor, allowed: Tensor | float) -> None:
-    """Differs where they are further apart; what overflowed is not compared."""
+    """Raise GraphMismatch if they are further apart; what overflowed is not compared."""
     apart = vector_norm(torch.where(expected.isfinite(), found - expected, 0.0))
     if not bool(apart <= allowed):
-        raise Differs(f"the compiler's {what} differ from the eager ones by {float(apart):.1e}, more than round-off")
+        raise GraphMismatch(
+            f"the compiler's {what} differ from the eager ones by {float(apart):.1e}, more than round-off"
+        )
 
 
 def round_off(eps: float, change: Tensor, y: Tensor) -> Tensor:
-    """How far two ends of a step from y may lie apart (as in ``dependence.refuse_noise``); eps is f's."""
+    """The distance that two ends of a step from y may have, as in the gradients' examination; eps is f's."""
     return eps**0.5 * change + 100 * torch.finfo(y.dtype).eps * vector_norm(y)
 
 
-def prove_step(found: TracedStep, expected: TracedStep, eps: float, h: Tensor, within: Tolerances, y: Tensor) -> None:
+def check_step(found: TracedStep, expected: TracedStep, eps: float, h: Tensor, within: Tolerances, y: Tensor) -> None:
     """One step: its end, its stages and its error."""
     (y1, ks, norms), (eager_y1, eager_ks, eager_norms) = found, expected
     size = h.abs().to(y.dtype)
@@ -57,31 +59,33 @@ def prove_step(found: TracedStep, expected: TracedStep, eps: float, h: Tensor, w
 
 
 def in_tolerances(allowed: Tensor, eps: float, norms: Tensor, within: Tolerances, y: Tensor) -> Tensor:
-    """How far apart error estimates may be, which are in units of the tolerance."""
+    """The distance that error estimates may have, which are in units of the tolerance."""
     return allowed / scaled(within, y.abs()).min() + eps**0.5 * vector_norm(norms)
 
 
-class Recorded:
-    """Has an eager walk go by the step sizes and errors that the compiled one found, once they are close to its own."""
+class FollowedRecord:
+    """Makes an eager loop follow the step sizes and errors of the compiled one, after checking that they are close."""
 
-    def __init__(self, walked: LoopResult, eps: float, within: Tolerances) -> None:
-        made, _, *rest = walked[3].unbind()
+    def __init__(self, result: LoopResult, eps: float, within: Tolerances) -> None:
+        made, _, *rest = result[3].unbind()
         self.attempts = torch.stack(rest).reshape(-1, 3)[: int(made.nan_to_num())]
         self.eps, self.within = eps, within
         self.made = 0
-        self.size = self.change = torch.zeros_like(walked[0][:1])
+        self.size = self.change = torch.zeros_like(result[0][:1])
 
     def first(self, h: Tensor) -> Tensor:
         if not len(self.attempts):
             return h
         recorded = self.attempts[0, 0]
         if not bool((0.5 < recorded / h) & (recorded / h < 2)):  # it rests on a difference of two close values of f
-            raise Differs(f"the compiler's first step size is {float(recorded):.1e}, the eager one {float(h):.1e}")
+            raise GraphMismatch(
+                f"the compiler's first step size is {float(recorded):.1e}, the eager one {float(h):.1e}"
+            )
         return recorded
 
     def attempt(self, size: Tensor, y: Tensor, made: Attempted) -> Attempted:
         if self.made == len(self.attempts):
-            raise Differs(f"the compiler's loop ended after {self.made} steps")
+            raise GraphMismatch(f"the compiler's loop ended after {self.made} steps")
         y1, ks, each, norms = made
         ratio, self.made = self.attempts[self.made, 2], self.made + 1
         change = vector_norm(size.to(y.dtype) * torch.stack(ks))
@@ -92,26 +96,27 @@ class Recorded:
         return y1, ks, each, ratio.reshape(1)
 
 
-def prove_walk(walked: LoopResult, expected: LoopResult, recorded: Recorded, y: Tensor) -> None:
-    """A few attempts: where they led, what they left."""
+def check_loop(result: LoopResult, expected: LoopResult, recorded: FollowedRecord, y: Tensor) -> None:
+    """A few attempts: their end and their record."""
     size, allowed = recorded.size.to(y.dtype), round_off(recorded.eps, recorded.change, y)
-    end, slope, record, found, shares, totals = walked
-    eager_end, eager_slope, eager_record, eager_found, eager_shares, eager_totals = expected
+    end, slope, record, found, integrands, totals = result
+    eager_end, eager_slope, eager_record, eager_found, eager_integrands, eager_totals = expected
     if not torch.allclose(found, eager_found, rtol=1e-6, atol=0.0, equal_nan=True):
-        raise Differs("the compiler's loop goes on with other step sizes")
+        raise GraphMismatch("the compiler's loop goes on with other step sizes")
     require_close("steps", end, eager_end, allowed)
     require_close("slopes", size * slope, size * eager_slope, allowed)
     for left, eager in zip(record[: recorded.made].unbind(), eager_record[: recorded.made].unbind(), strict=True):
         require_close("steps", left[:1], eager[:1], allowed)
         require_close("stages", size * left[1:], size * eager[1:], allowed)
     integrals, eager_integrals = (
-        flat((*t, *(size * s for s in beside)), y) for t, beside in ((totals, shares), (eager_totals, eager_shares))
+        flat((*sums, *(size * g for g in values)), y)
+        for sums, values in ((totals, integrands), (eager_totals, eager_integrands))
     )
     allowed = recorded.eps**0.5 * (vector_norm(eager_integrals) + recorded.change)
     require_close("integrals", integrals, eager_integrals, allowed)
 
 
-def prove_back(pulled: Pulled, expected: Pulled, eps: float, a: Tensor) -> None:
+def check_backward(pulled: PulledBack, expected: PulledBack, eps: float, a: Tensor) -> None:
     """A few steps pulled back."""
     found, eager = flat(pulled, a), flat(expected, a)
     change = vector_norm(expected[0] - a) + vector_norm(flat(expected[1:], a))

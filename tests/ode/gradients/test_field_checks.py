@@ -97,7 +97,7 @@ def test_a_partly_cut_tuple_is_not_refused_for_what_is_no_function_of_y():
 
 
 ANOTHER = "not the function that the forward solve called.*args="
-AGAIN = [m for m in MODES if m[0] != "forward"]  # those that call f on the way back
+AGAIN = [m for m in MODES if m[0] != "forward"]  # those that call f in the backward pass
 
 
 class Driven(Field):
