@@ -160,8 +160,10 @@ class Composer:
 
     def classes(self, group: str) -> set[str]:
         """What ``class:`` names in the options of a group."""
-        found = [self.loader.repository.load_config(f"{group}/{option}") for option in self.options(group)]
-        return {str(option.config["class"]) for option in found if option and "class" in option.config}
+        loaded = [self.loader.repository.load_config(f"{group}/{option}") for option in self.options(group)]
+        nodes: list[Any] = [option.config for option in loaded if option]
+        nodes += [node["objective"] for node in nodes if isinstance(node.get("objective"), DictConfig)]
+        return {str(node["class"]) for node in nodes if "class" in node}
 
     def _load(self, overrides: Sequence[str]) -> DictConfig:
         return self._loaded(tuple(overrides))

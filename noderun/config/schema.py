@@ -17,6 +17,7 @@ from noderun.config.options import (
     Dynamics,
     Gradient,
     Model,
+    Objective,
     Optimizer,
     Option,
     Regularizer,
@@ -28,6 +29,8 @@ from noderun.config.options.option import facts_of
 from noderun.config.options.types import Device, FolderName, Seed, Tolerance
 from noderun.config.validation import ConfigError, as_type, show
 
+__all__ = ["GROUPS", "Data", "Dynamics", "Gradient", "Model", "Objective", "Optimizer", "Regularizer", "Scheduler"]
+__all__ += ["Settings", "Solver", "Trainer"]
 Tolerant = TypeVar("Tolerant", Solver, Gradient)
 
 

@@ -55,7 +55,8 @@ def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 
 
 def as_type(hint: Any, value: Any, key: str) -> Any:
-    """The value as the type that ``hint`` says (int, float, str, bool, Literal, tuple, X | None, Annotated)."""
+    """The value as the type that ``hint`` says: int, float, str, bool, Literal, tuple, X | None, Annotated, or a class
+    that makes it ``from_config``."""
     if get_origin(hint) is not Annotated:
         return _convert(hint, value, key, "")
     base, *metadata = get_args(hint)
@@ -84,6 +85,8 @@ def _convert(hint: Any, value: Any, key: str, words: str) -> Any:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{key} must be a list such as [1,2], not {show(value)}")
         return tuple(as_type(arguments[0], item, key) for item in value)
+    if hasattr(hint, "from_config"):
+        return hint.from_config(value, key)
     if hint in (Any, types.NoneType):  # a default of null says nothing about the type
         return value
     return _scalar(hint, value, key, words)

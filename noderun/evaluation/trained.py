@@ -37,8 +37,9 @@ def settings_of(folder: Path, named: Callable[[str], Set[str]]) -> Settings:
     except (ConfigError, KeyError, TypeError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
         raise ConfigError(f"this version cannot read {folder.absolute()}{written_by(folder)}: {reason}") from None
-    for group in OWN_PARTS:
-        reference = getattr(getattr(settings, group), "user_class", None)
+    parts = {group: getattr(settings, group) for group in OWN_PARTS}
+    for group, part in [*parts.items(), ("model", settings.model.objective)]:
+        reference = getattr(part, "user_class", None)
         if reference and reference not in named(group):
             raise ConfigError(
                 f"{folder.absolute()} names code of its own for {group} (class: {reference}), which runs only where an "

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from noderun.config.schema import Gradient, Scheduler, Settings, Solver
+from noderun.config.schema import Objective as ObjectiveChoice
 from noderun.config.startup import without_collection
 from noderun.config.user_code import load as load_reference
 from noderun.config.validation import ConfigError
@@ -48,7 +49,7 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
     model = make_model(settings, dataset).to(device)
     optimizer, regularizer = settings.optimizer, settings.regularizer
     blocks = [module for module in model.modules() if isinstance(module, ODEBlock)]
-    objective = OBJECTIVES[settings.model.objective]
+    objective = make_objective(settings.model.objective)
     if regularizer is not None and regularizer.name != "none":
         own = load_class(regularizer.user_class) if regularizer.user_class else REGULARIZERS[regularizer.name]
         for block in blocks:
@@ -93,6 +94,10 @@ def make_dataset(settings: Settings, device: torch.device) -> Dataset:
     return load(settings.data, device, load_class(reference) if reference else None)
 
 
+def make_objective(choice: ObjectiveChoice) -> Any:
+    return load_class(choice.user_class)(**choice.options) if choice.user_class else OBJECTIVES[choice.name]
+
+
 def make_model(settings: Settings, dataset: Dataset) -> nn.Module:
     choice, dynamics = settings.model, settings.dynamics
     factory = load_class(choice.user_class) if choice.user_class else MODELS[choice.name]
@@ -102,7 +107,7 @@ def make_model(settings: Settings, dataset: Dataset) -> nn.Module:
         used["make_dynamics"] = partial(net, **dynamics.options)
     if settings.solver is not None:
         used["solve"] = make_solve(settings.solver, settings.gradient)
-    outputs = 1 if choice.objective == "sign" else dataset.classes
+    outputs = 1 if choice.objective.name == "sign" else dataset.classes
     return factory(dataset.shape, outputs, **used, **choice.options)
 
 
@@ -111,7 +116,10 @@ def make_method(solver: Solver) -> Method:
     options = {key: value for key, value in solver.options.items() if key != "compile"}
     if not solver.user_class:
         return METHODS[solver.name].with_options(**options)
-    method = load_class(solver.user_class)(**options)
+    try:
+        method = load_class(solver.user_class)(**options)
+    except Exception as error:
+        raise ValueError(f"class: {solver.user_class} raises {type(error).__name__}: {error}") from error
     if not isinstance(method, Method):
         raise TypeError(f"class: {solver.user_class} makes a {type(method).__name__}, not a noderun.ode.solvers.Method")
     return method

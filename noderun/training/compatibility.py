@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import fields
 from typing import Any
 
-from noderun.config.schema import Gradient, Regularizer, Settings, Solver
+from noderun.config.schema import Gradient, Objective, Regularizer, Settings, Solver
 from noderun.config.validation import ConfigError, Incompatible, nearest
 
 MADE_WITH = {  # group -> what its part is made with, before the keys of its option
@@ -70,6 +70,7 @@ def check_code(settings: Settings) -> None:
     """Every option's name stands for something, every ``class:`` can be loaded, and both take their option's keys."""
     from noderun.training.build import load_class
 
+    check_objective(settings.model.objective)
     for group, known in registries().items():
         choice: Any = getattr(settings, group)
         if choice is None:
@@ -80,6 +81,14 @@ def check_code(settings: Settings) -> None:
         if reference or group not in ("solver", "gradient"):
             made = load_class(reference) if reference else known[choice.name]
             check_call(settings, group, reference or choice.name, made)
+
+
+def check_objective(choice: Objective) -> None:
+    """ConfigError if a user's own objective cannot be made from the keys that stand beside its class."""
+    from noderun.training.build import load_class
+
+    if choice.user_class and (reason := misfit(load_class(choice.user_class), (), list(choice.options))):
+        raise ConfigError(f"model.objective: class: {choice.user_class} does not take its keys: {reason}")
 
 
 def check_call(settings: Settings, group: str, name: str, made: Any) -> None:
@@ -190,7 +199,7 @@ def check_per_sample(solver: Solver, gradient: Gradient | None, regularizer: Reg
         batched_method(make_method(solver), StepOptions(), torch.zeros(1, 1))
     except ValueError as error:
         raise Incompatible(f"solver.per_sample=true cannot be: {error}") from None
-    if gradient is not None and (reason := GRADIENTS[gradient.name]().refusal_per_sample()):
+    if gradient is not None and (reason := GRADIENTS[gradient.name](**gradient.options).refusal_per_sample()):
         raise Incompatible(f"solver.per_sample=true cannot be: {reason}")
     if regularizer is not None and regularizer.name != "none":
         raise Incompatible(

@@ -4,6 +4,7 @@ from noderun.config.options.data import Data
 from noderun.config.options.dynamics import Dynamics
 from noderun.config.options.gradient import Gradient
 from noderun.config.options.model import Model
+from noderun.config.options.objective import Objective
 from noderun.config.options.optimizer import Optimizer
 from noderun.config.options.option import OPTIONS, Option
 from noderun.config.options.regularizer import Regularizer
@@ -17,6 +18,7 @@ __all__ = [
     "Dynamics",
     "Gradient",
     "Model",
+    "Objective",
     "Optimizer",
     "Option",
     "Regularizer",

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from noderun.config.options.option import FACT, Option
+from noderun.config.options.objective import Objective
+from noderun.config.options.option import FACT, Option, Reference
 from noderun.config.options.types import Count, FolderName, Index, Positive
 
 Part = Literal["dynamics", "solver", "gradient", "regularizer"]
@@ -22,9 +23,10 @@ class Model(Option, group="model"):
 
     name: Annotated[FolderName, FACT]
     objective: Annotated[
-        Literal["classify", "regress", "sign"],
+        Objective,
+        Reference("classify"),
         "cross entropy of classes, squared error of values, or smooth L1 distance to the labels -1 and 1",
-    ] = "classify"
+    ] = Objective()
     takes: Takes = ("image",)
     uses: Uses = ()
     fixed_steps: Annotated[bool, FACT] = False  # the steps define the model: an adaptive solver would be another one
