@@ -70,9 +70,9 @@ OPTIONAL = ("dynamics", "solver", "gradient", "regularizer")  # ignored, and Non
 
 
 def typed(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Settings:
-    """Types a resolved configuration; ``defaults`` is that of the same options with nothing else said.
+    """Type a resolved configuration; ``defaults`` is that of the same options with all settings at their defaults.
 
-    Raises SettingError where a value has the wrong type or range.
+    Raises ConfigError if a value has the wrong type or range.
     """
     hints = get_type_hints(Settings, include_extras=True)
     # what others refer to comes first, so that a wrong value is blamed on the key that was given

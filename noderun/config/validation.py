@@ -1,4 +1,4 @@
-"""Words of a command line: their types, ranges, and what to say when they are wrong."""
+"""Settings: conversion to their types, ranges, and the sentences that say what is wrong with them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 
 class ConfigError(ValueError):
-    """What is wrong with the words of a command line, in one sentence for its user."""
+    """What is wrong with a command line or a configuration, in one sentence for its user."""
 
 
 class Incompatible(ConfigError):
-    """Every word is right, but they cannot work together."""
+    """Every setting is right, but they cannot work together."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def warn_user(sentence: str) -> None:
 
 
 def quoted(value: Any) -> str:
-    """As a value in Hydra's grammar, whatever it contains."""
-    # backslashes mean themselves but before a quote, a reference and the end
+    """The value as a quoted string of Hydra's grammar, whatever it contains."""
+    # a backslash is literal unless a quote, a reference or the end follows
     text = re.sub(r"(\\*)('|\$\{|\Z)", lambda found: 2 * found[1] + ("\\" + found[2] if found[2] else ""), str(value))
     return f"'{text}'"
 

@@ -73,7 +73,7 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
 
 
 def make_device(word: str) -> torch.device:
-    """``auto`` is CUDA where there is one; SettingError where a device that was asked for is not there."""
+    """``auto`` is CUDA if there is one; ConfigError if this machine lacks the device that was asked for."""
     if word == "auto":
         word = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(f"cuda:{word}" if word.isdigit() else word)

@@ -30,9 +30,9 @@ OWN_CONTROL = {  # solver -> the settings of adaptive steps that mean nothing to
 
 
 def check(settings: Settings, given: Set[str]) -> None:
-    """Raises Refused where right words do not go together, SettingError where one can never work here.
+    """Raises Incompatible if right settings do not go together, ConfigError if one can never work here.
 
-    ``given`` are the dotted keys that were said, on the command line or by an experiment.
+    ``given`` are the dotted keys that the command line or an experiment set.
     """
     import torch
 
@@ -54,7 +54,7 @@ def check(settings: Settings, given: Set[str]) -> None:
 
 
 def check_data(settings: Any) -> None:
-    """Raises Refused where files of a set that may not be downloaded are missing."""
+    """Raises Incompatible if files of a set that may not be downloaded are missing."""
     from noderun.data import DataMissing, require
 
     data = getattr(settings, "data", None)
@@ -92,25 +92,25 @@ def check_objective(choice: Objective) -> None:
 
 
 def check_call(settings: Settings, group: str, name: str, made: Any) -> None:
-    """SettingError where a part cannot be made from its option's keys, or a user's net not be called as a net is."""
+    """ConfigError if a part cannot be made from its option's keys, or a user's net cannot be called as a net."""
     own = ":" in name
-    said = f"class: {name}" if own else f"{group}={name}"
+    what = f"class: {name}" if own else f"{group}={name}"
     needs = {"make_dynamics": settings.dynamics, "solve": settings.solver} if group == "model" else {}
     keywords = [*(key for key, part in needs.items() if part), *getattr(settings, group).options]
     positional = () if own and group == "data" else MADE_WITH[group]
     call = f"{name.rpartition(':')[2]}({', '.join([*positional, *keywords])})"
     if not callable(made):
-        raise ConfigError(f"{said} must be a class or a function, called as {call}")
+        raise ConfigError(f"{what} must be a class or a function, called as {call}")
     if reason := misfit(made, positional, keywords):
-        raise ConfigError(f"{said} is called as {call}: {reason}")
+        raise ConfigError(f"{what} is called as {call}: {reason}")
     if own and group in FORWARD and isinstance(made, type):
-        check_forward(said, made, FORWARD[group])
+        check_forward(what, made, FORWARD[group])
 
 
-def check_forward(said: str, net: type, arguments: Sequence[str]) -> None:
+def check_forward(what: str, net: type, arguments: Sequence[str]) -> None:
     from torch.nn import Module
 
-    expected = f"{said} must be a torch.nn.Module with forward({', '.join(arguments)})"
+    expected = f"{what} must be a torch.nn.Module with forward({', '.join(arguments)})"
     if not issubclass(net, Module) or net.forward is Module.forward:
         raise ConfigError(expected)
     if reason := misfit(net.forward, ("self", *arguments), ()):
@@ -118,7 +118,7 @@ def check_forward(said: str, net: type, arguments: Sequence[str]) -> None:
 
 
 def misfit(function: Callable[..., Any], positional: Sequence[str], keywords: Sequence[str]) -> str | None:
-    """Why a function cannot be called so; None where it can, or where that cannot be told."""
+    """Why a function cannot be called with these arguments; None if it can, or if that is unknown."""
     try:
         inspect.signature(function).bind(*positional, **dict.fromkeys(keywords))
     except TypeError as error:

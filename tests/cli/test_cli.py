@@ -42,7 +42,7 @@ WRONG = {
     "train model.blocks=3": ["no setting 'model.blocks' with this model", "model=hamiltonian, plain, resnet and"],
     "train solver=radau5 solver.compile=true": ["no setting 'solver.compile' with this solver", "others have it"],
     "train ~solver.rtoll": ["solver.rtoll"],
-    "train +model=resnet": ["leave the + out"],
+    "train +model=resnet": ["already exists", "leave the + out"],
     "train solver=null": ["no solver 'null'"],
     "train trainer=5": ["no trainer '5'", "default"],
     "train odenet": ["cannot read 'odenet'", "key=value"],
@@ -325,7 +325,7 @@ def test_default_grids_apply_where_nothing_is_swept(here, trained, capsys):
 def test_compare_gives_a_key_to_the_models_that_have_it(here, trained, capsys):
     assert noderun("compare model=resnet,stem model.blocks=2") == 0
     assert [settings.model.options.get("blocks") for settings in trained] == [2, None]
-    assert "model.blocks is no setting of stem and is left out there" in capsys.readouterr().err
+    assert "model.blocks is not a setting of stem and is left out there" in capsys.readouterr().err
 
 
 def test_quiet_is_quiet(here, trained, capsys):
