@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from noderun.cli import INTERRUPTED, OK, WRONG
-
 
 @dataclass(frozen=True)
 class Task:
@@ -57,6 +55,7 @@ SHORT = {"-h": "--help", "-c": "--cfg", "-p": "--package", "-i": "--info", "-m":
 SHOWS = ("--help", "--hydra-help", "--cfg", "--info")
 OF_SHOWING = {"--resolve": ("--cfg", "--help"), "--package": ("--cfg",)}
 COMPLETION = ("-sc", "--shell-completion")
+OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130  # exit statuses
 
 
 @dataclass

@@ -6,7 +6,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from noderun.config.schema import Data, Dynamics, Gradient, Model, Optimizer, Scheduler, Settings, Solver, Trainer
+from noderun.config.schema import (
+    Data,
+    Dynamics,
+    Gradient,
+    Model,
+    Objective,
+    Optimizer,
+    Scheduler,
+    Settings,
+    Solver,
+    Trainer,
+)
 from noderun.config.user_code import search_in
 from noderun.config.validation import ConfigError
 from noderun.ode import engine
@@ -172,7 +183,9 @@ def test_a_users_own_dynamics_data_and_model(tmp_path, monkeypatch):
     search_in([str(tmp_path)])
     chosen = settings(
         data=Data("line", kind="vector", batch_size=8, options={"count": 64}, user_class="own_parts:line"),
-        model=Model("flow", objective="regress", uses=ALL, options={"scale": 1.0}, user_class="own_parts:Flow"),
+        model=Model(
+            "flow", objective=Objective("regress"), uses=ALL, options={"scale": 1.0}, user_class="own_parts:Flow"
+        ),
         dynamics=Dynamics("decay", options={"rate": 0.1}, user_class="own_parts:Decay"),
         optimizer=Optimizer("adam", lr=0.1),
         trainer=Trainer(epochs=8),
