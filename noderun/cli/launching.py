@@ -1,4 +1,4 @@
-"""Starts a Hydra task: plans its jobs, gives each its folder, lets Hydra run them, says how it ended."""
+"""Runs a Hydra task: plans its jobs, gives each its folder, lets Hydra run them and returns the exit status."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from noderun.cli import FAILED, INTERRUPTED, OK, WRONG
+from noderun.cli.main import FAILED, INTERRUPTED, OK, WRONG
 from noderun.cli.planning import Job, Plan, key_of, make_job, plan, swept_keys, taken_apart
 from noderun.cli.tasks import train
 from noderun.cli.tasks.job import JobRunner
@@ -64,14 +64,14 @@ def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, use
 
 
 def none_left(jobs: Sequence[Job], told: Sequence[Job] = ()) -> bool:
-    """Tells why jobs were refused, and whether all were."""
+    """Print why jobs were refused, unless ``told`` already; return whether all of them were."""
     for reason in dict.fromkeys(job.refusal for job in jobs if job.refusal and job not in told):
         warn_user(reason)
     return all(job.refusal for job in jobs)
 
 
 def placed_in(folder: Path, job: Job) -> Job:
-    """The job, refused where its folder is not as it must be, or data that it still needs are missing."""
+    """The job, refused if its folder cannot be used or data that it still needs are missing."""
     try:
         (run_folder.check_may_clear if job.settings.fresh else run_folder.check_readable)(folder)
         if job.settings.fresh or not is_done(folder):
@@ -114,7 +114,7 @@ def is_done(folder: Path) -> bool:
 
 
 def folder_of(composer: Composer, planned: Plan, multirun: bool) -> Path:
-    """Where it will lie; SettingError where that is no place for it."""
+    """The folder of the run or grid; ConfigError if it cannot be written to."""
     key, default = ("sweep", planned.name) if multirun else ("run", planned.jobs[0].run_id)
     folder = planned.folder or Path("outputs", composer.task, default)
     if any(key_of(override) == f"hydra.{key}.dir" for override in planned.hydra_overrides):
@@ -123,7 +123,7 @@ def folder_of(composer: Composer, planned: Plan, multirun: bool) -> Path:
 
 
 def writable(folder: Path, remedy: str) -> Path:
-    """The folder, which need not be there yet; SettingError where it cannot be made or written to."""
+    """The folder, which need not exist yet; ConfigError if it cannot be made or written to."""
     try:
         with tried(folder):  # there is no other way to know
             if os.access(folder, os.W_OK | os.X_OK):
@@ -136,17 +136,17 @@ def writable(folder: Path, remedy: str) -> Path:
 
 
 def check_same(folder: Path, job: Job) -> None:
-    """SettingError where the folder holds another run than the job's."""
+    """ConfigError if the folder holds another run than the job's."""
     try:
         differing = run_folder.differences(folder, job.identity)
-    except ConfigError:  # it is damaged, and only fresh=true comes this far
+    except ConfigError:  # damaged: only fresh=true comes this far
         return
     if differing:
         raise ConfigError(f"{folder} holds another run, which differs in {', '.join(differing)}")
 
 
 def arguments(planned: Plan, folder: Path, multirun: bool) -> list[str]:
-    """Hydra's command line. A grid's words do not go here: each of its jobs has its own."""
+    """Hydra's command line; the words of a grid's jobs reach it through the sweeper instead."""
     from hydra_plugins.noderun_grid import Grid
 
     jobs = [job for job in planned.jobs if not job.refusal]
@@ -177,7 +177,7 @@ def call_hydra(composer: Composer, arguments: Sequence[str], jobs: Mapping[Path,
 
 
 def show(composer: Composer, words: Sequence[str], flags: Sequence[str]) -> None:
-    """--help, --cfg and --info: the words are checked, nothing is started."""
+    """Answer --help, --cfg and --info: check the words, start nothing."""
     ours, hydras = taken_apart(composer.parse(words))
     swept = swept_keys(composer.parse(ours))
     if swept:
@@ -197,7 +197,7 @@ def show(composer: Composer, words: Sequence[str], flags: Sequence[str]) -> None
 
 
 def check_package(config: DictConfig, shown: str, key: str) -> None:
-    """SettingError where the part of a configuration that --cfg shows has no such key."""
+    """ConfigError if the part of a configuration that --cfg shows has no such key."""
     of_hydra = key.partition(".")[0] == "hydra"
     if value_of(config, key) is None or (shown != "all" and of_hydra != (shown == "hydra")):
         raise ConfigError(f"--package: --cfg {shown} has no '{key}'{nearest_key(key, known_keys(config))}")
@@ -222,7 +222,7 @@ def terminated_as_interrupted() -> Iterator[None]:
 
 @contextmanager
 def closed_logs() -> Iterator[None]:
-    """Hydra opens a run.log a job and leaves the last one open."""
+    """Close the run.log of the last job, which Hydra leaves open."""
     try:
         yield
     finally:

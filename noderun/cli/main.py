@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from noderun.cli import INTERRUPTED, OK, WRONG
-
 
 @dataclass(frozen=True)
 class Task:
@@ -57,11 +55,12 @@ SHORT = {"-h": "--help", "-c": "--cfg", "-p": "--package", "-i": "--info", "-m":
 SHOWS = ("--help", "--hydra-help", "--cfg", "--info")
 OF_SHOWING = {"--resolve": ("--cfg", "--help"), "--package": ("--cfg",)}
 COMPLETION = ("-sc", "--shell-completion")
+OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130  # exit statuses
 
 
 @dataclass
 class Words:
-    """A command line taken apart; flags and overrides may come in any order."""
+    """A parsed command line; flags and overrides may come in any order."""
 
     overrides: list[str] = field(default_factory=list)
     flags: dict[str, str] = field(default_factory=dict)  # for Hydra: they show something and start nothing
@@ -93,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return refuse(str(error))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # `noderun list | head`: who reads has read enough
+    except BrokenPipeError:  # `noderun list | head`: the reader has what it wants
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
 
@@ -166,7 +165,7 @@ def take_apart(task: str, arguments: Sequence[str]) -> Words:
 
 
 def meant_by(flag: str, value: str) -> str:
-    """The end of a sentence about a flag that there is not: a flag like it, else how a setting is said."""
+    """The end of a sentence about an unknown flag: the nearest flag, else how a setting is written."""
     from noderun.config.validation import did_you_mean
 
     setting = f"{flag.strip('-')}={value or 'VALUE'}"
@@ -174,7 +173,7 @@ def meant_by(flag: str, value: str) -> str:
 
 
 def argument_of(flag: str, rest: list[str]) -> str:
-    """The word after a flag, which is not the next setting; where it may be left out, the usual one."""
+    """The word that belongs to a flag: the next one unless that is a setting, else the flag's default."""
     known = FLAGS[flag]
     if known == NOTHING:
         return ""
@@ -186,7 +185,7 @@ def argument_of(flag: str, rest: list[str]) -> str:
 
 
 def following(flag: str, value: str) -> str:
-    """The word that was given to a flag; UsageError where it takes none, or others."""
+    """The word given to a flag; UsageError if the flag takes no word or not this one."""
     known = FLAGS[flag]
     if known == NOTHING:
         raise UsageError(f"{flag} takes no word, not '{value}'")
@@ -196,7 +195,7 @@ def following(flag: str, value: str) -> str:
 
 
 def check_shown(flags: Iterable[str]) -> None:
-    """UsageError where flags show two things at once, or say only how to show one."""
+    """UsageError if flags show two things at once, or say only how to show one."""
     shown = [flag for flag in flags if flag in SHOWS]
     if len(shown) > 1:
         raise UsageError(f"{shown[0]} and {shown[1]} each show something: give one of them")
@@ -212,7 +211,7 @@ def existing(folder: str) -> Path:
 
 
 def complete(words: Sequence[str]) -> int:
-    """Answers the shell for tasks and flags; every other word is Hydra's to complete."""
+    """Complete tasks and flags for the shell, and let Hydra complete every other word."""
     line = os.environ.get("COMP_LINE", "")
     typed, open_word = line.split()[1:], not line.endswith(" ")
     task = typed[0] if typed else "train"

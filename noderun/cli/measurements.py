@@ -30,7 +30,7 @@ class Measurement(Job):
 
 
 def solver_words(settings: Settings) -> str:
-    """A solver as part of a folder's name or a label; the model where it has none."""
+    """The solver as part of a folder's name or a label; the model's name if it has no solver."""
     solver = settings.solver
     if solver is None:
         return settings.model.name

@@ -1,4 +1,4 @@
-"""Words of a command line -> typed jobs, all of them, before Hydra makes any folder."""
+"""Command line -> typed jobs, all of them, before Hydra makes any folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OF_HYDRA = re.compile(r"hydra\.(run|sweep)\.dir|hydra/launcher|hydra\.launcher\.
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run: its words, what they mean, its folder's name, and why it will not run where it was refused."""
+    """One run: its words, its typed settings, its folder's name, and the reason if it was refused."""
 
     overrides: tuple[str, ...]
     settings: Any  # of its task: training's, a lab's, a benchmark's
@@ -55,7 +55,7 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line asks for; ``swept`` are the keys that have several values, ``folder`` if not the usual."""
+    """What a command line asks for; ``swept`` are the keys with several values, ``folder`` None is the usual one."""
 
     jobs: Sequence[Job]
     hydra_overrides: list[str]
@@ -97,7 +97,7 @@ def plan_one(
 
 
 def taken_apart(parsed: Sequence[Override]) -> tuple[list[str], list[str]]:
-    """Our words, and those for Hydra itself; SettingError where Hydra's are none that it may be told here."""
+    """Our words, and those for Hydra itself; ConfigError for a word of Hydra's that is not allowed here."""
     ours: list[str] = []
     hydras: list[str] = []
     for override in parsed:
@@ -119,7 +119,7 @@ def check_hydras(override: Override) -> None:
 
 
 def combinations(parsed: Sequence[Override]) -> list[list[str]]:
-    """The words of each job of a grid; SettingError where a word has no values, or values without end."""
+    """The words of each job of a grid; ConfigError if a word has no values, or infinitely many."""
     for override in parsed:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise ConfigError(f"{override.input_line} has values without end: list those to run, with commas between")
@@ -162,7 +162,7 @@ def check_facts(given: Iterable[str], config: DictConfig) -> None:
 
 
 def typed_pair(config: DictConfig, defaults: DictConfig) -> tuple[Settings, Settings]:
-    """The settings, and what they would be had nothing been said beside the choice of options."""
+    """The settings, and the settings of the same options with everything at its default."""
     values = resolved(config)
     if config is defaults:
         settings = typed(values, values)
@@ -176,7 +176,7 @@ def typed_pair(config: DictConfig, defaults: DictConfig) -> tuple[Settings, Sett
 
 
 def make_grid(composer: Composer, grid: Sequence[Sequence[str]]) -> list[TrainingJob]:
-    """One job a combination; a key that only some options have goes to those, one that none has is an error."""
+    """One job per combination; a key that only some options have goes to those, one that none has is an error."""
     jobs: list[TrainingJob] = []
     without: dict[str, list[tuple[TrainingJob, UnknownKey]]] = {}
     for words in grid:
@@ -189,12 +189,12 @@ def make_grid(composer: Composer, grid: Sequence[Sequence[str]]) -> list[Trainin
             raise lacking[0][1]
     for key, lacking in without.items():
         models = sorted({job.settings.model.name for job, _ in lacking})
-        warn_user(f"{key} is no setting of {' and '.join(models)} and is left out there")
+        warn_user(f"{key} is not a setting of {' and '.join(models)} and is left out there")
     return jobs
 
 
 def make_job_without(composer: Composer, words: Sequence[str]) -> tuple[TrainingJob, list[UnknownKey]]:
-    """The job of those words that its options know, and what they do not know."""
+    """The job of the words that its options know, and the errors of the others."""
     unknown: list[UnknownKey] = []
     while True:
         try:
@@ -234,7 +234,7 @@ def distinct(jobs: Sequence[AnyJob]) -> list[AnyJob]:
 
 
 def with_default_grid(composer: Composer, words: list[str], hydras: list[str]) -> list[str]:
-    """The task's own grid, where the command line gives nothing several values."""
+    """The words, with the task's own grid if none of them has several values."""
     parsed = composer.parse(words)
     if swept_keys(parsed):
         return words

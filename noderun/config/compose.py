@@ -1,4 +1,4 @@
-"""Composes configurations exactly as Hydra will, without starting anything; says in a sentence what it could not."""
+"""Compose configurations exactly as Hydra does, without starting anything; each error is one sentence."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FactGiven(ConfigError):
 
 
 class Composer:
-    """One task's configurations; ``folders`` are searched in their order."""
+    """Composes one task's configurations; ``folders`` are searched in their order."""
 
     def __init__(self, task: str, folders: Sequence[str | Path]) -> None:
         version.setbase("1.3")
@@ -81,12 +81,12 @@ class Composer:
         return parsed
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """The configuration with its hydra node, unresolved; raises SettingError."""
+        """The configuration with its hydra node, unresolved; raises ConfigError."""
         for override in filter(self.chooses, self.parse(overrides)):
             if override.key_or_group not in self.groups() and _is_choice(override.key_or_group):
                 raise ConfigError(self._not_here(override))
             if override.is_add():
-                raise ConfigError(f"{override.input_line}: {override.key_or_group} is there already, leave the + out")
+                raise ConfigError(f"{override.input_line}: {override.key_or_group} already exists; leave the + out")
             value = override.value()
             option = value if isinstance(value, str) else show(value)
             if option is not value or ".." in option.split("/"):
@@ -101,7 +101,7 @@ class Composer:
             raise ConfigError("the defaults lists of these options lead to one another in a circle") from None
 
     def defaults(self, choices: Mapping[str, Any]) -> DictConfig:
-        """The options chosen (group -> option), with nothing else said."""
+        """The configuration of the chosen options (group -> option) with all settings at their defaults."""
         chosen = choices.items()
         overrides = tuple(f"{group}={option}" for group, option in chosen if option and _is_choice(group))
         if overrides not in self._defaults:
@@ -109,7 +109,7 @@ class Composer:
         return self._defaults[overrides]
 
     def known(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
-        """The configuration and its defaults; raises UnknownKey where it has a key that they have not."""
+        """The configuration and its defaults; UnknownKey if it has a key that they do not have."""
         config = self.compose(overrides)
         for group in map(str, config):
             node = _plain(config, group, False)
@@ -144,7 +144,7 @@ class Composer:
         return own + [f"{name}/{option}" for name in inner for option in self.options(f"{group}/{name}")]
 
     def help(self, config: DictConfig, resolve: bool) -> str:
-        """Hydra's --help of a task, which takes Hydra itself a second."""
+        """The --help of a task: groups with their options, and the settings of this configuration."""
         choices = [f"{group}: {', '.join(self.options(group))}" for group in self.loader.list_groups("")]
         nodes = {str(key): _plain(config, str(key), resolve) for key in config if key != "hydra"}
         lines = commented({key: value for key, value in nodes.items() if not isinstance(value, dict)}, {})
@@ -159,7 +159,7 @@ class Composer:
         )
 
     def classes(self, group: str) -> set[str]:
-        """What ``class:`` names in the options of a group."""
+        """Every class of the user's that an option of a group names."""
         loaded = [self.loader.repository.load_config(f"{group}/{option}") for option in self.options(group)]
         nodes: list[Any] = [option.config for option in loaded if option]
         nodes += [node["objective"] for node in nodes if isinstance(node.get("objective"), DictConfig)]
@@ -178,7 +178,7 @@ class Composer:
         return f"no group '{group}'{nearest(group, [name for name in self.loader.list_groups('') if name != 'hydra'])}"
 
     def _not_here(self, override: Override) -> str:
-        """What to say of a group that only other tasks have."""
+        """The sentence about a group that only other tasks have."""
         group, line = override.key_or_group, override.input_line
         tasks = sorted(path.stem for folder in self.folders for path in Path(folder).glob("*.yaml"))
         takers = [
@@ -213,7 +213,7 @@ class Composer:
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
-    """Everything but Hydra's own node as plain values; raises SettingError where a reference leads nowhere."""
+    """Everything but Hydra's own node as plain values; ConfigError if a reference leads nowhere."""
     try:
         return {key: _plain(config, key, True) for key in map(str, config) if key != "hydra"}
     except OmegaConfBaseException as error:
@@ -221,7 +221,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 
 def value_of(config: DictConfig, key: str) -> Any:
-    """What a dotted key leads to, None where it is not there; SettingError where a reference leads nowhere."""
+    """The value of a dotted key, None if there is no such key; ConfigError if a reference leads nowhere."""
     try:
         return OmegaConf.select(config, key)
     except OmegaConfBaseException as error:
@@ -240,7 +240,7 @@ def known_keys(config: DictConfig) -> set[str]:
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str:
-    """The nearest key of any depth: by its whole, or by its last part where the group was forgotten."""
+    """The end of a sentence about an unknown key: the nearest by the whole key, or by its last part."""
 
     def likeness(candidate: str) -> float:
         whole = difflib.SequenceMatcher(None, key, candidate).ratio()

@@ -29,6 +29,8 @@ from noderun.config.options.option import facts_of
 from noderun.config.options.types import Device, FolderName, Seed, Tolerance
 from noderun.config.validation import ConfigError, as_type, show
 
+__all__ = ["GROUPS", "Data", "Dynamics", "Gradient", "Model", "Objective", "Optimizer", "Regularizer", "Scheduler"]
+__all__ += ["Settings", "Solver", "Trainer"]
 Tolerant = TypeVar("Tolerant", Solver, Gradient)
 
 
@@ -68,9 +70,9 @@ OPTIONAL = ("dynamics", "solver", "gradient", "regularizer")  # ignored, and Non
 
 
 def typed(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Settings:
-    """Types a resolved configuration; ``defaults`` is that of the same options with nothing else said.
+    """Type a resolved configuration; ``defaults`` is that of the same options with all settings at their defaults.
 
-    Raises SettingError where a value has the wrong type or range.
+    Raises ConfigError if a value has the wrong type or range.
     """
     hints = get_type_hints(Settings, include_extras=True)
     # what others refer to comes first, so that a wrong value is blamed on the key that was given
@@ -110,8 +112,6 @@ def typed_group(name: str, node: Any, default: Mapping[str, Any], cls: type[Opti
     for key, value in node.items():
         if key == "class" and name in OWN_PARTS:
             values["user_class"] = as_type(str, value, f"{name}.class")
-        elif name == "model" and key == "objective":
-            values["objective"] = typed_objective(value)
         elif key in shared:
             values[key] = as_type(shared[key], value, f"{name}.{key}")
         else:
@@ -128,13 +128,3 @@ def declared_option(group: str, node: Mapping[str, Any]) -> type[Option]:
     name = node.get("name", "default")
     declared = OPTIONS[group].get(name) if isinstance(name, str) and "class" not in node else None
     return declared or GROUPS[group]
-
-
-def typed_objective(node: Any) -> Objective:
-    """A name, or ``class: module:Name`` with keyword arguments of its own."""
-    if not isinstance(node, Mapping):
-        return Objective(as_type(get_type_hints(Objective, include_extras=True)["name"], node, "model.objective"))
-    if "class" not in node:
-        raise ConfigError("model.objective is a name or has a class: module:Name")
-    options = {key: value for key, value in node.items() if key != "class"}
-    return Objective("own", options, as_type(str, node["class"], "model.objective.class"))

@@ -1,4 +1,4 @@
-"""Words of a command line: their types, ranges, and what to say when they are wrong."""
+"""Settings: conversion to their types, ranges, and the sentences that say what is wrong with them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 
 class ConfigError(ValueError):
-    """What is wrong with the words of a command line, in one sentence for its user."""
+    """What is wrong with a command line or a configuration, in one sentence for its user."""
 
 
 class Incompatible(ConfigError):
-    """Every word is right, but they cannot work together."""
+    """Every setting is right, but they cannot work together."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def warn_user(sentence: str) -> None:
 
 
 def quoted(value: Any) -> str:
-    """As a value in Hydra's grammar, whatever it contains."""
-    # backslashes mean themselves but before a quote, a reference and the end
+    """The value as a quoted string of Hydra's grammar, whatever it contains."""
+    # a backslash is literal unless a quote, a reference or the end follows
     text = re.sub(r"(\\*)('|\$\{|\Z)", lambda found: 2 * found[1] + ("\\" + found[2] if found[2] else ""), str(value))
     return f"'{text}'"
 
@@ -55,7 +55,8 @@ def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
 
 
 def as_type(hint: Any, value: Any, key: str) -> Any:
-    """The value as the type that ``hint`` says (int, float, str, bool, Literal, tuple, X | None, Annotated)."""
+    """The value as the type that ``hint`` says: int, float, str, bool, Literal, tuple, X | None, Annotated, or a class
+    that makes it ``from_config``."""
     if get_origin(hint) is not Annotated:
         return _convert(hint, value, key, "")
     base, *metadata = get_args(hint)
@@ -84,6 +85,8 @@ def _convert(hint: Any, value: Any, key: str, words: str) -> Any:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{key} must be a list such as [1,2], not {show(value)}")
         return tuple(as_type(arguments[0], item, key) for item in value)
+    if hasattr(hint, "from_config"):
+        return hint.from_config(value, key)
     if hint in (Any, types.NoneType):  # a default of null says nothing about the type
         return value
     return _scalar(hint, value, key, words)

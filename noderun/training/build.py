@@ -71,7 +71,7 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
 
 
 def make_device(word: str) -> torch.device:
-    """``auto`` is CUDA if there is one; ConfigError if this machine lacks a device that was asked for."""
+    """``auto`` is CUDA if there is one; ConfigError if this machine lacks the device that was asked for."""
     if word == "auto":
         word = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(f"cuda:{word}" if word.isdigit() else word)
@@ -118,7 +118,10 @@ def make_method(solver: Solver) -> Method[Any]:
     options = {key: value for key, value in solver.options.items() if key != "compile"}
     if not solver.user_class:
         return METHODS[solver.name].with_options(**options)
-    method = load_class(solver.user_class)(**options)
+    try:
+        method = load_class(solver.user_class)(**options)
+    except Exception as error:
+        raise ValueError(f"class: {solver.user_class} raises {type(error).__name__}: {error}") from error
     if not isinstance(method, Method):
         raise TypeError(f"class: {solver.user_class} makes a {type(method).__name__}, not a noderun.ode.solvers.Method")
     return method

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from noderun.config import schema
 from noderun.config.schema import Gradient, Regularizer, Settings, Solver
 from noderun.config.validation import ConfigError, Incompatible, nearest
 
@@ -28,14 +29,14 @@ OWN_CONTROL = {  # solver -> the settings of adaptive steps that mean nothing to
     "adams": {"controller"},
     "bdf": {"controller"},
     "radau5": {"controller"},
-    "scipy": {"controller", "norm"},
+    "scipy": {"controller", "norm", "min_step"},
 }
 
 
 def check(settings: Settings, given: Set[str]) -> None:
-    """Raises Refused where right words do not go together, SettingError where one can never work here.
+    """Raises Incompatible if right settings do not go together, ConfigError if one can never work here.
 
-    ``given`` are the dotted keys that were said, on the command line or by an experiment.
+    ``given`` are the dotted keys that the command line or an experiment set.
     """
     import torch
 
@@ -78,7 +79,7 @@ def unfit(settings: Settings, objective: Objective, sample: str, target: type) -
 
 
 def check_data(settings: Any) -> None:
-    """Raises Refused where files of a set that may not be downloaded are missing."""
+    """Raises Incompatible if files of a set that may not be downloaded are missing."""
     from noderun.data import DataMissing, require
 
     data = getattr(settings, "data", None)
@@ -94,9 +95,7 @@ def check_code(settings: Settings) -> None:
     """Every option's name stands for something, every ``class:`` can be loaded, and both take their option's keys."""
     from noderun.training.build import load_class
 
-    if reference := settings.model.objective.user_class:
-        if reason := misfit(load_class(reference), (), list(settings.model.objective.options)):
-            raise ConfigError(f"model.objective: class: {reference} does not take the keys of its file: {reason}")
+    check_objective(settings.model.objective)
     for group, known in registries().items():
         choice: Any = getattr(settings, group)
         if choice is None:
@@ -109,27 +108,35 @@ def check_code(settings: Settings) -> None:
             check_call(settings, group, reference or choice.name, made)
 
 
+def check_objective(choice: schema.Objective) -> None:
+    """ConfigError if a user's own objective cannot be made from the keys that stand beside its class."""
+    from noderun.training.build import load_class
+
+    if choice.user_class and (reason := misfit(load_class(choice.user_class), (), list(choice.options))):
+        raise ConfigError(f"model.objective: class: {choice.user_class} does not take its keys: {reason}")
+
+
 def check_call(settings: Settings, group: str, name: str, made: Any) -> None:
-    """SettingError where a part cannot be made from its option's keys, or a user's net not be called as a net is."""
+    """ConfigError if a part cannot be made from its option's keys, or a user's net cannot be called as a net."""
     own = ":" in name
-    said = f"class: {name}" if own else f"{group}={name}"
+    what = f"class: {name}" if own else f"{group}={name}"
     needs = {"make_dynamics": settings.dynamics, "solve": settings.solver} if group == "model" else {}
     keywords = [*(key for key, part in needs.items() if part), *getattr(settings, group).options]
     positional = () if own and group == "data" else MADE_WITH.get(group, ())
     call = f"{name.rpartition(':')[2]}({', '.join([*positional, *keywords])})"
     if not callable(made):
-        raise ConfigError(f"{said} must be a class or a function, called as {call}")
+        raise ConfigError(f"{what} must be a class or a function, called as {call}")
     if reason := misfit(made, positional, keywords):
-        raise ConfigError(f"{said} is called as {call}: {reason}")
+        raise ConfigError(f"{what} is called as {call}: {reason}")
     if own and group in FORWARD and isinstance(made, type):
         series = group == "model" and settings.model.takes == ("series",)
-        check_forward(said, made, FORWARD["series" if series else group])
+        check_forward(what, made, FORWARD["series" if series else group])
 
 
-def check_forward(said: str, net: type, arguments: Sequence[str]) -> None:
+def check_forward(what: str, net: type, arguments: Sequence[str]) -> None:
     from torch.nn import Module
 
-    expected = f"{said} must be a torch.nn.Module with forward({', '.join(arguments)})"
+    expected = f"{what} must be a torch.nn.Module with forward({', '.join(arguments)})"
     if not issubclass(net, Module) or net.forward is Module.forward:
         raise ConfigError(expected)
     if reason := misfit(net.forward, ("self", *arguments), ()):
@@ -137,7 +144,7 @@ def check_forward(said: str, net: type, arguments: Sequence[str]) -> None:
 
 
 def misfit(function: Callable[..., Any], positional: Sequence[str], keywords: Sequence[str]) -> str | None:
-    """Why a function cannot be called so; None where it can, or where that cannot be told."""
+    """Why a function cannot be called with these arguments; None if it can, or if that is unknown."""
     try:
         inspect.signature(function).bind(*positional, **dict.fromkeys(keywords))
     except TypeError as error:
@@ -218,7 +225,7 @@ def check_per_sample(solver: Solver, gradient: Gradient | None, regularizer: Reg
         batched_method(make_method(solver), StepOptions(), torch.zeros(1, 1))
     except ValueError as error:
         raise Incompatible(f"solver.per_sample=true cannot be: {error}") from None
-    if gradient is not None and (reason := GRADIENTS[gradient.name]().refusal_per_sample()):
+    if gradient is not None and (reason := GRADIENTS[gradient.name](**gradient.options).refusal_per_sample()):
         raise Incompatible(f"solver.per_sample=true cannot be: {reason}")
     if regularizer is not None and regularizer.name != "none":
         raise Incompatible(
@@ -246,6 +253,10 @@ def check_regularizer(regularizer: Regularizer, solver: Solver) -> None:
         raise Incompatible(
             f"regularizer={regularizer.name} makes its field anew for every batch, which solver.compile=true would "
             "compile each time: leave one of them out"
+        )
+    elif solver.norm != Solver.norm:
+        raise Incompatible(
+            f"regularizer={regularizer.name} has a norm of its own, without its integral: leave solver.norm out"
         )
 
 

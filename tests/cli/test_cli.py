@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from noderun.cli.main import main
 from noderun.cli.planning import make_job
+from noderun.cli.tasks import train
+from noderun.cli.tasks.job import JobRunner
 from noderun.cli.tasks.list import answer
 from noderun.config import config_folder
 from noderun.config.compose import Composer
@@ -39,7 +42,7 @@ WRONG = {
     "train model.blocks=3": ["no setting 'model.blocks' with this model", "model=hamiltonian, plain, resnet and"],
     "train solver=radau5 solver.compile=true": ["no setting 'solver.compile' with this solver", "others have it"],
     "train ~solver.rtoll": ["solver.rtoll"],
-    "train +model=resnet": ["leave the + out"],
+    "train +model=resnet": ["already exists", "leave the + out"],
     "train solver=null": ["no solver 'null'"],
     "train trainer=5": ["no trainer '5'", "default"],
     "train odenet": ["cannot read 'odenet'", "key=value"],
@@ -322,7 +325,7 @@ def test_default_grids_apply_where_nothing_is_swept(here, trained, capsys):
 def test_compare_gives_a_key_to_the_models_that_have_it(here, trained, capsys):
     assert noderun("compare model=resnet,stem model.blocks=2") == 0
     assert [settings.model.options.get("blocks") for settings in trained] == [2, None]
-    assert "model.blocks is no setting of stem and is left out there" in capsys.readouterr().err
+    assert "model.blocks is not a setting of stem and is left out there" in capsys.readouterr().err
 
 
 def test_quiet_is_quiet(here, trained, capsys):
@@ -465,10 +468,29 @@ def test_help_answers_at_once(words, seconds, here):
         assert done.returncode == 0 and done.stdout.startswith("usage: noderun TASK")
 
 
-def test_help_composes_what_it_shows_and_its_defaults(here, monkeypatch, capsys):
-    composed = []
+@pytest.fixture
+def composed(monkeypatch):
+    """One entry per composition, noderun's own and Hydra's."""
+    found = []
     load = ConfigLoaderImpl.load_configuration
-    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", lambda *a, **k: composed.append(k) or load(*a, **k))
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", lambda *a, **k: found.append(k) or load(*a, **k))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("line", "times"),
+    [
+        ("train model=stem solver=rk4", 1 + 2),  # the plan's, and Hydra's own
+        ("train model=stem seed=1", 2 + 2),  # and the defaults, from which the seed differs
+        ("sweep model=stem seed=0,1,2", 3 + 1 + 2 + 3),  # Hydra composes each job
+    ],
+)
+def test_a_job_is_composed_once_by_us(line, times, here, trained, composed):
+    assert noderun(line) == 0
+    assert len(composed) == times
+
+
+def test_help_composes_what_it_shows_once(here, composed, capsys):
     assert noderun("train --help") == 0
     assert len(composed) == 1
     shown = capsys.readouterr().out
@@ -490,6 +512,20 @@ def test_completion(line, expected):
     command = [sys.executable, "-m", "noderun", "-sc", "query=bash"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     assert expected <= set(done.stdout.split())
+
+
+def test_jobs_reach_another_process_as_they_were_planned(here):
+    """As joblib's and Slurm's launchers hand the task function on."""
+    composer = Composer("train", [config_folder()])
+    job = make_job(composer, ["solver.controller=[0.3,0.4]", "model.objective=regress", "data=moons"])
+    runner = JobRunner({here: job}, train.work, [str(here)])
+    assert pickle.loads(pickle.dumps(runner)) == runner
+
+
+def test_a_grid_in_processes_of_their_own(here, capsys):
+    line = "sweep model=mlp model.hidden=4 data.limit=64 trainer.max_steps=1 trainer.epochs=1 seed=0,1 log=quiet"
+    assert noderun(f"{line} hydra/launcher=joblib hydra.launcher.n_jobs=2 name=two") == 0
+    assert [status(folder)["status"] for folder in (here / "outputs/sweep/two").glob("mlp-*")] == ["done", "done"]
 
 
 def test_completion_can_be_installed(here, capsys):

@@ -19,7 +19,7 @@ from noderun.report.folders import Run, as_number, read_csv, runs_of
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
-    """Each run of the folder under each combination of the words; raises SettingError."""
+    """Each run of the folder under each combination of the words; raises ConfigError."""
     words, hydras = taken_apart(composer.parse(words))
     ours = composer.parse(words)
     said = {o.key_or_group: o for o in ours}
@@ -37,7 +37,7 @@ def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
 
 
 def make_job(composer: Composer, words: Sequence[str]) -> None:
-    """For --help and --cfg: whether the words are right, as far as that can be told without a run."""
+    """For --help and --cfg: check the words as far as that is possible without a run."""
     composer.compose(words)
 
 
@@ -110,7 +110,9 @@ def row(folder: Path, cell: Measurement, swept: Sequence[str]) -> dict[str, Any]
         ({}, {}) if cell.refusal else (run_folder.read_status(place), run_folder.read_json(place / files.RESULT))
     )
     state = {"status": "refused" if cell.refusal else status.get("status", "not started")}
-    said = {key_of(text): as_number(text.partition("=")[2]) for text in cell.overrides if key_of(text) in swept}
+    said = {
+        key_of(text): as_number(text.partition("=")[2].strip("'")) for text in cell.overrides if key_of(text) in swept
+    }
     solvers = {"trained with": solver_words(cell.trained), "tested with": solver_words(cell.settings)}
     reason = {"reason": cell.refusal or status.get("error")}
     return {"run": cell.run.folder.name, "cell": cell.run_id} | said | solvers | result | state | reason

@@ -100,7 +100,7 @@ def measure(settings: Settings, folder: Path) -> dict[str, Any]:
 
 
 def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
-    """The table, and where the figures are."""
+    """Print the table and the paths of the figures."""
     from noderun.report.rows import rows_table
     from noderun.report.table import print_table
 

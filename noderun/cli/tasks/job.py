@@ -65,7 +65,7 @@ def guarded(work: Callable[[], object], job: Job, folder: Path) -> str:
 
 
 def attempted(work: Callable[[], object], folder: Path) -> tuple[str, str | None]:
-    """How the work ended; whatever it changed of the process, the next job finds as it was."""
+    """Do the work, return how it ended, and restore what it changed of the process for the next job."""
     import torch
 
     from noderun.training.isolation import isolated
@@ -94,7 +94,7 @@ def reason(error: BaseException) -> str:
 
 
 def is_told(error: BaseException) -> bool:
-    """Whether the sentence says it all: errors of a solve, of data, and values that our own code refused."""
+    """Whether the sentence is enough without a traceback: errors of a solve, of data, and our own refusals."""
     from noderun.data import DataError
     from noderun.ode.solvers import SolveError
 

@@ -39,7 +39,7 @@ def main(words: list[str]) -> int:
 
 
 def side_by_side(found: list[Run]) -> Path:
-    """A folder of its own beside the runs; SettingError where their errors say nothing about one another."""
+    """A folder of its own beside the runs; ConfigError if their errors cannot be compared."""
     data = sorted({run_folder.data_of(run.identity) for run in found})
     if len(data) > 1:
         raise ConfigError(f"these runs are of different data ({', '.join(data)}), so their errors cannot be compared")

@@ -3,7 +3,8 @@
 from noderun.config.options.data import Data
 from noderun.config.options.dynamics import Dynamics
 from noderun.config.options.gradient import Gradient
-from noderun.config.options.model import Model, Objective
+from noderun.config.options.model import Model
+from noderun.config.options.objective import Objective
 from noderun.config.options.optimizer import Optimizer
 from noderun.config.options.option import OPTIONS, Option
 from noderun.config.options.regularizer import Regularizer

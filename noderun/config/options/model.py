@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
+from noderun.config.options.objective import Objective
 from noderun.config.options.option import FACT, Option, Reference
 from noderun.config.options.types import Count, FolderName, Index, Positive
-from noderun.config.validation import Constraint
 
 Part = Literal["dynamics", "solver", "gradient", "regularizer"]
 Takes = Annotated[tuple[str, ...], FACT]
@@ -18,24 +18,14 @@ Blocks = Annotated[Count, "residual blocks"]
 
 
 @dataclass(frozen=True)
-class Objective:
-    """What a model is trained for; one of the user's own has a class, whose keyword arguments are ``options``."""
-
-    name: Literal["classify", "regress", "sign", "density", "own"] = "classify"
-    options: dict[str, Any] = field(default_factory=dict)
-    user_class: str | None = None
-
-
-@dataclass(frozen=True)
 class Model(Option, group="model"):
     """What is trained. ``takes`` names the kinds of data, ``uses`` the config groups that the model needs."""
 
     name: Annotated[FolderName, FACT]
     objective: Annotated[
         Objective,
-        Constraint(lambda objective: True, "classify, regress, sign, density, or class: module:Name"),
         Reference("classify"),
-        "cross entropy; squared error; smooth L1 distance to the labels -1 and 1; mean -log p(x)",
+        "cross entropy of classes, squared error, smooth L1 distance to the labels -1 and 1, or mean -log p(x)",
     ] = Objective()
     takes: Takes = ("image",)
     uses: Uses = ()

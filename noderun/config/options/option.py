@@ -18,7 +18,7 @@ OPTIONS: dict[str, dict[str, type["Option"]]] = {}  # group -> name -> the optio
 
 @dataclass(frozen=True)
 class Reference:
-    """A default that follows another setting, as Hydra writes it."""
+    """A default as a YAML file says it: one that follows another setting, or that stands for an object."""
 
     text: str
 
@@ -123,4 +123,6 @@ def type_words(hint: Any) -> str:
         return f"one of {', '.join(map(str, arguments))}"
     if origin is tuple:
         return f"a list, each {type_words(arguments[0])}"
+    if hasattr(hint, "WORDS"):
+        return str(hint.WORDS)
     return {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}[hint]
