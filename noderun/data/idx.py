@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST out of their published idx files, packed (.gz) or not; nothing is ever written.
+"""MNIST and Fashion-MNIST from their published idx files, packed (.gz) or not; nothing is ever written.
 
 Format: http://yann.lecun.com/exdb/mnist; sums of the packed files as torchvision lists them.
 """
@@ -62,7 +62,7 @@ def read_split(name: str, root: Path, split: str) -> Batch:
 
 
 def require(name: str, root: Path) -> None:
-    """DataMissing where one of the files is there neither packed nor unpacked."""
+    """Raise DataMissing if one of the files exists neither packed nor unpacked."""
     for file in MD5[name]:
         packed = root / FOLDERS[name] / file
         if not (packed.exists() or packed.with_suffix("").exists()):

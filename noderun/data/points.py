@@ -1,4 +1,4 @@
-"""Points in space with a class each, drawn by a fixed generator: the toys on which flows are told apart.
+"""Points in space with a class each, drawn by a fixed generator: toys on which flows can be told apart.
 
 The draw does not follow the run's seed, so that runs differ by their nets alone.
 """
@@ -78,7 +78,7 @@ def crossing_1d(root: Path, augment: bool = False, *, examples: int = 256) -> Da
     """x around -1 is to become 1 and x around 1 is to become -1: on a line the two have to pass through each other.
 
     Two states of one ODE never meet, so y(t1) is a rising function of x; the best one for falling targets is their
-    mean, at a squared error that is their variance: 1 where they are balanced. So is every batch here: training draws
+    mean, at a squared error that is their variance: 1 if they are balanced. So is every batch here: training draws
     fresh points in place of the rows.
     """
     require_none("crossing_1d", augment)
@@ -100,7 +100,7 @@ def crossing_1d(root: Path, augment: bool = False, *, examples: int = 256) -> Da
 
 
 def ball(count: int, dimension: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    """Points [count, dimension] of any direction with radii from low to high; uniform in the ball where low is 0."""
+    """Points [count, dimension] of any direction with radii from low to high; uniform in the ball if low is 0."""
     direction = torch.nn.functional.normalize(torch.randn(count, dimension, generator=generator))
     radius = torch.rand(count, 1, generator=generator) ** (1 / dimension)
     return (low + (high - low) * radius) * direction

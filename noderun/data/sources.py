@@ -1,4 +1,4 @@
-"""The data sets there are, and how one gets from its name to a Dataset."""
+"""The data sets, and the way from a name to a Dataset."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from noderun.data.targets import Classes, Values
 
 
 class Choice(Protocol):
-    """What ``settings.data`` tells."""
+    """The fields of ``settings.data``."""
 
     @property
     def name(self) -> str: ...
@@ -88,7 +88,7 @@ def load(data: Choice, device: torch.device | str, make: Callable[..., Dataset] 
 
 
 def fetch(name: str, root: Path | str) -> str:
-    """Download what is missing under root, then check it; one sentence says what is there."""
+    """Download what is missing under root, then check it; returns one sentence about what is there."""
     return _describe(name, _read(name, Path(root), download=True), Path(root))
 
 
@@ -98,7 +98,7 @@ def check(name: str, root: Path | str) -> str:
 
 
 def require(name: str, root: Path | str) -> None:
-    """DataMissing where files of the set are not under root; says nothing of what is in them."""
+    """Raise DataMissing if files of the set are not under root; their content is not checked."""
     source = _source(name)
     if source.require is not None:
         with _advised(name):

@@ -1,4 +1,4 @@
-"""What torchvision does for us: downloads, and CIFAR-10's files. The one module that imports it, inside functions."""
+"""Downloads and CIFAR-10's files, by torchvision: the one module that imports it, inside functions."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def download(name: str, root: Path) -> None:
 
 
 def require_cifar10(root: Path) -> None:
-    """DataMissing where neither the folder nor the archive is there."""
+    """Raise DataMissing if neither the folder nor the archive exists."""
     if not ((root / CIFAR_FOLDER).exists() or (root / CIFAR_ARCHIVE).exists()):
         raise DataMissing(f"no folder {CIFAR_FOLDER} and no {CIFAR_ARCHIVE} in {root.absolute()}")
 

@@ -19,7 +19,7 @@ EULER_STEPS = 6  # as many as Chen et al.'s residual net has blocks
 
 
 def test_examples(setup: Setup, count: int = EXAMPLES) -> tuple[Tensor, Tensor]:
-    """Inputs and targets of so many test examples, spread over the split, which may be sorted by class."""
+    """Inputs and targets of ``count`` test examples, spread over the split, which may be sorted by class."""
     found = list(setup.batches("test", 0, 0))
     if not all(isinstance(batch.targets, Tensor) and batch.times is None for batch in found):
         raise ValueError("such figures are of models with one input and one target per example")

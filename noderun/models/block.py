@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.solvers import METHODS, Solution
-from noderun.ode.solvers.nesting import map_tensors, tensors_in
+from noderun.ode.solvers.nesting import map_tensors
 from noderun.regularizers import Local, Quadrature, Regularizer
 from noderun.regularizers.quadrature import require_tensor
 
@@ -68,11 +68,10 @@ class SolveBlock(nn.Module):
 
     def _with_integral(self, regularizer: Regularizer, y0: Any, ts: Times) -> Solution:
         f = Quadrature(self.dynamics, regularizer(y0), y0)
-        first = next(tensors_in(y0))
-        solution = self.solve(f, (y0, first.new_zeros(len(first))), ts, norm=f.norm)
-        ys, integrals = solution.ys
+        solution = self.solve(f, f.start, ts, norm=f.norm)
+        *parts, integrals = solution.ys
         self.penalty = integrals[-1].mean()
-        return replace(solution, ys=ys)
+        return replace(solution, ys=f.nested(parts))
 
     def _with_step(self, regularizer: Local, y0: Any, ts: Times) -> Solution:
         """Adds an output at a random time, from which the regularizer looks at one step of the solve's mean size."""

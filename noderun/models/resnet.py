@@ -31,7 +31,7 @@ class TiedResidualBlocks(nn.Module):
 class ResNet(nn.Sequential):
     """Examples [B, *shape] to [B, outputs]; ``tied`` shares one block with time among all depths.
 
-    ``step`` is h in y + h F(y): by default 1, or 1 / blocks where tied. ``double_at`` are the numbers of epochs after
+    ``step`` is h in y + h F(y): by default 1, or 1 / blocks if tied. ``double_at`` are the numbers of epochs after
     which training calls ``refine``.
     """
 
@@ -57,7 +57,7 @@ class ResNet(nn.Sequential):
         self.double_at = tuple(double_at)
 
     def refine(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
-        """Doubles the depth at half the step, so that the net is about the same; returns (new, source) parameters.
+        """Double the depth at half the step, so that the net stays about the same; returns (new, source) parameters.
 
         Each block is followed by a copy of itself (Chang et al. 2018, multi-level training).
         """

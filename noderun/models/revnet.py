@@ -1,4 +1,4 @@
-"""Residual nets whose activations are computed again instead of kept: RevNet, and two that are discrete mechanics."""
+"""Residual nets that recompute their activations: RevNet, and two that are discrete mechanics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Reversible(nn.Sequential):
 
 
 class RevNet(Reversible):
-    """Gomez et al. 2017: two residual functions a block, each on the half of the channels that the other changed."""
+    """Gomez et al. 2017: two residual functions per block, each on the half of the channels that the other changed."""
 
     def __init__(
         self, shape: tuple[int, ...], outputs: int, *, stem: str = "conv", width: int = 64, blocks: int = 6

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from noderun.ode.solvers.nesting import tensors_in
+from noderun.ode.solvers.nesting import map_tensors, tensors_in
 
 Field = Callable[[Tensor, Any], Any]
 Integrand = Callable[[Field, Tensor, Any], tuple[Any, Tensor]]
@@ -18,19 +18,32 @@ Regularizer = Callable[[Any], Integrand]
 class Quadrature(nn.Module):
     """d(y, r)/dt = (f(t, y), integrand) for any state y and r [B]; a Module, so that f's parameters are found.
 
-    Each tensor of ``y0`` is [B, ...].
+    y is a tensor [B, ...], or a tuple or dict of such. A solve does not nest deeper, so its state is ``start``: the
+    tensors of y side by side, then r.
     """
 
     def __init__(self, f: nn.Module, integrand: Integrand, y0: Any) -> None:
         super().__init__()
         self.f = f
         self.integrand = integrand
-        tensors = list(tensors_in(y0))
+        self.pattern = map_tensors(lambda y: y.new_empty(0), y0)
+        tensors = self.parts(y0)
         self.size, self.batch = sum(y.numel() for y in tensors), len(tensors[0])
+        self.start = (*tensors, tensors[0].new_zeros(self.batch))
 
-    def forward(self, t: Tensor, state: tuple[Any, Tensor]) -> tuple[Any, Tensor]:
-        dy, dr = self.integrand(self.f, t, state[0])
-        return dy, dr.to(next(tensors_in(dy)).dtype)
+    def forward(self, t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        dy, dr = self.integrand(self.f, t, self.nested(state[:-1]))
+        parts = self.parts(dy)
+        return *parts, dr.to(parts[0].dtype)
+
+    def parts(self, nested: Any) -> tuple[Tensor, ...]:
+        """The tensors of y, or of what is nested as y is, in y's order."""
+        return tuple(nested[key] for key in self.pattern) if isinstance(nested, dict) else tuple(tensors_in(nested))
+
+    def nested(self, parts: Sequence[Tensor]) -> Any:
+        """The inverse of ``parts``."""
+        left = iter(parts)
+        return map_tensors(lambda y: next(left), self.pattern)
 
     def norm(self, v: Tensor) -> Tensor:
         """Root mean square over y, which comes first in v: nothing depends on r, so it must not choose the steps.

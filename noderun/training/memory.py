@@ -1,4 +1,4 @@
-"""Memory: what a forward pass holds for its backward pass, and the peak of a run."""
+"""Memory: the bytes that a forward pass holds for its backward pass, and the peak of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class StorageLedger(OperationMode):
-    """Notes, by weak reference, every storage that an operation inside makes.
+    """Records, by weak reference, every storage that an operation inside makes.
 
     Wider than saved-tensor hooks, which see what autograd saved but not what a gradient method keeps elsewhere.
     """
@@ -47,7 +47,7 @@ class StorageLedger(OperationMode):
 
 
 class PeakLedger(StorageLedger):
-    """Knows the most bytes, too, that lived at once; the tensors ``without`` are left out.
+    """Also knows the most bytes that lived at once; the tensors ``without`` are left out.
 
     Unlike a process's resident size it is exact for solves of a few kilobytes, and takes seconds for thousands of them.
     """

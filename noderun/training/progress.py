@@ -20,7 +20,7 @@ class Diverged(ValueError):
 
 
 def advice(updates: int) -> str:
-    """What to try if training failed after so many updates: before the first one no learning rate is to blame."""
+    """What to try if training failed after so many updates; before the first, the learning rate is not to blame."""
     return "try a smaller optimizer.lr" if updates else "look at the scale of the data and of the first weights"
 
 

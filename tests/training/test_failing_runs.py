@@ -11,11 +11,10 @@ import pytest
 import torch
 from training_problem import Field, make_settings, make_setup
 
-from noderun.evaluation.measure import solve_numbers
+from noderun.evaluation.measure import measured_solves
 from noderun.ode.solvers import SolveError
 from noderun.record.metrics import read_metrics
 from noderun.training import diagnostics, loop
-from noderun.training import run as run_module
 from noderun.training.diagnostics import GRADIENT_ERROR, MEASURES, Diagnostics
 from noderun.training.isolation import isolated
 from noderun.training.progress import Diverged, Progress
@@ -29,7 +28,7 @@ def train(folder, setup_options=None, lr=1e-2, scale=1.0, **options):
     """``scale`` multiplies the inputs."""
     folder.mkdir(exist_ok=True)
     with isolated(CPU, 0):
-        setup = replace(make_setup(**(setup_options or {})), rate=lambda step: lr)
+        setup = replace(make_setup(**(setup_options or {})), lr_schedule=lambda step: lr)
         setup.model.register_forward_pre_hook(lambda module, inputs: (scale * inputs[0],))
         return Run(setup, make_settings(**options), folder).complete()
 
@@ -114,8 +113,9 @@ def test_a_legal_field_that_cannot_be_measured_loses_no_training(field, tmp_path
 
 
 def test_an_evaluation_goes_on_without_what_cannot_be_measured(caplog):
-    found = solve_numbers(make_setup(field=Locked))
-    assert found["numerical_error"] is None and found["reconstruction_error"] > 0 and found["steps_accepted"] > 0
+    found = measured_solves(make_setup(field=Locked))
+    assert found["solve/numerical_error"] is None and found["solve/reconstruction_error"] > 0
+    assert found["steps/accepted"] > 0
     assert "numerical_error was not measured: cannot pickle" in caplog.text
 
 
@@ -125,7 +125,7 @@ def test_a_run_that_dies_in_its_last_measurements_has_weights_and_result(death, 
         raise death
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "diagnose", deadly)
+        patch.setattr(diagnostics, "diagnose", deadly)
         with pytest.raises(death):
             train(tmp_path, epochs=1)
     result = json.loads((tmp_path / "result.json").read_text())
@@ -263,4 +263,5 @@ def test_a_gradient_that_is_far_from_the_flows_is_told_once(tmp_path, caplog, mo
     monkeypatch.setitem(diagnostics.MEASURES, GRADIENT_ERROR, lambda seen: 0.234)
     train(tmp_path, epochs=3, diagnostics_every=1)
     (warning,) = [record.getMessage() for record in caplog.records if "gradient is" in record.getMessage()]
-    assert warning == "after epoch 1 the gradient is 23 % from that of the flow: try a gradient.rtol below 0.001"
+    remedy = "a gradient.rtol below 0.001, or gradient=checkpointed"
+    assert warning == f"after epoch 1 the gradient is 23 % from that of the flow: try {remedy}"
