@@ -5,41 +5,95 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # what an editor and a type checker see; at run time PUBLIC is loaded at first use
-    from noderun.ode.engine import solve as solve
-    from noderun.ode.gradients import GRADIENTS as GRADIENTS
-    from noderun.ode.solvers import SOLVERS as SOLVERS
-    from noderun.ode.solvers import Event as Event
-    from noderun.ode.solvers import NonFiniteDynamics as NonFiniteDynamics
-    from noderun.ode.solvers import Solution as Solution
-    from noderun.ode.solvers import SolveError as SolveError
-    from noderun.ode.solvers import StepLimit as StepLimit
-    from noderun.ode.solvers import StepUnderflow as StepUnderflow
-    from noderun.ode.torchdiffeq import odeint as odeint
-    from noderun.ode.torchdiffeq import odeint_adjoint as odeint_adjoint
-    from noderun.ode.torchdiffeq import odeint_event as odeint_event
+if TYPE_CHECKING:  # what an editor and a type checker see; at run time each name is loaded at its first use
+    from noderun.evaluation.load import load_run
+    from noderun.models import ODEBlock
+    from noderun.ode import (
+        CONTROLLERS,
+        GRADIENTS,
+        METHODS,
+        SOLVERS,
+        Adjoint,
+        Backprop,
+        BatchedSolution,
+        ButcherTableau,
+        Checkpointed,
+        DiagonallyImplicit,
+        Event,
+        ExplicitRungeKutta,
+        Forward,
+        Gradient,
+        Interpolated,
+        Method,
+        NewtonDivergence,
+        NonFiniteDynamics,
+        Occurrences,
+        Problem,
+        Reversible,
+        SampleStatistics,
+        Solution,
+        SolveError,
+        Statistics,
+        StepController,
+        StepLimit,
+        StepUnderflow,
+        Symplectic,
+        integrate,
+        odeint,
+        odeint_adjoint,
+        odeint_event,
+        solve,
+    )
 
 __version__ = "0.1.0"
 
-# name -> module it lives in; loaded at first use, so that `noderun --help` does not wait for torch (PEP 562)
-PUBLIC = {
-    "Event": "noderun.ode.solvers",
-    "GRADIENTS": "noderun.ode.gradients",
-    "NonFiniteDynamics": "noderun.ode.solvers",
-    "SOLVERS": "noderun.ode.solvers",
-    "Solution": "noderun.ode.solvers",
-    "SolveError": "noderun.ode.solvers",
-    "StepLimit": "noderun.ode.solvers",
-    "StepUnderflow": "noderun.ode.solvers",
-    "odeint": "noderun.ode.torchdiffeq",
-    "odeint_adjoint": "noderun.ode.torchdiffeq",
-    "odeint_event": "noderun.ode.torchdiffeq",
-    "solve": "noderun.ode.engine",
-}
-__all__ = ["__version__", *PUBLIC]
+__all__ = [
+    "Adjoint",
+    "Backprop",
+    "BatchedSolution",
+    "ButcherTableau",
+    "CONTROLLERS",
+    "Checkpointed",
+    "DiagonallyImplicit",
+    "Event",
+    "ExplicitRungeKutta",
+    "Forward",
+    "GRADIENTS",
+    "Gradient",
+    "Interpolated",
+    "METHODS",
+    "Method",
+    "NewtonDivergence",
+    "NonFiniteDynamics",
+    "ODEBlock",
+    "Occurrences",
+    "Problem",
+    "Reversible",
+    "SOLVERS",
+    "SampleStatistics",
+    "Solution",
+    "SolveError",
+    "Statistics",
+    "StepController",
+    "StepLimit",
+    "StepUnderflow",
+    "Symplectic",
+    "__version__",
+    "integrate",
+    "load_run",
+    "odeint",
+    "odeint_adjoint",
+    "odeint_event",
+    "solve",
+]
+
+# name -> the module that has it
+PUBLIC = {name: "noderun.ode" for name in __all__ if name != "__version__"}
+PUBLIC |= {"ODEBlock": "noderun.models", "load_run": "noderun.evaluation.load"}
 
 
 def __getattr__(name: str) -> Any:
+    """Load a public name (PEP 562), so that `noderun --help` does not wait for torch."""
     if name in PUBLIC:
         value = getattr(importlib.import_module(PUBLIC[name]), name)
         globals()[name] = value

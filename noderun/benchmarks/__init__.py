@@ -1,1 +1,1 @@
-"""This engine beside its peers: the same work, in the same run, taken in turns."""
+"""Benchmarks against other libraries: the same work, in the same run, in turns."""

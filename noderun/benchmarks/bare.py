@@ -1,4 +1,4 @@
-"""dopri5 as the shortest loop that torch allows: what a solver in Python costs when it does nothing else.
+"""dopri5 as the shortest loop that torch allows: the cost of a solver in Python without any feature.
 
 No checks, no gradients, no outputs on the way; everything of one call stays in local names.
 """

@@ -38,7 +38,7 @@ PACKAGES = ("noderun", "torch", "torchdiffeq", "torchode", "diffrax", "jax")
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What was measured."""
+    """The results of one run."""
 
     times: list[Row]
     memory: list[MemoryRow]
@@ -46,7 +46,7 @@ class BenchResult:
 
 
 class Incomplete(ValueError):
-    """Some contenders failed; all else was measured and written."""
+    """Some contenders failed; everything else was measured and written."""
 
     def __init__(self, failures: Sequence[Failure]) -> None:
         more = f"; {len(failures) - 1} more failed" if len(failures) > 1 else ""
@@ -54,7 +54,7 @@ class Incomplete(ValueError):
 
 
 def run_suites(settings: Settings, device: str, tell: Callable[[str], None]) -> BenchResult:
-    """What a suite or a contender raises is a row of its own; the others go on."""
+    """Turn an exception of a suite or a contender into a row, so that the others go on."""
     found = BenchResult([], [], [])
     suites = ALL if settings.suite == "all" else (settings.suite,)
     for suite in [suite for suite in TIMED if suite in suites]:
@@ -78,7 +78,7 @@ def run_suites(settings: Settings, device: str, tell: Callable[[str], None]) -> 
 
 
 def run_case(case: Case, rounds: int, seconds: float) -> tuple[list[Row], list[Failure]]:
-    """Those that agree are timed, and all are given over the first: if it fails, nothing is."""
+    """Time the contenders that agree; all times are given over the first, so nothing is timed if it fails."""
     errors, failures = checked(case)
     first = next(iter(case.contenders))
     if first in failures:
@@ -90,7 +90,7 @@ def run_case(case: Case, rounds: int, seconds: float) -> tuple[list[Row], list[F
 
 
 def checked(case: Case) -> tuple[dict[str, float], dict[str, str]]:
-    """The errors of the contenders that are compared, and why a contender failed, be it in the first call of all."""
+    """The errors of the contenders, and the reason for each that failed."""
     errors, failures = {}, {}
     for name, run in case.contenders.items():
         try:
@@ -110,7 +110,7 @@ def row(case: Case, name: str, timing: Timing, first: Timing, error: float | Non
 
 
 def machine(absent: Sequence[str], device: str) -> dict[str, Any]:
-    """Where and with what this was measured."""
+    """The machine and the versions."""
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor()
     return {
         "device": device,
@@ -123,7 +123,7 @@ def machine(absent: Sequence[str], device: str) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name where Linux tells it, else its kind."""
+    """The processor's name if Linux tells it, else its kind."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -140,7 +140,7 @@ def version_of(package: str) -> str | None:
 
 
 def write(found: BenchResult, absent: Sequence[str], device: str, command: str, folder: Path) -> None:
-    """bench.json, results.csv, tables.md, and in figures/ one figure a suite beside its CSV."""
+    """bench.json, results.csv, tables.md, and in figures/ one figure per suite beside its CSV."""
     rows = {field.name: [asdict(row) for row in getattr(found, field.name)] for field in fields(found)}
     facts = machine(absent, device)
     (folder / files.BENCH).write_text(json.dumps({"machine": facts, "command": command, **rows}, indent=2))

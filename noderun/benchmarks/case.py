@@ -1,4 +1,4 @@
-"""What is timed together: contenders on one problem, the limit that the bare f sets, and a check that all agree."""
+"""A case: contenders on one problem, the limit set by the bare f, and a check that all agree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIMIT = "limit"  # the bare cost of the same number of evaluations of f (and of 
 
 
 class Disagreement(ValueError):
-    """A contender does not reach the accuracy that the others do: what it costs would mean nothing."""
+    """A contender does not reach the accuracy of the others, so its cost would mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """One contender on one case; times in milliseconds a call, ``times_first`` over the case's first contender."""
+    """One contender on one case; times in milliseconds per call, ``times_first`` over the case's first contender."""
 
     suite: str
     case: str
@@ -45,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Failure:
-    """What was not measured, and why."""
+    """A contender that was not measured, and why."""
 
     suite: str
     case: str

@@ -1,4 +1,4 @@
-"""What the benchmark found, drawn; each figure beside the CSV of its rows."""
+"""The figures of the benchmark; each is written beside the CSV of its rows."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def draw_times(rows: Sequence[Row], path: Path) -> None:
 
 
 def firsts(rows: Sequence[Row]) -> list[Row]:
-    """Each case's first contender, over which the others are given."""
+    """Each case's first contender, over which the other times are given."""
     return list({row.case: row for row in reversed(rows)}.values())
 
 

@@ -1,4 +1,4 @@
-"""One adapter a library: how each does the same solve, and the same gradient of sum(y(T)^2) as numpy arrays."""
+"""One adapter per library: the same solve, and the same gradient of sum(y(T)^2) as numpy arrays."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch import Tensor
 from noderun.benchmarks.bare import bare_loop
 from noderun.benchmarks.case import Contenders, reason
 from noderun.benchmarks.problems import LotkaVolterra, MLPField, Problem, VanDerPol
+from noderun.ode import BatchedSolution, Solution
 from noderun.ode.engine import solve
-from noderun.ode.solvers import Solution
 
 NODERUN: dict[str, dict[str, Any]] = {  # contender -> what its solve() is told beside the problem
     "noderun": {},
@@ -32,7 +32,7 @@ def installed() -> dict[str, bool]:
 
 @functools.cache
 def why_absent(modules: tuple[str, ...]) -> str | None:
-    """Why a peer takes no part: it is not installed, or something that it needs is not."""
+    """Why a library takes no part: it, or something that it needs, is not installed."""
     try:
         with warnings.catch_warnings(action="ignore"):
             for module in modules:
@@ -59,7 +59,7 @@ def solvers(problem: Problem) -> Contenders:
 
 
 def gradients(problem: Problem, methods: tuple[str, ...]) -> Contenders:
-    """name -> gradient of sum of squares of all outputs but the first with respect to y0 and the parameters."""
+    """name -> gradient of the sum of squares of all outputs but the first, with respect to y0 and the parameters."""
     there = installed()
     contenders: Contenders = {
         f"{name} {g}": torch_gradient(problem, noderun_with(g, **told))
@@ -77,7 +77,7 @@ def gradients(problem: Problem, methods: tuple[str, ...]) -> Contenders:
     return contenders
 
 
-def noderun_solution(problem: Problem, **told: Any) -> Solution:
+def noderun_solution(problem: Problem, **told: Any) -> Solution | BatchedSolution:
     tol, own = problem.tol, problem.per_sample
     with torch.no_grad():
         return solve(problem.f, problem.y0, problem.ts, rtol=tol, atol=tol, per_sample=own, **told)

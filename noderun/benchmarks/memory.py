@@ -15,10 +15,9 @@ from noderun.benchmarks.case import Failure, as_arrays, distance, reason, requir
 from noderun.benchmarks.problems import Problem
 from noderun.ode.engine import solve
 from noderun.ode.gradients import GRADIENTS, refusal
-from noderun.ode.solvers import SOLVERS
 from noderun.training.memory import MIB, PeakLedger
 
-STAGES = {"rk4": 4, "reversible_heun": 1}  # solver -> evaluations a step; a gradient takes the first that it can have
+STAGES = {"rk4": 4, "reversible_heun": 1}  # solver -> evaluations per step; a gradient takes the first that it supports
 ALLOWED = 1e-2  # relative error of the gradient with the most evaluations
 Run = Callable[[Problem, Tensor], Tensor]
 
@@ -37,7 +36,7 @@ class MemoryRow:
 
 
 class Counted(nn.Module):
-    """f, and how often it was called."""
+    """f with a count of its calls."""
 
     def __init__(self, f: nn.Module) -> None:
         super().__init__()
@@ -49,7 +48,7 @@ class Counted(nn.Module):
 
 
 def memory_rows(device: str, quick: bool) -> Iterator[list[MemoryRow] | Failure]:
-    """One list a contender, or why there is none."""
+    """One list per contender, or the reason why there is none."""
     problem = problems.mlp(4 if quick else 1024, 1e-3, device=device)
     problem = replace(problem, name=f"MLP 2-64-64-2, B = {len(problem.y0)}, fixed steps")
     truth = as_arrays(libraries.torch_gradient(problems.tight(problem), libraries.noderun_with("checkpointed"))())
@@ -77,7 +76,7 @@ def contenders() -> dict[str, Callable[[int], Run]]:
 
 
 def noderun_by(gradient: str) -> Callable[[int], Run]:
-    solver = next(name for name in STAGES if not refusal(name, SOLVERS[name], gradient))
+    solver = next(name for name in STAGES if not refusal(name, gradient))
 
     def run(nfe: int, problem: Problem, y0: Tensor) -> Tensor:
         dt = STAGES[solver] * problem.ts[-1] / nfe

@@ -1,4 +1,4 @@
-"""What the suite training differentiates: a field, where its solve starts, and a loss of what comes out.
+"""The objectives of the suite training: a field, the start of its solve, and a loss of the solution.
 
 ``net.double()`` makes all of it float64; the gradient asked for is that of all its parameters, y0 among them where
 something would have come before the solve.
@@ -35,7 +35,7 @@ class Objective(nn.Module, ABC):
 
 
 class ConcatConv(nn.Module):
-    """The same dynamics as ``dynamics/conv`` with t concatenated as a channel, as peers' examples have it."""
+    """The same dynamics as ``dynamics/conv`` with t concatenated as a channel, as other libraries' examples have it."""
 
     def __init__(self, state_shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class ConcatSquash(nn.Module):
 
 
 class Flow(nn.Module):
-    """d(x, log p)/dt = (f, div f) with the exact divergence, one vjp a dimension (Grathwohl et al. 2019)."""
+    """d(x, log p)/dt = (f, div f) with the exact divergence, one vjp per dimension (Grathwohl et al. 2019)."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The work that contenders are timed on: vector fields with weights that torch and jax share."""
+"""The problems that contenders are timed on: vector fields with weights that torch and jax share."""
 
 from __future__ import annotations
 

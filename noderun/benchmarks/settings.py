@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_type_hints
 
-from noderun.config.schema import Count, Data, Device, FolderName, Positive, typed_group
+from noderun.config.options import Data
+from noderun.config.options.types import Count, Device, FolderName, Positive
+from noderun.config.schema import typed_group
 from noderun.config.validation import ConfigError, as_type
 
-NOT_IN_IDENTITY = ("log", "fresh", "name", "data")
+NOT_IN_IDENTITY = {"log", "fresh", "name", "data.root", "data.download"}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that it was told; ``data`` is the suite epoch's."""
+    """All settings; ``data`` is for the suite epoch."""
 
     data: Data
     suite: Literal["all", "solve", "gradient", "training", "startup", "memory", "epoch"] = "all"
@@ -28,15 +30,9 @@ class Settings:
     fresh: bool = True
     seed: int = 0
 
-    def identity(self) -> dict[str, Any]:
-        """What makes a measurement the one that it is."""
-        values = {key: value for key, value in asdict(self).items() if key not in NOT_IN_IDENTITY}
-        chosen = {"data.name": self.data.name, "data.limit": self.data.limit, "data.batch_size": self.data.batch_size}
-        return values | (chosen if self.suite == "epoch" else {})
-
 
 def typed(config: Mapping[str, Any], usual: Mapping[str, Any]) -> Settings:
-    """Types a resolved configuration, ``usual`` the same options with nothing else said; raises SettingError."""
+    """Type a resolved configuration; ``usual`` holds the defaults of the same options. Raises ConfigError."""
     hints = get_type_hints(Settings, include_extras=True)
     names = [f.name for f in fields(Settings) if f.name in config and f.name != "data"]
     values = {name: as_type(hints[name], config[name], name) for name in names}

@@ -1,4 +1,4 @@
-"""The suite startup: what a user waits for before anything happens, as whole processes."""
+"""The suite startup: the time before anything happens, measured as whole processes."""
 
 from __future__ import annotations
 

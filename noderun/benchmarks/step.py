@@ -41,7 +41,7 @@ class Solved:
 
 
 def contenders(device: str, shape: tuple[int, ...] = MNIST) -> dict[str, nn.Module]:
-    """Nets of the same weights: peers with the concatenating f, this program with its own."""
+    """Nets of the same weights: the other libraries with the concatenating f, noderun with its own."""
     nets = {f"noderun {gradient}": net(Conv, noderun_run(gradient), shape) for gradient in ("backprop", "adjoint")}
     if libraries.installed()["torchdiffeq"]:
         import torchdiffeq
@@ -65,7 +65,7 @@ def net(dynamics: Any, run: Run, shape: tuple[int, ...] = MNIST) -> nn.Module:
 
 
 def step_case(batch: int, device: str) -> Case:
-    """One optimiser step; the first contender is what the net costs without its block.
+    """One optimizer step; the first contender is the net without its block.
 
     At a rate of 0, so that the weights, and with them the work, are the same in every round.
     """

@@ -1,4 +1,4 @@
-"""What the benchmark found, as Markdown: targets beside what was measured, then one section a suite."""
+"""The results as Markdown: targets beside measurements, then one section per suite."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def verdict(target: Target, rows: Sequence[Row]) -> list[str]:
 
 
 def ratios(rows: Sequence[Row]) -> str:
-    """A line a case: the limit in milliseconds, the others over it, and the widest of the spreads."""
+    """One line per case: the limit in milliseconds, the others over it, and the widest spread."""
     names = list(dict.fromkeys(row.contender for row in rows if row.contender != LIMIT))
     lines = []
     for case in dict.fromkeys(row.case for row in rows):
@@ -94,7 +94,7 @@ def ratios(rows: Sequence[Row]) -> str:
 
 
 def milliseconds(rows: Sequence[Row]) -> str:
-    """A line a contender: its median and spread, and its time over that of the case's first."""
+    """One line per contender: its median and spread, and its time over that of the case's first."""
     lines, case = [], None
     for row in rows:
         spread = f" ({readable(row.low)} to {readable(row.high)})" if row.high > row.low else ""
@@ -109,7 +109,7 @@ def readable(number: float) -> str:
 
 
 def mebibytes(rows: Sequence[MemoryRow]) -> str:
-    """A line a contender, a column an NFE: the first contender's, of which another may have one more to start with."""
+    """One line per contender and one column per NFE of the first contender; another may need one more to start."""
     by_name: dict[str, list[MemoryRow]] = {}
     for row in rows:
         by_name.setdefault(row.contender, []).append(row)

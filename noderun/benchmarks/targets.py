@@ -1,4 +1,4 @@
-"""What the program aims at, as ratios of times within one run."""
+"""The project's targets, as ratios of times within one run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from noderun.benchmarks.case import LIMIT, Row
 
 @dataclass(frozen=True)
 class Target:
-    """``over`` None: milliseconds of the contender; ``faster``: how many times at least it is faster than ``over``."""
+    """``over`` None: milliseconds of the contender; ``faster``: the least speed-up over ``over``."""
 
     what: str
     suite: str
@@ -22,7 +22,7 @@ class Target:
     faster: bool = False
 
     def values(self, rows: Sequence[Row]) -> list[float]:
-        """One a case that has both contenders."""
+        """One per case that has both contenders."""
         times: dict[str, dict[str, float]] = {}
         for row in rows:
             if row.suite == self.suite and re.match(self.cases, row.case):

@@ -1,4 +1,4 @@
-"""Timing that can be believed: contenders take turns, each sample is long enough, medians and spread are kept."""
+"""Timing: contenders take turns, each sample is long enough, and medians and spreads are kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Run = Callable[[], object]
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds a call over the rounds."""
+    """Seconds per call over the rounds."""
 
     median: float
     low: float
@@ -21,7 +21,7 @@ class Timing:
 
 
 def interleaved(contenders: Mapping[str, Run], rounds: int, seconds: float) -> dict[str, Timing]:
-    """Time each contender once a round, in turns, so that the machine's drift meets them all alike.
+    """Time each contender once per round, in turns, so that the machine's drift affects all alike.
 
     A sample repeats the call until it lasts ``seconds``; how often is found in a first, uncounted round, which also
     warms every contender up.
@@ -46,7 +46,7 @@ def once(contenders: Mapping[str, Run]) -> dict[str, Timing]:
 
 
 def calibrate(run: Run, seconds: float) -> int:
-    """How many calls last ``seconds``."""
+    """The number of calls that take ``seconds``."""
     run()
     calls = 1
     while (spent := sample(run, calls) * calls) < seconds / 2:

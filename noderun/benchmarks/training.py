@@ -92,7 +92,7 @@ def counts(objective: Objective, mode: str) -> tuple[int, int]:
 
 
 def bare(objective: Objective, plain: int, pulls: int, held: bool = False) -> None:
-    """Evaluations and their vjps, one by one; ``held``: all graphs at once, as backprop has them between its passes."""
+    """Evaluations and their vjps, one by one; ``held``: all graphs at once, as in backprop."""
     y0, f, graphs = objective.start(), objective.f, []
     t = torch.zeros((), device=like(y0).device)
     for _ in range(plain):

@@ -1,4 +1,4 @@
-"""Starts a Hydra task: plans its jobs, gives each its folder, lets Hydra run them, says how it ended."""
+"""Runs a Hydra task: plans its jobs, gives each its folder, lets Hydra run them and returns the exit status."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,17 +18,19 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from noderun.cli.main import FAILED, INTERRUPTED, OK, WRONG
 from noderun.cli.planning import Job, Plan, key_of, make_job, plan, swept_keys, taken_apart
+from noderun.cli.tasks import train
+from noderun.cli.tasks.job import JobRunner
 from noderun.config import user_code
 from noderun.config.compose import Composer, known_keys, nearest_key, value_of
 from noderun.config.option_files import first_line
+from noderun.config.options import OPTIONS
 from noderun.config.startup import without_collection
-from noderun.config.validation import ConfigError, quoted, tell
+from noderun.config.validation import ConfigError, quoted, warn_user
 from noderun.record import run_folder
 from noderun.record.folders import tried
 from noderun.training.compatibility import check_data
-
-OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 
 class NotStarted(ConfigError):
@@ -41,15 +43,16 @@ def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, use
     user_code.search_in([*folders[:-1], os.getcwd()])
     composer = Composer(task, folders)
     if user:
-        tell_overridden(composer, user, own)
+        warn_of_overridden(user, own)
     if flags:
-        show(composer, words, flags, folders)
+        show(composer, words, flags)
         return OK
     with without_collection():  # the plan's checks import torch
         planned = own_or("plan", task, plan)(composer, words, multirun)
     if none_left(planned.jobs):
         return WRONG
-    composer.compose(planned.hydra_overrides)
+    if planned.hydra_overrides:
+        composer.compose(planned.hydra_overrides)
     folder = folder_of(composer, planned, multirun)
     places = [folder / job.run_id if multirun else folder for job in planned.jobs]
     placed = [placed_in(place, job) for place, job in zip(places, planned.jobs, strict=True)]
@@ -57,18 +60,18 @@ def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, use
         return WRONG
     if not multirun:
         check_same(folder, placed[0])
-    return carry_out(composer, replace(planned, jobs=placed), places, folder, folders, multirun)
+    return carry_out(composer, replace(planned, jobs=placed), places, folder, multirun)
 
 
 def none_left(jobs: Sequence[Job], told: Sequence[Job] = ()) -> bool:
-    """Tells why jobs were refused, and whether all were."""
+    """Print why jobs were refused, unless ``told`` already; return whether all of them were."""
     for reason in dict.fromkeys(job.refusal for job in jobs if job.refusal and job not in told):
-        tell(reason)
+        warn_user(reason)
     return all(job.refusal for job in jobs)
 
 
 def placed_in(folder: Path, job: Job) -> Job:
-    """The job, refused where its folder is not as it must be, or data that it still needs are missing."""
+    """The job, refused if its folder cannot be used or data that it still needs are missing."""
     try:
         (run_folder.check_may_clear if job.settings.fresh else run_folder.check_readable)(folder)
         if job.settings.fresh or not is_done(folder):
@@ -79,13 +82,12 @@ def placed_in(folder: Path, job: Job) -> Job:
 
 
 def own_or(name: str, task: str, usual: Any) -> Any:
-    """A task's own way to plan, where its settings are not those of training."""
+    """The function ``name`` of a task's module, or training's if the module has none."""
     return getattr(importlib.import_module(f"noderun.cli.tasks.{task}"), name, usual)
 
 
-def carry_out(
-    composer: Composer, planned: Plan, places: Sequence[Path], folder: Path, folders: Sequence[str], multirun: bool
-) -> int:
+def carry_out(composer: Composer, planned: Plan, places: Sequence[Path], folder: Path, multirun: bool) -> int:
+    """Let Hydra run the planned jobs in their ``places``, print the task's table and the folder; the exit status."""
     module = importlib.import_module(f"noderun.cli.tasks.{composer.task}")
     with ExitStack() as at_the_end:
         at_the_end.callback(print, folder, flush=True)
@@ -93,12 +95,12 @@ def carry_out(
             if not multirun:
                 run_folder.check_free(folder)  # before Hydra writes there; a grid's other jobs run on
             with terminated_as_interrupted(), closed_logs():
-                call_hydra(composer.task, arguments(planned, folder, multirun), folders)
+                call_hydra(composer, arguments(planned, folder, multirun), dict(zip(places, planned.jobs, strict=True)))
             done = [not job.refusal and is_done(place) for place, job in zip(places, planned.jobs, strict=True)]
             module.finish(folder, planned.jobs, planned.swept)
             return OK if all(done) else FAILED
         except run_folder.FolderInUse as busy:
-            tell(str(busy))
+            warn_user(str(busy))
             return FAILED
         except NotStarted:
             at_the_end.pop_all()
@@ -112,7 +114,7 @@ def is_done(folder: Path) -> bool:
 
 
 def folder_of(composer: Composer, planned: Plan, multirun: bool) -> Path:
-    """Where it will lie; SettingError where that is no place for it."""
+    """The folder of the run or grid; ConfigError if it cannot be written to."""
     key, default = ("sweep", planned.name) if multirun else ("run", planned.jobs[0].run_id)
     folder = planned.folder or Path("outputs", composer.task, default)
     if any(key_of(override) == f"hydra.{key}.dir" for override in planned.hydra_overrides):
@@ -121,7 +123,7 @@ def folder_of(composer: Composer, planned: Plan, multirun: bool) -> Path:
 
 
 def writable(folder: Path, remedy: str) -> Path:
-    """The folder, which need not be there yet; SettingError where it cannot be made or written to."""
+    """The folder, which need not exist yet; ConfigError if it cannot be made or written to."""
     try:
         with tried(folder):  # there is no other way to know
             if os.access(folder, os.W_OK | os.X_OK):
@@ -134,17 +136,17 @@ def writable(folder: Path, remedy: str) -> Path:
 
 
 def check_same(folder: Path, job: Job) -> None:
-    """SettingError where the folder holds another run than the job's."""
+    """ConfigError if the folder holds another run than the job's."""
     try:
         differing = run_folder.differences(folder, job.identity)
-    except ConfigError:  # it is damaged, and only fresh=true comes this far
+    except ConfigError:  # damaged: only fresh=true comes this far
         return
     if differing:
         raise ConfigError(f"{folder} holds another run, which differs in {', '.join(differing)}")
 
 
 def arguments(planned: Plan, folder: Path, multirun: bool) -> list[str]:
-    """Hydra's command line. A grid's words do not go here: each of its jobs has its own."""
+    """Hydra's command line; the words of a grid's jobs reach it through the sweeper instead."""
     from hydra_plugins.noderun_grid import Grid
 
     jobs = [job for job in planned.jobs if not job.refusal]
@@ -156,24 +158,26 @@ def arguments(planned: Plan, folder: Path, multirun: bool) -> list[str]:
     return [*ours, f"hydra.sweep.dir={quoted(folder)}"]
 
 
-def call_hydra(task: str, arguments: Sequence[str], folders: Sequence[str]) -> None:
+def call_hydra(composer: Composer, arguments: Sequence[str], jobs: Mapping[Path, Job] | None = None) -> None:
+    """Run Hydra's own main on these arguments; ``jobs`` are what it may start, by folder."""
     import hydra
 
-    function = getattr(importlib.import_module(f"noderun.cli.tasks.{task}"), task)
+    task, folders = composer.task, list(map(str, composer.folders))
+    runner = JobRunner(jobs or {}, own_or("work", task, train.work), [*folders[:-1], os.getcwd()])
     # Hydra looks into --config-dir after config_path, so the user's folder takes the first place and ours the second
     second = ["--config-dir", folders[1]] if folders[1:] else []
     before = sys.argv
     sys.argv = ["noderun", *arguments, *second]
     try:
-        hydra.main(version_base="1.3", config_path=folders[0], config_name=task)(function)()
+        hydra.main(version_base="1.3", config_path=folders[0], config_name=task)(runner)()
     except (HydraException, OmegaConfBaseException) as error:
         raise NotStarted(first_line(error)) from None
     finally:
         sys.argv = before
 
 
-def show(composer: Composer, words: Sequence[str], flags: Sequence[str], folders: Sequence[str]) -> None:
-    """--help, --cfg and --info: the words are checked, nothing is started."""
+def show(composer: Composer, words: Sequence[str], flags: Sequence[str]) -> None:
+    """Answer --help, --cfg and --info: check the words, start nothing."""
     ours, hydras = taken_apart(composer.parse(words))
     swept = swept_keys(composer.parse(ours))
     if swept:
@@ -186,23 +190,24 @@ def show(composer: Composer, words: Sequence[str], flags: Sequence[str], folders
     if "--package" in flags:
         check_package(config, flags[flags.index("--cfg") + 1], flags[flags.index("--package") + 1])
     try:
-        call_hydra(composer.task, [*words, *flags], folders)
+        call_hydra(composer, [*words, *flags])
     except SystemExit as end:
         if end.code:
             raise
 
 
 def check_package(config: DictConfig, shown: str, key: str) -> None:
-    """SettingError where the part of a configuration that --cfg shows has no such key."""
+    """ConfigError if the part of a configuration that --cfg shows has no such key."""
     of_hydra = key.partition(".")[0] == "hydra"
     if value_of(config, key) is None or (shown != "all" and of_hydra != (shown == "hydra")):
         raise ConfigError(f"--package: --cfg {shown} has no '{key}'{nearest_key(key, known_keys(config))}")
 
 
-def tell_overridden(composer: Composer, user: Path, own: Path) -> None:
+def warn_of_overridden(user: Path, own: Path) -> None:
     for path in sorted(user.rglob("*.yaml")):
-        if (own / path.relative_to(user)).exists():
-            tell(f"{path} is used in place of ours of the same name")
+        place = path.relative_to(user)
+        if (own / place).exists() or place.stem in OPTIONS.get(str(place.parent), {}):
+            warn_user(f"{path} is used in place of ours of the same name")
 
 
 @contextmanager
@@ -217,7 +222,7 @@ def terminated_as_interrupted() -> Iterator[None]:
 
 @contextmanager
 def closed_logs() -> Iterator[None]:
-    """Hydra opens a run.log a job and leaves the last one open."""
+    """Close the run.log of the last job, which Hydra leaves open."""
     try:
         yield
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -56,12 +55,12 @@ SHORT = {"-h": "--help", "-c": "--cfg", "-p": "--package", "-i": "--info", "-m":
 SHOWS = ("--help", "--hydra-help", "--cfg", "--info")
 OF_SHOWING = {"--resolve": ("--cfg", "--help"), "--package": ("--cfg",)}
 COMPLETION = ("-sc", "--shell-completion")
-OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130  # exit statuses
 
 
 @dataclass
 class Words:
-    """A command line taken apart; flags and overrides may come in any order."""
+    """A parsed command line; flags and overrides may come in any order."""
 
     overrides: list[str] = field(default_factory=list)
     flags: dict[str, str] = field(default_factory=dict)  # for Hydra: they show something and start nothing
@@ -85,13 +84,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"noderun {importlib.import_module('noderun').__version__}")
             return OK
         if task not in TASKS:
+            from noderun.config.validation import nearest
+
             raise UsageError(f"no task '{task}'{nearest(task, TASKS)}")
         return plain(task, words) if TASKS[task].kind == "plain" else hydra(task, words)
     except UsageError as error:
         return refuse(str(error))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # `noderun list | head`: who reads has read enough
+    except BrokenPipeError:  # `noderun list | head`: the reader has what it wants
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
 
@@ -164,14 +165,15 @@ def take_apart(task: str, arguments: Sequence[str]) -> Words:
 
 
 def meant_by(flag: str, value: str) -> str:
-    """The end of a sentence about a flag that there is not: a flag like it, else how a setting is said."""
-    near = difflib.get_close_matches(flag, FLAGS, n=1, cutoff=0.7)
+    """The end of a sentence about an unknown flag: the nearest flag, else how a setting is written."""
+    from noderun.config.validation import did_you_mean
+
     setting = f"{flag.strip('-')}={value or 'VALUE'}"
-    return f"; did you mean '{near[0]}'?" if near else f"; a setting has no dashes: {setting}"
+    return did_you_mean(flag, FLAGS, 0.7) or f"; a setting has no dashes: {setting}"
 
 
 def argument_of(flag: str, rest: list[str]) -> str:
-    """The word after a flag, which is not the next setting; where it may be left out, the usual one."""
+    """The word that belongs to a flag: the next one unless that is a setting, else the flag's default."""
     known = FLAGS[flag]
     if known == NOTHING:
         return ""
@@ -183,7 +185,7 @@ def argument_of(flag: str, rest: list[str]) -> str:
 
 
 def following(flag: str, value: str) -> str:
-    """The word that was given to a flag; UsageError where it takes none, or others."""
+    """The word given to a flag; UsageError if the flag takes no word or not this one."""
     known = FLAGS[flag]
     if known == NOTHING:
         raise UsageError(f"{flag} takes no word, not '{value}'")
@@ -193,7 +195,7 @@ def following(flag: str, value: str) -> str:
 
 
 def check_shown(flags: Iterable[str]) -> None:
-    """UsageError where flags show two things at once, or say only how to show one."""
+    """UsageError if flags show two things at once, or say only how to show one."""
     shown = [flag for flag in flags if flag in SHOWS]
     if len(shown) > 1:
         raise UsageError(f"{shown[0]} and {shown[1]} each show something: give one of them")
@@ -209,7 +211,7 @@ def existing(folder: str) -> Path:
 
 
 def complete(words: Sequence[str]) -> int:
-    """Answers the shell for tasks and flags; every other word is Hydra's to complete."""
+    """Complete tasks and flags for the shell, and let Hydra complete every other word."""
     line = os.environ.get("COMP_LINE", "")
     typed, open_word = line.split()[1:], not line.endswith(" ")
     task = typed[0] if typed else "train"
@@ -223,20 +225,16 @@ def complete(words: Sequence[str]) -> int:
         os.environ["COMP_LINE"] = line.replace(f" {task}", "", 1)
     from noderun.cli.launching import call_hydra
     from noderun.config import config_folder
+    from noderun.config.compose import Composer
 
-    call_hydra(task, [COMPLETION[0], *words], [str(config_folder())])
+    call_hydra(Composer(task, [config_folder()]), [COMPLETION[0], *words])
     return OK
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean '{near[0]}'?" if near else f"; there are: {', '.join(known)}"
-
-
 def refuse(sentence: str) -> int:
-    from noderun.config.validation import tell
+    from noderun.config.validation import warn_user
 
-    tell(sentence)
+    warn_user(sentence)
     return WRONG
 
 

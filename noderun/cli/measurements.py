@@ -1,23 +1,22 @@
-"""Words of `noderun evaluate` -> cells, each one trained run under one solver."""
+"""The measurements that `noderun evaluate` asks for: each is one trained run under one solver."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from noderun.cli.planning import Job, key_of
+from omegaconf import DictConfig, OmegaConf
+
+from noderun.cli.planning import Job, key_of, with_refusal
 from noderun.config.compose import Composer, resolved
-from noderun.config.schema import Settings, Solver, typed
-from noderun.config.validation import ConfigError, Incompatible, flat, nearest, quoted, show
-from noderun.evaluation.trained import finished, read_config, settings_of, without_gradient
+from noderun.config.schema import Settings, Solver, typed_group, without_tolerances
+from noderun.config.validation import ConfigError, Incompatible, nearest, quoted, show
+from noderun.evaluation.trained import read_config, settings_of, without_gradient
 from noderun.record import run_folder
+from noderun.report.figures import FIGURES, names_of
 from noderun.report.folders import Run
 from noderun.training.compatibility import check
-
-FIGURES = ("trajectories", "steps", "nfe_per_input", "flow", "decision", "norms")
-OF_A_SOLVE = ("steps", "nfe_per_input", "flow")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,28 +30,40 @@ class Measurement(Job):
 
 
 def solver_words(settings: Settings) -> str:
-    """A solver as part of a folder's name or a label; the model where it has none."""
+    """The solver as part of a folder's name or a label; the model's name if it has no solver."""
     solver = settings.solver
     if solver is None:
         return settings.model.name
     return f"{solver.name}-tol{solver.rtol:g}" if solver.dt is None else f"{solver.name}-dt{solver.dt:g}"
 
 
-def make_measurement(composer: Composer, words: Sequence[str]) -> Measurement:
-    """Raises SettingError where the words or the run's folder are wrong; right ones that do not fit are a refusal."""
-    said = {override.key_or_group for override in composer.parse(words)}
-    of_solver = sorted(key for key in said if key.partition(".")[0] == "solver")
-    asked = resolved(composer.compose([word for word in words if key_of(word) not in of_solver]))
-    run = finished(Path(asked["run"]))
+def make_measurement(composer: Composer, run: Run, words: Sequence[str], chosen: Solver | None = None) -> Measurement:
+    """The run tested as the words say; what they do not say of the solver is as in ``chosen``, or as in training.
+
+    Raises ConfigError if the words or the run's folder are wrong; right words that do not fit are a refusal.
+    """
+    given = {override.key_or_group for override in composer.parse(words)}
+    of_solver = sorted(key for key in given if key.partition(".")[0] == "solver")
     trained = settings_of(run.folder, composer.classes)
-    settings, reason = trained, None
-    if trained.solver is not None:
-        settings = under_solver(composer, run, trained, words, said)
-    elif of_solver:
-        reason = f"model={trained.model.name} solves no ODE, so {of_solver[0]} means nothing to it"
-    data = replace(trained.data, root=str(asked["data"]["root"] or trained.data.root))
-    shared = {key: asked[key] for key in ("device", "log", "fresh")}
-    settings = replace(without_gradient(settings), data=data, **shared)
+    solver, reason = chosen or trained.solver, None
+    words = [f"run={quoted(run.folder)}", *words]
+    if trained.solver is None or solver is None:
+        words = [word for word in words if key_of(word) not in of_solver]
+        config = composer.known(words)[0]
+        reason = (
+            f"model={trained.model.name} solves no ODE, so {of_solver[0]} means nothing to it" if of_solver else None
+        )
+    else:
+        words = words if "solver" in given else [f"solver={word(solver.name)}", *words]
+        config = composer.known(words)[0]
+        solver = under_words(solver, read_config(run.folder).get("tolerance"), config, given)
+        words = [*(word for word in words if key_of(word).partition(".")[0] != "solver"), *words_of(solver)]
+    asked = resolved(OmegaConf.masked_copy(config, [str(key) for key in config if key != "solver"]))
+    settings = replace(
+        without_gradient(replace(trained, solver=solver)),
+        data=replace(trained.data, root=str(asked["data"]["root"] or trained.data.root)),
+        **{key: asked[key] for key in ("device", "log", "fresh")},
+    )
     figures, lesion = figures_of(asked["figures"], settings), lesion_of(asked["lesion"])
     known = identity(run, settings, lesion, figures)
     cell = Measurement(
@@ -66,60 +77,73 @@ def make_measurement(composer: Composer, words: Sequence[str]) -> Measurement:
         lesion=lesion,
         figures=figures,
     )
-    return checked(cell, explicit=asked["figures"] != "all")
+    return with_refusal(cell, check_measurement)
 
 
-def under_solver(composer: Composer, run: Run, trained: Settings, words: Sequence[str], said: set[str]) -> Settings:
-    """The run's settings with the solver that the words say; what they do not say is as in training."""
-    own = [] if "tolerance" in said else [f"tolerance={trained.tolerance}"]
-    if "solver" not in said and trained.solver is not None:
-        tolerances = {"solver.rtol", "solver.atol"} if "tolerance" in said else set()
-        own += [text for text in words_of(trained.solver) if key_of(text) not in said | tolerances]
-    config, _ = composer.known([*own, *words])
-    merged = read_config(run.folder) | {"solver": resolved(config)["solver"]}
-    return typed(merged, merged)
+def under_words(solver: Solver, tolerance: Any, config: DictConfig, given: Set[str]) -> Solver:
+    """The solver with what a composed configuration says of it; the ``tolerance`` is training's if none was given."""
+    if config.tolerance is None:
+        config = DictConfig(OmegaConf.merge(config, {"tolerance": tolerance}))
+    node = resolved(config)["solver"]
+    if "solver" not in given:
+        loosened = {"rtol", "atol"} if "tolerance" in given else set()
+        kept = {key for key in node_of(solver) if f"solver.{key}" not in given} - loosened
+        node |= {key: value for key, value in node_of(solver).items() if key in kept}
+    changed: Solver = typed_group("solver", node, node)
+    return changed if changed.dt is None else without_tolerances(changed)
+
+
+def node_of(solver: Solver) -> dict[str, Any]:
+    """A solver's settings by key, without its name and without the tolerances that it does not have."""
+    values = {key: value for key, value in vars(solver).items() if key not in ("name", "options", "user_class")}
+    return {
+        key: value for key, value in values.items() if key not in ("rtol", "atol") or value is not None
+    } | solver.options
 
 
 def words_of(solver: Solver) -> list[str]:
-    """The words that choose a solver as it is, with the tolerances that it has."""
-    values = vars(solver) | solver.options
-    kept = {key: value for key, value in values.items() if key not in ("name", "options", "user_class")}
-    unsaid = [key for key in ("rtol", "atol") if kept[key] is None]
-    return [f"solver={word(solver.name)}", *(f"solver.{key}={word(v)}" for key, v in kept.items() if key not in unsaid)]
+    """The words that tell Hydra of a solver as it is, for the configuration that it leaves in the folder."""
+    return [f"solver={word(solver.name)}", *(f"++solver.{key}={word(value)}" for key, value in node_of(solver).items())]
 
 
 def identity(run: Run, settings: Settings, lesion: str | None, figures: Sequence[str]) -> dict[str, Any]:
     """What makes a measurement the one that it is: the run as far as it was trained, and the test's own choices."""
-    values = flat({"solver": vars(settings.solver)}) if settings.solver else {}
-    asked = {"lesion": lesion, "figures": list(figures) or None}
-    known = {"run": run.folder.name, "steps": run.result.get("steps"), **values, **asked}
-    return {key: value for key, value in known.items() if value is not None}
+    solver = settings.solver
+    asked = Asked(run.folder.name, run.result.get("steps"), solver, lesion, list(figures) or None)
+    return run_folder.identity(asked, Asked("", None, solver and Solver(solver.name)), set())
 
 
-def checked(cell: Measurement, explicit: bool) -> Measurement:
-    """With its refusal, where its words cannot work together. Figures of "all" that cannot be are left out later."""
-    try:
-        check(cell.settings, frozenset())
-        model = cell.settings.model
-        if cell.lesion and "blocks" not in model.options and not model.user_class:
-            raise Incompatible(f"lesion: model={model.name} has no blocks to remove; resnet, plain and revnet have")
-        impossible = [name for name in cell.figures if name in OF_A_SOLVE and cell.settings.solver is None]
-        if explicit and impossible:
-            raise Incompatible(f"figures={impossible[0]} shows a solve, and model={model.name} solves no ODE")
-    except Incompatible as refused:
-        return replace(cell, refusal=cell.refusal or str(refused))
-    return cell
+@dataclass(frozen=True)
+class Asked:
+    """What is measured, as far as it tells measurements apart."""
+
+    run: str
+    steps: int | None
+    solver: Solver | None
+    lesion: str | None = None
+    figures: list[str] | None = None
+
+
+def check_measurement(cell: Measurement) -> None:
+    """Raises Incompatible if the words cannot work together."""
+    check(cell.settings, frozenset())
+    model = cell.settings.model
+    if cell.lesion and "blocks" not in model.options and not model.user_class:
+        raise Incompatible(f"lesion: model={model.name} has no blocks to remove; resnet, plain and revnet have")
+    impossible = [name for name in cell.figures if FIGURES[name].of_solve and cell.settings.solver is None]
+    if impossible:
+        raise Incompatible(f"figures={impossible[0]} shows a solve, and model={model.name} solves no ODE")
 
 
 def figures_of(value: Any, settings: Settings) -> tuple[str, ...]:
     if value is None or value is False:
         return ()
     if value == "all":
-        return tuple(name for name in FIGURES if settings.solver is not None or name not in OF_A_SOLVE)
+        return tuple(name for name in names_of("model") if settings.solver is not None or not FIGURES[name].of_solve)
     names = [value] if isinstance(value, str) else value
     for name in names if isinstance(names, list) else [str(names)]:
-        if name not in FIGURES:
-            raise ConfigError(f"no figure '{name}'{nearest(str(name), (*FIGURES, 'all'))}")
+        if name not in names_of("model"):
+            raise ConfigError(f"no figure '{name}'{nearest(str(name), (*names_of('model'), 'all'))}")
     return tuple(names)
 
 
@@ -131,4 +155,6 @@ def lesion_of(value: Any) -> str | None:
 
 def word(value: Any) -> str:
     """A value as Hydra's grammar takes it."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(word, value))}]"
     return quoted(value) if isinstance(value, str) else show(value)

@@ -1,10 +1,10 @@
-"""Words of a command line -> typed jobs, all of them, before Hydra makes any folder."""
+"""Command line -> typed jobs, all of them, before Hydra makes any folder."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,20 +14,20 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from noderun.config.compose import Composer, UnknownKey, resolved, unresolved
-from noderun.config.schema import GROUPS, Settings, typed
-from noderun.config.validation import ConfigError, Incompatible, tell
+from noderun.config.compose import Composer, FactGiven, UnknownKey, resolved, unresolved
+from noderun.config.options.option import facts_of
+from noderun.config.schema import GROUPS, Settings, declared_option, typed
+from noderun.config.validation import ConfigError, Incompatible, warn_user
+from noderun.record import run_folder
 from noderun.record.run_folder import NOT_IN_IDENTITY, digest, identity, run_id
 from noderun.training.compatibility import check
 
-NOT_SWEPT = NOT_IN_IDENTITY - {"tolerance"}
 OF_HYDRA = re.compile(r"hydra\.(run|sweep)\.dir|hydra/launcher|hydra\.launcher\.[a-z]\w*(\..+)?")
-DECLARED = {"name", "takes", "uses", "fixed_steps", "class"}  # what an option is
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run: its words, what they mean, its folder's name, and why it will not run where it was refused."""
+    """One run: its words, its typed settings, its folder's name, and the reason if it was refused."""
 
     overrides: tuple[str, ...]
     settings: Any  # of its task: training's, a lab's, a benchmark's
@@ -36,13 +36,26 @@ class Job:
     given: frozenset[str] = frozenset()
     refusal: str | None = None
 
+    def is_done(self, folder: Path) -> bool:
+        """Whether the folder holds this job, finished."""
+        return run_folder.read_status(folder).get("status") == "done"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob(Job):
+    settings: Settings
+
+    def is_done(self, folder: Path) -> bool:
+        """Whether the folder holds this run, at least as long as the settings ask for."""
+        return run_folder.is_done(folder, self.settings)
+
 
 AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line asks for; ``swept`` are the keys that have several values, ``folder`` if not the usual."""
+    """What a command line asks for; ``swept`` are the keys with several values, ``folder`` None is the usual one."""
 
     jobs: Sequence[Job]
     hydra_overrides: list[str]
@@ -52,32 +65,39 @@ class Plan:
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
-    """Raises SettingError where the words are wrong; jobs whose words cannot work together carry their refusal."""
+    """The training runs that a command line asks for; those whose words cannot work together carry their refusal.
+
+    Raises ConfigError if the words are wrong.
+    """
     if not multirun:
-        single = plan_one(composer, words, make_job, "say `noderun sweep` instead")
-        return replace(single, jobs=[checked(job) for job in single.jobs])
+        return plan_one(composer, words, make_job, check_training, "say `noderun sweep` instead")
     ours, hydras = taken_apart(composer.parse(words))
     ours = with_default_grid(composer, ours, hydras)
     parsed = composer.parse(ours)
     swept = swept_keys(parsed)
     jobs = make_grid(composer, combinations(parsed))
-    return Plan(distinct([checked(job) for job in jobs]), hydras, swept, grid_name(jobs[0].settings, swept, ours))
+    checked = [with_refusal(job, check_training) for job in jobs]
+    return Plan(distinct(checked), hydras, swept, grid_name(jobs[0].settings, swept, ours))
 
 
 def plan_one(
-    composer: Composer, words: Sequence[str], make: Callable[[Composer, Sequence[str]], Job], instead: str
+    composer: Composer,
+    words: Sequence[str],
+    make: Callable[[Composer, Sequence[str]], AnyJob],
+    check: Callable[[AnyJob], None],
+    instead: str,
 ) -> Plan:
-    """The plan of a task that has one job; ``instead`` says what to do where a word has several values."""
+    """The plan of a task that has one job; ``instead`` says what to do if a word has several values."""
     parsed = composer.parse(words)
     ours, hydras = taken_apart(parsed)
     several = [override.input_line for override in parsed if override.is_sweep_override()]
     if several:
         raise ConfigError(f"{several[0]} has several values, {composer.task} takes one: {instead}")
-    return Plan([make(composer, ours)], hydras)
+    return Plan([with_refusal(make(composer, ours), check)], hydras)
 
 
 def taken_apart(parsed: Sequence[Override]) -> tuple[list[str], list[str]]:
-    """Our words, and those for Hydra itself; SettingError where Hydra's are none that it may be told here."""
+    """Our words, and those for Hydra itself; ConfigError for a word of Hydra's that is not allowed here."""
     ours: list[str] = []
     hydras: list[str] = []
     for override in parsed:
@@ -99,7 +119,7 @@ def check_hydras(override: Override) -> None:
 
 
 def combinations(parsed: Sequence[Override]) -> list[list[str]]:
-    """The words of each job of a grid; SettingError where a word has no values, or values without end."""
+    """The words of each job of a grid; ConfigError if a word has no values, or infinitely many."""
     for override in parsed:
         if override.is_sweep_override() and not override.is_discrete_sweep():
             raise ConfigError(f"{override.input_line} has values without end: list those to run, with commas between")
@@ -112,23 +132,41 @@ def combinations(parsed: Sequence[Override]) -> list[list[str]]:
     return grid
 
 
-def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
+def make_job(composer: Composer, overrides: Sequence[str]) -> TrainingJob:
     config, defaults = composer.known(overrides)
-    raw, usual = unresolved(config), unresolved(defaults)
-    given = frozenset(key for key in raw if raw[key] != usual[key])
+    given = given_keys(config, defaults)
+    settings, usual = typed_pair(config, defaults)
+    without_default = [key for key, value in unresolved(defaults).items() if value == "???"]
+    known = identity(settings, usual, NOT_IN_IDENTITY, without_default)
+    name = run_id(settings, known)
+    return TrainingJob(overrides=tuple(overrides), settings=settings, identity=known, run_id=name, given=given)
+
+
+def given_keys(config: DictConfig, defaults: DictConfig) -> frozenset[str]:
+    """The keys that were given another value than their default; ConfigError for one that says what an option is."""
+    if config is defaults:
+        return frozenset()
+    values, usual = unresolved(config), unresolved(defaults)
+    given = frozenset(key for key in values if values[key] != usual[key])
+    check_facts(given, config)
+    return given
+
+
+def check_facts(given: Iterable[str], config: DictConfig) -> None:
+    """ConfigError if a key was given that says what an option is."""
     for key in sorted(given):
         group, _, leaf = key.partition(".")
-        if group in GROUPS and leaf in DECLARED:
-            raise ConfigError(f"{key} says what that option is and cannot be set; choose another {group}")
-    settings, base = typed_pair(config, defaults)
-    known = identity(settings, base, [key for key, value in usual.items() if value == "???"])
-    name = run_id(settings, known)
-    return Job(overrides=tuple(overrides), settings=settings, identity=known, run_id=name, given=given)
+        facts = facts_of(declared_option(group, config[group])) if group in GROUPS else {}
+        if leaf in ("name", "class", *facts):
+            raise FactGiven(key)
 
 
 def typed_pair(config: DictConfig, defaults: DictConfig) -> tuple[Settings, Settings]:
-    """The settings, and what they would be had nothing been said beside the choice of options."""
+    """The settings, and the settings of the same options with everything at its default."""
     values = resolved(config)
+    if config is defaults:
+        settings = typed(values, values)
+        return settings, settings
     filled = defaults.copy()
     for key, value in unresolved(defaults).items():
         if value == "???":  # has no default: whatever was given stands in for it
@@ -137,10 +175,10 @@ def typed_pair(config: DictConfig, defaults: DictConfig) -> tuple[Settings, Sett
     return typed(values, usual), typed(usual, usual)
 
 
-def make_grid(composer: Composer, grid: Sequence[Sequence[str]]) -> list[Job]:
-    """One job a combination; a key that only some options have goes to those, one that none has is an error."""
-    jobs: list[Job] = []
-    without: dict[str, list[tuple[Job, UnknownKey]]] = {}
+def make_grid(composer: Composer, grid: Sequence[Sequence[str]]) -> list[TrainingJob]:
+    """One job per combination; a key that only some options have goes to those, one that none has is an error."""
+    jobs: list[TrainingJob] = []
+    without: dict[str, list[tuple[TrainingJob, UnknownKey]]] = {}
     for words in grid:
         job, unknown = make_job_without(composer, words)
         jobs.append(job)
@@ -151,12 +189,12 @@ def make_grid(composer: Composer, grid: Sequence[Sequence[str]]) -> list[Job]:
             raise lacking[0][1]
     for key, lacking in without.items():
         models = sorted({job.settings.model.name for job, _ in lacking})
-        tell(f"{key} is no setting of {' and '.join(models)} and is left out there")
+        warn_user(f"{key} is not a setting of {' and '.join(models)} and is left out there")
     return jobs
 
 
-def make_job_without(composer: Composer, words: Sequence[str]) -> tuple[Job, list[UnknownKey]]:
-    """The job of those words that its options know, and what they do not know."""
+def make_job_without(composer: Composer, words: Sequence[str]) -> tuple[TrainingJob, list[UnknownKey]]:
+    """The job of the words that its options know, and the errors of the others."""
     unknown: list[UnknownKey] = []
     while True:
         try:
@@ -173,11 +211,16 @@ def key_of(word: str) -> str:
     return word.lstrip("+~").partition("=")[0]
 
 
-def checked(job: Job) -> Job:
+def check_training(job: TrainingJob) -> None:
+    check(job.settings, job.given)
+
+
+def with_refusal(job: AnyJob, check: Callable[[AnyJob], None]) -> AnyJob:
+    """The job, with the reason why it is refused if ``check`` finds that its settings cannot work together."""
     try:
-        check(job.settings, job.given)
+        check(job)
     except Incompatible as refused:
-        return replace(job, refusal=str(refused))
+        return replace(job, refusal=job.refusal or str(refused))
     return job
 
 
@@ -186,12 +229,12 @@ def distinct(jobs: Sequence[AnyJob]) -> list[AnyJob]:
     first = {(digest(job.identity), job.refusal): job for job in reversed(jobs)}
     unique = list(reversed(first.values()))
     if len(unique) < len(jobs):
-        tell(f"{len(jobs) - len(unique)} of {len(jobs)} jobs come out equal to another and run once")
+        warn_user(f"{len(jobs) - len(unique)} of {len(jobs)} jobs come out equal to another and run once")
     return unique
 
 
 def with_default_grid(composer: Composer, words: list[str], hydras: list[str]) -> list[str]:
-    """The task's own grid, where the command line gives nothing several values."""
+    """The words, with the task's own grid if none of them has several values."""
     parsed = composer.parse(words)
     if swept_keys(parsed):
         return words
@@ -204,7 +247,7 @@ def with_default_grid(composer: Composer, words: list[str], hydras: list[str]) -
 def swept_keys(parsed: Sequence[Override]) -> list[str]:
     swept = [override.key_or_group for override in parsed if override.is_sweep_override()]
     for key in swept:
-        if key in NOT_SWEPT:
+        if key in NOT_IN_IDENTITY:
             raise ConfigError(f"{key} cannot have several values: it does not tell one run from another")
     return swept
 
@@ -213,6 +256,6 @@ def grid_name(settings: Settings, swept: Sequence[str], words: Sequence[str]) ->
     """``name=``, else the swept keys and a digest of the words that change runs."""
     if settings.name:
         return settings.name
-    counted = sorted(word for word in words if key_of(word) not in NOT_SWEPT)
+    counted = sorted(word for word in words if key_of(word) not in NOT_IN_IDENTITY)
     keys = "+".join(key.replace("/", ".") for key in swept) or "single"
     return f"{keys}-{hashlib.sha256(chr(10).join(counted).encode()).hexdigest()[:8]}"

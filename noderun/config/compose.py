@@ -1,4 +1,4 @@
-"""Composes configurations exactly as Hydra will, without starting anything; says in a sentence what it could not."""
+"""Compose configurations exactly as Hydra does, without starting anything; each error is one sentence."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.utils import create_config_search_path
+from hydra.core.default_element import ConfigDefault, GroupDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -22,7 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from noderun.config.option_files import Repository, first_line
-from noderun.config.schema import OWN_PARTS
+from noderun.config.options.option import commented, facts_of, settings_of
+from noderun.config.schema import GROUPS, OWN_PARTS, declared_option
 from noderun.config.validation import ConfigError, flat, nearest, show
 
 NOT_CHOICES = ("experiment",)  # what an experiment sets counts as given
@@ -40,8 +42,15 @@ class UnknownKey(ConfigError):
         self.key = key
 
 
+class FactGiven(ConfigError):
+    """A key that says what an option is, as a model's ``uses`` does."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key} says what that option is and cannot be set; choose another {key.partition('.')[0]}")
+
+
 class Composer:
-    """One task's configurations; ``folders`` are searched in their order."""
+    """Composes one task's configurations; ``folders`` are searched in their order."""
 
     def __init__(self, task: str, folders: Sequence[str | Path]) -> None:
         version.setbase("1.3")
@@ -55,7 +64,6 @@ class Composer:
         self.loader.repository.shipped = str(folders[-1])
         self._loaded = lru_cache(4)(self._load_anew)  # nobody changes what it returns
         self._defaults: dict[tuple[str, ...], DictConfig] = {}
-        self._groups: set[str] | None = None
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         parser = OverridesParser.create(config_loader=self.loader)
@@ -73,12 +81,12 @@ class Composer:
         return parsed
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """The configuration with its hydra node, unresolved; raises SettingError."""
+        """The configuration with its hydra node, unresolved; raises ConfigError."""
         for override in filter(self.chooses, self.parse(overrides)):
             if override.key_or_group not in self.groups() and _is_choice(override.key_or_group):
                 raise ConfigError(self._not_here(override))
             if override.is_add():
-                raise ConfigError(f"{override.input_line}: {override.key_or_group} is there already, leave the + out")
+                raise ConfigError(f"{override.input_line}: {override.key_or_group} already exists; leave the + out")
             value = override.value()
             option = value if isinstance(value, str) else show(value)
             if option is not value or ".." in option.split("/"):
@@ -93,7 +101,7 @@ class Composer:
             raise ConfigError("the defaults lists of these options lead to one another in a circle") from None
 
     def defaults(self, choices: Mapping[str, Any]) -> DictConfig:
-        """The options chosen (group -> option), with nothing else said."""
+        """The configuration of the chosen options (group -> option) with all settings at their defaults."""
         chosen = choices.items()
         overrides = tuple(f"{group}={option}" for group, option in chosen if option and _is_choice(group))
         if overrides not in self._defaults:
@@ -101,22 +109,25 @@ class Composer:
         return self._defaults[overrides]
 
     def known(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
-        """The configuration and its defaults; raises UnknownKey where it has a key that they have not."""
+        """The configuration and its defaults; UnknownKey if it has a key that they do not have."""
         config = self.compose(overrides)
         for group in map(str, config):
             node = _plain(config, group, False)
             if group not in OWN_PARTS and isinstance(node, dict) and "class" in node:
                 raise ConfigError(f"{group} takes no class: of your own, only {', '.join(OWN_PARTS)} do")
+        if all(self.chooses(o) and _is_choice(o.key_or_group) for o in self.parse(overrides)):
+            return config, config
         defaults = self.defaults(config.hydra.runtime.choices)
         for key in sorted(unresolved(config).keys() - unresolved(defaults).keys()):
             raise self._unknown(key, known_keys(defaults))
         return config, defaults
 
-    def groups(self) -> set[str]:
-        """The groups of which this task chooses an option."""
-        if self._groups is None:
-            self._groups = set(self._load([]).hydra.runtime.choices)
-        return self._groups
+    def groups(self, config: str | None = None) -> set[str]:
+        """The groups of which this task chooses an option: those in the defaults list of its config file."""
+        found = self.loader.repository.load_config(config or self.task)
+        defaults = (found and found.defaults_list) or []
+        inner = [self.groups(default.path) for default in defaults if isinstance(default, ConfigDefault)]
+        return {str(default.group) for default in defaults if isinstance(default, GroupDefault)}.union(*inner)
 
     def chooses(self, override: Override) -> bool:
         """Whether it is group=option, rather than key=value."""
@@ -133,16 +144,22 @@ class Composer:
         return own + [f"{name}/{option}" for name in inner for option in self.options(f"{group}/{name}")]
 
     def help(self, config: DictConfig, resolve: bool) -> str:
-        """Hydra's --help of a task, which takes Hydra itself a second."""
+        """The --help of a task: groups with their options, and the settings of this configuration."""
         choices = [f"{group}: {', '.join(self.options(group))}" for group in self.loader.list_groups("")]
-        job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        nodes = {str(key): _plain(config, str(key), resolve) for key in config if key != "hydra"}
+        lines = commented({key: value for key, value in nodes.items() if not isinstance(value, dict)}, {})
+        for group, content in nodes.items():
+            if isinstance(content, dict):
+                settings = settings_of(declared_option(group, content)) if group in GROUPS else []
+                lines += [f"{group}:"]
+                lines += [f"  {line}" for line in commented(content, {each.key: each for each in settings})]
         return string.Template(config.hydra.help.template).substitute(
             APP_CONFIG_GROUPS="\n".join(line for line in choices if not line.startswith("hydra")),
-            CONFIG=OmegaConf.to_yaml(job, resolve=resolve),
+            CONFIG="\n".join(lines),
         )
 
     def classes(self, group: str) -> set[str]:
-        """What ``class:`` names in the options of a group."""
+        """Every class of the user's that an option of a group names."""
         loaded = [self.loader.repository.load_config(f"{group}/{option}") for option in self.options(group)]
         nodes: list[Any] = [option.config for option in loaded if option]
         nodes += [node["objective"] for node in nodes if isinstance(node.get("objective"), DictConfig)]
@@ -161,7 +178,7 @@ class Composer:
         return f"no group '{group}'{nearest(group, [name for name in self.loader.list_groups('') if name != 'hydra'])}"
 
     def _not_here(self, override: Override) -> str:
-        """What to say of a group that only other tasks have."""
+        """The sentence about a group that only other tasks have."""
         group, line = override.key_or_group, override.input_line
         tasks = sorted(path.stem for folder in self.folders for path in Path(folder).glob("*.yaml"))
         takers = [
@@ -175,11 +192,14 @@ class Composer:
             return f"{group}={option} is not installed: pip install 'noderun[{LAUNCHERS[option]}]'"
         return f"no {group} '{option}'{nearest(option, self.options(group))}"
 
-    def _unknown(self, key: str, known: Iterable[str]) -> UnknownKey:
+    def _unknown(self, key: str, known: Iterable[str]) -> ConfigError:
         group, _, leaf = key.partition(".")
         options = self.options(group) if leaf and self.is_group(group) else []
         loaded = {option: self.loader.repository.load_config(f"{group}/{option}") for option in options}
-        return UnknownKey(key, known, [option for option, found in loaded.items() if found and leaf in found.config])
+        owners = [option for option, found in loaded.items() if found and leaf in found.config]
+        if not owners and group in GROUPS and leaf in facts_of(GROUPS[group]):
+            return FactGiven(key)
+        return UnknownKey(key, known, owners)
 
     def _explained(self, error: Exception, overrides: Sequence[str]) -> ConfigError:
         cause = error.__cause__ or error
@@ -193,7 +213,7 @@ class Composer:
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
-    """Everything but Hydra's own node as plain values; raises SettingError where a reference leads nowhere."""
+    """Everything but Hydra's own node as plain values; ConfigError if a reference leads nowhere."""
     try:
         return {key: _plain(config, key, True) for key in map(str, config) if key != "hydra"}
     except OmegaConfBaseException as error:
@@ -201,7 +221,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 
 def value_of(config: DictConfig, key: str) -> Any:
-    """What a dotted key leads to, None where it is not there; SettingError where a reference leads nowhere."""
+    """The value of a dotted key, None if there is no such key; ConfigError if a reference leads nowhere."""
     try:
         return OmegaConf.select(config, key)
     except OmegaConfBaseException as error:
@@ -220,7 +240,7 @@ def known_keys(config: DictConfig) -> set[str]:
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str:
-    """The nearest key of any depth: by its whole, or by its last part where the group was forgotten."""
+    """The end of a sentence about an unknown key: the nearest by the whole key, or by its last part."""
 
     def likeness(candidate: str) -> float:
         whole = difflib.SequenceMatcher(None, key, candidate).ratio()
@@ -246,8 +266,3 @@ def _element(folder: str | Path) -> Any:
     from hydra.core.config_search_path import SearchPathElement
 
     return SearchPathElement("noderun", f"file://{folder}")
-
-
-def sources(config_sources: Iterable[Any]) -> list[str]:
-    """The folders that a running job was composed from, the first one first."""
-    return [source.path for source in config_sources if source.schema == "file"]

@@ -1,4 +1,4 @@
-"""The files of options as Hydra finds them; those of a user's are read strictly."""
+"""The files of a user's options, which are read strictly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A user's own dynamics, data or model: ``class: my_module:MyClass`` in a config file."""
+"""A user's own code: ``class: my_module:MyClass`` in a config file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _folders: list[str] = []
 
 
 def search_in(folders: Iterable[str]) -> None:
-    """Where modules that ``class:`` names are looked for, the first folder first."""
+    """Set the folders in which modules of ``class:`` are looked up, in this order."""
     _folders[:] = [str(Path(folder).resolve()) for folder in folders]
 
 
@@ -51,7 +51,7 @@ def load(reference: str) -> Any:
 
 
 def _reach(name: str, reference: str) -> None:
-    """Puts the folder that holds a module last on sys.path, so that nothing else there hides what others import."""
+    """Append the folder that holds a module to sys.path, so that nothing else in it hides what others import."""
     usual = _importable(name)
     for folder in _folders:
         own = PathFinder.find_spec(name, [folder])
@@ -68,7 +68,7 @@ def _reach(name: str, reference: str) -> None:
 
 
 def _importable(name: str) -> ModuleSpec | None:
-    """What everybody's ``import name`` would find."""
+    """What ``import name`` finds without the user's folders."""
     return next((spec for finder in sys.meta_path if (spec := finder.find_spec(name, None))), None)
 
 
@@ -80,7 +80,7 @@ def _imported(module: str, reference: str) -> ModuleType:
 
 
 def _broken(reference: str, error: BaseException) -> ConfigError:
-    """What a user's module raised while it was imported, and the line that did."""
+    """The error that a user's module raised while it was imported, with its line."""
     if isinstance(error, SyntaxError):
         return ConfigError(f"class: {reference}: {error.filename}:{error.lineno}: {error.msg}")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]

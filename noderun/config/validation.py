@@ -1,4 +1,4 @@
-"""Words of a command line: their types, ranges, and what to say when they are wrong."""
+"""Settings: conversion to their types, ranges, and the sentences that say what is wrong with them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 
 class ConfigError(ValueError):
-    """What is wrong with the words of a command line, in one sentence for its user."""
+    """What is wrong with a command line or a configuration, in one sentence for its user."""
 
 
 class Incompatible(ConfigError):
-    """Every word is right, but they cannot work together."""
+    """Every setting is right, but they cannot work together."""
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class Constraint:
     words: str
 
 
-def tell(sentence: str) -> None:
-    """Says something to the user, in one line whatever words it repeats; stdout is for results."""
+def warn_user(sentence: str) -> None:
+    """Say a sentence to the user on stderr, in one line whatever it repeats; stdout is for results."""
     line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
     print(f"noderun: {line}", file=sys.stderr)
 
 
 def quoted(value: Any) -> str:
-    """As a value in Hydra's grammar, whatever it contains."""
-    # backslashes mean themselves but before a quote, a reference and the end
+    """The value as a quoted string of Hydra's grammar, whatever it contains."""
+    # a backslash is literal unless a quote, a reference or the end follows
     text = re.sub(r"(\\*)('|\$\{|\Z)", lambda found: 2 * found[1] + ("\\" + found[2] if found[2] else ""), str(value))
     return f"'{text}'"
 
@@ -44,38 +44,49 @@ def quoted(value: Any) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown word: the nearest right one, else all of them."""
     choices = sorted(known)
-    near = sorted(difflib.get_close_matches(word, choices))
-    if near:
-        likest = max(near, key=lambda choice: difflib.SequenceMatcher(None, choice, word).ratio())
-        return f"; did you mean '{likest}'?"
-    return f"; there are: {', '.join(choices)}" if choices else ""
+    return did_you_mean(word, choices) or (f"; there are: {', '.join(choices)}" if choices else "")
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The end of a sentence about an unknown word: the nearest right one, nothing if none is near."""
+    near = sorted(difflib.get_close_matches(word, sorted(known), cutoff=cutoff))
+    likest = max(near, key=lambda choice: difflib.SequenceMatcher(None, choice, word).ratio(), default=None)
+    return f"; did you mean '{likest}'?" if likest else ""
 
 
 def as_type(hint: Any, value: Any, key: str) -> Any:
-    """The value as the type that ``hint`` says (int, float, str, bool, Literal, tuple, X | None, Annotated)."""
-    if get_origin(hint) is Annotated:
-        base, condition = get_args(hint)
-        converted = _convert(base, value, key, condition.words)
-        if not condition.holds(converted):
-            raise ConfigError(f"{key} must be {condition.words}, not {show(value)}")
-        return converted
-    return _convert(hint, value, key, "")
+    """The value as the type that ``hint`` says: int, float, str, bool, Literal, tuple, X | None, Annotated, or a class
+    that makes it ``from_config``."""
+    if get_origin(hint) is not Annotated:
+        return _convert(hint, value, key, "")
+    base, *metadata = get_args(hint)
+    condition = next((each for each in metadata if isinstance(each, Constraint)), None)
+    converted = _convert(base, value, key, condition.words if condition else "")
+    if condition and not condition.holds(converted):
+        raise ConfigError(f"{key} must be {condition.words}, not {show(value)}")
+    return converted
 
 
 def _convert(hint: Any, value: Any, key: str, words: str) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (types.UnionType, Union):
-        inner = next(argument for argument in arguments if argument is not type(None))
-        return None if value is None else as_type(inner, value, key)
+        if value is None and types.NoneType in arguments:
+            return None
+        inner = [argument for argument in arguments if argument is not types.NoneType]
+        # of several types the last one is a list
+        return as_type(inner[-1] if isinstance(value, list | tuple) else inner[0], value, key)
     if origin is Literal:
         if value not in arguments:
-            known = "one of " + ", ".join(map(str, arguments))
-            raise ConfigError(f"{key} must be {known}, not {show(value)}{_meant(value, arguments)}")
+            known = list(map(str, arguments))
+            meant = did_you_mean(str(value), known, 0.75)
+            raise ConfigError(f"{key} must be one of {', '.join(known)}, not {show(value)}{meant}")
         return value
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{key} must be a list such as [1,2], not {show(value)}")
         return tuple(as_type(arguments[0], item, key) for item in value)
+    if hasattr(hint, "from_config"):
+        return hint.from_config(value, key)
     if hint in (Any, types.NoneType):  # a default of null says nothing about the type
         return value
     return _scalar(hint, value, key, words)
@@ -93,11 +104,6 @@ def _scalar(hint: type, value: Any, key: str, words: str) -> Any:
         return value
     names = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", list: "a list"}
     raise ConfigError(f"{key} must be {words or names.get(hint, hint.__name__)}, not {show(value)}")
-
-
-def _meant(value: Any, known: Iterable[Any]) -> str:
-    near = difflib.get_close_matches(str(value), [str(word) for word in known], n=1, cutoff=0.75)
-    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def show(value: Any) -> str:

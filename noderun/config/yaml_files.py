@@ -1,4 +1,4 @@
-"""YAML files that somebody wrote by hand or sent: what they hold, or one sentence with file and line."""
+"""YAML files written by hand or by a stranger: their content, or one sentence with file and line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_VALUES = 10_000  # values, with every alias written out: a few lines of alia
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """The mapping that a file holds, empty where the file is; SettingError where it is anything else."""
+    """The mapping that a file holds, {} if the file is empty; ConfigError if it holds anything else."""
     import yaml
 
     line: int | None = None
@@ -41,13 +41,13 @@ def read_mapping(path: Path) -> dict[str, Any]:
         reason = "it is nested too deeply"
     except OSError as error:
         reason = str(error.strerror)
-    except (ValueError, TypeError, KeyError) as error:  # a tag such as !!int before what is none
+    except (ValueError, TypeError, KeyError) as error:  # a tag such as !!int before a value of another type
         reason = str(error)
     raise ConfigError(f"{path}{'' if line is None else f':{line}'}: {reason}")
 
 
 def _size(node: yaml.Node, sizes: dict[yaml.Node, int]) -> int:
-    """How many values there are under a node, each alias counted in full; YAMLError where they are endless."""
+    """The number of values under a node, each alias counted in full; YAMLError if an alias contains itself."""
     import yaml
 
     if node in sizes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 
 import torch
 
+from noderun.config.validation import nearest
 from noderun.data import idx, vision
 from noderun.data.dataset import Dataset
 from noderun.data.digits import digits
@@ -134,9 +134,7 @@ def _read(name: str, root: Path, download: bool, augment: bool = False, **option
 
 def _source(name: str) -> Source:
     if name not in SETS:
-        near = difflib.get_close_matches(name, SETS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(SETS)}"
-        raise DataError(f"no data set {name!r}; {hint}")
+        raise DataError(f"no data set '{name}'{nearest(name, SETS)}")
     return SETS[name]
 
 

@@ -1,4 +1,4 @@
-"""Test examples along the depth of a trained model, as rows for figures."""
+"""Rows for figures: test examples along the depth of a trained model."""
 
 from __future__ import annotations
 
@@ -103,13 +103,13 @@ def in_a_plane(states: Tensor) -> tuple[Tensor, float | None]:
     """
     if states.shape[2] <= 2:
         return torch.cat([states, states.new_zeros(*states.shape[:2], 2 - states.shape[2])], 2), None
-    centred = states.flatten(0, 1) - states.flatten(0, 1).mean(0)
+    centered = states.flatten(0, 1) - states.flatten(0, 1).mean(0)
     with torch.random.fork_rng():
-        torch.manual_seed(0)  # of the randomised SVD
-        _, sizes, axes = torch.pca_lowrank(centred, q=min(6, *centred.shape), center=False)
+        torch.manual_seed(0)  # of the randomized SVD
+        _, sizes, axes = torch.pca_lowrank(centered, q=min(6, *centered.shape), center=False)
     axes = axes[:, :2] * axes[:, :2].gather(0, axes[:, :2].abs().argmax(0, keepdim=True)).sign()
-    share = float(sizes[:2].square().sum() / centred.square().sum())
-    return (centred @ axes).unflatten(0, states.shape[:2]), share
+    share = float(sizes[:2].square().sum() / centered.square().sum())
+    return (centered @ axes).unflatten(0, states.shape[:2]), share
 
 
 def rounded(values: Tensor) -> Any:

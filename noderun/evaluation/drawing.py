@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from noderun.evaluation.depth import ROWS
-from noderun.report.depth import DRAW
+from noderun.report.figures import FIGURES
 from noderun.training.setup import Setup
 
 log = logging.getLogger(__name__)
 
 
 def draw_named(names: Sequence[str], setup: Setup, folder: Path) -> None:
-    """Draw the figures that can be drawn and warn of the others; ValueError if the only one asked for cannot be."""
+    """Draw the named figures that this model can have, and log those that it cannot.
+
+    Raises ValueError if only one is named and the model cannot have it.
+    """
     for name in names:
         try:
             rows = ROWS[name](setup)
@@ -23,4 +26,4 @@ def draw_named(names: Sequence[str], setup: Setup, folder: Path) -> None:
                 raise
             log.warning("no figure %s: %s", name, error)
             continue
-        DRAW[name](rows, folder / f"{name}.png")
+        FIGURES[name].draw(rows, folder / f"{name}.png")

@@ -1,4 +1,4 @@
-"""Rows for the figures that show a model while it learns, written beside the run's figures for `report` to draw."""
+"""Rows of the model's figures at several epochs, kept beside the run's figures for `report` to draw."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from noderun.evaluation.depth import ROWS
 from noderun.record import files
+from noderun.report.figures import FIGURES, names_of
 from noderun.report.folders import read_csv
 from noderun.report.table import write_csv
 from noderun.training.callbacks import Callback
 from noderun.training.run import Run
 from noderun.training.setup import Setup
 
-FIGURES = ("decision", "trajectories")
 log = logging.getLogger(__name__)
 
 
@@ -42,7 +42,7 @@ class RowsByEpoch(Callback):
 def write_rows(setup: Setup, epoch: int, folder: Path) -> None:
     """Append this epoch's rows to figures/NAME_by_epoch.csv, dropping rows of later epochs from before a restart."""
     setup.model.eval()
-    for name in FIGURES:
+    for name in [name for name in names_of("model") if FIGURES[name].panel]:
         try:
             rows = ROWS[name](setup)
         except ValueError:  # this model or these data have no such picture

@@ -1,1 +1,1 @@
-"""The lab: classical problems, and what can be measured of a solver on them."""
+"""The lab: classical problems and measurements of solvers on them."""

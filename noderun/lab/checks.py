@@ -1,4 +1,4 @@
-"""What cannot work in the lab, found before it starts."""
+"""Checks of a lab's settings before it starts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from noderun.lab.context import make_problem
 from noderun.lab.measure import unsuitable
 from noderun.lab.problems import PROBLEMS
 from noderun.lab.settings import Row, Settings, Stability, Steps, Trajectory
-from noderun.ode.arguments import checked_method
 from noderun.ode.gradients import GRADIENTS
 from noderun.ode.solvers import SOLVERS
+from noderun.training.compatibility import check_solver
 
 
 def check(settings: Settings) -> None:
-    """Raises Refused where right words do not go together, SettingError where one can never work."""
+    """Raise Incompatible if right words do not work together, ConfigError if one of them can never work."""
     lab, solver = settings.lab, settings.solver
     named("problem", [settings.problem.name], PROBLEMS)
     named("solver", [solver.name, *(getattr(lab, "solvers", None) or ())], SOLVERS)
@@ -24,7 +24,9 @@ def check(settings: Settings) -> None:
     if not problem.span[1] > problem.span[0]:
         raise ConfigError(f"problem.t1 must be above {problem.span[0]:g}, not {problem.span[1]:g}")
     if isinstance(lab, Trajectory | Steps):
-        check_solve(settings)
+        check_solver(solver)
+        if solver.per_sample:
+            raise Incompatible("solver.per_sample is for a batch, and a problem of the lab has one initial value")
         if reason := unsuitable(problem, SOLVERS[solver.name]):
             raise Incompatible(f"solver={solver.name} {reason}")
     if isinstance(lab, Steps) and len(problem.y0) != 1:
@@ -33,18 +35,6 @@ def check(settings: Settings) -> None:
         )
     if isinstance(lab, Stability):
         check_coefficients(lab)
-
-
-def check_solve(settings: Settings) -> None:
-    solver = settings.solver
-    if solver.dt is None and not SOLVERS[solver.name].adaptive:
-        raise Incompatible(f"solver={solver.name} takes fixed steps only: give their size, for instance solver.dt=0.1")
-    if solver.dt is not None and not SOLVERS[solver.name].fixed_step:
-        raise Incompatible(f"solver={solver.name} chooses its own steps: leave solver.dt out, or say solver.dt=null")
-    try:
-        checked_method(solver.name, solver.options, "checkpointed", solver.dt)
-    except (TypeError, ValueError) as error:
-        raise Incompatible(f"solver={solver.name}: {error}") from None
 
 
 def check_coefficients(lab: Stability) -> None:

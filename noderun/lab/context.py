@@ -1,4 +1,4 @@
-"""What a lab works with, and what it hands back."""
+"""The context in which a lab runs, and its result."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from noderun.lab.measure import family, unsuitable
 from noderun.lab.problems import PROBLEMS, Problem
 from noderun.lab.settings import Settings
 from noderun.ode.solvers import SOLVERS, Info
+from noderun.training.build import step_control
 
 log = logging.getLogger(__name__)
 Rows = list[dict[str, Any]]
@@ -20,7 +21,7 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class LabContext:
-    """``figures`` is where a lab's figures go."""
+    """``figures`` is the folder for the lab's figures."""
 
     settings: Settings
     figures: Path
@@ -34,10 +35,10 @@ class LabContext:
         """The chosen solver's tolerances or step, as ``run_solver`` takes them."""
         choice = self.settings.solver
         words = {"rtol": choice.rtol, "atol": choice.atol, "dt": choice.dt, "options": choice.options}
-        return words | {"max_steps": choice.max_steps, "device": self.settings.device}
+        return words | {"max_steps": choice.max_steps, "device": self.settings.device} | step_control(choice)
 
     def solvers(self, names: Sequence[str] | None, suits: Callable[[Info], bool], why: str) -> list[str]:
-        """The named solvers, or all that suit; the others are left out, which the log says of named ones."""
+        """The named solvers, or all that suit; a named solver that does not suit is left out, and the log says so."""
         chosen = []
         for name in names or sorted(SOLVERS, key=lambda name: (family(name), SOLVERS[name].order or 99, name)):
             reason = unsuitable(self.problem, SOLVERS[name]) or (None if suits(SOLVERS[name]) else why)
@@ -57,7 +58,7 @@ class LabResult:
 
 
 def make_problem(settings: Settings) -> Problem:
-    """The chosen problem; ValueError where an option is not the problem's."""
+    """Make the chosen problem; raise ValueError if the problem does not take an option."""
     choice = settings.problem
     problem = PROBLEMS[choice.name](**choice.options)
     return problem if choice.t1 is None else replace(problem, span=(problem.span[0], choice.t1))

@@ -1,4 +1,4 @@
-"""lab=gradient: what each way through a solve costs, and how far its gradient is from the true one."""
+"""lab=gradient: the cost of each gradient method, and the distance of its gradient from the true one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def run(bench: LabContext) -> LabResult:
 
 
 def contenders(bench: LabContext, case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What each is called and what its solve is told: every gradient, and the adjoint with either norm."""
+    """Label and arguments of each contender: every gradient method, and the adjoint with either norm."""
     for gradient, solver in pairs(bench, case):
         label = gradient if solver == bench.settings.solver.name else f"{gradient} ({solver})"
         yield label, {"gradient": gradient, "solver": solver}
@@ -49,14 +49,14 @@ def contenders(bench: LabContext, case: Case) -> Iterator[tuple[str, dict[str, A
 
 
 def pairs(bench: LabContext, case: Case) -> Iterator[tuple[str, str]]:
-    """Each gradient with the chosen solver, or with the first adaptive one that can take it."""
+    """Each gradient method with the chosen solver, or with the first adaptive one that supports it."""
     chosen = bench.settings.solver.name
     for gradient in bench.settings.lab.gradients or GRADIENTS:
         tangents = sum(p.numel() for p in case.parameters)
         if gradient == "forward" and tangents > MOST_TANGENTS:
             log.warning("%s: forward is left out, it would carry %d tangents", case.title, tangents)
             continue
-        able = [name for name in SOLVERS if SOLVERS[name].adaptive and refusal(name, SOLVERS[name], gradient) is None]
+        able = [name for name in SOLVERS if SOLVERS[name].adaptive and refusal(name, gradient) is None]
         if chosen in able:
             yield gradient, chosen
         elif able:
@@ -66,7 +66,7 @@ def pairs(bench: LabContext, case: Case) -> Iterator[tuple[str, str]]:
 def measured(
     bench: LabContext, case: Case, truth: torch.Tensor, chosen: dict[str, Any], tolerance: float
 ) -> dict[str, Any]:
-    """One gradient, its error and costs; what a failed solve does not have is None."""
+    """Measure one gradient: its error and its costs, None for what a failed solve does not have."""
     settings = chosen | {"rtol": tolerance, "atol": tolerance, "max_steps": bench.settings.lab.max_steps}
     row: dict[str, Any] = dict.fromkeys(("gradient error", "NFE forward", "NFE backward", "held (MiB)", "milliseconds"))
     try:
@@ -93,7 +93,7 @@ FIGURES = (
 
 
 def draw(bench: LabContext, rows: Rows, name: str, x: str, y: str, words: tuple[str, str]) -> None:
-    """One panel a case; a method keeps its colour in all of them."""
+    """One panel per case; a method keeps its color in all of them."""
     titles = list(dict.fromkeys(row["case"] for row in rows))
     labels = list(dict.fromkeys(row["gradient"] for row in rows))
     # exact methods lie on one line: hollow marks that shrink show them all

@@ -1,4 +1,4 @@
-"""What lab=gradient differentiates through, in float64: two linear equations, a trained field, an ODE-Net on digits."""
+"""The cases of lab=gradient, in float64: two linear equations, a trained field and an ODE-Net on digits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CONTRACTION = 3.0  # mu of the van der Pol field that is learned: its limit cycl
 
 @dataclass(frozen=True)
 class Case:
-    """L(y(t1)) of y' = f(t, y; theta); ``exact`` is dL/dtheta in closed form where there is one."""
+    """L(y(t1)) of y' = f(t, y; theta); ``exact`` is dL/dtheta in closed form, if there is one."""
 
     title: str
     f: nn.Module
@@ -43,7 +43,7 @@ class Case:
         return list(self.f.parameters())
 
     def truth(self) -> Tensor:
-        """dL/dtheta as one vector; where no formula gives it, the exact gradient of a tight solve."""
+        """dL/dtheta as one vector: the closed form, or the exact gradient of a tight solve if there is none."""
         if self.exact is not None:
             return self.exact
         return self.gradient(
@@ -51,7 +51,7 @@ class Case:
         )
 
     def forward(self, **settings: Any) -> tuple[Tensor, Any]:
-        """L, and the solve's statistics."""
+        """Return L and the solve's statistics."""
         solution = solve(self.f, self.y0, [0.0, self.t1], **settings)
         return self.loss(solution.ys[-1]), solution.stats
 

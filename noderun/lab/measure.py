@@ -1,4 +1,4 @@
-"""One solve of a problem: how far from the truth it ends, and what it cost."""
+"""One solve of a problem: its error and its cost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEWTON = 1e-12  # where steps are fixed the tolerances only bound Newton's itera
 
 @dataclass(frozen=True)
 class Measurement:
-    """``error`` is the relative distance of y(t1) from the reference; what a failed solve did not reach is None."""
+    """``error`` is the relative distance of y(t1) from the reference; None if the solve failed."""
 
     error: float | None
     nfe: int
@@ -44,6 +44,7 @@ def run_solver(
     options: Mapping[str, Any] | None = None,
     device: str = "cpu",
     steps: bool = False,
+    **control: Any,
 ) -> tuple[Solution, float]:
     """The solution in float64 at ``ts`` (default: both ends) without gradients, and the seconds it took.
 
@@ -65,6 +66,7 @@ def run_solver(
             max_steps=max_steps,
             steps=steps,
             throw=False,
+            **control,
         )
         seconds = time.perf_counter() - start
     if paired:
@@ -104,14 +106,14 @@ def relative_distance(value: Tensor, truth: Tensor) -> float:
 
 
 def unsuitable(problem: Problem, info: Info) -> str | None:
-    """Why a solver of this kind cannot integrate this problem; None where it can."""
+    """Why a solver of this kind cannot integrate this problem; None if it can."""
     if takes_pair(info) and not problem.separable:
         return f"needs a state (q, p), and {problem.name} has none"
     return None
 
 
 def family(name: str) -> str:
-    """What a solver is compared with: those that cost alike and are stable alike."""
+    """The family that a solver is compared within: methods of similar cost and stability."""
     info = SOLVERS[name]
     if takes_pair(info) or info.reversible:
         return "symplectic or reversible"

@@ -1,4 +1,4 @@
-"""lab=order: the order that a solver shows, from its errors at halved steps."""
+"""lab=order: the observed order of a solver, from its errors at halved steps."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SMALLEST, LARGEST = 3e-13, 0.3  # below: round-off; above: not yet asymptotic
 FITTED = 3  # of the smallest steps that are neither
 
 
-def run(bench: LabContext) -> LabResult:
-    options, problem = bench.settings.lab, bench.problem
-    names = bench.solvers(options.solvers, lambda info: info.fixed_step, "takes no fixed steps")
+def run(context: LabContext) -> LabResult:
+    options, problem = context.settings.lab, context.problem
+    names = context.solvers(options.solvers, lambda info: info.fixed_step, "takes no fixed steps")
     points: Rows = [row for name in names for row in errors(problem, name, options.steps)]
     rows = [
         {
@@ -31,7 +31,7 @@ def run(bench: LabContext) -> LabResult:
         }
         for name in names
     ]
-    draw(bench, points, rows)
+    draw(context, points, rows)
     return LabResult(rows, {"nfe_forward": sum(row["NFE"] for row in points)})
 
 
@@ -40,7 +40,7 @@ def of(points: Rows, solver: str) -> Rows:
 
 
 def errors(problem: Problem, solver: str, steps: Sequence[int]) -> Rows:
-    """One row a number of steps."""
+    """One row per number of steps."""
     span = problem.span[1] - problem.span[0]
     rows = []
     for n in sorted(steps):
@@ -53,7 +53,7 @@ def errors(problem: Problem, solver: str, steps: Sequence[int]) -> Rows:
 
 
 def observed_order(rows: Rows) -> float | None:
-    """Slope of log error over log h, fitted to the smallest steps; None where too few are usable.
+    """Slope of log error over log h, fitted to the smallest steps; None if too few are usable.
 
     Errors that no longer fall with h are those of Newton's iteration and of rounding, not of the method.
     """
@@ -66,7 +66,7 @@ def observed_order(rows: Rows) -> float | None:
     return float(np.polyfit(h, error, 1)[0])
 
 
-def draw(bench: LabContext, points: Rows, rows: Rows) -> None:
+def draw(context: LabContext, points: Rows, rows: Rows) -> None:
     families = list(dict.fromkeys(row["family"] for row in points))
     slopes = {row["solver"]: row["observed order"] for row in rows}
     labelled = [row | {"label": label(row["solver"], slopes[row["solver"]])} for row in points]
@@ -76,12 +76,12 @@ def draw(bench: LabContext, points: Rows, rows: Rows) -> None:
             panel.axis("off")
         for panel, kind in zip(axes.flat, families, strict=False):
             style.draw_lines(panel, [row for row in labelled if row["family"] == kind], "h", "error", "label")
-            panel.set(title=kind, xlabel="step size h", ylabel=f"relative error at t = {bench.problem.span[1]:.4g}")
+            panel.set(title=kind, xlabel="step size h", ylabel=f"relative error at t = {context.problem.span[1]:.4g}")
             style.log_scale(panel, "xy")
             panel.set_ylim(1e-15, 10)
             style.outside_legend(panel, title="solver (slope)")
-        drawn.suptitle(f"Observed order on {bench.problem.name}")
-        style.save(drawn, bench.figures / "order.png", points)
+        drawn.suptitle(f"Observed order on {context.problem.name}")
+        style.save(drawn, context.figures / "order.png", points)
 
 
 def label(solver: str, slope: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The truth that a solve is measured against: the exact solution, else scipy's at tolerances near round-off."""
+"""The reference of a solve: the exact solution, or scipy's at tolerances near round-off if there is none."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def reference(problem: Problem, ts: Sequence[float]) -> Tensor:
 
 
 def origin(problem: Problem) -> str:
-    """Where the reference comes from, in words."""
+    """The origin of the reference, in words."""
     method = "Radau" if problem.stiff else "DOP853"
     return "exact solution" if problem.exact is not None else f"scipy {method}, rtol {RTOL[method]:g}"
 

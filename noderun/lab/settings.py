@@ -1,13 +1,13 @@
-"""The typed settings of `noderun integrate`; one dataclass a lab, whose fields are the keys of its YAML file."""
-
-from __future__ import annotations
+"""The typed settings of `noderun integrate`; one dataclass per lab, whose fields are the keys of its YAML file."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
-from noderun.config.schema import Count, Device, FolderName, Fraction, Positive, Seed
+from noderun.config.options import Solver
+from noderun.config.options.types import Count, Device, FolderName, Fraction, Positive, Seed
+from noderun.config.schema import typed_group
 from noderun.config.validation import ConfigError, Constraint, as_type, nearest, show
 
 Tolerance = Annotated[
@@ -33,7 +33,7 @@ PROBLEM_KEYS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class ProblemChoice:
-    """What is integrated; ``t1`` None is the problem's own end."""
+    """The problem to integrate; ``t1`` None is the problem's own end."""
 
     name: str
     t1: float | None = None
@@ -41,13 +41,11 @@ class ProblemChoice:
 
 
 @dataclass(frozen=True)
-class SolverChoice:
-    name: str
+class SolverChoice(Solver):
+    """A solver of the lab, which computes in float64."""
+
     rtol: Tolerance | None = 1e-6
     atol: Positive | None = 1e-6
-    dt: Positive | None = None
-    max_steps: Count = 10_000
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -119,12 +117,11 @@ LABS: dict[str, type] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that `noderun integrate` was told."""
+    """All settings of `noderun integrate`."""
 
     lab: Any
     problem: ProblemChoice
     solver: SolverChoice
-    tolerance: Tolerance = 1e-6
     seed: Seed = 0
     device: Device = "cpu"
     log: Literal["live", "plain", "quiet"] = "live"
@@ -137,17 +134,19 @@ class Settings:
 
 
 def typed(config: Mapping[str, Any]) -> Settings:
-    """Types a resolved configuration; raises SettingError where a value has the wrong type or range."""
+    """Type a resolved configuration; raise ConfigError if a value has the wrong type or range."""
     lab = group(config, "lab")
     name = lab.pop("name", None)
     if name not in LABS:
         raise ConfigError(f"no lab {show(name)}{nearest(str(name), LABS)}")
     hints = get_type_hints(Settings, include_extras=True)
     shared = {f.name for f in fields(Settings)} - {"lab", "problem", "solver"}
+    if "tolerance" in config:  # it is only what others refer to
+        as_type(Tolerance, config["tolerance"], "tolerance")
     return Settings(
         lab=dataclass_of(LABS[name], lab, "lab"),
         problem=dataclass_of(ProblemChoice, group(config, "problem"), "problem", PROBLEM_KEYS),
-        solver=dataclass_of(SolverChoice, group(config, "solver"), "solver", {}),
+        solver=typed_group("solver", group(config, "solver"), {}, SolverChoice),
         **{key: as_type(hints[key], config[key], key) for key in shared if key in config},
     )
 
@@ -160,7 +159,7 @@ def group(config: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def dataclass_of(cls: Any, node: Mapping[str, Any], prefix: str, others: Mapping[str, Any] | None = None) -> Any:
-    """``cls`` from the keys of a node; keys that are no fields go to ``options`` where the group has any."""
+    """Make ``cls`` from the keys of a node; keys that are not fields go to ``options`` if the group has them."""
     hints = get_type_hints(cls, include_extras=True)
     values, options = {}, {}
     for key, value in node.items():

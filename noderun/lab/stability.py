@@ -1,4 +1,4 @@
-"""lab=stability: where a method's solution of y' = lambda y stays bounded, of the library's methods or the user's."""
+"""lab=stability: the region of h lambda in which a method's solution of y' = lambda y stays bounded."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ GRID = 181  # points a side
 WINDOW = 100.0  # a locus that goes beyond is cut to the size of its family's others
 
 
-def run(bench: LabContext) -> LabResult:
-    options = bench.settings.lab
-    onestep, multistep = chosen(bench, options)
+def run(context: LabContext) -> LabResult:
+    options = context.settings.lab
+    onestep, multistep = chosen(context, options)
     rows = [onestep_row(name, r) for name, r in onestep.items()]
     rows += [multistep_row(name, method) for name, method in multistep.items()]
     if onestep:
-        draw_regions(bench, onestep)
+        draw_regions(context, onestep)
     if multistep:
-        draw_loci(bench, multistep)
+        draw_loci(context, multistep)
     return LabResult(rows, {})
 
 
-def chosen(bench: LabContext, options: Stability) -> tuple[dict[str, StabilityFunction], dict[str, Multistep]]:
-    """The user's coefficients where there are any; else the solvers that are named, or all and the linear families."""
+def chosen(context: LabContext, options: Stability) -> tuple[dict[str, StabilityFunction], dict[str, Multistep]]:
+    """The user's coefficients if given; else the named solvers, or all solvers and the linear multistep families."""
     if options.b is not None or options.alpha is not None:
         own = {"yours": StabilityFunction.of(options.a or ((),), options.b)} if options.b is not None else {}
         steps = {"yours (multistep)": Multistep(options.alpha, options.beta or ())} if options.alpha is not None else {}
         return own, steps
-    names = bench.solvers(options.solvers, lambda info: True, "")
+    names = context.solvers(options.solvers, lambda info: True, "")
     found = {name: function for name in names if (function := stability_function(name)) is not None}
     return found, {} if options.solvers else linear_families()
 
@@ -49,7 +49,7 @@ def linear_families() -> dict[str, Multistep]:
 
 
 def stability_function(solver: str) -> StabilityFunction | None:
-    """From the method's own coefficients; None where it has no Butcher tableau."""
+    """From the method's coefficients; None if it has no Butcher tableau."""
     method: Any = METHODS[solver]
     if isinstance(method, Rosenbrock):
         return rosenbrock_function(method)
@@ -105,8 +105,8 @@ def exponential_order(r: StabilityFunction) -> int:
     return int(wrong.argmax()) - 1 if wrong.any() else terms - 1
 
 
-def draw_regions(bench: LabContext, functions: Mapping[str, StabilityFunction]) -> None:
-    """Borders |R| = 1, of implicit methods apart from explicit ones: their regions differ in size and side."""
+def draw_regions(context: LabContext, functions: Mapping[str, StabilityFunction]) -> None:
+    """Draw |R| = 1 for explicit and implicit methods apart, because their regions differ in size and side."""
     explicit = {name: r for name, r in functions.items() if len(r.q) == 1}
     implicit = {name: r for name, r in functions.items() if len(r.q) > 1}
     panels = [
@@ -124,11 +124,11 @@ def draw_regions(bench: LabContext, functions: Mapping[str, StabilityFunction]) 
             panel.set(title=title, xlabel="Re z", ylabel="Im z", aspect="equal", xlim=box[:2], ylim=box[2:])
             style.outside_legend(panel)
         drawn.suptitle("|R(z)| = 1, z = h lambda")
-        style.save(drawn, bench.figures / "regions.png", points)
+        style.save(drawn, context.figures / "regions.png", points)
 
 
 def draw_borders(panel: Any, functions: Mapping[str, StabilityFunction], box: tuple[float, ...]) -> Rows:
-    """One contour a method; returns its points."""
+    """Draw one contour per method and return its points."""
     x, y = np.linspace(box[0], box[1], GRID), np.linspace(box[2], box[3], GRID)
     z = x[None, :] + 1j * y[:, None]
     points: Rows = []
@@ -152,7 +152,7 @@ def axes_through_zero(panel: Any) -> None:
     panel.axvline(0, color="#888888", linewidth=0.6)
 
 
-def draw_loci(bench: LabContext, methods: Mapping[str, Multistep]) -> None:
+def draw_loci(context: LabContext, methods: Mapping[str, Multistep]) -> None:
     families = list(dict.fromkeys(name.rstrip("0123456789") for name in methods))
     points: Rows = []
     with style.figure(1, len(families), width=4.6, height=4.6) as (drawn, axes):
@@ -171,4 +171,4 @@ def draw_loci(bench: LabContext, methods: Mapping[str, Multistep]) -> None:
             panel.set_aspect("equal", adjustable="datalim")
             panel.legend(loc="best")
         drawn.suptitle("Root loci rho(zeta) / sigma(zeta), |zeta| = 1: borders of the stability regions")
-        style.save(drawn, bench.figures / "loci.png", points)
+        style.save(drawn, context.figures / "loci.png", points)

@@ -17,31 +17,31 @@ Line = dict[str, list[float]]  # t and y
 CURVE = 400  # points of a smooth line
 
 
-def run(bench: LabContext) -> LabResult:
-    problem, options, solver = bench.problem, bench.settings.lab, bench.settings.solver.name
+def run(context: LabContext) -> LabResult:
+    problem, options, solver = context.problem, context.settings.lab, context.settings.solver.name
     grid = np.linspace(*problem.span, CURVE).tolist()
     fixed, _ = run_solver(problem, options.fixed, dt=options.dt, steps=True)
-    adaptive, _ = run_solver(problem, solver, steps=True, **bench.steps)
-    between, _ = run_solver(problem, solver, ts=grid, **bench.steps)
-    names = (f"{options.fixed}, h = {options.dt:g}", adaptive_name(bench))
+    adaptive, _ = run_solver(problem, solver, steps=True, **context.steps)
+    between, _ = run_solver(problem, solver, ts=grid, **context.steps)
+    names = (f"{options.fixed}, h = {options.dt:g}", adaptive_name(context))
     exact = {"t": grid, "y": reference(problem, grid)[:, 0].tolist()}
     curves = {"exact": exact, names[0]: points(fixed), names[1]: points(between)}
     marks = {names[0]: points(fixed), names[1]: points(adaptive)}
-    rows = [cost_row(bench, name, solution) for name, solution in zip(names, (fixed, adaptive), strict=True)]
-    draw(bench, curves, marks, {row["solver"]: f"{row['steps']} steps, {row['NFE']} NFE" for row in rows})
+    rows = [cost_row(context, name, solution) for name, solution in zip(names, (fixed, adaptive), strict=True)]
+    draw(context, curves, marks, {row["solver"]: f"{row['steps']} steps, {row['NFE']} NFE" for row in rows})
     stats, error = adaptive.stats, rows[1]["error"]
     counts = {"nfe_forward": stats.nfe_forward, "steps_accepted": stats.accepted, "steps_rejected": stats.rejected}
     return LabResult(rows, counts | {"numerical_error": error})
 
 
-def cost_row(bench: LabContext, name: str, solution: Solution) -> dict[str, Any]:
-    stats, truth = solution.stats, reference(bench.problem, bench.problem.span)[-1]
+def cost_row(context: LabContext, name: str, solution: Solution) -> dict[str, Any]:
+    stats, truth = solution.stats, reference(context.problem, context.problem.span)[-1]
     counts = {"steps": stats.accepted, "rejected": stats.rejected, "NFE": stats.nfe_forward}
     return {"solver": name} | counts | {"error": relative_distance(solution.ys[-1].cpu(), truth)}
 
 
-def adaptive_name(bench: LabContext) -> str:
-    choice = bench.settings.solver
+def adaptive_name(context: LabContext) -> str:
+    choice = context.settings.solver
     return f"{choice.name}, " + (f"rtol = {choice.rtol:g}" if choice.dt is None else f"h = {choice.dt:g}")
 
 
@@ -49,14 +49,14 @@ def points(solution: Solution) -> Line:
     return {"t": solution.ts.tolist(), "y": solution.ys[:, 0].tolist()}
 
 
-def draw(bench: LabContext, curves: dict[str, Line], marks: dict[str, Line], cost: dict[str, str]) -> None:
+def draw(context: LabContext, curves: dict[str, Line], marks: dict[str, Line], cost: dict[str, str]) -> None:
     """Three panels as in Duvenaud's talk: exact; with fixed steps; with adaptive steps too."""
     values = [y for line in curves.values() for y in line["y"] if np.isfinite(y)]
     margin = 0.1 * (max(values) - min(values))
-    box = (*bench.problem.span, min(values) - margin, max(values) + margin)
+    box = (*context.problem.span, min(values) - margin, max(values) + margin)
     with style.figure(1, 3, width=4.6, height=4.0) as (drawn, axes):
         for shown, panel in enumerate(axes[0]):
-            direction_field(bench, panel, box)
+            direction_field(context, panel, box)
             for i, (name, line) in enumerate(list(curves.items())[: shown + 1]):
                 look = style.line_style(i)
                 panel.plot(line["t"], line["y"], color=look["color"], label="exact" if i == 0 else None)
@@ -65,8 +65,8 @@ def draw(bench: LabContext, curves: dict[str, Line], marks: dict[str, Line], cos
                     panel.plot(steps["t"], steps["y"], color=look["color"], marker=look["marker"], ls="", label=label)
             panel.set(xlabel="t", ylabel="y", xlim=box[:2], ylim=box[2:])
             panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15))
-        drawn.suptitle(f"{bench.problem.name}: a mark is a step, the line between is the solver's own")
-        style.save(drawn, bench.figures / "steps.png", rows_of(curves, "line") + rows_of(marks, "step"))
+        drawn.suptitle(f"{context.problem.name}: a mark is a step, the line between is the solver's own")
+        style.save(drawn, context.figures / "steps.png", rows_of(curves, "line") + rows_of(marks, "step"))
 
 
 def rows_of(lines: dict[str, Line], kind: str) -> Rows:
@@ -77,11 +77,11 @@ def rows_of(lines: dict[str, Line], kind: str) -> Rows:
     ]
 
 
-def direction_field(bench: LabContext, panel: Any, box: tuple[float, ...]) -> None:
+def direction_field(context: LabContext, panel: Any, box: tuple[float, ...]) -> None:
     """Short lines of slope f(t, y), all of one length on paper."""
     ts, ys = np.meshgrid(np.linspace(box[0], box[1], 22), np.linspace(box[2], box[3], 18))
     pairs = zip(ts.flat, ys.flat, strict=True)
-    slopes = [float(bench.problem.f(torch.tensor(t), torch.tensor([y], dtype=torch.float64))) for t, y in pairs]
+    slopes = [float(context.problem.f(torch.tensor(t), torch.tensor([y], dtype=torch.float64))) for t, y in pairs]
     across, up = box[1] - box[0], box[3] - box[2]
     dy = np.array(slopes).reshape(ts.shape) * across / up
     length = np.hypot(1.0, dy)

@@ -16,14 +16,14 @@ from noderun.report import style
 SHOWN = 6  # components that a panel can tell apart
 
 
-def run(bench: LabContext) -> LabResult:
-    problem, solver = bench.problem, bench.settings.solver.name
-    solution, seconds = run_solver(problem, solver, steps=True, **bench.steps)
+def run(context: LabContext) -> LabResult:
+    problem, solver = context.problem, context.settings.solver.name
+    solution, seconds = run_solver(problem, solver, steps=True, **context.steps)
     if solution.status != "done":
-        raise failure(bench, solution)
+        raise failure(context, solution)
     ts, ys = solution.ts.tolist(), solution.ys.cpu()
     truth = reference(problem, ts)
-    draw(bench, step_rows(ts, ys, truth), len(problem.y0))
+    draw(context, step_rows(ts, ys, truth), len(problem.y0))
     stats, implicit = solution.stats, SOLVERS[solver].implicit
     values = {
         "steps_accepted": stats.accepted,
@@ -38,19 +38,19 @@ def run(bench: LabContext) -> LabResult:
     return LabResult([names | row | {"reference": origin(problem), "seconds": seconds}], values)
 
 
-def failure(bench: LabContext, solution: Solution) -> SolveError:
-    """What to tell of a solve that did not arrive."""
-    stats, problem = solution.stats, bench.problem
+def failure(context: LabContext, solution: Solution) -> SolveError:
+    """The sentence about a solve that did not reach its end."""
+    stats, problem = solution.stats, context.problem
     steps = stats.accepted + stats.rejected
     reached = solution.ts[torch.isfinite(solution.ys).all(dim=1)][-1].item()
-    what = f"{bench.settings.solver.name} on {problem.name}: {solution.status} at t = {reached:g} after {steps} steps"
+    what = f"{context.settings.solver.name} on {problem.name}: {solution.status} at t = {reached:g} after {steps} steps"
     stiff = [name for name, info in SOLVERS.items() if info.implicit and info.adaptive]
     hint = f"; the problem is stiff, try solver={stiff[-1]}" if problem.stiff and stiff else ""
     return SolveError(what + hint, reached, steps)
 
 
 def step_rows(ts: list[float], ys: Tensor, truth: Tensor) -> Rows:
-    """One row an accepted step; its error is relative to the solution's largest norm so far."""
+    """One row per accepted step; its error is relative to the solution's largest norm so far."""
     scale = truth.norm(dim=1).cummax(0).values
     errors = ((ys - truth).norm(dim=1) / scale).tolist()
     sizes = [None, *(b - a for a, b in zip(ts, ts[1:], strict=False))]
@@ -60,8 +60,8 @@ def step_rows(ts: list[float], ys: Tensor, truth: Tensor) -> Rows:
     ]
 
 
-def draw(bench: LabContext, rows: Rows, n: int) -> None:
-    problem, solver = bench.problem, bench.settings.solver.name
+def draw(context: LabContext, rows: Rows, n: int) -> None:
+    problem, solver = context.problem, context.settings.solver.name
     ts = [row["t"] for row in rows]
     shown = [f"y{i + 1}" for i in range(min(n, SHOWN))]
     with style.figure(2, 2, width=5.2, height=3.4) as (drawn, axes):
@@ -85,10 +85,10 @@ def draw(bench: LabContext, rows: Rows, n: int) -> None:
         if logarithmic(ts):
             for panel in (states, errors, sizes):
                 panel.set_xscale("log")
-        style.save(drawn, bench.figures / "trajectory.png", rows)
+        style.save(drawn, context.figures / "trajectory.png", rows)
 
 
 def logarithmic(ts: list[float]) -> bool:
-    """Whether most of what happens happens in the first hundredth of the time, as in ROBER."""
+    """Whether most of the change happens in the first hundredth of the time, as in ROBER."""
     early = ts[0] + 0.01 * (ts[-1] - ts[0])
     return sum(t < early for t in ts) > len(ts) / 2

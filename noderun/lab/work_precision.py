@@ -1,4 +1,4 @@
-"""lab=work_precision: what an error costs, in evaluations of f and in time."""
+"""lab=work_precision: evaluations of f and time against the error reached."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from noderun.report import style
 SLOW = 0.2
 
 
-def run(bench: LabContext) -> LabResult:
-    options, stiff = bench.settings.lab, bench.problem.stiff
-    names = bench.solvers(
+def run(context: LabContext) -> LabResult:
+    options, stiff = context.settings.lab, context.problem.stiff
+    names = context.solvers(
         options.solvers, lambda info: not stiff or (info.implicit and info.adaptive), "cannot afford a stiff problem"
     )
-    rows = [row for name in names for row in curve(bench, name)]
-    draw(bench, rows)
+    rows = [row for name in names for row in curve(context, name)]
+    draw(context, rows)
     return LabResult(rows, {"nfe_forward": sum(row["NFE"] for row in rows)})
 
 
-def curve(bench: LabContext, solver: str) -> Rows:
-    """One row a tolerance; where a solver has none, one a number of fixed steps."""
-    problem, options = bench.problem, bench.settings.lab
+def curve(context: LabContext, solver: str) -> Rows:
+    """One row per tolerance, or per number of fixed steps if the solver has no tolerance."""
+    problem, options = context.problem, context.settings.lab
     span = problem.span[1] - problem.span[0]
     if SOLVERS[solver].adaptive:
         ways: list[dict[str, Any]] = [{"rtol": tol, "atol": tol} for tol in sorted(options.tolerances, reverse=True)]
@@ -32,7 +32,7 @@ def curve(bench: LabContext, solver: str) -> Rows:
         ways = [{"dt": span / n} for n in sorted(options.steps)]
     rows = []
     for way in ways:
-        found = fastest(bench, solver, way)
+        found = fastest(context, solver, way)
         row = {"solver": solver, "family": family(solver), "tolerance": way.get("rtol"), "dt": way.get("dt")}
         rows.append(row | {
             "error": found.error,
@@ -46,16 +46,16 @@ def curve(bench: LabContext, solver: str) -> Rows:
     return rows
 
 
-def fastest(bench: LabContext, solver: str, way: dict[str, Any]) -> Measurement:
-    """Of repeats, as other programs only ever make a solve slower; a solve of SLOW seconds is not repeated."""
-    options = bench.settings.lab
-    found = [measure(bench.problem, solver, max_steps=options.max_steps, **way)]
+def fastest(context: LabContext, solver: str, way: dict[str, Any]) -> Measurement:
+    """The fastest of several repeats, as other programs only slow a solve down; one of SLOW seconds runs once."""
+    options = context.settings.lab
+    found = [measure(context.problem, solver, max_steps=options.max_steps, **way)]
     while len(found) < options.repeats and found[0].seconds < SLOW:
-        found.append(measure(bench.problem, solver, max_steps=options.max_steps, **way))
+        found.append(measure(context.problem, solver, max_steps=options.max_steps, **way))
     return min(found, key=lambda measurement: measurement.seconds)
 
 
-def draw(bench: LabContext, rows: Rows) -> None:
+def draw(context: LabContext, rows: Rows) -> None:
     families = list(dict.fromkeys(row["family"] for row in rows))
     with style.figure(len(families), 2, width=5.6, height=3.4) as (drawn, axes):
         for panels, kind in zip(axes, families, strict=True):
@@ -64,7 +64,7 @@ def draw(bench: LabContext, rows: Rows) -> None:
                 style.draw_lines(panel, ours, x, "error", "solver")
                 panel.set(title=kind, xlabel=f"{'NFE' if x == 'NFE' else 'time'}{unit}")
                 style.log_scale(panel, "xy")
-            panels[0].set_ylabel(f"relative error at t = {bench.problem.span[1]:.4g}")
+            panels[0].set_ylabel(f"relative error at t = {context.problem.span[1]:.4g}")
             style.outside_legend(panels[1])
-        drawn.suptitle(f"Work and precision on {bench.problem.name} (float64, one solve of batch 1)")
-        style.save(drawn, bench.figures / "work_precision.png", rows)
+        drawn.suptitle(f"Work and precision on {context.problem.name} (float64, one solve of batch 1)")
+        style.save(drawn, context.figures / "work_precision.png", rows)

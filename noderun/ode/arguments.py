@@ -1,51 +1,112 @@
-"""What a caller of solve() may say, checked and brought into the engine's own terms."""
+"""The arguments of solve(), checked and turned into the objects that solvers and gradient methods work with."""
 
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
 
-from noderun.ode.gradients import SOLVES, refusal
-from noderun.ode.solvers import CONTROLLERS, METHODS, StepController, StepOptions
-from noderun.ode.solvers.control import Norm, largest, max_rms_norm, max_state_norm, rms
+from noderun.ode.gradients import GRADIENTS, Gradient
+from noderun.ode.solvers import CONTROLLERS, METHODS, Event, StepController, StepOptions, configure_method
+from noderun.ode.solvers.control import Norm, max_norm, max_rms_norm, max_state_norm, rms
+from noderun.ode.solvers.dirk import DiagonallyImplicit
 from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.nesting import map_tensors
+from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.ode.solvers.state import Layout
+from noderun.ode.solvers.tableau import ButcherTableau
 
-FixedStep = float | Sequence[float] | Tensor  # a step size, or a grid of times where steps end
+Tolerance = float | Tensor | Sequence[Tensor] | Mapping[str, Tensor]  # per component in the state's nesting
+FixedStep = float | Sequence[float] | Tensor  # a step size, or the times at which steps end
 
 
-def checked_method(solver: str, options: Mapping[str, Any], gradient: str, dt: FixedStep | None) -> Method:
-    """The solver's method; ValueError where the words do not go together."""
-    method = METHODS[named("solver", solver, METHODS)].configured(**options)
-    reason = refusal(solver, method.info, named("gradient", gradient, SOLVES))
+class SolveOptions(TypedDict, total=False):
+    """The keywords of solve() but per_sample, on which the type of its result depends; a test compares the two."""
+
+    solver: str | Method | ButcherTableau
+    solver_options: Mapping[str, Any] | None
+    compile: bool
+    rtol: Tolerance
+    atol: Tolerance
+    dt: FixedStep | None
+    gradient: str | Gradient
+    gradient_rtol: float | None
+    gradient_atol: float | None
+    gradient_options: Mapping[str, Any] | None
+    args: tuple[Any, ...]
+    params: Iterable[Tensor] | None
+    controller: str | StepController
+    norm: str | Norm
+    first_step: float | None
+    min_step: float
+    max_step: float
+    max_steps: int
+    jump_ts: Sequence[float]
+    events: Event | Sequence[Event]
+    steps: bool
+    dense: bool
+    compact: bool
+    throw: bool
+
+
+def make_method(solver: str | Method | ButcherTableau, options: Mapping[str, Any]) -> Method:
+    """The solver as a Method with its own options; ValueError for a name or an option that does not exist."""
+    if isinstance(solver, ButcherTableau):
+        solver = method_of(solver)
+    method = solver if isinstance(solver, Method) else METHODS[named("solver", solver, METHODS)]
+    return configure_method(method, **options)
+
+
+@functools.cache  # so that the graphs of compiled steps, which belong to a tableau, are found again
+def method_of(tableau: ButcherTableau) -> Method:
+    """The Runge-Kutta method of a tableau: explicit, or diagonally implicit with one number on the diagonal."""
+    facts = ("tableau", tableau, "the caller's tableau", "a Runge-Kutta method made from a tableau")
+    diagonal = {row[i] for i, row in enumerate(tableau.a) if len(row) > i}
+    if not diagonal:
+        return ExplicitRungeKutta(*facts)
+    if len(diagonal) > 1 or any(len(row) > i + 1 for i, row in enumerate(tableau.a)):
+        raise ValueError(
+            "solver= takes explicit tableaus, row i of a with at most i numbers, and diagonally implicit ones, whose "
+            "rows have i + 1 numbers and all end with the same one"
+        )
+    return DiagonallyImplicit(*facts)
+
+
+def make_gradient(gradient: str | Gradient, options: Mapping[str, Any]) -> Gradient:
+    """The gradient method with its own options; ValueError for a name or an option that does not exist."""
+    chosen = gradient if isinstance(gradient, Gradient) else GRADIENTS[named("gradient", gradient, GRADIENTS)]()
+    return chosen.with_options(**options) if options else chosen
+
+
+def check_pair(method: Method, gradient: Gradient, dt: FixedStep | None, per_sample: bool = False) -> None:
+    """ValueError if the method cannot take such steps, or if the gradient is needed and cannot be taken through it."""
+    reason = gradient.refusal(method) or (gradient.refusal_per_sample() if per_sample else None)
     if reason and torch.is_grad_enabled():
         raise ValueError(reason)
     if dt is None and not method.info.adaptive:
-        raise ValueError(f"solver '{solver}' has no error estimate: give a fixed step, for instance dt=0.1")
+        raise ValueError(f"solver '{method.name}' has no error estimate: give a fixed step, for instance dt=0.1")
     if dt is not None and not method.info.fixed_step:
-        raise ValueError(f"solver '{solver}' chooses its own steps: leave dt=None and give rtol and atol")
+        raise ValueError(f"solver '{method.name}' chooses its own steps: leave dt=None and give rtol and atol")
     if isinstance(dt, (float, int)) and not dt > 0:
         raise ValueError(f"dt is {dt}; a step size is positive, also backwards in time")
-    return method
 
 
 def checked_state(flat: Tensor) -> None:
-    """TypeError for a state of integers."""
+    """TypeError for a state of integers or truth values."""
     if not (flat.is_floating_point() or flat.is_complex()):
         raise TypeError(f"y0 is {flat.dtype}; a state is floating point or complex: y0.float() makes it so")
 
 
 def checked_times(times: Tensor, open_ended: bool = False) -> list[float]:
-    """The times as host floats: the one transfer of a solve that is not a step's.
+    """The times as numbers on the host: the one transfer of a solve beside those of its steps.
 
-    The last one may be infinite if the solve is ``open_ended``: if an event ends it.
+    The last one may be infinite if the solve is ``open_ended``, that is, if an event ends it.
     """
     if times.dim() != 1 or len(times) == 0:
         raise ValueError(f"ts has shape {list(times.shape)}; it is one dimension of times, for instance [0.0, 1.0]")
@@ -55,7 +116,7 @@ def checked_times(times: Tensor, open_ended: bool = False) -> list[float]:
         raise ValueError(f"ts holds NaN or infinity; {FINITE}")
     rising = [b - a for a, b in zip(host, host[1:], strict=False)]
     if not (all(d >= 0 for d in rising) or all(d <= 0 for d in rising)):
-        raise ValueError("ts goes forth and back; times are monotone, either way")
+        raise ValueError("ts is not monotone; times are increasing or decreasing, and may repeat")
     return host
 
 
@@ -63,7 +124,7 @@ FINITE = "times are finite, but for the last one if a terminal event ends the so
 
 
 def checked_grid(dt: FixedStep | None, ts: Sequence[float]) -> tuple[float | None, tuple[float, ...] | None]:
-    """(step size, None), (None, rising grid), or (None, None) for adaptive steps."""
+    """(step size, None), (None, increasing grid), or (None, None) for adaptive steps."""
     if dt is None or isinstance(dt, (float, int)):
         return dt, None
     grid = torch.as_tensor(dt, dtype=torch.float64).detach().tolist()
@@ -75,32 +136,36 @@ def checked_grid(dt: FixedStep | None, ts: Sequence[float]) -> tuple[float | Non
 
 
 def checked_norm(norm: str | Norm, layout: Layout) -> Norm:
-    """``rms``, ``max``, ``items`` (the largest rms among a nested state's tensors) or the caller's own."""
+    """rms, max, items (the largest rms among the tensors of a nested state) or the caller's norm of a vector [N]."""
     if not isinstance(norm, str):
         return max_state_norm(norm, sum(layout.sizes))
     items = max_state_norm(max_rms_norm(layout.sizes), sum(layout.sizes))
-    norms = {"rms": rms, "max": largest, "items": items}
+    norms = {"rms": rms, "max": max_norm, "items": items}
     return norms[named("norm", norm, norms)]
 
 
 def checked_controller(controller: str | StepController) -> StepController:
+    """The controller of that name, or the caller's own."""
     if isinstance(controller, StepController):
         return controller
     return CONTROLLERS[named("controller", controller, CONTROLLERS)]
 
 
 def named(kind: str, word: str, known: Iterable[str]) -> str:
-    """``word`` if known; ValueError with the nearest right one if not."""
+    """``word`` if it is known; ValueError with the nearest known one if not, TypeError if it is not a word."""
     options = list(known)
+    if not isinstance(word, str):
+        raise TypeError(f"{kind} is {word!r}; it is a name, or an object that solve() takes in its place")
     if word in options:
         return word
-    near = difflib.get_close_matches(word, options, n=1)
-    meant = f"did you mean '{near[0]}'?" if near else f"there are: {', '.join(sorted(options))}"
+    near = sorted(difflib.get_close_matches(word, options))  # of equally near ones the first is meant
+    best = max(near, key=lambda option: difflib.SequenceMatcher(None, option, word).ratio(), default=None)
+    meant = f"did you mean '{best}'?" if best else f"there are: {', '.join(sorted(options))}"
     raise ValueError(f"no {kind} '{word}'; {meant}")
 
 
 def flattened(tolerance: Any, layout: Layout, like: Tensor) -> Any:
-    """A number, or a tolerance per component in the state's own nesting as [N], beside the state ``like``."""
+    """A tolerance as a number or, if given per component, as [N] with the device and dtype of the state ``like``."""
     if isinstance(tolerance, (float, int)) or (isinstance(tolerance, Tensor) and tolerance.dim() == 0):
         if not tolerance >= 0:
             raise ValueError(f"a tolerance is {tolerance}; it is a number of at least 0")
@@ -112,7 +177,7 @@ def flattened(tolerance: Any, layout: Layout, like: Tensor) -> Any:
 
 
 def checked_precision(like: Tensor, method: Method, control: StepOptions) -> None:
-    """ValueError for a half precision state that this solver, or this tolerance, is not for."""
+    """ValueError for a half precision state if this solver or this tolerance cannot be used with it."""
     if torch.finfo(like.dtype).bits > 16:
         return
     kind, eps = str(like.dtype).removeprefix("torch."), torch.finfo(like.dtype).eps
@@ -126,7 +191,7 @@ WIDER = "use a state in float32, y0.float(); under torch.autocast f still comput
 
 
 def warn_of_coarse_times(host: Sequence[float], dtype: torch.dtype) -> None:
-    """Say so where t, which f receives in the state's ``dtype``, is hardly told from its neighbours among the times."""
+    """Warn if the state's ``dtype``, in which f receives t, can hardly tell the output times apart."""
     finite = [t for t in host if math.isfinite(t)]
     gap = min((abs(b - a) for a, b in zip(finite, finite[1:], strict=False) if a != b), default=math.inf)
     eps = torch.finfo(dtype).eps

@@ -33,6 +33,12 @@ class ConfiguredSolve:
     atol: float | None = None
     dt: float | None = None
     max_steps: int | None = None
+    controller: Any = None
+    norm: Any = None
+    first_step: float | None = None
+    min_step: float | None = None
+    max_step: float | None = None
+    per_sample: bool | None = None
     gradient: Any = None
     gradient_rtol: float | None = None
     gradient_atol: float | None = None

@@ -6,29 +6,32 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, Unpack, overload
 
 import torch
 from torch import Tensor
 
 from noderun.ode.arguments import (
     FixedStep,
+    SolveOptions,
+    Tolerance,
+    check_pair,
     checked_controller,
     checked_grid,
-    checked_method,
     checked_norm,
     checked_precision,
     checked_state,
     checked_times,
     flattened,
+    make_gradient,
+    make_method,
     warn_of_coarse_times,
 )
-from noderun.ode.gradients import SOLVES, configured
-from noderun.ode.gradients.dependence import again, dependencies, named_parameters
-from noderun.ode.gradients.examination import examine
-from noderun.ode.gradients.info import GradientOptions
-from noderun.ode.gradients.times import AtTimes
-from noderun.ode.per_sample import refuse_gradient, sample_layout, sample_problem, solve_samples
+from noderun.ode.gradients import Gradient
+from noderun.ode.gradients.field_checks import check_field
+from noderun.ode.gradients.output_times import DifferentiableTimes
+from noderun.ode.gradients.parameters import backward_field, named_params, params_to_differentiate
+from noderun.ode.per_sample import BatchedSolution, sample_layout, sample_problem, solve_samples
 from noderun.ode.solvers import Event, Occurrences, Solution, SolveError, Statistics, StepController, StepOptions
 from noderun.ode.solvers.control import Norm
 from noderun.ode.solvers.dense import DenseOutput
@@ -39,7 +42,41 @@ from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.outputs import ENDS, NODES, OutputRecorder
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.ode.solvers.state import Layout
+from noderun.ode.solvers.tableau import ButcherTableau
 from noderun.ode.solvers.torch_internals import under_transform
+
+
+@overload
+def solve(
+    f: Callable[..., Any],
+    y0: Any,
+    ts: Tensor | Sequence[float],
+    *,
+    per_sample: Literal[False] = False,
+    **options: Unpack[SolveOptions],
+) -> Solution: ...
+
+
+@overload
+def solve(
+    f: Callable[..., Any],
+    y0: Any,
+    ts: Tensor | Sequence[float],
+    *,
+    per_sample: Literal[True],
+    **options: Unpack[SolveOptions],
+) -> BatchedSolution: ...
+
+
+@overload
+def solve(
+    f: Callable[..., Any],
+    y0: Any,
+    ts: Tensor | Sequence[float],
+    *,
+    per_sample: bool,
+    **options: Unpack[SolveOptions],
+) -> Solution | BatchedSolution: ...
 
 
 def solve(
@@ -47,13 +84,13 @@ def solve(
     y0: Any,
     ts: Tensor | Sequence[float],
     *,
-    solver: str = "dopri5",
+    solver: str | Method | ButcherTableau = "dopri5",
     solver_options: Mapping[str, Any] | None = None,
     compile: bool = False,
-    rtol: float | Tensor = 1e-5,
-    atol: float | Tensor = 1e-7,
+    rtol: Tolerance = 1e-5,
+    atol: Tolerance = 1e-7,
     dt: FixedStep | None = None,
-    gradient: str = "checkpointed",
+    gradient: str | Gradient = "checkpointed",
     gradient_rtol: float | None = None,
     gradient_atol: float | None = None,
     gradient_options: Mapping[str, Any] | None = None,
@@ -72,47 +109,111 @@ def solve(
     per_sample: bool = False,
     compact: bool = True,
     throw: bool = True,
-) -> Solution:
+) -> Solution | BatchedSolution:
     """Integrate dy/dt = f(t, y, *args) from y0 at ts[0] and return y at every time of ts.
-
-    ``y0`` is a tensor, or a tuple or dict of tensors, real or complex; ``ts`` [T] is strictly monotone, either way, and
-    may require gradients. ``solver_options`` are the solver's own (``order`` of the multistep methods, ``method`` of
-    richardson and scipy). ``dt`` None steps adaptively within atol + rtol |y|, a number steps by it, a sequence of
-    times is the grid to step along. Gradients reach y0, ts, tensors in ``args`` and f's parameters, which are found
-    where f is a Module or a method of one; a closure declares its own with ``params``. ``gradient_rtol`` and
-    ``gradient_atol`` (default: the solve's) hold where the gradient is itself a solve;
-    ``gradient_options`` are the gradient's own (``norm`` of adjoint, ``checkpoints`` of checkpointed and symplectic).
-
-    ``compile`` makes the steps of an explicit Runge-Kutta method, with f inside, one compiled graph, many steps a call
-    where nothing looks at single ones; once for each f and shape of the state (seconds, of a convolutional f half a
-    minute). Where f or the machine cannot, a warning says so and steps stay as they are. Numbers in ``args`` are
-    constants of a graph: give what changes as tensors.
-
-    ``norm`` of the error: rms, max, items (the largest rms among a nested state's tensors) or a function of [N].
-    Implicit solvers take a complex state as pairs of real numbers, also in the norm.
-    A step of ``min_step`` is accepted whatever its error. f is called inside the interval of ts only. It may jump at
-    ``jump_ts``, also at either end: steps end there and f is evaluated on each side for itself. ``events`` are located
-    on the continuous extension, at which they are looked for four times a step; only with a terminal one may the last
-    time be infinite. With ``steps`` the solution's ts and ys hold the accepted steps too, with ``dense``
-    its ``interpolate(t)`` knows y at every time in between.
-
-    With ``per_sample`` each sample of y0 [B, ...] has its own times (``ts`` [T] or [B, T], each row either way), steps,
-    statistics and status, and takes the steps that it takes alone, by Runge-Kutta (explicit, diagonally implicit or
-    collocation) and Rosenbrock methods. f receives t as [b, 1, ..., 1] and only the samples still under way, for which
-    tensors in ``args`` with a leading dimension of B are gathered; ``compact=False`` keeps all of them in every call. A
-    sample that fails is NaN from there on and does not stop the others. ``steps`` gives ts [n, B] and ys [n, B, ...],
-    NaN behind a sample's last; the t of ``interpolate(t)`` is then [], [n] or [n, B].
-
-    Raises SolveError subclasses with the partial ``solution``; with ``throw=False`` returns that one, NaN where the
-    solve did not arrive. ValueError and TypeError for arguments that cannot work.
 
     >>> sol = solve(lambda t, y: -y, torch.tensor([1.0]), [0.0, 1.0], rtol=1e-6)
     >>> f"{sol.ys[-1].item():.4f} after {sol.stats.nfe_forward} evaluations"
     '0.3679 after 38 evaluations'
+
+    Main arguments:
+
+    - ``f``: the right-hand side, called as ``f(t, y, *args)``. t is a scalar tensor in the state's real dtype; y and
+      the result have the nesting and shapes of y0. A Module, a method of a Module or a partial of either: f's
+      parameters are then found and receive gradients. f must not change y in place, and it is called only at times
+      between the first and the last of ts.
+    - ``y0``: the state at ts[0]: a tensor of any shape, or a tuple or dict of tensors of one dtype, floating point or
+      complex. It receives a gradient if it requires one. Implicit solvers treat a complex state as pairs of real
+      numbers, also in the norm.
+    - ``ts``: the output times [T], a tensor or a sequence of numbers, increasing or decreasing; times may repeat. A
+      tensor receives a gradient if it requires one. More times do not change the steps and hardly cost anything: they
+      are read off the continuous extension of the steps.
+    - ``solver``: a name from ``SOLVERS``, a ``Method`` object, or a ``ButcherTableau``, from which a Runge-Kutta method
+      is made (explicit, or diagonally implicit with one number on the diagonal). The default "dopri5" is explicit, of
+      order 5, and costs six calls of f per step: the usual choice for problems that are not stiff. For stiff ones take
+      "kvaerno5" or "radau5", which also need Jacobians and factorizations of an [N, N] matrix.
+    - ``solver_options``: the solver's own options by name: ``order`` of the Adams methods with fixed steps, ``method``
+      of "richardson" (any one-step method) and "scipy" (RK23, RK45, DOP853, Radau, BDF or LSODA).
+    - ``args``: further arguments of f. Tensors in them, however nested, receive gradients.
+
+    Adaptive steps, the default (``dt=None``):
+
+    - ``rtol``, ``atol``: a step is accepted if the ``norm`` of its error estimate, in units of atol + rtol |y|, is at
+      most 1. Numbers, or tensors in y0's nesting for one tolerance per component. The error of the whole solve is
+      usually larger than that of a step.
+    - ``norm``: the norm of the error: "rms" (root mean square), "max", "items" (the largest root mean square among the
+      tensors of a nested state), or a function of a vector [N].
+    - ``controller``: how the next step size follows from the error: "I" (the classical controller), "PI" or "PID"
+      (smoother if stability limits the step size), or a ``StepController``.
+    - ``first_step``: the size of the first attempt; None estimates it from f, at the cost of one call of f.
+    - ``min_step``: a step of this size is accepted whatever its error.
+    - ``max_step``: the largest step size; give it if f has features that large steps could miss.
+    - ``jump_ts``: times at which f is discontinuous, also at the ends of ts. Steps end there, and f is evaluated on
+      each side separately, so the solver does not have to find the jump by rejecting steps.
+
+    Fixed steps and compiled steps:
+
+    - ``dt``: a step size (positive, also backwards in time; the last step is shortened to end at ts[-1]), or the times
+      at which steps end as a sequence from ts[0] to ts[-1]. Tolerances then have no effect.
+    - ``max_steps``: the number of attempted steps, fixed or adaptive, after which the solve fails with ``StepLimit``.
+    - ``compile``: True compiles the steps of an explicit Runge-Kutta method, with f inside, into one graph, and many
+      steps into one call unless events or callbacks need them one by one. The first solve per f and shape of the state
+      takes seconds (half a minute for a convolutional f); later ones are faster than eager steps. If f or the machine
+      is not suitable, a warning says so and steps stay eager. Numbers in ``args`` are constants of the graph: pass
+      what changes as tensors.
+
+    Gradient (nothing is recorded or checked under ``torch.no_grad``):
+
+    - ``gradient``: a name from ``GRADIENTS`` or a ``Gradient`` object. The default "checkpointed" is the exact gradient
+      of the discrete solve; it holds one state per step and costs one more call of f per stage. "backprop" is as exact
+      and faster, holds all activations of f, and can be differentiated twice. "adjoint" holds the outputs only and is
+      the gradient of the continuous problem to a tolerance. docs/gradients.md compares all of them. The forward solve
+      is the same to the bit whatever the gradient.
+    - ``gradient_options``: the gradient's own options if it is given by name: ``norm`` of "adjoint" and "interpolated",
+      ``checkpoints`` of "checkpointed" and "symplectic".
+    - ``gradient_rtol``, ``gradient_atol``: the tolerances of a gradient that is itself a solve ("adjoint",
+      "interpolated"); None takes those of the forward solve. Other gradients do not use them.
+    - ``params``: the tensors that receive gradients beside y0, ts and ``args``. None takes the parameters of f's
+      Module; a closure must name all tensors that it depends on, or an error says so.
+
+    Batches of independent samples:
+
+    - ``per_sample``: True solves each sample of y0 [B, ...] with its own times (``ts`` [T] or [B, T], each row in
+      either direction), steps, statistics and status; a sample takes the steps that it would take alone. The result is
+      a ``BatchedSolution``. f receives t as [b, 1, ..., 1]. For Runge-Kutta methods (explicit, diagonally implicit,
+      collocation) and Rosenbrock methods; for the gradients "backprop", "checkpointed" and "adjoint". A sample that
+      fails is NaN from there on and does not stop the others.
+    - ``compact``: with ``per_sample``, True calls f with the b <= B samples that are still under way only, and gathers
+      for them those tensors of ``args`` whose leading dimension is B. False keeps all samples in every call.
+
+    Outputs and events:
+
+    - ``steps``: True returns the accepted steps as well: ts and ys hold the start, the end of every step, the output
+      times and the events; with ``per_sample`` ts [n, B] and ys [n, B, ...], padded with NaN.
+    - ``dense``: True keeps the continuous extension, so that ``interpolate(t)`` of the result gives y at any time of
+      the solve, at the memory of eight states per step.
+    - ``events``: one ``Event`` or several. They are located on the continuous extension, which is looked at four times
+      per step beside its ends. If one is terminal, it ends the solve, and the last of ts may be infinite.
+
+    Failures:
+
+    - ``throw``: False returns a solution that failed (its ``status`` says how) instead of raising; y is NaN at the
+      times that were not reached.
+
+    Returns a ``Solution``: ``ys`` [T, *y0.shape] in y0's nesting, ``ts``, ``stats`` (evaluations of f, steps),
+    ``status`` and ``events``; with ``per_sample`` a ``BatchedSolution``.
+
+    Raises a ``SolveError`` with the partial ``solution``: ``NonFiniteDynamics`` if f returns NaN or infinity,
+    ``StepUnderflow`` if the tolerance cannot be met, ``StepLimit``, or ``NewtonDivergence`` of an implicit solver.
+    ValueError or TypeError for arguments that cannot work, before the solve starts.
+
+    Note: an adaptive solver decides on each step by one number that the host waits for. For a small f on a GPU these
+    waits can dominate; fixed steps do without them.
     """
-    options = {**(solver_options or {}), **({"compile": True} if compile else {})}
-    method = checked_method(solver, options, gradient, dt)
-    layout, flat = laid_out(y0, method, per_sample)
+    method = make_method(solver, {**(solver_options or {}), **({"compile": True} if compile else {})})
+    chosen = make_gradient(gradient, gradient_options or {})
+    check_pair(method, chosen, dt, per_sample)
+    layout, flat = state_layout(y0, method, per_sample)
     times = ts if isinstance(ts, Tensor) else torch.as_tensor(ts, dtype=torch.float64)
     watched = (events,) if isinstance(events, Event) else tuple(events)
     first = times[0] if per_sample and times.dim() == 2 else times
@@ -134,36 +235,17 @@ def solve(
     )
     checked_precision(flat, method, control)
     warn_of_coarse_times(host, flat.dtype.to_real())
-    chosen = configured(gradient, control.backward(gradient_rtol, gradient_atol), gradient_options or {})
-    own = named_parameters(f) if torch.is_grad_enabled() else {}
-    depends = dependencies(own, params, args) if torch.is_grad_enabled() else ()
-    fractions = NODES if dense else ENDS if steps else ()
+    choices: dict[str, Any] = dict(method=method, control=control, params=params, events=watched)
+    choices |= dict(backward=control.backward(gradient_rtol, gradient_atol))
+    choices |= dict(fractions=NODES if dense else ENDS if steps else ())
     if per_sample:
-        if options.get("compile"):
-            raise ValueError("per_sample=True has no compiled steps: leave compile=True out")
-        if torch.is_grad_enabled():
-            refuse_gradient(gradient, chosen)
-        choices = dict(method=method, control=control, params=depends, events=watched)
-        choices |= dict(backward=chosen.control, seminorm=chosen.norm == "seminorm")
-        samples = sample_problem(f, y0, layout, times, args, compact=compact, fractions=fractions, **choices)
-        return solve_samples(samples, gradient, times, steps, throw)
-    problem = Problem(
-        field=VectorField(f, layout, args, Autocast(flat.device.type)),
-        y0=flat,
-        ts=host,
-        method=method,
-        control=control,
-        stats=Statistics(),
-        params=depends,
-        own=own,
-        events=watched,
-        fractions=fractions,
-    )
-    return solution(problem, gradient, chosen, times, steps, throw)
+        samples = sample_problem(f, y0, layout, times, args, compact=compact, **choices)
+        return solve_samples(samples, chosen, times, steps, throw)
+    return solve_problem(make_problem(f, layout, flat, host, args, **choices), chosen, times, steps, throw)
 
 
-def laid_out(y0: Any, method: Method, per_sample: bool) -> tuple[Layout, Tensor]:
-    """The layout of a state, or of one sample, and y0 [N]; TypeError for what is no state."""
+def state_layout(y0: Any, method: Method, per_sample: bool) -> tuple[Layout, Tensor]:
+    """The layout of the state, or of one sample of it, and y0 [N]; TypeError if y0 cannot be a state."""
     whole = Layout.of(y0)
     layout, flat = sample_layout(y0) if per_sample else whole, whole.flatten(y0)
     checked_state(flat)
@@ -172,87 +254,114 @@ def laid_out(y0: Any, method: Method, per_sample: bool) -> tuple[Layout, Tensor]
     return layout, flat
 
 
-def solution(
+def make_problem(
+    f: Callable[..., Any],
+    layout: Layout,
+    y0: Tensor,
+    ts: Sequence[float],
+    args: tuple[Any, ...] = (),
+    params: Iterable[Tensor] | None = None,
+    **choices: Any,
+) -> Problem:
+    """The problem as gradient methods receive it; ``choices`` are its other fields.
+
+    It remembers the parameters that f has now: around a ``functional_call`` the backward pass finds others in f.
+    """
+    named = named_params(f) if torch.is_grad_enabled() else {}
+    return Problem(
+        field=VectorField(f, layout, args, Autocast(y0.device.type)),
+        y0=y0,
+        ts=ts,
+        stats=Statistics(),
+        params=params_to_differentiate(named, params, args) if torch.is_grad_enabled() else (),
+        named_params=named,
+        **choices,
+    )
+
+
+def solve_problem(
     problem: Problem,
-    gradient: str,
-    backward: GradientOptions,
+    gradient: Gradient,
     times: Tensor,
     steps: bool = False,
     throw: bool = True,
     strict: bool = True,
 ) -> Solution:
-    """The problem solved by the gradient's choices ``backward``; with ``strict`` f may use its params alone."""
+    """The solution with the gradient behind it; with ``strict`` f may depend on the problem's params alone."""
+    differentiated = torch.is_grad_enabled() and not under_transform()
     try:
         with problem.field.autocast.outside():
-            rows = differentiable(problem, gradient, backward, times, strict)
-            return assembled(problem, rows, times, steps)
+            ready = prepared(problem, gradient, times, strict) if differentiated else problem
+            rows = gradient.solve(ready) if differentiated else integrate(ready)
+            return make_solution(problem, rows, times, steps)
     except SolveError as error:
         rows = (
-            error.ys if error.ys is not None else OutputRecorder(problem.ts, (), problem.y0, problem.readout).stacked()
+            error.ys if error.ys is not None else OutputRecorder(problem.ts, (), problem.y0, problem.outputs).stacked()
         )
-        error.solution = assembled(problem, rows.detach(), times.detach(), steps, error.status)
+        error.solution = make_solution(problem, rows.detach(), times.detach(), steps, error.status)
         if throw:
             raise
         return error.solution
 
 
-def differentiable(problem: Problem, gradient: str, backward: GradientOptions, times: Tensor, strict: bool) -> Tensor:
-    """ys [rows, N] with the chosen gradient method behind them."""
-    if not torch.is_grad_enabled() or under_transform():
-        return integrate(problem)
-    if times.requires_grad:  # moving t_0 forward moves y_0 by -f
-        (y0,) = AtTimes.apply(lambda t, y: -rate(problem, t, y), problem.y0.unsqueeze(0), times[:1])
+def prepared(problem: Problem, gradient: Gradient, times: Tensor, strict: bool) -> Problem:
+    """The problem with y0 as a function of the first time, too; ValueError if f cannot be differentiated."""
+    if times.requires_grad:  # if t_0 moves forward, y_0 moves by -f
+        (y0,) = DifferentiableTimes.apply(
+            lambda t, y: -time_derivative(problem, t, y), problem.y0.unsqueeze(0), times[:1]
+        )
         problem = replace(problem, y0=y0)
-    if gradient != "backprop" and not (problem.method.compiles and examined_before(problem)):
-        examine(problem.field, problem.ts[0], problem.y0, problem.params, strict)
-    return SOLVES[gradient](backward, problem)
+    if not gradient.recorded_by_autograd and not (problem.method.compiles and checked_before(problem)):
+        check_field(problem.field, problem.ts[0], problem.y0, problem.params, strict)
+    return problem
 
 
-def examined_before(problem: Problem) -> bool:
-    """Whether the graphs that the solve is made of are those of an f that was looked at; they keep f at its end."""
-    from noderun.ode.solvers.compiled.runge_kutta import first_look
+def checked_before(problem: Problem) -> bool:
+    """Whether the compiled graphs of the solve belong to an f that was checked; they store f's value at its end."""
+    from noderun.ode.solvers.compiled.runge_kutta import needs_examination
 
     problem.field.kept = True
     assert isinstance(problem.method, ExplicitRungeKutta)
-    return not first_look(problem.method, problem.field, problem.y0)
+    return not needs_examination(problem.method, problem.field, problem.y0)
 
 
-def rate(problem: Problem, t: Tensor, y: Tensor) -> Tensor:
-    """dy/dt [N] on the way back, at t [] of any dtype."""
-    with again(problem) as field:
+def time_derivative(problem: Problem, t: Tensor, y: Tensor) -> Tensor:
+    """dy/dt [N] in the backward pass, at t [] of any dtype."""
+    with backward_field(problem) as field:
         at = t.to(y.dtype.to_real())
         beyond = at.detach().clamp(field.bounds.low, field.bounds.high) - at.detach()  # by rounding
         return field(at + beyond, y)
 
 
-def assembled(problem: Problem, rows: Tensor, times: Tensor, steps: bool, status: str = "done") -> Solution:
-    """What the caller asked for out of the rows of a solve."""
-    readout, layout, ys = problem.readout, problem.field.layout, rows
+def make_solution(problem: Problem, rows: Tensor, times: Tensor, steps: bool, status: str = "done") -> Solution:
+    """The rows of a solve in the caller's nesting, at the times that the caller asked for."""
+    outputs, layout, ys = problem.outputs, problem.field.layout, rows
     rows = problem.flat(rows)
-    wanted = readout.every_step() if steps else readout.asked
-    moving = times.requires_grad and torch.is_grad_enabled()
-    if moving or len(wanted) < len(rows) or ys.shape[1:] != layout.shapes[0]:
+    wanted = outputs.every_step() if steps else outputs.asked
+    with_times = times.requires_grad and torch.is_grad_enabled()
+    if with_times or len(wanted) < len(rows) or ys.shape[1:] != layout.shapes[0]:
         chosen = rows if len(wanted) == len(rows) else rows[wanted]
-        chosen = AtTimes.apply(functools.partial(rate, problem), chosen, times) if moving else chosen
+        if with_times:
+            chosen = DifferentiableTimes.apply(functools.partial(time_derivative, problem), chosen, times)
         ys = layout.unflatten(chosen)
     return Solution(
-        ts=times if not steps else torch.tensor([readout.times[row] for row in wanted], dtype=times.dtype),
+        ts=times if not steps else torch.tensor([outputs.times[row] for row in wanted], dtype=times.dtype),
         ys=ys,
         stats=problem.stats,
-        status="event" if readout.stopped else status,
+        status="event" if outputs.stopped else status,
         events=occurrences(problem, rows, times),
-        dense=DenseOutput(readout.steps, rows) if problem.fractions and readout.steps else None,
+        dense=DenseOutput(outputs.steps, rows) if problem.fractions and outputs.steps else None,
         layout=layout,
     )
 
 
 def occurrences(problem: Problem, rows: Tensor, times: Tensor) -> tuple[Occurrences, ...]:
-    """When and where each event happened, with gradients."""
+    """The times and states of each event, differentiable."""
     field, found = problem.field, []
     before = field.nfe
     for which, event in enumerate(problem.events):
-        at = [row for i, row in problem.readout.events if i == which]
-        pairs = [differentiable_event(event, field, problem.readout.times[row], rows[row], times.dtype) for row in at]
+        at = [row for i, row in problem.outputs.events if i == which]
+        pairs = [differentiable_event(event, field, problem.outputs.times[row], rows[row], times.dtype) for row in at]
         ts = torch.stack([t for t, _ in pairs]) if pairs else times.new_empty(0)
         ys = torch.stack([y for _, y in pairs]) if pairs else rows[:0]
         found.append(Occurrences(ts, field.layout.unflatten(ys)))

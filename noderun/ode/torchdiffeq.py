@@ -1,4 +1,4 @@
-"""torchdiffeq's odeint, odeint_adjoint and odeint_event over this engine; docs/torchdiffeq.md says what differs."""
+"""torchdiffeq's odeint, odeint_adjoint and odeint_event on this engine; docs/torchdiffeq.md lists the differences."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noderun.ode.gradients import Adjoint, Backprop
 from noderun.ode.torchdiffeq_options import Call
 
 Options = dict[str, Any] | None
@@ -25,13 +26,13 @@ def odeint(
     options: Options = None,
     event_fn: Callable[..., Tensor] | None = None,
 ) -> Any:
-    """y at every time of t [T] as [T, *y0.shape], differentiable by backprop; with ``event_fn`` (t*, y at t[0] and t*).
+    """y at every time of t [T] as [T, *y0.shape], differentiable by backprop.
 
-    The first crossing of any component of ``event_fn(t, y)`` ends the solve; t[1] then only says which way to go.
+    With ``event_fn`` the result is (t*, y at t[0] and t*): the solve ends at t*, where the first component of
+    ``event_fn(t, y)`` crosses zero, and t[1] only gives the direction.
     """
     call = Call(func, y0, t, rtol, atol, method or "dopri5", options or {}, event_fn)
-    gradient = "adjoint" if call.method == "scipy_solver" else "backprop"
-    return call.solved(gradient, (), None)
+    return call.solved(Adjoint() if call.method == "scipy_solver" else Backprop(), (), None)
 
 
 def odeint_adjoint(
@@ -50,10 +51,10 @@ def odeint_adjoint(
     adjoint_options: Options = None,
     adjoint_params: Iterable[Tensor] | None = None,
 ) -> Any:
-    """The same, differentiable by the continuous adjoint; gradients reach y0, t and ``adjoint_params``."""
+    """``odeint`` differentiable by the continuous adjoint; gradients reach y0, t and ``adjoint_params``."""
     if adjoint_params is None:
         if not isinstance(func, nn.Module):
-            raise ValueError("func is no nn.Module: name its parameters with adjoint_params, () if it has none")
+            raise ValueError("func is not an nn.Module: name its parameters with adjoint_params, () if it has none")
         adjoint_params = func.parameters()
     if adjoint_method not in (None, method) and options and adjoint_options is None:
         raise ValueError("adjoint_method differs from method, so options cannot serve both: give adjoint_options too")
@@ -69,7 +70,8 @@ def odeint_adjoint(
         adjoint=True,
     )
     params = tuple(p for p in adjoint_params if p.requires_grad)
-    return call.solved("adjoint", params, backward)
+    norm = "seminorm" if adjoint_options.get("norm") == "seminorm" else "full"
+    return call.solved(Adjoint(norm=norm), params, backward)
 
 
 def odeint_event(
@@ -82,7 +84,7 @@ def odeint_event(
     odeint_interface: Callable[..., Any] = odeint,
     **kwargs: Any,
 ) -> Any:
-    """(t*, y at t0 and t*) of the first event after t0, or before it; both differentiable."""
+    """(t*, y at t0 and t*) of the first event after t0, with ``reverse_time`` before it; both differentiable."""
     start = t0.reshape(-1)
     t = torch.cat([start, start.detach() + (-1.0 if reverse_time else 1.0)])
     return odeint_interface(func, y0, t, event_fn=event_fn, **kwargs)

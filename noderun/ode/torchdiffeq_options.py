@@ -1,4 +1,4 @@
-"""What torchdiffeq's arguments mean in this engine: names, options, norms, grids, callbacks, events."""
+"""torchdiffeq's arguments translated into the engine's: names, options, norms, grids, callbacks, events."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ import torch
 from torch import Tensor
 
 from noderun.ode.arguments import checked_precision, checked_state, checked_times, named, warn_of_coarse_times
-from noderun.ode.engine import solution
-from noderun.ode.gradients import configured
-from noderun.ode.solvers import METHODS, Event, Statistics, StepController, StepOptions
+from noderun.ode.engine import make_problem, solve_problem
+from noderun.ode.gradients import Gradient
+from noderun.ode.solvers import METHODS, Event, StepController, StepOptions
 from noderun.ode.solvers.control import Callback, Norm, max_rms_norm, max_state_norm, rms
 from noderun.ode.solvers.events import as_number
-from noderun.ode.solvers.field import Autocast, VectorField
-from noderun.ode.solvers.integrate import Problem
 from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.state import Layout
 
@@ -37,13 +35,13 @@ ADAPTIVE_OPTIONS = CONTROL_OPTIONS | {"max_num_steps", "dtype", "eps"}
 FIXED_OPTIONS = {"norm", "step_size", "grid_constructor", "interp", "perturb", "max_order", "max_iters", "eps"}
 SCIPY_OPTIONS = {"norm", "min_step", "max_step", "solver", "grid_points", "eps"}
 CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
-HIGHEST_ORDER = 5  # of Adams methods; theirs go on to 12 as the history grows
-EVENT_STEPS = 100_000  # that look for an event, which may never come
+HIGHEST_ORDER = 5  # of Adams methods; torchdiffeq's rise to 12 as the history grows
+EVENT_STEPS = 100_000  # the limit for a solve that an event ends, because it may never happen
 
 
 @dataclass
 class Call:
-    """One call's words, or those of its backward pass; translates them into the engine's."""
+    """The arguments of one call, or of its backward pass, and their translation."""
 
     func: Callable[..., Any]
     y0: Any
@@ -62,7 +60,9 @@ class Call:
         if not isinstance(self.t, Tensor) or not self.t.is_floating_point():
             raise TypeError("t is a floating point tensor of times, for instance torch.linspace(0.0, 1.0, 10)")
         if self.event_fn is not None and len(self.t) != 2:
-            raise ValueError(f"t has {len(self.t)} times; with event_fn it has two, the start and a time on the way")
+            raise ValueError(
+                f"t has {len(self.t)} times; with event_fn it has two, the start and a time in the direction to go"
+            )
         self.layout = Layout.of(self.y0)
         checked_state(self.layout.flatten(self.y0))
         host = checked_times(self.t)
@@ -72,7 +72,7 @@ class Call:
         self.warn()
 
     def warn(self) -> None:
-        """What torchdiffeq warns of: options that the method does not have, callbacks that it never calls."""
+        """Warn as torchdiffeq does: of options that the method does not have and callbacks that it never calls."""
         adaptive, scipy = self.method in ADAPTIVE, self.method == "scipy_solver"
         known = ADAPTIVE_OPTIONS if adaptive else SCIPY_OPTIONS if scipy else FIXED_OPTIONS
         if unknown := set(self.options) - known:
@@ -82,29 +82,30 @@ class Call:
         if mute := [name for name in never if hasattr(self.func, name + suffix)]:
             warnings.warn(f"method '{self.method}' does not call {mute}", stacklevel=5)
 
-    def solved(self, gradient: str, params: tuple[Tensor, ...], backward: Call | None) -> Any:
+    def solved(self, gradient: Gradient, params: tuple[Tensor, ...], backward: Call | None) -> Any:
+        """What torchdiffeq returns: ys, or with an event its time and the states at t[0] and there."""
         flat = self.layout.flatten(self.y0)
         events = () if self.event_fn is None else (first_crossing(self.event_fn, self.t[0], self.y0),)
-        if None in events:  # it happens at once
+        if None in events:  # it happens at the start
             return self.t[0], self.layout.unflatten(torch.stack([flat, flat]))
         times = self.t if not events else torch.cat([self.t[:1], self.t.new_full((1,), self.ts[1])])
         func = Perturbed(self.func, self.ts[0], self.ts[-1]) if self.options.get("perturb") else self.func
-        problem = Problem(
-            field=VectorField(func, self.layout, (), Autocast(flat.device.type)),
-            y0=flat,
-            ts=self.ts,
-            method=self.solver(),
-            control=self.control(func, params),
-            stats=Statistics(),
+        control = self.control(func, params)
+        problem = make_problem(
+            func,
+            self.layout,
+            flat,
+            self.ts,
             params=params,
+            method=self.solver(),
+            control=control,
             adjoint_method=backward.solver() if backward else None,
+            backward=backward.control(func, params) if backward else control,
             events=[event for event in events if event is not None],
         )
-        checked_precision(flat, problem.method, problem.control)
+        checked_precision(flat, problem.method, control)
         warn_of_coarse_times(self.ts, flat.dtype.to_real())
-        control = backward.control(func, params) if backward else problem.control
-        seminorm = {"norm": "seminorm"} if backward and backward.options.get("norm") == "seminorm" else {}
-        sol = solution(problem, gradient, configured(gradient, control, seminorm), times, strict=False)
+        sol = solve_problem(problem, gradient, times, strict=False)
         if not events:
             return sol.ys
         (found,) = sol.events
@@ -117,7 +118,7 @@ class Call:
             chosen = {"method": self.options.get("solver", "LSODA")}
         elif "adams" in self.method:
             chosen = {"order": min(HIGHEST_ORDER, int(self.options.get("max_order", HIGHEST_ORDER)))}
-        return METHODS[NAMES[self.method]].configured(**chosen)
+        return METHODS[NAMES[self.method]].with_options(**chosen)
 
     def control(self, func: Any, params: tuple[Tensor, ...]) -> StepOptions:
         given = self.options
@@ -148,7 +149,7 @@ class Call:
         )
 
     def grid(self) -> tuple[float | None, tuple[float, ...] | None]:
-        """(step size, None) or (None, the times where steps end, rising); theirs is t itself by default."""
+        """(step size, None) or (None, the times at which steps end, increasing); by default those are t itself."""
         size, constructor = self.options.get("step_size"), self.options.get("grid_constructor")
         if size is not None and constructor is not None:
             raise ValueError("step_size and grid_constructor both say where steps end: give one of them")
@@ -166,14 +167,14 @@ class Call:
         return None, tuple(sorted({x for grid in grids for x in grid}))
 
     def jumps(self) -> tuple[float, ...]:
-        """step_t and jump_t alike: f is evaluated anew behind each."""
+        """step_t and jump_t; f is evaluated anew after each of them."""
         times = [x for key in ("step_t", "jump_t") for x in torch.as_tensor(self.options.get(key, ())).tolist()]
         if len(set(times)) < len(times):
             raise ValueError("step_t and jump_t have times in common; each is named once")
         return tuple(sorted(times))
 
     def tolerance(self, given: Any) -> Any:
-        """A number, or one per component [N]; a tuple has one for each tensor of a tuple y0."""
+        """A number, or one per component [N]; a tuple of tolerances has one per tensor of a tuple y0."""
         flat = self.layout.flatten(self.y0)
         if isinstance(given, (tuple, list)):
             if len(given) != len(self.layout.shapes):
@@ -187,7 +188,7 @@ class Call:
         return float(given)
 
     def norm(self, params: tuple[Tensor, ...]) -> Norm:
-        """rms, the largest rms of a tuple's tensors, or the caller's norm of the state as the caller knows it."""
+        """rms, the largest rms among a tuple's tensors, or the caller's norm of the state in the caller's nesting."""
         given, size = self.options.get("norm"), sum(self.layout.sizes)
         if given is None or given == "seminorm":
             return max_state_norm(rms if self.layout.single else max_rms_norm(self.layout.sizes), size)
@@ -196,12 +197,12 @@ class Call:
         return max_state_norm(lambda v: torch.as_tensor(given(self.layout.unflatten(v))), size)
 
     def augmented(self, v: Tensor, params: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """(adjoint of t, y, adjoint of y, adjoints of parameters) as theirs; those outside our state are zero."""
+        """torchdiffeq's (adjoint of t, y, adjoint of y, adjoints of parameters); those not in our state are zero."""
         halves = [part for half in v.chunk(2) for part in self.layout.split(half)]
         return (v.new_zeros(()), *halves, *(torch.zeros_like(p) for p in params))
 
     def callback(self, name: str, params: tuple[Tensor, ...]) -> Callback | None:
-        """The method of func by that name, with (t, y, dt) as theirs: dt is positive in both directions."""
+        """The method of func by that name, called with (t, y, dt) as torchdiffeq does: dt is positive both ways."""
         called = getattr(self.func, name, None)
         if called is None:
             return None
@@ -214,9 +215,10 @@ class Call:
 
 
 class Perturbed:
-    """f that never sees the two ends of a step, or of the solve, but the next times inside, for f that jumps there."""
+    """f for the option perturb: at the ends of a step or of the solve it sees the next time inside instead."""
 
     def __init__(self, f: Callable[..., Any], start: float, end: float) -> None:
+        self.__wrapped__ = f  # as functools.wraps leaves it: here the parameters are found
         self.f, self.whole, self.step = f, (start, end), (start, end)
 
     def entering(self, t: float, y: Tensor, h: float) -> None:
@@ -230,7 +232,7 @@ class Perturbed:
 
 
 def first_crossing(event_fn: Callable[..., Tensor], t0: Tensor, y0: Any) -> Event | None:
-    """The event that any component of event_fn leaves its sign at (t0, y0); None where one is zero there."""
+    """The event that any component of event_fn changes its sign from that at (t0, y0); None if one is zero there."""
     with torch.no_grad():
         signs = torch.sign(as_number(event_fn(t0, y0)))
     if (signs == 0).any():

@@ -1,4 +1,4 @@
-"""Folders that are made to see whether they can be, or for what may then not come."""
+"""Folders that are made on trial."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def tried(folder: Path) -> Iterator[None]:
-    """Makes a folder with its parents; those that were not there before go again where they stay empty."""
+    """Make a folder with its parents; those that did not exist before are removed again if they stay empty."""
     absent = list(takewhile(lambda path: not path.exists(), (folder, *folder.parents)))
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Run folders: what a run is called, what state it is in, and the ledger of all runs."""
+"""Run folders: the name of a run, its state, and the ledger of all runs."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from noderun.config.schema import GROUPS, Settings
+from noderun.config.schema import Settings
 from noderun.config.user_code import source_hash
 from noderun.config.validation import ConfigError, flat
 from noderun.record import files
 from noderun.record.metric import know_those_of
 
-# what does not change a run, only how far it goes and what is seen of it; tolerance counts where a solve reads it
+# settings that do not change a run's result, only how far it is trained and what is reported of it
 NOT_IN_IDENTITY = {
     "name",
     "log",
     "device",
     "fresh",
-    "tolerance",
     "data.root",
     "data.download",
     "trainer.epochs",
@@ -43,8 +42,8 @@ class FolderInUse(RuntimeError):
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Inside, no other process works in this folder; Busy where one does. A killed process leaves no lock behind."""
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of this folder; FolderInUse if one works in it. A killed process leaves no lock."""
     with (folder / files.LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,19 +53,22 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def check_free(folder: Path) -> None:
-    """Busy where another process works in this folder."""
+    """FolderInUse if another process works in this folder."""
     if (folder / files.LOCK).exists():
-        with alone(folder):
+        with locked(folder):
             pass
 
 
-def identity(settings: Settings, defaults: Settings, always: Sequence[str] = ()) -> dict[str, Any]:
-    """What makes a run the run that it is: names, and the values that are not their options' defaults."""
+def identity(settings: Any, defaults: Any, ignored: Collection[str], always: Collection[str] = ()) -> dict[str, Any]:
+    """What makes a job the job that it is: the names of its choices, and the settings that are not their defaults.
+
+    ``ignored`` names keys or whole groups that do not count, ``always`` keys that count whatever their value.
+    """
     values, usual = _values(settings), _values(defaults)
-    counted = set(values) - NOT_IN_IDENTITY
+    counted = {key for key in values if not {key, key.partition(".")[0]} & set(ignored)}
     kept = {key for key in counted if key in always or values[key] != usual.get(key)}
     # a group whose option is "none" is not there; so a group that is new later leaves the old runs their names
-    kept |= {key for group in GROUPS if (key := f"{group}.name") in counted and values[key] != "none"}
+    kept |= {key for key in counted if key.endswith(".name") and key.count(".") == 1 and values[key] != "none"}
     classes = {key: values[key] for key in counted if key.endswith(".class") and values[key]}
     sources = {key: f"{reference} {source_hash(reference)}" for key, reference in classes.items()}
     return dict(sorted(({key: values[key] for key in kept} | sources).items()))
@@ -77,7 +79,7 @@ def digest(identity: Mapping[str, Any]) -> str:
 
 
 def run_id(settings: Settings, identity: Mapping[str, Any]) -> str:
-    """A name that says what the run is and 8 hex digits that say exactly which."""
+    """A readable name that ends with the 8 hex digits of the identity's digest."""
     words = [settings.model.name, settings.data.name]
     if settings.solver:
         step = f"tol{settings.solver.rtol:g}" if settings.solver.dt is None else f"dt{settings.solver.dt:g}"
@@ -88,13 +90,13 @@ def run_id(settings: Settings, identity: Mapping[str, Any]) -> str:
 
 
 def data_of(identity: Mapping[str, Any]) -> str:
-    """The set of data with the options that make it what it is; errors on another one are not comparable."""
+    """The data set with the options that define it; errors on another one are not comparable."""
     of_training = {"data.name", "data.class", "data.limit", "data.batch_size", "data.augment"}
     own = [f"{key}={v}" for key, v in sorted(identity.items()) if key.startswith("data.") and key not in of_training]
     return " ".join([str(identity.get("data.name")), *own])
 
 
-def _values(settings: Settings) -> dict[str, Any]:
+def _values(settings: Any) -> dict[str, Any]:
     # as they will be read back: tuples as lists, and words for what JSON has no number for (nan is not even itself)
     nested = json.loads(json.dumps(asdict(settings)), parse_constant=str)
     return {key.replace(".options.", ".").replace(".user_class", ".class"): v for key, v in flat(nested).items()}
@@ -107,7 +109,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Empty where there is no such file; SettingError where it is damaged."""
+    """What a JSON file holds, {} if there is none; ConfigError if it is damaged."""
     try:
         content = json.loads(path.read_text()) if path.is_file() else {}
     except ValueError as error:
@@ -127,7 +129,7 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def check_readable(folder: Path) -> None:
-    """SettingError where a run's own files are damaged."""
+    """ConfigError if a run's own files are damaged."""
     try:
         read_status(folder), read_json(folder / files.RESULT)
     except ConfigError as error:
@@ -139,23 +141,23 @@ def is_done(folder: Path, settings: Settings) -> bool:
     result, trainer = read_json(folder / files.RESULT), settings.trainer
     if read_status(folder).get("status") != "done" or not result:
         return False
-    # what is not there was written by another version; such a run is taken up, and writes its result again
+    # a result without these keys is another version's: such a run is resumed and writes its result again
     steps, epochs = (int(result.get(key) or 0) for key in ("steps", "epochs"))
     return epochs >= trainer.epochs or (trainer.max_steps is not None and steps >= trainer.max_steps)
 
 
 def check_may_clear(folder: Path) -> None:
-    """SettingError where a folder is neither empty nor a run's: what lies there is not ours to delete."""
+    """ConfigError if a folder is neither empty nor a run's: what lies there is not ours to delete."""
     held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if not (held <= files.OF_A_START or {files.HYDRA, files.STATUS} <= held):
         raise ConfigError(
-            f"fresh=true starts over in a run's folder, and {folder} is none: it has no {files.STATUS} and is not "
+            f"fresh=true starts over in a run's folder, and {folder} is not one: it has no {files.STATUS} and is not "
             "empty; give another folder, or fresh=false"
         )
 
 
 def clear(folder: Path) -> None:
-    """Deletes what an earlier start left and nothing else; a link goes, what it leads to stays."""
+    """Delete what an earlier start left and nothing else; of a link, the link and not its target."""
     for path in folder.iterdir():
         if path.name in files.OF_A_START or not files.is_ours(path.name):
             continue
@@ -166,7 +168,7 @@ def clear(folder: Path) -> None:
 
 
 def differences(folder: Path, wanted: Mapping[str, Any]) -> list[str]:
-    """Keys in which a folder's run is not the wanted one; none where the folder holds no run."""
+    """Keys in which a folder's run differs from the wanted one; none if the folder holds no run."""
     found = read_status(folder).get("identity", wanted)
     return sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
 
@@ -183,7 +185,7 @@ def write_environment(folder: Path, settings: Settings) -> None:
 
 
 def commit() -> str | None:
-    """The checkout's commit, with + where files were changed since; None where noderun is not a checkout."""
+    """The checkout's commit, with + if files were changed since; None if noderun is not a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+"]
     inside = (Path(__file__).parents[2] / ".git").exists() and shutil.which("git")
     found = subprocess.run(command, capture_output=True, text=True, check=False) if inside else None
@@ -191,7 +193,7 @@ def commit() -> str | None:
 
 
 def ledger(root: Path) -> Iterator[dict[str, Any]]:
-    """Every run under a folder: where it is, its state, and its result as far as there is one."""
+    """One row per run under a folder: its folder, its state, and its result if it has one."""
     for path in sorted(root.rglob(files.STATUS)):
         if path.parent.parent.name == files.EVALUATE:  # a measurement of a run, not a run
             continue

@@ -1,7 +1,6 @@
 """Size of the field's Jacobian: int |df/dy|_F^2 dt / d (Finlay et al. 2020).
 
-|J|_F^2 = E |e^T J|^2 for noise e of unit covariance (Hutchinson 1990); one e per solve,
-or the field would be rough in t.
+|J|_F^2 = E |e^T J|^2 for noise e of unit covariance (Hutchinson 1990); one e per solve keeps the field smooth in t.
 """
 
 from __future__ import annotations

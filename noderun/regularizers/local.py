@@ -1,8 +1,8 @@
-"""The solver's own measures of difficulty as penalties: its error estimate and its stiffness (Pal et al. 2021).
+"""Penalties on the solver's own measures of difficulty: its error estimate and its stiffness (Pal et al. 2021).
 
-Both are sums over steps, sum_j E_j |h_j|, in which every quantity would have to be kept differentiable. As an integral
-int E dt they need one step only, at a time drawn evenly (Pal et al. 2023): E(t) t1 is right on average, whatever the
-gradient method, which just differentiates y(t). The step's size is the solve's mean and not differentiated.
+As sums over steps, sum_j E_j |h_j|, they would need every quantity of a solve to be differentiable. As an integral
+int E dt they need one step only, at a uniformly random time (Pal et al. 2023): E(t) t1 has the right mean for every
+gradient method, which only differentiates y(t). The step's size is the mean of the solve and is not differentiated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from noderun.regularizers.quadrature import Field
 
 
 class Tableau(Protocol):
-    """Of an explicit Runge-Kutta pair; ``error`` is b minus the embedded weights."""
+    """The tableau of an explicit Runge-Kutta pair; ``error`` is b minus the embedded weights."""
 
     @property
     def a(self) -> Sequence[Sequence[float]]: ...
@@ -35,14 +35,15 @@ class Local(ABC):
 
     @abstractmethod
     def fits(self, tableau: Tableau) -> bool:
-        """Whether a method with this tableau gives what is needed."""
+        """Whether a method with this tableau has what the penalty needs."""
 
     @abstractmethod
-    def __call__(self, f: Field, tableau: Tableau, t: float, y: Tensor, h: float) -> Tensor: ...
+    def __call__(self, f: Field, tableau: Tableau, t: float, y: Tensor, h: float) -> Tensor:
+        """The penalty [], differentiable."""
 
 
 class ErrorEstimate(Local):
-    """Root mean square of the embedded pair's error estimate."""
+    """The root mean square of the embedded pair's error estimate."""
 
     def fits(self, tableau: Tableau) -> bool:
         return tableau.error is not None
@@ -50,7 +51,7 @@ class ErrorEstimate(Local):
     def __call__(self, f: Field, tableau: Tableau, t: float, y: Tensor, h: float) -> Tensor:
         _, ks = stages(f, tableau, t, y, h)
         assert tableau.error is not None
-        return size(total(tableau.error, ks) * h)
+        return rms(weighted_sum(tableau.error, ks) * h)
 
 
 class Stiffness(Local):
@@ -61,7 +62,7 @@ class Stiffness(Local):
 
     def __call__(self, f: Field, tableau: Tableau, t: float, y: Tensor, h: float) -> Tensor:
         ys, ks = stages(f, tableau, t, y, h)
-        return size(ks[-1] - ks[-2]) / size(ys[-1] - ys[-2]).clamp(min=torch.finfo(y.dtype).tiny)
+        return rms(ks[-1] - ks[-2]) / rms(ys[-1] - ys[-2]).clamp(min=torch.finfo(y.dtype).tiny)
 
 
 def stages(f: Field, tableau: Tableau, t: float, y: Tensor, h: float) -> tuple[list[Tensor], list[Tensor]]:
@@ -69,14 +70,16 @@ def stages(f: Field, tableau: Tableau, t: float, y: Tensor, h: float) -> tuple[l
     ys: list[Tensor] = []
     ks: list[Tensor] = []
     for row, c in zip(tableau.a, tableau.c, strict=True):
-        ys.append(y + h * total(row, ks) if ks else y)
+        ys.append(y + h * weighted_sum(row, ks) if ks else y)
         ks.append(f(torch.full((), t + c * h, dtype=y.dtype, device=y.device), ys[-1]))
     return ys, ks
 
 
-def total(weights: Sequence[float], ks: Sequence[Tensor]) -> Tensor:
+def weighted_sum(weights: Sequence[float], ks: Sequence[Tensor]) -> Tensor:
+    """sum_j w_j k_j, of the shape of y."""
     return sum((w * k for w, k in zip(weights, ks, strict=True) if w), torch.zeros_like(ks[0]))
 
 
-def size(v: Tensor) -> Tensor:
+def rms(v: Tensor) -> Tensor:
+    """The root mean square of all components []."""
     return torch.linalg.vector_norm(v) / v.numel() ** 0.5

@@ -1,4 +1,4 @@
-"""What a solve costs against how well it is solved and what is learned: figures across the runs of a grid."""
+"""Figures across the runs of a grid: the cost of a solve against its accuracy and the loss."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def draw_figure3(rows: Sequence[Row], path: Path) -> None:
         draw_equal(c)
         draw_nfe_panel(d, unfolded(rows), backward=False)
         a.set(title="a", xlabel="NFE forward", ylabel="numerical error (relative)")
-        b.set(title="b", xlabel="NFE forward", ylabel="time of a forward solve (ms a batch)")
+        b.set(title="b", xlabel="NFE forward", ylabel="time of a forward solve (ms per batch)")
         c.set(title="c", xlabel="NFE forward", ylabel="NFE backward")
         d.set(title="d", xlabel="epoch", ylabel="NFE forward")
         log_scale(a, "y")

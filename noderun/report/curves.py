@@ -1,4 +1,4 @@
-"""What happened in training, epoch by epoch: loss, error and NFE of one run or of several."""
+"""Loss, error and NFE by epoch, of one run or of several."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def draw_nfe_panel(axes: Axes, rows: Sequence[Mapping[str, Any]], backward: bool
             draw_band(axes, own, "nfe/backward", None, line_style(i) | {"linestyle": LINES[1]})
     if backward and any(row["nfe/backward"] is not None for row in rows):
         name_dashes(axes, {"forward": LINES[0], "backward": LINES[1]})
-    axes.set(xlabel="epoch", ylabel="NFE a batch (evaluations of f)")
+    axes.set(xlabel="epoch", ylabel="NFE per batch (evaluations of f)")
     whole_numbers(axes, "xy")
 
 

@@ -1,8 +1,8 @@
-"""Figures of what happens along the depth of a trained model; drawn from rows, without the model."""
+"""Figures of a trained model along its depth, drawn from rows without the model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Row = Mapping[str, Any]
-SHADES = "cividis"  # told apart by colour-blind readers, and in grey
+SHADES = "cividis"  # distinct for color-blind readers and in gray
 PROBABILITY = "probability of class 1"
 
 
@@ -34,7 +34,7 @@ def draw_lesions(rows: Sequence[Row], path: Path) -> None:
 
 
 def class_style(row: Row) -> dict[str, Any]:
-    """Ten classes and more are told apart by colour and marker together."""
+    """Color and marker together tell ten classes and more apart."""
     i = int(row["class"] or 0)
     return {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]}
 
@@ -48,7 +48,7 @@ def paths(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def draw_paths(axes: Axes, rows: Sequence[Row], x: str, y: str, **style: Any) -> None:
-    """One line an example with a mark at its end; a legend entry a class."""
+    """One line per example with a mark at its end; one legend entry per class."""
     named = set()
     for path in sorted(paths(rows), key=lambda path: path[0]["class"] or 0):
         chosen = class_style(path[0])
@@ -91,11 +91,11 @@ def draw_nfe_per_input(rows: Sequence[Row], path: Path) -> None:
     with figure(height=3.8) as (drawn, axes):
         panel = axes[0, 0]
         classes = sorted({row["class"] or 0 for row in rows})
-        for right, label, colour, mark in ((True, "right", COLORS[0], "o"), (False, "wrong", COLORS[1], "X")):
+        for right, label, color, mark in ((True, "right", COLORS[0], "o"), (False, "wrong", COLORS[1], "X")):
             own = [row for row in rows if row["right"] in ((right, None) if right else (right,))]
             spread = [(row["class"] or 0) + (row["example"] * 0.618 % 1 - 0.5) * 0.6 for row in own]
             panel.plot(
-                spread, [row["nfe"] for row in own], linestyle="", marker=mark, color=colour, alpha=0.6, label=label
+                spread, [row["nfe"] for row in own], linestyle="", marker=mark, color=color, alpha=0.6, label=label
             )
         for c in classes:
             own_nfe = [row["nfe"] for row in rows if (row["class"] or 0) == c]
@@ -133,16 +133,16 @@ def draw_decision(rows: Sequence[Row], path: Path) -> None:
 
 
 def decision_panel(axes: Axes, rows: Sequence[Row], title: str = "") -> Any:
-    """The map, white where the classes are equal, and test examples; returns what a colour bar is of."""
+    """The map, white where the classes are equal, and test examples; returns what a color bar describes."""
     grid = [row for row in rows if row["kind"] == "map"]
     xs, ys = (sorted({row[name] for row in grid}) for name in ("x", "y"))
     scores = [[row["score"] for row in grid[i :: len(ys)]] for i in range(len(ys))]  # x varies slowest
     shown = axes.pcolormesh(xs, ys, scores, cmap=SHADES, vmin=0, vmax=1, shading="nearest")
     if min(map(min, scores)) < 0.5 < max(map(max, scores)):
         axes.contour(xs, ys, scores, levels=[0.5], colors="white")
-    for label, colour, mark in ((0, COLORS[1], "o"), (1, COLORS[4], "^")):
+    for label, color, mark in ((0, COLORS[1], "o"), (1, COLORS[4], "^")):
         own = [row for row in rows if row["kind"] == "test" and row["class"] == label]
-        style: Any = {"color": colour, "marker": mark, "markeredgecolor": "black", "markeredgewidth": 0.4}
+        style: Any = {"color": color, "marker": mark, "markeredgecolor": "black", "markeredgewidth": 0.4}
         axes.plot([r["x"] for r in own], [r["y"] for r in own], linestyle="", label=f"class {label}", **style)
     axes.set(xlabel="$x_1$", ylabel="$x_2$", title=title)
     axes.grid(False)
@@ -164,13 +164,3 @@ def draw_norms(rows: Sequence[Row], path: Path) -> None:
             panel.set_xticks(depths)
         outside_legend(panel)
         save(drawn, path, rows)
-
-
-DRAW: dict[str, Callable[[Sequence[Row], Path], None]] = {
-    "trajectories": draw_trajectories,
-    "steps": draw_steps,
-    "nfe_per_input": draw_nfe_per_input,
-    "flow": draw_flow,
-    "decision": draw_decision,
-    "norms": draw_norms,
-}

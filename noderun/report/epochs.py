@@ -1,4 +1,4 @@
-"""The same picture of a model at several epochs, side by side; drawn from rows that its training has left."""
+"""The same picture of a model at several epochs, side by side, drawn from rows that training left."""
 
 from __future__ import annotations
 
@@ -6,36 +6,31 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from noderun.report.depth import PROBABILITY, decision_panel, trajectory_panel
+from noderun.record import files
+from noderun.report.depth import PROBABILITY
 from noderun.report.folders import Run, checked, read_csv
 from noderun.report.style import figure, save
 
 Row = Mapping[str, Any]
+# (axes, rows of one epoch, title) -> what a color bar describes, or None
+Panel = Callable[[Any, Sequence[Row], str], Any]
 PANELS, COLUMNS = 8, 4
 
 
-def rows_by_epoch(name: str) -> Callable[[Sequence[Run]], list[dict[str, Any]]]:
-    """Reads what one run has left under this name; nothing of several runs, which would be as many figures."""
-    return lambda found: checked(found[0].folder / "figures" / f"{name}.csv", read_csv) if len(found) == 1 else []
+def rows_by_epoch(name: str, found: Sequence[Run]) -> list[dict[str, Any]]:
+    """The rows that one run has left under this name; none of several runs, which would be as many figures."""
+    return checked(found[0].folder / files.FIGURES / f"{name}.csv", read_csv) if len(found) == 1 else []
 
 
 def shown_epochs(rows: Sequence[Row]) -> list[int]:
-    """The first, the last, and so many between that the panels suffice."""
+    """The first epoch, the last, and as many between them as there are panels."""
     epochs = sorted({row["epoch"] for row in rows})
     last, count = len(epochs) - 1, min(len(epochs), PANELS)
     return [epochs[round(i * last / max(count - 1, 1))] for i in range(count)]
 
 
-def draw_decision_by_epoch(rows: Sequence[Row], path: Path) -> None:
-    draw(rows, path, decision_panel, "")
-
-
-def draw_trajectories_by_epoch(rows: Sequence[Row], path: Path) -> None:
-    draw(rows, path, trajectory_panel, "class")
-
-
-def draw(rows: Sequence[Row], path: Path, panel: Callable[[Any, Sequence[Row], str], Any], legend: str) -> None:
-    """``panel`` draws one epoch and returns what a colour bar is of, or None."""
+def draw_epochs(rows: Sequence[Row], path: Path, panel: Panel, legend: str) -> None:
+    """One panel per epoch; a color bar if ``panel`` returns what it describes."""
     chosen = shown_epochs(rows)
     columns = min(len(chosen), COLUMNS)
     with figure(-(-len(chosen) // columns), columns, width=3.4, height=3.0) as (drawn, axes):

@@ -1,83 +1,173 @@
-"""Which figures there are, and which of them a set of runs can have."""
+"""The registry of figures: what each one shows, what it is drawn from, and what it needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from noderun.config.validation import ConfigError, nearest
-from noderun.report import costs, curves, epochs
+from noderun.report import costs, curves, depth, precision
+from noderun.report.epochs import Panel, draw_epochs, rows_by_epoch
 from noderun.report.folders import Run
 
 Rows = list[dict[str, Any]]
+Source = Literal["runs", "model", "measurements"]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """``rows`` are what it is drawn from, none where these runs cannot have it; ``needs`` says why."""
+    """``draw(rows, path)`` writes the PNG at ``path`` and the CSV of its rows beside it.
+
+    ``rows`` makes the rows out of the runs, or out of the measurements of `noderun evaluate`; it returns none if they
+    cannot have the figure, and ``needs`` says what is missing. The rows of a figure of the trained model come from the
+    function of the same name in ``evaluation.depth.ROWS`` instead. ``panel`` draws the same picture into given axes:
+    training then leaves its rows at several epochs, and NAME_by_epoch shows them side by side with ``legend`` as the
+    legend's title.
+    """
 
     title: str
-    rows: Callable[[Sequence[Run]], Rows]
-    draw: Callable[[Rows, Path], None]
     needs: str
+    draw: Callable[[Rows, Path], None]
+    rows: Callable[[Any], Rows] = lambda found: []
+    source: Source = "runs"
+    of_solve: bool = False  # whether only a model that solves an ODE has it
+    panel: Panel | None = None
+    legend: str = ""
 
 
 FIGURES = {
     "learning": Figure(
-        "Loss and error by epoch", curves.learning_rows, curves.draw_learning, "a run that has trained a step"
+        "Loss and error by epoch",
+        "a run that has trained a step",
+        curves.draw_learning,
+        curves.learning_rows,
     ),
-    "nfe": Figure("NFE by epoch", curves.nfe_rows, curves.draw_nfe, "a model that solves an ODE"),
+    "nfe": Figure(
+        "NFE by epoch",
+        "a model that solves an ODE",
+        curves.draw_nfe,
+        curves.nfe_rows,
+    ),
     "figure3": Figure(
         "Chen et al. 2018, figure 3",
-        costs.tolerance_rows,
-        costs.draw_figure3,
         "finished runs of a model that solves an ODE, at several tolerances or steps",
+        costs.draw_figure3,
+        costs.tolerance_rows,
     ),
     "memory": Figure(
         "Memory against NFE",
-        costs.memory_rows,
-        costs.draw_memory,
         "finished runs with several gradient methods or several NFE",
+        costs.draw_memory,
+        costs.memory_rows,
     ),
     "nfe_loss": Figure(
-        "NFE against loss", costs.loss_rows, costs.draw_loss, "several finished runs of a model that solves an ODE"
+        "NFE against loss",
+        "several finished runs of a model that solves an ODE",
+        costs.draw_loss,
+        costs.loss_rows,
     ),
     "regularizer": Figure(
         "NFE and error against the regularizer's weight",
-        costs.regularizer_rows,
-        costs.draw_regularizer,
         "a sweep over regularizer.weight",
+        costs.draw_regularizer,
+        costs.regularizer_rows,
     ),
-    "decision_by_epoch": Figure(
-        "Decision map by epoch",
-        epochs.rows_by_epoch("decision_by_epoch"),
-        epochs.draw_decision_by_epoch,
-        "one run on points in a plane with classes, trained with trainer.diagnostics_every",
+    "precision": Figure(
+        "Precision against NFE and time",
+        "measurements of several NFE",
+        precision.draw_precision,
+        precision.precision_rows,
+        source="measurements",
     ),
-    "trajectories_by_epoch": Figure(
-        "Hidden state over depth by epoch",
-        epochs.rows_by_epoch("trajectories_by_epoch"),
-        epochs.draw_trajectories_by_epoch,
-        "one run of a model that has depth, trained with trainer.diagnostics_every",
+    "matrix": Figure(
+        "Training solver against test solver",
+        "measurements of several training solvers under several test solvers",
+        precision.draw_matrix,
+        precision.matrix_rows,
+        source="measurements",
     ),
+    "trajectories": Figure(
+        "Hidden state over depth",
+        "a model that has depth",
+        depth.draw_trajectories,
+        source="model",
+        panel=depth.trajectory_panel,
+        legend="class",
+    ),
+    "steps": Figure(
+        "Steps along depth",
+        "a model that solves an ODE",
+        depth.draw_steps,
+        source="model",
+        of_solve=True,
+    ),
+    "nfe_per_input": Figure(
+        "NFE of each input",
+        "a model that solves an ODE",
+        depth.draw_nfe_per_input,
+        source="model",
+        of_solve=True,
+    ),
+    "flow": Figure(
+        "Chen et al. 2018, figure 1",
+        "a model that solves an ODE in one or two dimensions",
+        depth.draw_flow,
+        source="model",
+        of_solve=True,
+    ),
+    "decision": Figure(
+        "Decision map",
+        "points in a plane with two classes",
+        depth.draw_decision,
+        source="model",
+        panel=depth.decision_panel,
+    ),
+    "norms": Figure(
+        "Norm of the state along depth",
+        "a model that has depth",
+        depth.draw_norms,
+        source="model",
+    ),
+}
+FIGURES |= {
+    f"{name}_by_epoch": Figure(
+        f"{figure.title} by epoch",
+        f"one run of {figure.needs}, trained with trainer.diagnostics_every",
+        partial(draw_epochs, panel=figure.panel, legend=figure.legend),
+        partial(rows_by_epoch, f"{name}_by_epoch"),
+    )
+    for name, figure in FIGURES.items()
+    if figure.panel
 }
 
 
-def draw_figures(found: Sequence[Run], folder: Path, names: Sequence[str] = ()) -> list[Path]:
-    """Draws into ``folder`` those of ``names`` (none: all that these runs can have).
+def names_of(source: Source) -> list[str]:
+    return [name for name, figure in FIGURES.items() if figure.source == source]
 
-    SettingError where one that was named is unknown or cannot be.
+
+def draw_figures(found: Sequence[Run], folder: Path, names: Iterable[str] = ()) -> list[Path]:
+    """Draw the named figures of these runs into ``folder``, or without names all that the runs can have.
+
+    Raises ConfigError if a named figure is unknown or these runs cannot have it.
     """
+    for name in names:
+        if name not in names_of("runs"):
+            instead = f"; `noderun evaluate run=FOLDER figures={name}` draws it" if name in names_of("model") else ""
+            raise ConfigError(f"no figure '{name}' of runs{instead or nearest(name, names_of('runs'))}")
+        if not FIGURES[name].rows(found):
+            raise ConfigError(f"there can be no figure '{name}' here: it needs {FIGURES[name].needs}")
+    return draw_possible(found, folder, list(names) or names_of("runs"))
+
+
+def draw_possible(found: Any, folder: Path, names: Iterable[str]) -> list[Path]:
+    """Draw those of the named figures that have rows; return their paths."""
     drawn = []
-    for name in names or FIGURES:
-        if name not in FIGURES:
-            raise ConfigError(f"no figure '{name}'{nearest(name, FIGURES)}")
+    for name in names:
         rows = FIGURES[name].rows(found)
         if rows:
-            FIGURES[name].draw(rows, folder / f"{name}.png")
             drawn.append(folder / f"{name}.png")
-        elif names:
-            raise ConfigError(f"there can be no figure '{name}' here: it needs {FIGURES[name].needs}")
+            FIGURES[name].draw(rows, drawn[-1])
     return drawn

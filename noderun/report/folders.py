@@ -16,7 +16,7 @@ from noderun.record.metrics import read_metrics
 
 Read = TypeVar("Read")
 STATES = ("running", "done", "failed", "interrupted")
-NOT_IN_LABELS = run_folder.NOT_IN_IDENTITY - {"tolerance"}  # words that do not tell one run from another
+NOT_IN_LABELS = run_folder.NOT_IN_IDENTITY  # words that do not tell one run from another
 
 
 @dataclass(frozen=True)

@@ -13,17 +13,17 @@ from noderun.report.style import figure, log_scale, outside_legend, save
 Row = Mapping[str, Any]
 
 
-def draw_test_figures(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """precision.png where the NFE of finished cells vary, matrix.png where training and test solvers do."""
-    done = [row for row in rows if row["status"] == "done" and row.get("removed block") in (None, "none")]
-    drawn = []
-    if vary(done, "nfe_test"):
-        draw_precision(done, folder / "precision.png")
-        drawn.append(folder / "precision.png")
-    if vary(done, "trained with", "tested with"):
-        draw_matrix(done, folder / "matrix.png")
-        drawn.append(folder / "matrix.png")
-    return drawn
+def precision_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    return done if vary(done := finished(rows), "nfe_test") else []
+
+
+def matrix_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    return done if vary(done := finished(rows), "trained with", "tested with") else []
+
+
+def finished(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Measurements of whole nets that came to an end."""
+    return [dict(row) for row in rows if row["status"] == "done" and row.get("removed block") in (None, "none")]
 
 
 def achieved(rows: Sequence[Row]) -> tuple[str, str]:
@@ -40,7 +40,7 @@ def draw_precision(rows: Sequence[Row], path: Path) -> None:
     with figure(1, 2, width=4.8, height=3.6) as (drawn, axes):
         scatter(axes[0, 0], rows, "nfe_test", "numerical_error", "solver")
         scatter(axes[0, 1], rows, "seconds", key, "solver", joined=False)
-        axes[0, 0].set(xlabel="NFE a batch", ylabel="numerical error (relative)")
+        axes[0, 0].set(xlabel="NFE per batch", ylabel="numerical error (relative)")
         axes[0, 1].set(xlabel="time for the test set (s)", ylabel=name)
         log_scale(axes[0, 0], "y")
         outside_legend(axes[0, 1])

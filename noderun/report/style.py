@@ -1,4 +1,4 @@
-"""How every figure looks, and the one way to write it: a PNG beside the CSV that it was drawn from."""
+"""The style of every figure, and the function that writes one: a PNG beside the CSV of its rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by colour-blind readers (jfly.uni-koeln.de/color); yellow is lost on white
+# Okabe and Ito's colors, distinct for color-blind readers (jfly.uni-koeln.de/color); yellow is lost on white
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", ":", "-.")
@@ -56,7 +56,7 @@ def figure(rows: int = 1, columns: int = 1, width: float = WIDTH, height: float 
 
 
 def line_style(i: int) -> dict[str, Any]:
-    """Colour, marker and dashes of the i-th line of a panel: no two alike among the first 28."""
+    """Color, marker and dashes of the i-th line of a panel: no two alike among the first 28."""
     return {
         "color": COLORS[i % len(COLORS)],
         "marker": MARKERS[i % len(MARKERS)],

@@ -65,7 +65,7 @@ def experiment_of(found: Sequence[Run]) -> str:
 
 
 def rows_of(folder: Path, found: Sequence[Run]) -> list[Row]:
-    """A row a run, in the order of results.csv, whose refused jobs have no folder and stay rows."""
+    """One row per run in the order of results.csv; its refused jobs, which have no folder, stay rows."""
     written = checked(folder / "results.csv", read_csv)
     rows = {run.folder.name: run.row() for run in found}
     before = {row.get("run"): row for row in written if row.get("status") == "refused" or row.get("run") in rows}

@@ -19,6 +19,9 @@ from noderun.dynamics import DYNAMICS
 from noderun.models import MODELS, SolveBlock
 from noderun.objectives import OBJECTIVES, Objective
 from noderun.ode.configured import ConfiguredSolve
+from noderun.ode.gradients import GRADIENTS
+from noderun.ode.solvers import METHODS, StepController
+from noderun.ode.solvers.method import Method
 from noderun.regularizers import REGULARIZERS
 from noderun.training.callbacks import Callback
 from noderun.training.compatibility import unfit
@@ -68,7 +71,7 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
 
 
 def make_device(word: str) -> torch.device:
-    """``auto`` is CUDA if there is one; ConfigError if this machine lacks a device that was asked for."""
+    """``auto`` is CUDA if there is one; ConfigError if this machine lacks the device that was asked for."""
     if word == "auto":
         word = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(f"cuda:{word}" if word.isdigit() else word)
@@ -110,23 +113,55 @@ def make_model(settings: Settings, dataset: Dataset, objective: Objective) -> nn
     return factory(dataset.shape, objective.outputs(dataset.target), **used, **choice.options)
 
 
+def make_method(solver: Solver) -> Method[Any]:
+    """The method that a solver's options stand for; ValueError or TypeError if they do not fit it."""
+    options = {key: value for key, value in solver.options.items() if key != "compile"}
+    if not solver.user_class:
+        return METHODS[solver.name].with_options(**options)
+    try:
+        method = load_class(solver.user_class)(**options)
+    except Exception as error:
+        raise ValueError(f"class: {solver.user_class} raises {type(error).__name__}: {error}") from error
+    if not isinstance(method, Method):
+        raise TypeError(f"class: {solver.user_class} makes a {type(method).__name__}, not a noderun.ode.solvers.Method")
+    return method
+
+
 def make_solve(solver: Solver, gradient: Gradient | None) -> ConfiguredSolve:
     """The chosen solve. A model without the gradient group, as the RK-Net, is differentiated by backprop."""
     options = dict(solver.options)
     compile = options.pop("compile", None)  # not an option of the method that another solve of the block may keep
     return ConfiguredSolve(
-        solver=load_class(solver.user_class)(**options) if solver.user_class else solver.name,
+        solver=make_method(solver) if solver.user_class else solver.name,
         solver_options=None if solver.user_class else options,
         compile=compile,
         rtol=solver.rtol,
         atol=solver.atol,
         dt=solver.dt,
         max_steps=solver.max_steps,
+        **step_control(solver),
         gradient=gradient.name if gradient else "backprop",
         gradient_rtol=gradient.rtol if gradient else None,
         gradient_atol=gradient.atol if gradient else None,
         gradient_options=gradient.options if gradient else None,
     )
+
+
+def step_control(solver: Solver) -> dict[str, Any]:
+    """The keywords of ``solve`` that say how adaptive steps are chosen; null leaves one to its default there."""
+    gains = solver.controller
+    chosen: dict[str, Any] = {"controller": gains if isinstance(gains, str) else StepController(*gains)}
+    chosen |= {name: getattr(solver, name) for name in ("norm", "first_step", "min_step", "max_step", "per_sample")}
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+def closer(solver: Solver | None, gradient: Gradient | None) -> str:
+    """Which settings bring a solve's gradient closer to that of the flow."""
+    if solver is None or solver.dt is not None:
+        return "a smaller solver.dt"
+    if gradient is None or GRADIENTS[gradient.name].exact:
+        return f"a tolerance below {solver.rtol:g}"
+    return f"a gradient.rtol below {gradient.rtol:g}, or gradient=checkpointed"
 
 
 def make_lr_schedule(scheduler: Scheduler, lr: float, steps_per_epoch: int) -> Schedule:

@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from noderun.config.schema import Regularizer, Settings, Solver
+from noderun.config import schema
+from noderun.config.schema import Gradient, Regularizer, Settings, Solver
 from noderun.config.validation import ConfigError, Incompatible, nearest
 
 if TYPE_CHECKING:
     from noderun.objectives import Objective
-    from noderun.ode.solvers.method import Method
 
 MADE_WITH = {  # group -> what its part is made with, before the keys of its option
     "data": ("root", "augment"),  # a user's: with its keys alone
     "model": ("shape", "outputs"),
     "dynamics": ("state_shape",),
+    "solver": (),
     "regularizer": (),
     "optimizer": ("params", "lr"),
     "scheduler": ("steps_per_epoch", "horizon"),
 }
 FORWARD = {"dynamics": ("t", "y"), "model": ("x",), "series": ("x", "times", "mask")}
+OF_ADAPTIVE_STEPS = ("controller", "norm", "first_step", "min_step", "max_step")
+OWN_CONTROL = {  # solver -> the settings of adaptive steps that mean nothing to it
+    "adams": {"controller"},
+    "bdf": {"controller"},
+    "radau5": {"controller"},
+    "scipy": {"controller", "norm", "min_step"},
+}
 
 
 def check(settings: Settings, given: Set[str]) -> None:
-    """Raises Refused where right words do not go together, SettingError where one can never work here.
+    """Raises Incompatible if right settings do not go together, ConfigError if one can never work here.
 
-    ``given`` are the dotted keys that were said, on the command line or by an experiment.
+    ``given`` are the dotted keys that the command line or an experiment set.
     """
     import torch
 
@@ -70,7 +79,7 @@ def unfit(settings: Settings, objective: Objective, sample: str, target: type) -
 
 
 def check_data(settings: Any) -> None:
-    """Raises Refused where files of a set that may not be downloaded are missing."""
+    """Raises Incompatible if files of a set that may not be downloaded are missing."""
     from noderun.data import DataMissing, require
 
     data = getattr(settings, "data", None)
@@ -86,9 +95,7 @@ def check_code(settings: Settings) -> None:
     """Every option's name stands for something, every ``class:`` can be loaded, and both take their option's keys."""
     from noderun.training.build import load_class
 
-    if reference := settings.model.objective.user_class:
-        if reason := misfit(load_class(reference), (), list(settings.model.objective.options)):
-            raise ConfigError(f"model.objective: class: {reference} does not take the keys of its file: {reason}")
+    check_objective(settings.model.objective)
     for group, known in registries().items():
         choice: Any = getattr(settings, group)
         if choice is None:
@@ -96,32 +103,40 @@ def check_code(settings: Settings) -> None:
         reference = getattr(choice, "user_class", None)
         if not reference and choice.name not in known:
             raise ConfigError(f"{group}: noderun has no {group} named '{choice.name}'{nearest(choice.name, known)}")
-        if reference or group in MADE_WITH:
+        if reference or group not in ("solver", "gradient"):
             made = load_class(reference) if reference else known[choice.name]
             check_call(settings, group, reference or choice.name, made)
 
 
+def check_objective(choice: schema.Objective) -> None:
+    """ConfigError if a user's own objective cannot be made from the keys that stand beside its class."""
+    from noderun.training.build import load_class
+
+    if choice.user_class and (reason := misfit(load_class(choice.user_class), (), list(choice.options))):
+        raise ConfigError(f"model.objective: class: {choice.user_class} does not take its keys: {reason}")
+
+
 def check_call(settings: Settings, group: str, name: str, made: Any) -> None:
-    """SettingError where a part cannot be made from its option's keys, or a user's net not be called as a net is."""
+    """ConfigError if a part cannot be made from its option's keys, or a user's net cannot be called as a net."""
     own = ":" in name
-    said = f"class: {name}" if own else f"{group}={name}"
+    what = f"class: {name}" if own else f"{group}={name}"
     needs = {"make_dynamics": settings.dynamics, "solve": settings.solver} if group == "model" else {}
     keywords = [*(key for key, part in needs.items() if part), *getattr(settings, group).options]
     positional = () if own and group == "data" else MADE_WITH.get(group, ())
     call = f"{name.rpartition(':')[2]}({', '.join([*positional, *keywords])})"
     if not callable(made):
-        raise ConfigError(f"{said} must be a class or a function, called as {call}")
+        raise ConfigError(f"{what} must be a class or a function, called as {call}")
     if reason := misfit(made, positional, keywords):
-        raise ConfigError(f"{said} is called as {call}: {reason}")
+        raise ConfigError(f"{what} is called as {call}: {reason}")
     if own and group in FORWARD and isinstance(made, type):
         series = group == "model" and settings.model.takes == ("series",)
-        check_forward(said, made, FORWARD["series" if series else group])
+        check_forward(what, made, FORWARD["series" if series else group])
 
 
-def check_forward(said: str, net: type, arguments: Sequence[str]) -> None:
+def check_forward(what: str, net: type, arguments: Sequence[str]) -> None:
     from torch.nn import Module
 
-    expected = f"{said} must be a torch.nn.Module with forward({', '.join(arguments)})"
+    expected = f"{what} must be a torch.nn.Module with forward({', '.join(arguments)})"
     if not issubclass(net, Module) or net.forward is Module.forward:
         raise ConfigError(expected)
     if reason := misfit(net.forward, ("self", *arguments), ()):
@@ -129,7 +144,7 @@ def check_forward(said: str, net: type, arguments: Sequence[str]) -> None:
 
 
 def misfit(function: Callable[..., Any], positional: Sequence[str], keywords: Sequence[str]) -> str | None:
-    """Why a function cannot be called so; None where it can, or where that cannot be told."""
+    """Why a function cannot be called with these arguments; None if it can, or if that is unknown."""
     try:
         inspect.signature(function).bind(*positional, **dict.fromkeys(keywords))
     except TypeError as error:
@@ -164,62 +179,94 @@ def registries() -> dict[str, Mapping[str, Any]]:
 def check_steps(settings: Settings, given: Set[str]) -> None:
     solver, model = settings.solver, settings.model
     assert solver is not None
-    method = method_of(solver)
-    info = method.info
-    if solver.dt is None and not info.adaptive:
-        raise Incompatible(f"solver={solver.name} takes fixed steps only: give their size, for instance solver.dt=0.1")
     if solver.dt is None and model.fixed_steps:
         raise Incompatible(f"model={model.name} takes fixed steps only: give solver.dt or a solver such as solver=rk4")
-    if solver.dt is not None and not info.fixed_step:
-        raise Incompatible(f"solver={solver.name} chooses its own steps: leave solver.dt out, or say solver.dt=null")
     useless = given & {"solver.rtol", "solver.atol", "gradient.rtol", "gradient.atol"}
     if solver.dt is not None and useless:
         raise Incompatible(f"{min(useless)} was given, but fixed steps (solver.dt={solver.dt:g}) have no tolerance")
-    if solver.user_class:
-        return
+    check_solver(solver)
+    if solver.per_sample:
+        check_per_sample(solver, settings.gradient, settings.regularizer)
+
+
+def check_solver(solver: Solver) -> None:
+    """Raises Incompatible if a solver cannot take its steps as it was told to."""
+    from noderun.training.build import make_method
+
     try:
-        method.configured(**solver.options)
+        method = make_method(solver)
     except (TypeError, ValueError) as error:
         raise Incompatible(f"solver={solver.name}: {error}") from None
+    if solver.dt is None and not method.info.adaptive:
+        raise Incompatible(f"solver={solver.name} takes fixed steps only: give their size, for instance solver.dt=0.1")
+    if solver.dt is not None and not method.info.fixed_step:
+        raise Incompatible(f"solver={solver.name} chooses its own steps: leave solver.dt out, or say solver.dt=null")
+    asked = {f.name for f in fields(Solver) if f.name in OF_ADAPTIVE_STEPS and getattr(solver, f.name) != f.default}
+    if asked and solver.dt is not None:
+        raise Incompatible(
+            f"solver.{min(asked)} is for adaptive steps, and fixed ones were chosen (solver.dt={solver.dt:g})"
+        )
+    if useless := asked & OWN_CONTROL.get(solver.name, set()):
+        raise Incompatible(f"solver={solver.name} controls its steps in its own way: leave solver.{min(useless)} out")
 
 
-def method_of(solver: Solver) -> Method:
-    """The chosen method; one of the user's own is made from its class and the keys of its file."""
-    from noderun.ode.solvers import METHODS
-    from noderun.training.build import load_class
+def check_per_sample(solver: Solver, gradient: Gradient | None, regularizer: Regularizer | None) -> None:
+    """Raises Incompatible if the examples of a batch cannot take steps of their own."""
+    import torch
 
-    if not solver.user_class:
-        return METHODS[solver.name]
-    return load_class(solver.user_class)(**{key: v for key, v in solver.options.items() if key != "compile"})
+    from noderun.ode.gradients import GRADIENTS
+    from noderun.ode.solvers import StepOptions
+    from noderun.ode.solvers.per_sample.methods import batched_method
+    from noderun.training.build import make_method
+
+    try:
+        if solver.options.get("compile"):
+            raise ValueError("per_sample=True has no compiled steps")
+        batched_method(make_method(solver), StepOptions(), torch.zeros(1, 1))
+    except ValueError as error:
+        raise Incompatible(f"solver.per_sample=true cannot be: {error}") from None
+    if gradient is not None and (reason := GRADIENTS[gradient.name](**gradient.options).refusal_per_sample()):
+        raise Incompatible(f"solver.per_sample=true cannot be: {reason}")
+    if regularizer is not None and regularizer.name != "none":
+        raise Incompatible(
+            f"regularizer={regularizer.name} is integrated with one time for all examples, and solver.per_sample=true "
+            "gives each its own: leave one of them out"
+        )
 
 
 def check_regularizer(regularizer: Regularizer, solver: Solver) -> None:
     from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
     from noderun.regularizers import Local
-    from noderun.training.build import make_regularizer
+    from noderun.training.build import make_method, make_regularizer
 
     if regularizer.name == "none":
         return
     penalty = make_regularizer(regularizer)
     if isinstance(penalty, Local):
-        method = method_of(solver)
+        method = make_method(solver)
         if not isinstance(method, ExplicitRungeKutta) or not penalty.fits(method.tableau):
-            lacking = f"regularizer={regularizer.name} asks the steps of solver={solver.name} for what they lack"
-            raise Incompatible(f"{lacking}; try dopri5")
+            raise Incompatible(
+                f"regularizer={regularizer.name} looks at the stages of an explicit Runge-Kutta step, and "
+                f"solver={solver.name} does not have those that it needs; try solver=dopri5"
+            )
     elif solver.options.get("compile"):
         raise Incompatible(
             f"regularizer={regularizer.name} makes its field anew for every batch, which solver.compile=true would "
             "compile each time: leave one of them out"
         )
+    elif solver.norm != Solver.norm:
+        raise Incompatible(
+            f"regularizer={regularizer.name} has a norm of its own, without its integral: leave solver.norm out"
+        )
 
 
 def check_gradient(settings: Settings, given: Set[str]) -> None:
-    from noderun.ode.gradients import GRADIENTS, refusal
-    from noderun.ode.solvers import SOLVERS
+    from noderun.ode.gradients import GRADIENTS
+    from noderun.training.build import make_method
 
     solver, gradient = settings.solver, settings.gradient
     assert gradient is not None
-    if solver and not solver.user_class and (reason := refusal(solver.name, SOLVERS[solver.name], gradient.name)):
+    if solver and (reason := GRADIENTS[gradient.name]().refusal(make_method(solver))):
         raise Incompatible(reason)
     useless = given & {"gradient.rtol", "gradient.atol"}
     if useless and GRADIENTS[gradient.name].exact:

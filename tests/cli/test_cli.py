@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -14,6 +15,9 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from noderun.cli.main import main
 from noderun.cli.planning import make_job
+from noderun.cli.tasks import train
+from noderun.cli.tasks.job import JobRunner
+from noderun.cli.tasks.list import answer
 from noderun.config import config_folder
 from noderun.config.compose import Composer
 from noderun.config.user_code import search_in
@@ -38,7 +42,7 @@ WRONG = {
     "train model.blocks=3": ["no setting 'model.blocks' with this model", "model=hamiltonian, plain, resnet and"],
     "train solver=radau5 solver.compile=true": ["no setting 'solver.compile' with this solver", "others have it"],
     "train ~solver.rtoll": ["solver.rtoll"],
-    "train +model=resnet": ["leave the + out"],
+    "train +model=resnet": ["already exists", "leave the + out"],
     "train solver=null": ["no solver 'null'"],
     "train trainer=5": ["no trainer '5'", "default"],
     "train odenet": ["cannot read 'odenet'", "key=value"],
@@ -46,7 +50,7 @@ WRONG = {
     "train problem=kepler": ["train takes no problem", "did you mean `noderun integrate problem=kepler`?"],
     "integrate model=resnet": ["integrate takes no model", "did you mean `noderun train model=resnet`?"],
     "sweep problem=kepler,lorenz": ["sweep takes no problem", "`noderun integrate problem=kepler`"],
-    "train model.objective=densty": ["model.objective must be one of classify, regress, sign, density, not 'densty'"],
+    "train model.objective=densty": ["model.objective must be one of classify, regress, sign, density", "not 'densty'"],
     "train trainer.epochs=abc": ["trainer.epochs must be a whole number from 1, not 'abc'"],
     "train trainer.epochs=1.5": ["trainer.epochs must be a whole number"],
     "train trainer.epochs=0": ["trainer.epochs must be a whole number from 1, not 0"],
@@ -311,17 +315,17 @@ def test_jobs_that_come_out_equal_run_once(here, trained, capsys):
 
 def test_default_grids_apply_where_nothing_is_swept(here, trained, capsys):
     assert noderun("sweep name=mine") == 0
-    assert [settings.tolerance for settings in trained] == [1e-1, 1e-2, 1e-3, 1e-4]
+    assert [settings.solver.rtol for settings in trained] == [1e-1, 1e-2, 1e-3, 1e-4]
     assert capsys.readouterr().out.splitlines()[-1] == str(here / "outputs/sweep/mine")
     trained.clear()
     assert noderun("train -m seed=1,2") == 0
-    assert [(settings.seed, settings.tolerance) for settings in trained] == [(1, 1e-3), (2, 1e-3)]
+    assert [(settings.seed, settings.solver.rtol) for settings in trained] == [(1, 1e-3), (2, 1e-3)]
 
 
 def test_compare_gives_a_key_to_the_models_that_have_it(here, trained, capsys):
     assert noderun("compare model=resnet,stem model.blocks=2") == 0
     assert [settings.model.options.get("blocks") for settings in trained] == [2, None]
-    assert "model.blocks is no setting of stem and is left out there" in capsys.readouterr().err
+    assert "model.blocks is not a setting of stem and is left out there" in capsys.readouterr().err
 
 
 def test_quiet_is_quiet(here, trained, capsys):
@@ -356,10 +360,10 @@ def test_a_value_that_is_no_number_is_the_same_in_every_start(here, trained, cap
 
 def test_an_option_of_a_group_that_takes_no_class(here, capsys):
     (here / "own/optimizer").mkdir(parents=True)
-    (here / "own/optimizer/mine.yaml").write_text("name: mine\nclass: steps_of_mine:Mine\nlr: 1\nweight_decay: 0\n")
+    (here / "own/optimizer/mine.yaml").write_text("name: mine\nclass: optimizers_of_mine:Mine\n")
     assert noderun("train optimizer=mine --config-dir own") == 2
-    told = "noderun: optimizer takes no class: of your own, only data, model, dynamics, solver, regularizer do\n"
-    assert capsys.readouterr().err == told
+    takers = "data, model, dynamics, solver, regularizer"
+    assert capsys.readouterr().err == f"noderun: optimizer takes no class: of your own, only {takers} do\n"
 
 
 NETS = """
@@ -414,7 +418,7 @@ def test_own_code_that_does_not_fit_is_one_sentence(option, here, capsys):
 def test_a_key_that_an_own_option_gives_to_one_of_ours_in_vain(group, here, capsys):
     name = {"data": "digits", "optimizer": "sgd", "scheduler": "cosine", "regularizer": "kinetic"}.get(group, "mlp")
     (here / f"own/{group}").mkdir(parents=True)
-    shipped = (config_folder() / group / f"{name}.yaml").read_text()
+    shipped = answer(f"{group}={name}", [config_folder()])
     (here / f"own/{group}/mine.yaml").write_text(f"{shipped}\nfoo: 1\n")
     assert noderun(f"train {group}=mine --config-dir own") == 2
     out, err = capsys.readouterr()
@@ -464,12 +468,31 @@ def test_help_answers_at_once(words, seconds, here):
         assert done.returncode == 0 and done.stdout.startswith("usage: noderun TASK")
 
 
-def test_help_composes_what_it_shows_and_its_defaults(here, monkeypatch, capsys):
-    composed = []
+@pytest.fixture
+def composed(monkeypatch):
+    """One entry per composition, noderun's own and Hydra's."""
+    found = []
     load = ConfigLoaderImpl.load_configuration
-    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", lambda *a, **k: composed.append(k) or load(*a, **k))
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", lambda *a, **k: found.append(k) or load(*a, **k))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("line", "times"),
+    [
+        ("train model=stem solver=rk4", 1 + 2),  # the plan's, and Hydra's own
+        ("train model=stem seed=1", 2 + 2),  # and the defaults, from which the seed differs
+        ("sweep model=stem seed=0,1,2", 3 + 1 + 2 + 3),  # Hydra composes each job
+    ],
+)
+def test_a_job_is_composed_once_by_us(line, times, here, trained, composed):
+    assert noderun(line) == 0
+    assert len(composed) == times
+
+
+def test_help_composes_what_it_shows_once(here, composed, capsys):
     assert noderun("train --help") == 0
-    assert len(composed) == 2
+    assert len(composed) == 1
     shown = capsys.readouterr().out
     assert "solver: adams, " in shown and "chen2018/mnist" in shown and "  rtol: ${tolerance}" in shown
     assert noderun("train --help --resolve") == 0 and "  rtol: 0.001" in capsys.readouterr().out
@@ -489,6 +512,20 @@ def test_completion(line, expected):
     command = [sys.executable, "-m", "noderun", "-sc", "query=bash"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     assert expected <= set(done.stdout.split())
+
+
+def test_jobs_reach_another_process_as_they_were_planned(here):
+    """As joblib's and Slurm's launchers hand the task function on."""
+    composer = Composer("train", [config_folder()])
+    job = make_job(composer, ["solver.controller=[0.3,0.4]", "model.objective=regress", "data=moons"])
+    runner = JobRunner({here: job}, train.work, [str(here)])
+    assert pickle.loads(pickle.dumps(runner)) == runner
+
+
+def test_a_grid_in_processes_of_their_own(here, capsys):
+    line = "sweep model=mlp model.hidden=4 data.limit=64 trainer.max_steps=1 trainer.epochs=1 seed=0,1 log=quiet"
+    assert noderun(f"{line} hydra/launcher=joblib hydra.launcher.n_jobs=2 name=two") == 0
+    assert [status(folder)["status"] for folder in (here / "outputs/sweep/two").glob("mlp-*")] == ["done", "done"]
 
 
 def test_completion_can_be_installed(here, capsys):

@@ -207,7 +207,6 @@ def test_what_is_seen_by_epoch_is_left_for_the_report_and_survives_a_restart(pla
 
 
 def test_a_picture_of_an_epoch_that_was_lost_is_made_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(epochs, "FIGURES", ("decision",))
     for epoch in (1, 2, 3, 2):
         monkeypatch.setitem(ROWS, "decision", lambda setup, epoch=epoch: [{"kind": "map", "score": epoch}])
         epochs.write_rows(types.SimpleNamespace(model=nn.Module(), blocks=[]), epoch, tmp_path)

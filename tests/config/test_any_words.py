@@ -18,7 +18,7 @@ from noderun.cli import launching
 from noderun.cli.main import FLAGS, main
 from noderun.cli.main import TASKS as TASK_KINDS
 from noderun.cli.tasks import bench, compare, integrate, sweep
-from noderun.cli.tasks.list import groups, options
+from noderun.cli.tasks.list import answer, groups, options
 from noderun.config import config_folder
 from noderun.config.compose import Composer, known_keys
 from noderun.config.validation import quoted
@@ -56,7 +56,7 @@ def process(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("here"))
         patch.setattr(build, "train_run", stopped)
-        patch.setattr(bench, "measure", stopped)
+        patch.setattr(bench, "work", stopped)
         patch.setattr(integrate, "measure", stopped)
         patch.setattr(launching, "Composer", composer)
         for task in (sweep, compare):  # both imported by now, so that each is given back what it had
@@ -157,7 +157,7 @@ file = st.sampled_from([name for name in GROUPS if name not in ("lab", "problem"
     lambda group: st.tuples(
         st.just(group),
         st.one_of(
-            mutated(st.sampled_from(OPTIONS[group]).map(lambda name: (ROOT / group / f"{name}.yaml").read_text())),
+            mutated(st.sampled_from(OPTIONS[group]).map(lambda name: answer(f"{group}={name}", [ROOT]))),
             st.dictionaries(st.sampled_from(OWN_KEYS) | st.text(max_size=5), tree, max_size=4).map(yaml.safe_dump),
             st.text(max_size=30),
         ),

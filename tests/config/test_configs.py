@@ -1,20 +1,24 @@
 """configs/: every option composes, is typed, says why it is as it is, and has its say in the right order."""
 
+import inspect
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import pytest
 
-from noderun.cli.main import main
+from noderun.cli.main import TASKS, main
 from noderun.cli.planning import make_job
 from noderun.cli.tasks.integrate import make_job as integrate_job
-from noderun.cli.tasks.list import groups, options
+from noderun.cli.tasks.list import answer, groups, options
 from noderun.config import config_folder
 from noderun.config.compose import Composer
+from noderun.config.options import OPTIONS, Gradient, Solver
+from noderun.config.options.option import settings_of
+from noderun.config.schema import Settings
 from noderun.training.compatibility import registries
 
 ROOT = config_folder()
-OPTIONS = [(group, option) for group in groups([ROOT]) for option in options(group, [ROOT])]
+CHOICES = [(group, option) for group in groups([ROOT]) for option in options(group, [ROOT])]
 OF_INTEGRATE = ("lab", "problem")  # the groups that training does not have
 
 
@@ -28,7 +32,7 @@ def integrate():
     return Composer("integrate", [ROOT])
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
+@pytest.mark.parametrize(("group", "option"), CHOICES)
 def test_every_option_composes_and_says_what_it_is(group, option, train, integrate):
     if group in OF_INTEGRATE:
         settings = integrate_job(integrate, [f"{group}={option}"]).settings
@@ -36,18 +40,42 @@ def test_every_option_composes_and_says_what_it_is(group, option, train, integra
     else:
         chosen = asdict(make_job(train, [f"{group}={option}"]).settings).get(group) or {}
     assert chosen.get("name", option) == option or group == "trainer"
-    rows = (ROOT / group / f"{option}.yaml").read_text().splitlines()
-    assert any(row.startswith("#") and "@package" not in row for row in rows) or all("#" in row for row in rows)
+    rows = answer(f"{group}={option}", [ROOT]).splitlines()
+    assert any(row.startswith("#") and "@package" not in row for row in rows)
 
 
-@pytest.mark.parametrize("task", [task for task, kind in main.TASKS.items() if kind.kind != "plain"])
+@pytest.mark.parametrize("task", [task for task, kind in TASKS.items() if kind.kind != "plain"])
 def test_every_task_has_its_config(task):
     assert Composer(task, [ROOT]).compose([]).hydra.job.config_name == task
 
 
-def test_everything_that_exists_can_be_chosen():
+def test_what_exists_is_declared_and_what_is_declared_exists():
     for group, names in registries().items():
-        assert names.keys() <= set(options(group, [ROOT])), group
+        assert names.keys() == OPTIONS[group].keys(), group
+
+
+def defaults(function):
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+@pytest.mark.parametrize("group", ["model", "dynamics", "regularizer", "data", "scheduler"])
+def test_a_default_that_a_constructor_has_too_is_the_options(group):
+    compared = 0
+    for name, made in registries()[group].items():
+        declared = {each.key: each.default for each in settings_of(OPTIONS[group][name])}
+        for key, value in defaults(made).items():
+            if key in declared and key != "augment":  # of data, which a reader is always told
+                assert (list(value) if isinstance(value, tuple) else value) == declared[key], (name, key)
+                compared += 1
+    assert compared
+
+
+def test_the_settings_shared_by_all_have_one_default(train):
+    composed = train.compose([])
+    shared = [f for f in fields(Settings) if f.name in composed and f.name not in OPTIONS]
+    assert {f.name: f.default for f in shared} == {f.name: composed[f.name] for f in shared}
+    assert composed.tolerance == Solver.rtol == Solver.atol == Gradient.rtol == Gradient.atol
 
 
 def test_a_models_file_chooses_but_the_command_line_and_experiments_win(tmp_path):
@@ -61,17 +89,18 @@ def test_a_models_file_chooses_but_the_command_line_and_experiments_win(tmp_path
         "name: odenet\nuses: [dynamics, solver, gradient]\n"
     )
     (tmp_path / "experiment/mine.yaml").write_text(
-        "# @package _global_\ndefaults:\n  - override /model: mine\n  - override /optimizer: adam\ntolerance: 1e-2\n"
+        "# @package _global_\ndefaults:\n  - override /model: mine\n  - override /optimizer: adam\n"
+        "solver: {rtol: 1e-2}\n"
     )
 
     def chosen(*words):
         s = make_job(Composer("train", [tmp_path, ROOT]), words).settings
-        return s.data.name, s.dynamics.name, s.optimizer.name, s.tolerance
+        return s.data.name, s.dynamics.name, s.optimizer.name, s.solver.rtol
 
     assert chosen("model=mine") == ("digits", "mlp", "sgd", 1e-3)
     assert chosen("model=mine", "data=mnist", "dynamics=conv") == ("mnist", "conv", "sgd", 1e-3)
     assert chosen("experiment=mine") == ("digits", "mlp", "adam", 1e-2)
-    assert chosen("optimizer=adamw", "tolerance=1e-4", "experiment=mine") == ("digits", "mlp", "adamw", 1e-4)
+    assert chosen("optimizer=adamw", "solver.rtol=1e-4", "experiment=mine") == ("digits", "mlp", "adamw", 1e-4)
 
 
 def test_the_paper_is_followed(train):
@@ -82,12 +111,26 @@ def test_the_paper_is_followed(train):
     assert (settings.trainer.epochs, settings.data.batch_size, settings.data.augment) == (160, 128, True)
 
 
-def test_list_shows_the_file_with_its_comments(capsys):
-    assert main(["list", "model=odenet"]) == 0
-    assert capsys.readouterr().out == (ROOT / "model/odenet.yaml").read_text()
+@pytest.mark.parametrize(("group", "option"), [(group, option) for group in OPTIONS for option in OPTIONS[group]])
+def test_list_shows_an_option_as_a_file_that_says_the_same(group, option, tmp_path, train):
+    """Each setting with its type; and a user's file of those words is the option itself."""
+    text = answer(f"{group}={option}", [ROOT])
+    (tmp_path / group).mkdir()
+    (tmp_path / group / "mine.yaml").write_text(text)
+    own = make_job(Composer("train", [tmp_path, ROOT]), [f"{group}=mine"])
+    assert own.identity == make_job(train, [f"{group}={option}"]).identity
+    rows = [row for row in text.splitlines() if not row.startswith(("#", "name:", "defaults:"))]
+    assert all("# " in row for row in rows)
+
+
+def test_list_shows_the_file_of_a_users_option_and_all_there_is(tmp_path, capsys):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/mine.yaml").write_text("# My net.\nname: mine\nclass: nets:Mine\n")
+    assert main(["list", "model=mine", "--config-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == (tmp_path / "model/mine.yaml").read_text()
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
-    assert all(f"\n  {option} " in shown for _, option in OPTIONS)
+    assert all(f"\n  {option} " in shown for _, option in CHOICES)
 
 
 def test_the_ledger_filters_and_sorts(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """A user's own code runs where its user named it, and what else lies about does not."""
 
 import importlib
+import json
 import logging
 import subprocess
 import sys
@@ -174,3 +175,72 @@ def test_code_that_cannot_be_loaded_is_one_sentence(reference, here):
     with pytest.raises(ConfigError) as caught:
         user_code.load(reference)
     assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+PARTS = """
+from noderun.ode.solvers import METHODS
+from noderun.regularizers import REGULARIZERS
+from noderun.training.objectives import OBJECTIVES
+
+def make_solver(method):
+    return METHODS[method]
+
+def make_regularizer(power):
+    assert power == 2
+    return REGULARIZERS["kinetic"]()
+
+class Scaled:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, model, batch):
+        found = OBJECTIVES["classify"](model, batch)
+        return found | {"loss": self.factor * found["loss"]}
+"""
+STEPS = "rtol: ${tolerance}\natol: ${tolerance}\ndt: 0.25\n"
+FILES = {
+    "parts_of_mine.py": PARTS,
+    "solver/mine.yaml": "name: mine\nclass: parts_of_mine:make_solver\nmethod: heun3\n" + STEPS,
+    "regularizer/mine.yaml": "name: mine\nclass: parts_of_mine:make_regularizer\nweight: 0.1\npower: 2\n",
+    "model/mine.yaml": "defaults: [odenet]\nobjective: {class: 'parts_of_mine:Scaled', factor: 0.0}\n",
+}
+
+
+def test_an_own_solver_regularizer_and_objective_are_made_from_their_keys(here, capsys):
+    """With a loss that is nothing, only the penalty moves the weights; heun3 costs three evaluations per step."""
+    mine = write(here / "mine", FILES)
+    words = ["solver=mine", "regularizer=mine", "model=mine", "gradient=backprop", "dynamics=mlp"]
+    assert main([*TINY, *words, "--config-dir", str(mine), f"hydra.run.dir={here}/run"]) == 0
+    result = json.loads((here / "run/result.json").read_text())
+    assert result["test_loss"] == 0.0 < result["train_loss"] and result["nfe_forward"] == 12
+    identity = json.loads((here / "run/status.json").read_text())["identity"]
+    for key in ("solver.class", "regularizer.class", "model.objective.class"):
+        reference, source = identity[key].split()
+        assert reference.startswith("parts_of_mine:") and len(source) == 8
+    capsys.readouterr()
+    assert main(["evaluate", f"run={here}/run", "device=cpu", "log=quiet"]) == 2
+    assert "names code of its own" in refusal(capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["solver=mine", "solver.method=rk44"],
+            "solver=mine: class: parts_of_mine:make_solver raises KeyError: 'rk44'",
+        ),
+        (["solver=mine", "solver.class=parts_of_mine:PARTS"], "cannot be set; choose another solver"),
+        (["solver=other"], "makes a str, not a noderun.ode.solvers.Method"),
+        (["model=mine", "+model.objective.scale=3"], "no setting 'model.objective.scale'"),
+        (["model=other"], "model.objective: class: parts_of_mine:Scaled does not take its keys: missing"),
+    ],
+)
+def test_own_parts_that_do_not_fit_are_refused(words, sentence, here, capsys):
+    other = {
+        "solver/other.yaml": "name: other\nclass: builtin_of_mine:f\n" + STEPS,
+        "builtin_of_mine.py": "def f():\n    return 'x'\n",
+        "model/other.yaml": "defaults: [odenet]\nobjective: {class: 'parts_of_mine:Scaled'}\n",
+    }
+    mine = write(here / "mine", FILES | other)
+    assert main([*TINY, "gradient=backprop", "dynamics=mlp", *words, "--config-dir", str(mine)]) == 2
+    assert sentence in refusal(capsys)

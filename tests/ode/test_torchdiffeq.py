@@ -214,3 +214,33 @@ def test_the_names_of_both_kinds_are_all_solvers_here():
     assert set(NAMES.values()) <= set(ours.SOLVERS)
     assert all(ours.SOLVERS[name].adaptive for name in ADAPTIVE.values())
     assert all(ours.SOLVERS[name].fixed_step for name in FIXED.values())
+
+
+@pytest.mark.parametrize("options", [{}, {"perturb": True}])
+def test_a_functional_call_gives_odeint_adjoint_the_parameters_it_was_called_with(options):
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.f = Timed(torch.nn.Linear(2, 2, dtype=torch.float64))
+
+        def forward(self, y0):
+            t = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+            ys = ours.odeint_adjoint(self.f, y0, t, method="rk4", options={"step_size": 0.05, **options})
+            return ys.square().sum()
+
+    model, y0 = Model(), torch.tensor([0.7, -0.4], dtype=torch.float64)
+    swapped = {name: (1.3 * p).detach().requires_grad_() for name, p in model.named_parameters()}
+    value = torch.func.functional_call(model, swapped, (y0,))
+    found = torch.autograd.grad(value, list(swapped.values()))
+    model.load_state_dict({**model.state_dict(), **{name: p.detach() for name, p in swapped.items()}})
+    expected = torch.autograd.grad(model(y0), list(model.parameters()))
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+class Timed(torch.nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, t, y):
+        return torch.tanh(self.net(y)) * torch.cos(t)

@@ -8,7 +8,8 @@ import pytest
 from fabricated import RESULT, fabricate, tolerance_grid
 
 from noderun.cli.main import main
-from noderun.report.figures import FIGURES, draw_figures
+from noderun.evaluation.depth import ROWS
+from noderun.report.figures import FIGURES, draw_figures, names_of
 from noderun.report.folders import labels, runs_of, told_apart_by
 from noderun.report.paper_values import chen_table
 from noderun.report.table import Spread, best, columns, over_seeds, show
@@ -50,7 +51,18 @@ def test_a_sweep_over_the_weight_of_a_regularizer_is_drawn(tmp_path):
     assert {(row["regularizer.weight"], row["nfe_forward"]) for row in rows} == {("0", "38.0"), ("0.01", "20.0")}
 
 
-@pytest.mark.parametrize("name", sorted(FIGURES.keys() - {"learning"}))
+@pytest.mark.parametrize("name", names_of("model"))
+def test_a_figure_of_the_model_is_left_to_evaluate(name, tmp_path, capsys):
+    fabricate(tmp_path / "run")
+    assert noderun("report", tmp_path / "run", "--figure", name) == 2
+    assert f"`noderun evaluate run=FOLDER figures={name}` draws it" in capsys.readouterr().err
+
+
+def test_every_figure_of_the_model_has_its_rows():
+    assert list(ROWS) == names_of("model")
+
+
+@pytest.mark.parametrize("name", [name for name in names_of("runs") if name != "learning"])
 def test_a_figure_that_a_model_cannot_have_is_one_sentence(name, tmp_path, capsys):
     none = {"solver": None, "gradient": None, "nfe_forward": None, "nfe_backward": None, "rtol": None}
     fabricate(tmp_path / "run", model="resnet", **none)

@@ -26,7 +26,7 @@ def test_a_run_in_bf16_learns_and_ends_with_its_diagnostics(gradient, tmp_path, 
     words, told = [f"gradient={gradient}"], nullcontext()
     if gradient == "reversible":  # steps back as far as bf16 lets it, and says how far that is
         words += ["solver=reversible_heun", "solver.dt=0.1"]
-        told = pytest.warns(RuntimeWarning, match="the way back ended")
+        told = pytest.warns(RuntimeWarning, match="the backward pass arrived")
     with told:
         half, losses = run(capsys, "trainer.precision=bf16", *words)
     assert half["status"] == "done" and 0 < half["numerical_error"] < 0.1

@@ -7,11 +7,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
-
-from noderun.benchmarks.settings import typed
+from noderun.benchmarks.settings import NOT_IN_IDENTITY, typed
 from noderun.cli.planning import Job, Plan, plan_one
-from noderun.cli.tasks.job import run_job
 from noderun.config.compose import Composer, resolved
 from noderun.record import files, run_folder
 
@@ -19,23 +16,21 @@ log = logging.getLogger(__name__)
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
-    """Raises SettingError where the words are wrong."""
-    return plan_one(composer, words, make_job, "suite=all runs every suite")
+    """Raises ConfigError if the words are wrong."""
+    return plan_one(composer, words, make_job, lambda job: None, "suite=all runs every suite")
 
 
 def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
-    settings = typed(*map(resolved, composer.known(overrides)))
-    identity = settings.identity()
-    name = f"{settings.name or settings.suite}-{run_folder.digest(identity)}"
-    return Job(overrides=tuple(overrides), settings=settings, identity=identity, run_id=name)
+    config, defaults = map(resolved, composer.known(overrides))
+    settings = typed(config, defaults)
+    unread = set() if settings.suite == "epoch" else {"data"}
+    known = run_folder.identity(settings, typed(defaults, defaults), NOT_IN_IDENTITY | unread, {"suite", "device"})
+    name = f"{settings.name or settings.suite}-{run_folder.digest(known)}"
+    return Job(overrides=tuple(overrides), settings=settings, identity=known, run_id=name)
 
 
-def bench(config: DictConfig) -> str:
-    return run_job(config, make_job, measure)
-
-
-def measure(job: Job, folder: Path) -> None:
-    """Writes bench.json, results.csv, tables.md and figures/, a line to the log for each case.
+def work(job: Job, folder: Path) -> None:
+    """Write bench.json, results.csv, tables.md and figures/, and log one line per case.
 
     Raises Incomplete at the end if something was not measured.
     """

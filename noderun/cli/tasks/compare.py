@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from noderun.cli import planning
 from noderun.cli.planning import Job, Plan, key_of
-from noderun.cli.tasks.job import train_job
 from noderun.cli.tasks.sweep import write_grid
 from noderun.config.compose import Composer
 from noderun.config.validation import ConfigError
 from noderun.record import run_folder
-
-
-def compare(config: DictConfig) -> str:
-    return train_job(config)
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:

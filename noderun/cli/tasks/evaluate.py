@@ -7,13 +7,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from noderun.cli.measurements import Measurement, make_measurement, solver_words, words_of
+from noderun.cli.measurements import Measurement, make_measurement, solver_words
 from noderun.cli.planning import Plan, combinations, distinct, key_of, swept_keys, taken_apart
-from noderun.cli.tasks.job import run_job
 from noderun.config.compose import Composer
-from noderun.config.validation import ConfigError, as_type, quoted
+from noderun.config.schema import Solver
+from noderun.config.validation import ConfigError, as_type
 from noderun.evaluation.trained import finished, settings_of
 from noderun.record import files, run_folder
 from noderun.record.metric import METRICS
@@ -21,7 +19,7 @@ from noderun.report.folders import Run, as_number, read_csv, runs_of
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
-    """Each run of the folder under each combination of the words; raises SettingError."""
+    """Each run of the folder under each combination of the words; raises ConfigError."""
     words, hydras = taken_apart(composer.parse(words))
     ours = composer.parse(words)
     said = {o.key_or_group: o for o in ours}
@@ -31,15 +29,15 @@ def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
     folder = Path(str(said["run"].value())).absolute()
     found = finished_runs(folder)
     grid = combinations([o for o in ours if o.key_or_group not in ("run", "matrix")])
+    solvers: list[Solver | None] = [None]
     if "matrix" in said and as_type(bool, said["matrix"].value(), "matrix") and "solver" not in said:
-        grid = [[*own, *cell] for own, cell in product(training_solvers(composer, found), grid)]
-        swept = ["solver", *swept]
-    cells = [make_measurement(composer, [f"run={quoted(run.folder)}", *cell]) for run in found for cell in grid]
+        solvers, swept = training_solvers(composer, found), ["solver", *swept]
+    cells = [make_measurement(composer, *choice) for choice in product(found, grid, solvers)]
     return Plan(distinct(cells), hydras, swept, folder=folder / files.EVALUATE)
 
 
 def make_job(composer: Composer, words: Sequence[str]) -> None:
-    """For --help and --cfg: whether the words are right, as far as that can be told without a run."""
+    """For --help and --cfg: check the words as far as that is possible without a run."""
     composer.compose(words)
 
 
@@ -50,17 +48,13 @@ def finished_runs(folder: Path) -> list[Run]:
     return [finished(run.folder) for run in found]
 
 
-def training_solvers(composer: Composer, found: Sequence[Run]) -> list[list[str]]:
-    """The words of every solver that one of the runs was trained with."""
-    solvers = [solver for run in found if (solver := settings_of(run.folder, composer.classes).solver)]
-    return list({" ".join(words): words for words in map(words_of, solvers)}.values())
+def training_solvers(composer: Composer, found: Sequence[Run]) -> list[Solver | None]:
+    """Every solver that one of the runs was trained with, once."""
+    solvers = [settings_of(run.folder, composer.classes).solver for run in found]
+    return [solver for i, solver in enumerate(solvers) if solver and solver not in solvers[:i]] or [None]
 
 
-def evaluate(config: DictConfig) -> str:
-    return run_job(config, make_measurement, measure_cell)
-
-
-def measure_cell(cell: Measurement, folder: Path) -> None:
+def work(cell: Measurement, folder: Path) -> None:
     """Writes result.json and the figures that need the model."""
     from noderun.evaluation.drawing import draw_named
     from noderun.evaluation.measure import lesion_rows, measure
@@ -76,7 +70,7 @@ def measure_cell(cell: Measurement, folder: Path) -> None:
 
 def finish(folder: Path, jobs: Sequence[Measurement], swept: Sequence[str]) -> None:
     """One table of all cells, results.csv, and the figures across them; the paths of all figures."""
-    from noderun.report.precision import draw_test_figures
+    from noderun.report.figures import draw_possible, names_of
     from noderun.report.table import comparison_cells, filled_table, heading, print_table, troubles, varying, write_csv
 
     rows = [line for cell in jobs for line in with_lesions(row(folder, cell, swept), folder / cell.run_id)]
@@ -87,7 +81,7 @@ def finish(folder: Path, jobs: Sequence[Measurement], swept: Sequence[str]) -> N
     numbers = [name for name, metric in METRICS.items() if metric.better is not None]
     keys = [*(words or ["tested with"]), *(k for k in numbers if any(row.get(k) is not None for row in rows))]
     print_table(filled_table([heading(key) for key in keys], comparison_cells(rows, keys)))
-    made = draw_test_figures(known, folder / files.FIGURES)
+    made = draw_possible(known, folder / files.FIGURES, names_of("measurements"))
     for path in [*made, *(p for cell in jobs for p in sorted((folder / cell.run_id / files.FIGURES).glob("*.png")))]:
         print(path)
 
@@ -116,7 +110,9 @@ def row(folder: Path, cell: Measurement, swept: Sequence[str]) -> dict[str, Any]
         ({}, {}) if cell.refusal else (run_folder.read_status(place), run_folder.read_json(place / files.RESULT))
     )
     state = {"status": "refused" if cell.refusal else status.get("status", "not started")}
-    said = {key_of(text): as_number(text.partition("=")[2]) for text in cell.overrides if key_of(text) in swept}
+    said = {
+        key_of(text): as_number(text.partition("=")[2].strip("'")) for text in cell.overrides if key_of(text) in swept
+    }
     solvers = {"trained with": solver_words(cell.trained), "tested with": solver_words(cell.settings)}
     reason = {"reason": cell.refusal or status.get("error")}
     return {"run": cell.run.folder.name, "cell": cell.run_id} | said | solvers | result | state | reason

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import csv
 import importlib
-import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from noderun.cli.planning import Job, Plan, plan_one
-from noderun.cli.tasks.job import run_job
-from noderun.config.compose import Composer, resolved, unresolved
-from noderun.config.validation import ConfigError, Incompatible, flat
+from noderun.cli.planning import Job, Plan, given_keys, plan_one
+from noderun.config.compose import Composer, resolved
 from noderun.lab.settings import Conservation, Settings, typed
 from noderun.record import files, run_folder
 from noderun.record.metric import RESULT_KEYS
@@ -30,30 +25,25 @@ READS = {  # lab -> the groups that it reads; the solvers of the others are in l
     "conservation": ("problem", "solver"),
     "gradient": ("solver",),
 }
-NOT_IN_IDENTITY = {"name", "log", "device", "fresh", "tolerance"}
+NOT_IN_IDENTITY = {"name", "log", "device", "fresh"}
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
-    """Raises SettingError where the words are wrong; a job whose words cannot work together carries its refusal."""
-    planned = plan_one(composer, words, make_job, "lab=work_precision compares solvers")
-    job = planned.jobs[0]
-    try:
-        from noderun.lab.checks import check
-        from noderun.training.build import make_device
+    """Raises ConfigError if the words are wrong; a job whose words cannot work together carries its refusal."""
+    return plan_one(composer, words, make_job, check_lab, "lab=work_precision compares solvers")
 
-        make_device(job.settings.device)
-        check(job.settings)
-    except Incompatible as refused:
-        return replace(planned, jobs=[replace(job, refusal=str(refused))])
-    return planned
+
+def check_lab(job: Job) -> None:
+    from noderun.lab.checks import check
+    from noderun.training.build import make_device
+
+    make_device(job.settings.device)
+    check(job.settings)
 
 
 def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
     config, defaults = composer.known(overrides)
-    raw, usual_raw = unresolved(config), unresolved(defaults)
-    for group in ("problem", "solver", "lab"):
-        if raw.get(f"{group}.name") != usual_raw.get(f"{group}.name"):
-            raise ConfigError(f"{group}.name says what that option is and cannot be set; choose another {group}")
+    given_keys(config, defaults)
     settings, usual = typed(resolved(config)), typed(resolved(defaults))
     chosen = {override.key_or_group for override in composer.parse(overrides)}
     if "solver" in chosen and getattr(settings.lab, "solvers", ()) is None and type(settings.lab) is not Conservation:
@@ -72,17 +62,13 @@ def run_id(settings: Settings, identity: Mapping[str, Any]) -> str:
 
 
 def identity(settings: Settings, usual: Settings) -> dict[str, Any]:
-    """What makes a run the run that it is: names, and the values that are not their options' defaults."""
-    values, defaults = (flat(json.loads(json.dumps(asdict(each)))) for each in (settings, usual))
-    names = {"problem.name", "solver.name"}
-    ignored = {"problem", "solver"} - set(READS[settings.lab_name])
-    kept = {key for key in values if key in names or values[key] != defaults.get(key)} - NOT_IN_IDENTITY
-    kept = {key for key in kept if key.partition(".")[0] not in ignored}
-    return {"lab.name": settings.lab_name} | {key: values[key] for key in sorted(kept)}
+    unread = {"problem", "solver"} - set(READS[settings.lab_name])
+    known = run_folder.identity(settings, usual, NOT_IN_IDENTITY | unread)
+    return {"lab.name": settings.lab_name} | known
 
 
-def integrate(config: DictConfig) -> str:
-    return run_job(config, make_job, lambda job, folder: measure(job.settings, folder))
+def work(job: Job, folder: Path) -> None:
+    measure(job.settings, folder)
 
 
 def measure(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -114,7 +100,7 @@ def measure(settings: Settings, folder: Path) -> dict[str, Any]:
 
 
 def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
-    """The table, and where the figures are."""
+    """Print the table and the paths of the figures."""
     from noderun.report.rows import rows_table
     from noderun.report.table import print_table
 

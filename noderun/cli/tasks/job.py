@@ -1,60 +1,56 @@
-"""One job inside Hydra: skipped, begun or taken up; its state is always on disk."""
+"""One job inside Hydra: skipped, started or resumed; its state is always on disk."""
 
 from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from noderun.cli.planning import AnyJob, Job, make_job
+from noderun.cli.planning import Job
 from noderun.config import user_code
-from noderun.config.compose import Composer, sources
 from noderun.record import files, run_folder
 
 log = logging.getLogger(__name__)
 
 
-def run_job(
-    config: DictConfig,
-    make: Callable[[Composer, list[str]], AnyJob],
-    work: Callable[[AnyJob, Path], object],
-    is_done: Callable[[Path, Any], bool] = lambda folder, settings: (
-        run_folder.read_status(folder).get("status") == "done"
-    ),
-) -> str:
-    """Does a job's work in the folder that Hydra made for it, unless that is done already; returns its state."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        with run_folder.alone(folder):
-            job = made(config, folder, make)
-            if is_done(folder, job.settings):
-                log.info("%s is done already (fresh=true starts over)", folder.name)
-                return "done"
-            return guarded(lambda: work(job, folder), job, folder)
-    except run_folder.FolderInUse as busy:
-        log.error("%s", busy)
-        return "busy"
+@dataclass(frozen=True)
+class JobRunner:
+    """The task function that Hydra calls, with the jobs as they were planned.
 
+    A launcher that starts other processes pickles it, so every job is composed and typed once, wherever it runs.
+    """
 
-def made(config: DictConfig, folder: Path, make: Callable[[Composer, list[str]], AnyJob]) -> AnyJob:
-    """The job, typed again (it may be another process), its configuration on disk; a fresh start finds nothing else."""
-    hydra = HydraConfig.get()
-    folders = sources(hydra.runtime.config_sources)
-    user_code.search_in([*folders, hydra.runtime.cwd])
-    OmegaConf.save(config, folder / files.HYDRA / "config.yaml", resolve=True)
-    job = make(Composer(str(hydra.job.config_name), folders), list(hydra.overrides.task))
-    if job.settings.fresh:
-        run_folder.clear(folder)
-    return job
+    jobs: Mapping[Path, Job]  # by folder
+    work: Callable[[Any, Path], object]
+    code_folders: Sequence[str]  # where a user's ``class:`` is looked up
+
+    def __call__(self, config: DictConfig) -> str:
+        """Do a job's work in the folder that Hydra made for it, unless it is done already; return its state."""
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        job = self.jobs[folder]
+        user_code.search_in(self.code_folders)
+        try:
+            with run_folder.locked(folder):
+                OmegaConf.save(config, folder / files.HYDRA / "config.yaml", resolve=True)
+                if job.settings.fresh:
+                    run_folder.clear(folder)
+                if job.is_done(folder):
+                    log.info("%s is done already (fresh=true starts over)", folder.name)
+                    return "done"
+                return guarded(lambda: self.work(job, folder), job, folder)
+        except run_folder.FolderInUse as busy:
+            log.error("%s", busy)
+            return "busy"
 
 
 def guarded(work: Callable[[], object], job: Job, folder: Path) -> str:
-    """Does the work and returns how it ended, which status.json tells all the while."""
+    """Do the work and return how it ended; status.json says so throughout."""
     run_folder.write_status(folder, "running", job.identity)
     run_folder.write_environment(folder, job.settings)
     try:
@@ -68,20 +64,8 @@ def guarded(work: Callable[[], object], job: Job, folder: Path) -> str:
     return status
 
 
-def train_job(config: DictConfig) -> str:
-    """A training run: begun, taken up, or skipped where it is as long as asked for."""
-    return run_job(config, make_job, train, run_folder.is_done)
-
-
-def train(job: Job, folder: Path) -> None:
-    from noderun.evaluation.epochs import RowsByEpoch
-    from noderun.training.build import train_run
-
-    train_run(job.settings, folder, [RowsByEpoch(job.settings.trainer.diagnostics_every)])
-
-
 def attempted(work: Callable[[], object], folder: Path) -> tuple[str, str | None]:
-    """How the work ended; whatever it changed of the process, the next job finds as it was."""
+    """Do the work, return how it ended, and restore what it changed of the process for the next job."""
     import torch
 
     from noderun.training.isolation import isolated
@@ -110,7 +94,7 @@ def reason(error: BaseException) -> str:
 
 
 def is_told(error: BaseException) -> bool:
-    """Whether the sentence says it all: errors of a solve, of data, and values that our own code refused."""
+    """Whether the sentence is enough without a traceback: errors of a solve, of data, and our own refusals."""
     from noderun.data import DataError
     from noderun.ode.solvers import SolveError
 

@@ -1,12 +1,15 @@
-"""`noderun list [GROUP[=OPTION]]`: what can be chosen, and the settings of an option with their reasons."""
+"""`noderun list [GROUP[=OPTION]]`: what can be chosen, and an option's settings with types, defaults and reasons."""
 
 from __future__ import annotations
 
 import argparse
 import re
+import textwrap
 from pathlib import Path
 
 from noderun.config import config_folder
+from noderun.config.options import OPTIONS, Option
+from noderun.config.options.option import commented, facts_of, node, settings_of, summary
 from noderun.config.validation import ConfigError, nearest
 from noderun.config.yaml_files import read_mapping
 
@@ -30,44 +33,58 @@ def answer(what: str, folders: list[Path]) -> str:
     found = options(group, folders)
     if equals and option not in found:
         raise ConfigError(f"no {group} '{option}'{nearest(option, found)}")
-    return found[option].read_text(errors="replace").rstrip() if equals else overview(group, found)
+    return text(option, found[option]) if equals else overview(group, found)
 
 
 def groups(folders: list[Path]) -> list[str]:
     names = {
         path.name for folder in folders for path in folder.iterdir() if path.is_dir() and any(path.glob("**/*.yaml"))
     }
-    return sorted(names - {"hydra"})
+    return sorted((names | set(OPTIONS)) - {"hydra"})
 
 
-def options(group: str, folders: list[Path]) -> dict[str, Path]:
-    """Option -> its file; the first folder that has it counts."""
-    found: dict[str, Path] = {}
+def options(group: str, folders: list[Path]) -> dict[str, Path | type[Option]]:
+    """Option -> its file, or what declares it; the first folder that has it counts, and files before declarations."""
+    found: dict[str, Path | type[Option]] = {}
     for folder in folders:
         for path in sorted((folder / group).rglob("*.yaml")):
             found.setdefault(str(path.relative_to(folder / group).with_suffix("")), path)
-    return dict(sorted(found.items()))
+    return dict(sorted((OPTIONS.get(group, {}) | found).items()))
 
 
-def overview(group: str, found: dict[str, Path]) -> str:
-    """A line an option: its name, what it takes or is, and its file's first comment."""
+def text(name: str, option: Path | type[Option]) -> str:
+    """An option as a YAML file with a comment for each of its settings."""
+    if isinstance(option, Path):
+        return option.read_text(errors="replace").rstrip()
+    settings = {each.key: each for each in settings_of(option)}
+    head = textwrap.wrap(summary(option), 118, initial_indent="# ", subsequent_indent="# ")
+    return "\n".join([*head, *commented(node(option, name), settings)])
+
+
+def overview(group: str, found: dict[str, Path | type[Option]]) -> str:
+    """One line per option: its name, what it takes or is, and the first sentence about it."""
     facts = {"solver": solver_facts, "data": data_facts}.get(group, dict)()
     width = max(map(len, found))
-    lines = [f"  {name:<{width}}  {fact(path, facts)}{comment(path)}" for name, path in found.items()]
+    lines = [f"  {name:<{width}}  {fact(option, facts.get(name))}{sentence(option)}" for name, option in found.items()]
     return "\n".join([group, *lines])
 
 
-def comment(path: Path) -> str:
-    """The first sentence of the file's comment."""
-    rows = [row.lstrip("# ") for row in path.read_text().splitlines() if row.startswith("# ") and "@package" not in row]
-    return re.split(r"(?<!et al)\. ", " ".join(rows))[0].rstrip(".")
+def sentence(option: Path | type[Option]) -> str:
+    """The first sentence about an option."""
+    if isinstance(option, Path):
+        rows = [row for row in option.read_text().splitlines() if row.startswith("# ") and "@package" not in row]
+        about = " ".join(row.lstrip("# ") for row in rows)
+    else:
+        about = summary(option)
+    return re.split(r"(?<!et al)\. ", about)[0].rstrip(".")
 
 
-def fact(path: Path, facts: dict[str, str]) -> str:
-    content = read_mapping(path)
-    if isinstance(content.get("takes"), list):
+def fact(option: Path | type[Option], of_code: str | None) -> str:
+    """What an option takes, or what its code says of it, if that tells options of its group apart."""
+    content = read_mapping(option) if isinstance(option, Path) else facts_of(option)
+    if isinstance(content.get("takes"), list | tuple):
         return f"takes {', '.join(map(str, content['takes']))}; "
-    return facts.get(str(content.get("name")), "")
+    return of_code or ""
 
 
 def data_facts() -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from noderun.config.validation import ConfigError
 from noderun.record import run_folder
-from noderun.report.figures import FIGURES, draw_figures
+from noderun.report.figures import draw_figures, names_of
 from noderun.report.folders import Run, runs_of, told_apart_by
 from noderun.report.summary import report_grid, report_run, rows_of
 
@@ -20,7 +20,7 @@ def main(words: list[str]) -> int:
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a run, a grid, or several of them")
     parser.add_argument(
-        "--figure", action="append", default=[], metavar="NAME", help=f"draw it alone: {', '.join(FIGURES)}"
+        "--figure", action="append", default=[], metavar="NAME", help=f"draw it alone: {', '.join(names_of('runs'))}"
     )
     chosen = parser.parse_args(words)
     found = [run for folder in chosen.folders for run in runs_of(folder)]
@@ -39,7 +39,7 @@ def main(words: list[str]) -> int:
 
 
 def side_by_side(found: list[Run]) -> Path:
-    """A folder of its own beside the runs; SettingError where their errors say nothing about one another."""
+    """A folder of its own beside the runs; ConfigError if their errors cannot be compared."""
     data = sorted({run_folder.data_of(run.identity) for run in found})
     if len(data) > 1:
         raise ConfigError(f"these runs are of different data ({', '.join(data)}), so their errors cannot be compared")

@@ -6,15 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from noderun.cli.planning import Job, key_of
-from noderun.cli.tasks.job import train_job
 from noderun.record import files, run_folder
-
-
-def sweep(config: DictConfig) -> str:
-    return train_job(config)
 
 
 def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from noderun.cli.planning import Job
-from noderun.cli.tasks.job import train_job
 from noderun.record import files, run_folder
 
 
-def train(config: DictConfig) -> str:
-    return train_job(config)
+def work(job: Job, folder: Path) -> None:
+    from noderun.evaluation.epochs import RowsByEpoch
+    from noderun.training.build import train_run
+
+    train_run(job.settings, folder, [RowsByEpoch(job.settings.trainer.diagnostics_every)])
 
 
 def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Classical initial value problems; ``PROBLEMS`` names what makes each of them."""
+"""Classical initial value problems; ``PROBLEMS`` maps each name to the function that makes it."""
 
 from __future__ import annotations
 

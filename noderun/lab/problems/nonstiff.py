@@ -1,4 +1,4 @@
-"""Problems that explicit methods are compared on."""
+"""Nonstiff problems, for the comparison of explicit methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A classical initial value problem, and what is known of its solution."""
+"""A classical initial value problem and what is known about its solution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stiff problems: what explicit methods cannot afford."""
+"""Stiff problems, which explicit methods cannot afford."""
 
 from __future__ import annotations
 

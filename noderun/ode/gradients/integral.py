@@ -1,4 +1,4 @@
-"""dL/dtheta as an integral along the way back, one real vector of all parameters, and the control of its error.
+"""dL/dtheta as an integral along the backward solve, and the control of its error.
 
 dL/dtheta = -int a^T df/dtheta dt        (Chen et al. 2018, equation 5)
 """
@@ -15,11 +15,11 @@ from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.method import Quadrature
 
 
-class Integral:
-    """The value so far; with ``full`` its error is held below atol + rtol |dL/dtheta| in the root mean square norm.
+class ParamIntegral:
+    """The integral so far, one real vector [P] of all parameters.
 
-    One norm for the whole vector: if each component were held to its own size, those that hardly matter would ask for
-    steps of their own. A step is tried, and taken if it is accepted.
+    With ``full`` its error is held below atol + rtol |dL/dtheta| in the root mean square norm. One norm measures the
+    whole vector: if each component were held to its own size, components that hardly matter would demand steps.
     """
 
     def __init__(self, params: tuple[Tensor, ...], control: StepOptions, full: bool) -> None:
@@ -29,11 +29,11 @@ class Integral:
         rtol, atol = (float(x.min()) if isinstance(x, Tensor) else x for x in (control.rtol, control.atol))
         self.rtol, self.atol = rtol, atol * len(self.value) ** 0.5  # of Euclidean norms
         self.size = 0.0  # of the value
-        self.tried = self.value, self.size  # both after the step in hand
-        self.limiting = 0  # attempts whose step is as small as it is for the integral
+        self.tried = self.value, self.size  # both after the step being tried
+        self.limiting = 0  # attempts whose step size the integral determined
 
-    def try_on(self, quadrature: Quadrature | None) -> float:
-        """The error over a step in units of the tolerance: a number that the host waits for."""
+    def try_step(self, quadrature: Quadrature | None) -> float:
+        """The error over a step in units of the tolerance; the host waits for this number."""
         assert quadrature is not None
         change, error = quadrature.sums()
         after = self.value - change
@@ -44,16 +44,17 @@ class Integral:
         self.limiting += ratio > 0.1
         return ratio
 
-    def take(self) -> None:
+    def accept(self) -> None:
+        """Keep the step that was tried last."""
         self.value, self.size = self.tried
 
     def add(self, quadrature: Quadrature | None) -> None:
-        """A step whose error is not looked at."""
+        """Add a step without an estimate of its error."""
         assert quadrature is not None
         self.value = self.value - quadrature.sums()[0]
 
-    def put(self, value: Tensor) -> None:
-        """Go on from another value."""
+    def set(self, value: Tensor) -> None:
+        """Continue from another value."""
         self.value = value
         self.size = float(torch.linalg.vector_norm(value)) if self.controlled else 0.0
 
@@ -72,7 +73,7 @@ class Integral:
 
 
 def joined(params: Sequence[Tensor], values: Sequence[Tensor | None]) -> Tensor:
-    """One value for each parameter, 0 where it is None, as one real vector [P]."""
+    """One value per parameter, 0 for None, as one real vector [P]."""
     pairs = zip(params, values, strict=True)
     return torch.cat([real(torch.zeros_like(p) if value is None else value).reshape(-1) for p, value in pairs])
 

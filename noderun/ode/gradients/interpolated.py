@@ -1,51 +1,74 @@
-"""The adjoint along the stored dense forward solution: z is read off, only a is integrated backwards.
+"""The adjoint along the stored dense forward solution: z is read off it, and only a is integrated backwards.
 
-Nothing drifts where the dynamics cannot be integrated backwards, and the backward field is linear in a. Per accepted
-step its start and enough interior values are held to be as accurate as the method. Serban, Hindmarsh 2005 (CVODES);
-Rackauckas et al. 2020 (InterpolatingAdjoint, GaussAdjoint).
+Serban, Hindmarsh 2005 (CVODES); Rackauckas et al. 2020 (InterpolatingAdjoint, GaussAdjoint).
 """
 
 from __future__ import annotations
 
 import bisect
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from noderun.ode.gradients.backward_solve import AdjointField, BackwardSolve
-from noderun.ode.gradients.dependence import again, refuse_second
-from noderun.ode.gradients.info import GradientInfo, GradientOptions
+from noderun.ode.gradients.backward_solve import AdjointField, BackwardSolve, ContinuousGradient
+from noderun.ode.gradients.parameters import backward_field
+from noderun.ode.gradients.solve_function import Gradients, Recorded
 from noderun.ode.solvers.field import VectorField
 from noderun.ode.solvers.integrate import AcceptedStep, Problem, integrate
 
-INFO = GradientInfo(
-    exact=False,
-    held="the dense forward solution: as many states a step as the method's order",
-    source="Serban, Hindmarsh 2005; Rackauckas et al. 2020",
-    description="adjoint along the stored forward solution; no drift of the state on the way back",
-    options=("norm",),
-)
+
+@dataclass(frozen=True)
+class Interpolated(ContinuousGradient):
+    """The adjoint equation solved along the stored forward solution.
+
+    The state is not integrated backwards, so it cannot drift from the forward solution, and the backward equation is
+    linear in a. Each accepted step stores its start and enough values inside to be as accurate as the method. As with
+    ``Adjoint``, the gradient is that of the continuous problem to the tolerance of the backward solve, not the exact
+    gradient of the discrete solve.
+
+    ``norm`` is the error that controls the backward steps: "full" (a and the integral for the parameters) or
+    "seminorm" (a alone, see ``Adjoint``).
+    """
+
+    name = "interpolated"
+    exact = False
+    memory = "the dense forward solution: as many states per step as the method's order"
+    source = "Serban, Hindmarsh 2005; Rackauckas et al. 2020"
+    description = "adjoint along the stored forward solution; no drift of the state in the backward pass"
+
+    def record(self, problem: Problem) -> Recorded:
+        path = StoredTrajectory(problem.method.order)
+        ys = integrate(problem, path.add)
+        saved = (ys, *problem.params, *path.starts, *path.insides)
+        return problem.shaped(ys), saved, (list(problem.outputs.times), path.spans)
+
+    def pull_back(self, problem: Problem, saved: list[Tensor], kept: Any, ys_grad: Tensor) -> Gradients:
+        (ys, *tensors), (times, spans) = saved, kept
+        tensors = tensors[len(problem.params) :]
+        path = StoredTrajectory(problem.method.order)
+        path.spans, path.starts, path.insides = spans, tensors[: len(spans) + 1], tensors[len(spans) + 1 :]
+        with backward_field(problem) as field:
+            solve = InterpolatedSolve(self, problem, times, ys)
+            a = solve.run(InterpolatedField(field, problem.params, path), problem.flat(ys_grad))
+        return a, solve.integral.gradients()
 
 
-def solve(backward: GradientOptions, problem: Problem) -> Tensor:
-    """ys [rows, N]."""
-    return Interpolated.apply(problem, backward, problem.y0, *problem.params)
-
-
-class Path:
-    """z(t) through the accepted steps: on each a polynomial through its two ends and ``fractions`` in between."""
+class StoredTrajectory:
+    """z(t) along the accepted steps: on each step the polynomial through its ends and the nodes between them."""
 
     def __init__(self, order: int) -> None:
         degree = max(3, order)
         # Chebyshev points of the second kind keep Lagrange's formula well conditioned.
         self.nodes = [(1 - math.cos(math.pi * i / degree)) / 2 for i in range(degree + 1)]
         self.spans: list[tuple[float, float]] = []  # t, h
-        self.starts: list[Tensor] = []  # [N], and the last end behind them
+        self.starts: list[Tensor] = []  # z [N] at each step's start, and at the end of the last step
         self.insides: list[Tensor] = []  # [degree - 1, N]
 
     def add(self, taken: AcceptedStep) -> None:
+        """Store an accepted step; its start is the end of the step before."""
         step = taken.step
         self.insides.append(step.interpolate(self.nodes[1:-1]))
         del self.starts[len(self.spans) :]
@@ -53,6 +76,7 @@ class Path:
         self.starts.extend((step.y, step.y1))
 
     def __call__(self, t: float) -> Tensor:
+        """z(t) [N]."""
         sign = 1.0 if self.spans[0][1] > 0 else -1.0
         i = max(0, bisect.bisect_right(self.spans, sign * t, key=lambda span: sign * span[0]) - 1)
         start, h = self.spans[i]
@@ -71,43 +95,19 @@ def lagrange(nodes: list[float], x: float) -> list[float]:
     return weights
 
 
-class Interpolated(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, problem: Problem, backward: GradientOptions, y0: Tensor, *params: Tensor) -> Tensor:
-        path = Path(problem.method.order)
-        ys = integrate(problem, path.add)
-        ctx.problem, ctx.choices = problem, backward
-        ctx.times, ctx.spans = list(problem.readout.times), path.spans
-        ctx.save_for_backward(ys, *params, *path.starts, *path.insides)
-        return problem.shaped(ys)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        refuse_second("interpolated")
-        problem: Problem = ctx.problem
-        ys, *tensors = ctx.saved_tensors
-        path = Path(problem.method.order)
-        path.spans, tensors = ctx.spans, tensors[len(problem.params) :]
-        path.starts, path.insides = tensors[: len(path.spans) + 1], tensors[len(path.spans) + 1 :]
-        with again(problem) as field:
-            sweep = InterpolatedSolve("interpolated", problem, ctx.choices, ctx.times, ys)
-            a = sweep.run(InterpolatedField("interpolated", field, problem.params, path), problem.flat(grads[0]))
-        return None, None, a, *sweep.integral.gradients()
-
-
 class InterpolatedField(AdjointField):
-    """da/dt on [N] along the path."""
+    """da/dt on [N] along the stored trajectory; Chen et al. 2018, equation 4."""
 
-    def __init__(self, gradient: str, field: VectorField, params: tuple[Tensor, ...], path: Path) -> None:
-        super().__init__(gradient, field, params, 1)
+    def __init__(self, field: VectorField, params: tuple[Tensor, ...], path: StoredTrajectory) -> None:
+        super().__init__(field, params)
         self.path = path
 
-    def parts(self, t: Tensor, state: Tensor, weighted: bool) -> tuple[Tensor, ...]:
-        return self.vjp(t, self.path(t.item()), state, weighted)[1:]
+    def parts(self, t: Tensor, state: Tensor, in_quadrature: bool) -> tuple[Tensor, ...]:
+        return self.vjp(t, self.path(t.item()), state, in_quadrature)[1:]
 
     def linearize(self, t: Tensor, state: Tensor) -> Tensor:
         z = self.path(t.item()).requires_grad_()
-        if t.requires_grad:  # of Rosenbrock methods: the path moves with t, by f
+        if t.requires_grad:  # Rosenbrock methods differentiate by t, and z moves with t by f
             with torch.no_grad():
                 slope = self.field(t, z)
             z = z + slope * (t - t.detach())

@@ -1,5 +1,7 @@
 """Solvers of y' = f(t, y): methods, step control, dense output, statistics. ``SOLVERS`` names them all."""
 
+from typing import Any
+
 from noderun.ode.solvers import (
     adams,
     adams_bashforth,
@@ -42,11 +44,14 @@ from noderun.ode.solvers import (
     tsit5,
     yoshida4,
 )
-from noderun.ode.solvers.control import CONTROLLERS, StepController, StepOptions
+from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.errors import NewtonDivergence, NonFiniteDynamics, SolveError, StepLimit, StepUnderflow
 from noderun.ode.solvers.events import Event, Occurrences
 from noderun.ode.solvers.method import Info, Method
+from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.ode.solvers.statistics import Solution, Statistics
+from noderun.ode.solvers.step_size import CONTROLLERS, StepController
+from noderun.ode.solvers.tableau import ButcherTableau
 
 EXPLICIT = (euler, midpoint, heun2, ralston2, heun3, rk4, rk4_38)
 EMBEDDED = (adaptive_heun, fehlberg2, bosh3, fehlberg45, dopri5, tsit5, dopri8, dop853)
@@ -59,10 +64,24 @@ REVERSIBLE = (asynchronous_leapfrog, reversible_heun)
 
 MODULES = (*EXPLICIT, *EMBEDDED, richardson, *MULTISTEP, *SYMPLECTIC, *REVERSIBLE, *IMPLICIT, *STIFF, scipy)
 
-METHODS: dict[str, Method] = {module.METHOD.name: module.METHOD for module in MODULES}
+METHODS: dict[str, Method[Any]] = {module.METHOD.name: module.METHOD for module in MODULES}
 SOLVERS: dict[str, Info] = {name: method.info for name, method in METHODS.items()}
 
+
+def configure_method(method: Method[Any], /, **options: Any) -> Method[Any]:
+    """The method with its own options; ``compile`` is one of every explicit Runge-Kutta method."""
+    compile = isinstance(method, ExplicitRungeKutta) and options.pop("compile", False)
+    method = method.with_options(**options)
+    if not compile:
+        return method
+    from noderun.ode.solvers.compiled.runge_kutta import compiled  # the compiler's import takes a second
+
+    return compiled(method)
+
+
 __all__ = [
+    "ButcherTableau",
+    "ExplicitRungeKutta",
     "CONTROLLERS",
     "StepOptions",
     "StepController",
@@ -70,6 +89,7 @@ __all__ = [
     "Info",
     "METHODS",
     "Method",
+    "configure_method",
     "NewtonDivergence",
     "NonFiniteDynamics",
     "Occurrences",

@@ -14,6 +14,7 @@ from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field
 from noderun.ode.solvers.method import Step
 from noderun.ode.solvers.multistep import History, Multistep, combine, increments, weights
+from noderun.ode.solvers.step_size import LEAST_RATIO, REJECTED
 from noderun.ode.solvers.times import stage_times
 
 HIGHEST = 12
@@ -22,6 +23,8 @@ SAFETY = (1.3, 1.2, 1.4)  # LSODE's bias against a change of order: below, at an
 
 
 class Adams(Multistep):
+    """Predict, evaluate, correct, evaluate; the order follows from the error estimates."""
+
     reach = HIGHEST
 
     def step(self, field: Field, t: float, y: Tensor, h: float, work: History, estimate: bool) -> Step:
@@ -39,7 +42,7 @@ class Adams(Multistep):
         return step
 
     def errors(self, h: float, nodes: list[float], slopes: list[Tensor], k: int) -> Tensor:
-        """Estimates at order k, and where there are such at k - 1 and k + 1: [m, N]."""
+        """Estimates at order k, and at k - 1 and k + 1 if there are such: [m, N]."""
         rows = increments(nodes)
         chosen = [rows[m] for m in (k, k - 1, k + 1) if 1 <= m < len(rows)]
         padded = [[*(h * w for w in row), *[0.0] * (len(nodes) - len(row))] for row in chosen]
@@ -58,24 +61,25 @@ class Adams(Multistep):
         factor = min(2.0, max(0.2, offers[order]))
         if errors[0] > 1:
             work.order = work.next_order = min(order, work.order)
-            return min(factor, 0.9)
+            return min(factor, REJECTED)
         work.next_order = order
         return factor if factor < 1 or factor >= GROWTH else 1.0
 
     def tried(self, work: History, error: float) -> dict[int, float]:
-        """The same where the integrals beside the state decide, whose error is known at the order in use alone.
+        """The same if integrals beside the state decide, whose error is known at the order in use alone.
 
-        Then the order goes up with every accepted step, as far as the history reaches, and down after a rejection.
+        The order then goes up with every accepted step, as far as the history reaches, and down after a rejection.
         """
         k = work.order
         following = max(k - 1, 1) if error > 1 else min(k + 1, HIGHEST, len(work.slopes))
-        return {following: max(error, 1e-12) ** (-1 / (k + 1)) / SAFETY[1]}
+        return {following: max(error, LEAST_RATIO) ** (-1 / (k + 1)) / SAFETY[1]}
 
     def offers(self, work: History) -> dict[int, float]:
+        """The factor on h that each order would allow."""
         k = work.order
         orders = [m for m in (k, k - 1, k + 1) if m >= 1]
-        pairs = zip(orders, work.estimates, strict=False)  # k + 1 is missing where the history is short
-        return {m: max(e, 1e-12) ** (-1 / (m + 1)) / SAFETY[m - k + 1] for m, e in pairs if m <= HIGHEST}
+        pairs = zip(orders, work.estimates, strict=False)  # k + 1 is missing if the history is short
+        return {m: max(e, LEAST_RATIO) ** (-1 / (m + 1)) / SAFETY[m - k + 1] for m, e in pairs if m <= HIGHEST}
 
 
 METHOD = Adams(
@@ -83,5 +87,5 @@ METHOD = Adams(
     order=None,
     adaptive=True,
     source="Shampine, Gordon 1975; Hairer, Norsett, Wanner, Solving ODEs I, III.5 and III.7",
-    description="adaptive multistep of variable order 1 to 12, two evaluations a step",
+    description="adaptive multistep of variable order 1 to 12, two evaluations per step",
 )

@@ -9,7 +9,7 @@ from noderun.ode.solvers.multistep import History, combine, weights
 
 
 class AdamsBashforth(FixedAdams):
-    """One evaluation a step: the interpolant through the last k values of f, extrapolated over the step."""
+    """One evaluation per step: the interpolant through the last k values of f, extrapolated over the step."""
 
     def formula(self, field: Field, t: float, y: Tensor, h: float, work: History) -> Step:
         k = self.order
@@ -22,5 +22,5 @@ METHOD = AdamsBashforth(
     "adams_bashforth",
     order=4,
     source="Bashforth, Adams 1883; Hairer, Norsett, Wanner, Solving ODEs I, III.1",
-    description="explicit multistep, one evaluation a step; order 1 to 5",
+    description="explicit multistep, one evaluation per step; order 1 to 5",
 )

@@ -10,7 +10,7 @@ from noderun.ode.solvers.times import stage_times
 
 
 class AdamsMoulton(FixedAdams):
-    """Predict by Adams-Bashforth of the same order, evaluate, correct, evaluate: two evaluations a step."""
+    """Predict by Adams-Bashforth of the same order, evaluate, correct, evaluate: two evaluations per step."""
 
     def formula(self, field: Field, t: float, y: Tensor, h: float, work: History) -> Step:
         k = self.order
@@ -27,5 +27,5 @@ METHOD = AdamsMoulton(
     "adams_moulton",
     order=4,
     source="Moulton 1926; Hairer, Norsett, Wanner, Solving ODEs I, III.1",
-    description="multistep predictor and corrector, two evaluations a step; order 1 to 5",
+    description="multistep predictor and corrector, two evaluations per step; order 1 to 5",
 )

@@ -12,6 +12,7 @@ METHOD = ExplicitRungeKutta(
         b=(1 / 2, 1 / 2),
         error=(-1 / 2, 1 / 2),
         error_order=1,
+        dense_order=2,
         dense=((1.0, -1 / 2), (0.0, 1 / 2)),
     ),
     source="Heun 1900; Hairer, Norsett, Wanner, Solving ODEs I, II.4",

@@ -33,5 +33,5 @@ class AsynchronousLeapfrog(Reversible):
 METHOD = AsynchronousLeapfrog(
     "asynchronous_leapfrog",
     source="Mutze 2013, arXiv:1311.6602; Zhuang et al. 2021 (MALI)",
-    description="reversible, order 2, one evaluation a step",
+    description="reversible, order 2, one evaluation per step",
 )

@@ -1,12 +1,13 @@
 """Switching between an explicit and an implicit method by what limits the step; Hairer, Wanner II, IV.2.
 
-Explicit steps are limited by stability where h |lambda|, estimated from the last two stages of dopri5 (both at t + h),
-is at the stability boundary; implicit ones are no longer needed where h |J| lies well inside it.
+Stability limits explicit steps if h |lambda|, estimated from the last two stages of dopri5 (both at t + h), is at the
+stability boundary; implicit steps are not needed any more if h |J| lies well inside it.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,45 +17,42 @@ from noderun.ode.solvers import dopri5, radau5
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field
 from noderun.ode.solvers.implicit import Work
-from noderun.ode.solvers.method import Info, Method, Step
+from noderun.ode.solvers.method import Info, Method, Snapshot, Step
 from noderun.ode.solvers.stages import Stages
 
-BOUNDARY = 2.7  # just inside dopri5's stability region (3.3 on the real axis), where the control holds stiff steps
+BOUNDARY = 2.7  # just inside dopri5's stability region (3.3 on the real axis): where control holds stiff steps
 INSIDE = 1.5
-STIFF_STEPS, EASY_STEPS, PARDON = 15, 10, 6  # in a row before a switch; explicit steps that end a suspicion
+STIFF_STEPS, EASY_STEPS, PARDON = 15, 10, 6  # in a row before a switch; steps without evidence that reset the count
 
 
 class AutoWork:
-    """Which method is at work, its own work space, and the evidence for the other one."""
+    """The method at work, its own work space, and the evidence for the other method."""
 
     def __init__(self, y: Tensor, stiff: bool, inner: Any) -> None:
         self.y, self.stiff, self.inner = y, stiff, inner
         self.recording = torch.is_grad_enabled()
-        self.product = 0.0  # h |lambda| of the step in hand
+        self.product = 0.0  # h |lambda| of the current step
         self.against = self.pardon = 0
 
 
-class Auto(Method):
+class Auto(Method[AutoWork]):
     name = "auto"
     uses_newton = True
     order, error_order = dopri5.METHOD.order, dopri5.METHOD.error_order
     info = Info(
-        order=None,
         adaptive=True,
         fixed_step=False,
         implicit=True,
-        reversible=False,
-        symplectic=False,
         source="Hairer, Wanner, Solving ODEs II, IV.2; Petzold 1983",
         description="dopri5 while the problem is nonstiff, radau5 while it is stiff",
     )
 
     def __init__(self) -> None:
-        self.methods: tuple[Method, Method] = (dopri5.METHOD, radau5.METHOD)
+        self.methods: tuple[Method[Any], Method[Any]] = (dopri5.METHOD, radau5.METHOD)
 
-    def bound(self, control: StepOptions) -> Method:
+    def with_tolerances(self, control: StepOptions) -> Auto:
         method = copy.copy(self)
-        method.methods = (self.methods[0].bound(control), self.methods[1].bound(control))
+        method.methods = (self.methods[0].with_tolerances(control), self.methods[1].with_tolerances(control))
         return method
 
     def start(self, y: Tensor) -> AutoWork:
@@ -75,15 +73,6 @@ class Auto(Method):
     def factor(self, work: AutoWork, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
         return self.methods[work.stiff].factor(work.inner, control, errors, retried)
 
-    def begin(self, work: AutoWork) -> None:
-        self.methods[work.stiff].begin(work.inner)
-
-    def solved(self, work: AutoWork) -> list[Tensor]:
-        return self.methods[work.stiff].solved(work.inner)
-
-    def give(self, work: AutoWork, solved: list[Tensor]) -> None:
-        self.methods[work.stiff].give(work.inner, solved)
-
     def accept(self, work: AutoWork) -> None:
         self.methods[work.stiff].accept(work.inner)
         evidence = work.product < INSIDE if work.stiff else work.product > BOUNDARY
@@ -98,12 +87,12 @@ class Auto(Method):
         with torch.set_grad_enabled(work.recording):
             work.inner = self.methods[work.stiff].start(work.y)
 
-    def snapshot(self, work: AutoWork) -> tuple[list[Tensor], Any] | None:
+    def snapshot(self, work: AutoWork) -> Snapshot:
         return [], work.stiff
 
-    def restore(self, y: Tensor, snapshot: tuple[list[Tensor], Any] | None) -> AutoWork:
+    def restore(self, y: Tensor, snapshot: Snapshot, newton_stages: Sequence[Tensor] = ()) -> AutoWork:
         stiff = snapshot is not None and snapshot[1]
-        return AutoWork(y, stiff, self.methods[stiff].start(y))
+        return AutoWork(y, stiff, self.methods[stiff].restore(y, None, newton_stages))
 
     def restart(self, work: AutoWork) -> None:
         self.methods[work.stiff].restart(work.inner)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field
-from noderun.ode.solvers.implicit import ImplicitMethod, Work, integrated, steady
-from noderun.ode.solvers.method import Step
+from noderun.ode.solvers.implicit import ImplicitMethod, Work, steady
+from noderun.ode.solvers.method import Snapshot, Step
+from noderun.ode.solvers.step_size import LEAST_RATIO
 from noderun.ode.solvers.times import stage_times
 
 LARGEST = 5
@@ -28,16 +28,16 @@ ERROR = tuple(kappa * gamma + 1 / (k + 1) for k, (kappa, gamma) in enumerate(zip
 
 @dataclass
 class Attempt:
-    """The step in hand: what the history becomes if it is accepted."""
+    """What the history becomes if the current step is accepted."""
 
     h: float
-    order: int  # of the step after
+    order: int  # of the next step
     equal: int  # steps made with this h and order
     differences: Tensor  # [8, N]
 
 
 class History(Work):
-    """``differences`` D_0..D_7 [8, N] at step size ``h``, of which order + 1 say where y goes."""
+    """``differences`` D_0..D_7 [8, N] at step size ``h``, of which the first order + 1 predict y."""
 
     def __init__(self, y: Tensor) -> None:
         super().__init__(y)
@@ -46,10 +46,10 @@ class History(Work):
         self.attempt: Attempt | None = None
 
 
-class BackwardDifferentiation(ImplicitMethod):
+class BackwardDifferentiation(ImplicitMethod[History]):
     """y1 - sum_j gamma_j/alpha_k D_j terms = h/alpha_k f(t1, y1), predicted by the sum of the D_j."""
 
-    memory = True
+    multistep = True
 
     def __init__(self) -> None:
         super().__init__(
@@ -57,23 +57,20 @@ class BackwardDifferentiation(ImplicitMethod):
             LARGEST,
             1,
             source="Shampine, Reichelt 1997; Hairer, Wanner, Solving ODEs II, V.1",
-            description="variable order 1 to 5 and step: one Newton system of the state's size a step",
+            description="variable order 1 to 5 and step: one Newton system of the state's size per step",
         )
         self.info = replace(self.info, order=None, fixed_step=False)
 
     def start(self, y: Tensor) -> History:
         return History(y)
 
-    def step(self, field: Field, t: float, y: Tensor, h: float, work: Work, estimate: bool) -> Step:
-        assert isinstance(work, History)
+    def attempt(self, field: Field, t: float, y: Tensor, h: float, work: History, estimate: bool) -> Step:
         k, old = work.order, self.history(field, t, y, h, work)
         predicted = old[: k + 1].sum(0)
         known = torch.tensor(GAMMA[1 : k + 1], dtype=y.dtype, device=y.device) @ old[1 : k + 1] / ALPHA[k]
         base, weights = predicted - known, ((h / ALPHA[k],),)
-        times, newton = stage_times(t, h, (1.0,), y, field.bounds), work.newton(field, self.control, y)
-        guess = known.detach().unsqueeze(0)
-        z = newton.solve(field, times[0], predicted.detach(), times, base.detach(), weights, guess)
-        z = newton.differentiable(field, times, base, weights, z) if work.recording else z
+        times = stage_times(t, h, (1.0,), y, field.bounds)
+        z = work.solve(field, self.control, times[0], predicted, times, base, weights, known.unsqueeze(0))
         change = z[0] - known  # the difference of order k + 1
         new = updated(old, change, k)
         work.attempt = Attempt(h, k, 1 + (work.equal if h == work.h else 0), new)
@@ -82,7 +79,7 @@ class BackwardDifferentiation(ImplicitMethod):
             weights = torch.tensor([backward(theta - 1, k) for theta in thetas], dtype=y.dtype)
             return weights.to(y.device) @ new[: k + 1]
 
-        return integrated(field, Step(t, h, y, base + z[0], ERROR[k] * change.detach(), interpolate))
+        return Step(t, h, y, base + z[0], ERROR[k] * change.detach(), interpolate)
 
     def history(self, field: Field, t: float, y: Tensor, h: float, work: History) -> Tensor:
         """The differences [8, N] at step size h, with y as the first."""
@@ -95,9 +92,9 @@ class BackwardDifferentiation(ImplicitMethod):
             rows = torch.cat((scaling @ rows[: k + 1], rows[k + 1 :]))
         return torch.cat((y.unsqueeze(0), rows[1:]))
 
-    def factor(self, work: Work, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
-        """On h; after an accepted step also the next order, the one that allows the largest step; section 2.4."""
-        assert isinstance(work, History) and work.attempt is not None and work.solver is not None
+    def factor(self, work: History, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
+        """The factor on h; an accepted step also chooses the next order, that of the largest step; section 2.4."""
+        assert work.attempt is not None and work.solver is not None
         k, limit = work.order, work.solver.limit
         safety = control.controller.safety * (2 * limit + 1) / (2 * limit + work.solver.iterations)
         low, high = control.controller.min_factor, control.controller.max_factor
@@ -105,42 +102,46 @@ class BackwardDifferentiation(ImplicitMethod):
             return max(low, safety * errors[0] ** (-1 / (k + 1)))
         if work.attempt.equal <= k:
             return 1.0
-        gains = {k: max(errors[0], 1e-12) ** (-1 / (k + 1)), **self.neighbours(work.attempt.differences, k, control)}
+        gains = {k: gain(errors[0], k), **self.neighbors(work.attempt.differences, k, control)}
         best = max(gains, key=lambda order: gains[order])
         factor = steady(min(high, max(low, safety * gains[best])))
         work.attempt.order, work.attempt.equal = best, 0
         return factor
 
-    def neighbours(self, rows: Tensor, k: int, control: StepOptions) -> dict[int, float]:
-        """The factors that the orders beside k would allow."""
+    def neighbors(self, rows: Tensor, k: int, control: StepOptions) -> dict[int, float]:
+        """The factors that the orders k - 1 and k + 1 would allow."""
         orders = [order for order in (k - 1, k + 1) if 1 <= order <= LARGEST]
         rows = rows.detach()
         errors = torch.stack([ERROR[order] * rows[order + 1] for order in orders])
         ratios = control.ratios(errors, rows[0], rows[0])
-        return {order: max(ratio, 1e-12) ** (-1 / (order + 1)) for order, ratio in zip(orders, ratios, strict=True)}
+        return {order: gain(ratio, order) for order, ratio in zip(orders, ratios, strict=True)}
 
-    def snapshot(self, work: History) -> tuple[list[Tensor], Any] | None:
+    def snapshot(self, work: History) -> Snapshot:
         tensors = [] if work.differences is None else [work.differences[1:]]
         return tensors, (work.h, work.order, work.equal)
 
-    def restore(self, y: Tensor, snapshot: tuple[list[Tensor], Any] | None) -> History:
-        work = self.start(y)
+    def restore(self, y: Tensor, snapshot: Snapshot, newton_stages: Sequence[Tensor] = ()) -> History:
+        work = super().restore(y, snapshot, newton_stages)
         if snapshot is not None:
             tensors, (work.h, work.order, work.equal) = snapshot
             work.differences = torch.cat((y.unsqueeze(0), tensors[0])) if tensors else None
         return work
 
-    def accept(self, work: Work) -> None:
-        assert isinstance(work, History) and work.attempt is not None
+    def accept(self, work: History) -> None:
+        assert work.attempt is not None
         super().accept(work)
         last = work.attempt
         work.h, work.order, work.equal, work.differences = last.h, last.order, last.equal, last.differences
 
-    def restart(self, work: Work) -> None:
-        assert isinstance(work, History)
+    def restart(self, work: History) -> None:
         super().restart(work)
         work.differences = work.attempt = None
         work.order, work.equal = 1, 0
+
+
+def gain(ratio: float, order: int) -> float:
+    """The factor on h that an error ratio at this order allows, without safety."""
+    return max(ratio, LEAST_RATIO) ** (-1 / (order + 1))
 
 
 def updated(rows: Tensor, change: Tensor, k: int) -> Tensor:

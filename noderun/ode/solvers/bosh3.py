@@ -18,6 +18,7 @@ METHOD = ExplicitRungeKutta(
         b=(*B, 0.0),
         error=(2 / 9 - 7 / 24, 1 / 3 - 1 / 4, 4 / 9 - 1 / 3, -1 / 8),
         error_order=2,
+        dense_order=3,
         dense=hermite(B),
     ),
     source="Bogacki, Shampine 1989, Appl. Math. Lett. 2(4)",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from noderun.ode.solvers.field import Field
-from noderun.ode.solvers.implicit import ImplicitMethod, Work, combine, integrated
+from noderun.ode.solvers.implicit import ImplicitMethod, Work, combine
 from noderun.ode.solvers.method import Step
 from noderun.ode.solvers.newton import Weights
 from noderun.ode.solvers.tableau import ButcherTableau, Row
@@ -24,7 +25,10 @@ class CollocationWork(Work):
         self.next: tuple[float, float, Tensor, Tensor] | None = None
 
 
-class Collocation(ImplicitMethod):
+CollocationState = TypeVar("CollocationState", bound=CollocationWork)
+
+
+class CollocationMethod(ImplicitMethod[CollocationState]):
     """All s stages solved at once: Z = h A F(y + Z), y1 = y + b^T A^-1 Z."""
 
     def __init__(self, name: str, order: int, c: Row, source: str, description: str, error_order: int = 0) -> None:
@@ -32,11 +36,7 @@ class Collocation(ImplicitMethod):
         self.tableau = collocated(order, c)
         self.inverse = inverse(self.tableau.a)
 
-    def start(self, y: Tensor) -> CollocationWork:
-        return CollocationWork(y)
-
-    def step(self, field: Field, t: float, y: Tensor, h: float, work: Work, estimate: bool) -> Step:
-        assert isinstance(work, CollocationWork)
+    def attempt(self, field: Field, t: float, y: Tensor, h: float, work: CollocationState, estimate: bool) -> Step:
         times, stages = self.stages(field, t, y, h, work)
         slopes = self.inverse.to(y) @ stages  # h k_i: f is not called again, which would amplify Newton's error
         y1 = y + stages[-1] if self.tableau.c[-1] == 1 else combine(y, [self.tableau.b], slopes.unbind())[0]
@@ -46,19 +46,18 @@ class Collocation(ImplicitMethod):
             return combine(y, [self.tableau.dense_weights(theta) for theta in thetas], slopes.unbind())
 
         error = self.error(field, t, y, y1, h, stages, work) if estimate else None
-        return integrated(field, Step(t, h, y, y1, error, interpolate))
+        return Step(t, h, y, y1, error, interpolate)
 
     def stages(
-        self, field: Field, t: float, y: Tensor, h: float, work: CollocationWork
+        self, field: Field, t: float, y: Tensor, h: float, work: CollocationState
     ) -> tuple[tuple[Tensor, ...], Tensor]:
         """The stage times and Z [s, N]."""
         weights: Weights = tuple(tuple(h * w for w in row) for row in self.tableau.a)
         start, *times = stage_times(t, h, (0.0, *self.tableau.c), y, field.bounds)
-        newton = work.newton(field, self.control, y)
-        z = newton.solve(field, start, y.detach(), times, y.detach(), weights, self.guess(t, y.detach(), h, work))
-        return tuple(times), newton.differentiable(field, times, y, weights, z) if work.recording else z
+        guess = self.guess(t, y.detach(), h, work)
+        return tuple(times), work.solve(field, self.control, start, y, times, y, weights, guess)
 
-    def guess(self, t: float, y: Tensor, h: float, work: CollocationWork) -> Tensor:
+    def guess(self, t: float, y: Tensor, h: float, work: CollocationState) -> Tensor:
         """Z from the polynomial of the step before, extrapolated; HW II, (IV.8.5)."""
         if work.polynomial is None:
             return torch.zeros(len(self.tableau.c), y.numel(), dtype=y.dtype, device=y.device)
@@ -67,27 +66,33 @@ class Collocation(ImplicitMethod):
         return combine(y_old, [self.tableau.dense_weights(theta) for theta in thetas], slopes.unbind()) - y
 
     def error(
-        self, field: Field, t: float, y: Tensor, y1: Tensor, h: float, stages: Tensor, work: Work
+        self, field: Field, t: float, y: Tensor, y1: Tensor, h: float, stages: Tensor, work: CollocationState
     ) -> Tensor | None:
-        """The error estimate [N], of methods that have one."""
+        """The error estimate [N] of a method that has one."""
         return None
 
-    def accept(self, work: Work) -> None:
-        assert isinstance(work, CollocationWork)
+    def accept(self, work: CollocationState) -> None:
         super().accept(work)
         work.polynomial = work.next
 
-    def restart(self, work: Work) -> None:
-        assert isinstance(work, CollocationWork)
+    def restart(self, work: CollocationState) -> None:
         super().restart(work)
         work.polynomial = work.next = None
+
+
+class Collocation(CollocationMethod[CollocationWork]):
+    """Collocation without an error estimate, for fixed steps."""
+
+    def start(self, y: Tensor) -> CollocationWork:
+        return CollocationWork(y)
 
 
 def collocated(order: int, c: Row) -> ButcherTableau:
     """a_ij and b_j are the integrals of the Lagrange polynomial l_j over [0, c_i] and [0, 1]; HNW I, (II.7.7)."""
     dense = tuple(integral(lagrange(c, j)) for j in range(len(c)))
     a = tuple(tuple(value(row, c_i) for row in dense) for c_i in c)
-    return ButcherTableau(order=order, a=a, b=tuple(value(row, 1.0) for row in dense), c=c, dense=dense)
+    b = tuple(value(row, 1.0) for row in dense)
+    return ButcherTableau(order=order, a=a, b=b, c=c, dense=dense, dense_order=len(c))
 
 
 def lagrange(c: Row, j: int) -> list[float]:

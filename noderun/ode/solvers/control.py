@@ -1,4 +1,4 @@
-"""Step size control: tolerances, norms, the controller and the first step."""
+"""Options of step size control: tolerances, norms, limits, callbacks; and the choice of the first step."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.times import between
+from noderun.ode.solvers.step_size import I_CONTROLLER, SLIVER, StepController, euler_trial_step, step_from_curvature
+from noderun.ode.solvers.times import times_inside
 
 Norm = Callable[[Tensor], Tensor]
 Callback = Callable[[float, Tensor, float], None]  # called with t, y [N] and h
@@ -23,7 +23,7 @@ def rms(v: Tensor) -> Tensor:
     return torch.linalg.vector_norm(v, dim=-1) / max(v.shape[-1], 1) ** 0.5
 
 
-def largest(v: Tensor) -> Tensor:
+def max_norm(v: Tensor) -> Tensor:
     """The maximum norm."""
     return torch.linalg.vector_norm(v, float("inf"), dim=-1)
 
@@ -49,41 +49,8 @@ def max_state_norm(norm: Norm, size: int) -> Norm:
 
 
 @dataclass(frozen=True)
-class StepController:
-    """h_new = h safety e_n^-(kI+kP+kD)/k e_(n-1)^(kP+2kD)/k e_(n-2)^-kD/k with k = order of the estimate + 1.
-
-    Soderlind 2003, "Digital filters in adaptive time-stepping"; kP = kD = 0 is the classical I controller of HNW I,
-    (II.4.13), and kP > 0 the PI controller of HNW II, IV.2, which is smoother where stability limits the step.
-    """
-
-    integral: float = 1.0
-    proportional: float = 0.0
-    derivative: float = 0.0
-    safety: float = 0.9
-    min_factor: float = 0.2
-    max_factor: float = 10.0
-
-    def factor(self, errors: tuple[float, float, float], order: int) -> float:
-        """The factor on h from the last three error ratios, newest first (1 where there was no step yet)."""
-        return min(self.max_factor, max(self.min_factor, self.unlimited([max(e, 1e-12) for e in errors], order)))
-
-    def unlimited(self, errors: Sequence[Any], order: int) -> Any:
-        """The same before its limits, of numbers or tensors above 0."""
-        k_i, k_p, k_d = self.integral, self.proportional, self.derivative
-        newest, before, oldest = errors
-        power = newest ** -(k_i + k_p + k_d) * before ** (k_p + 2 * k_d) * oldest**-k_d
-        return self.safety * power ** (1 / (order + 1))
-
-
-I_CONTROLLER = StepController()
-PI_CONTROLLER = StepController(integral=0.3, proportional=0.4)
-PID_CONTROLLER = StepController(integral=0.18, proportional=0.28, derivative=0.01)
-CONTROLLERS = {"I": I_CONTROLLER, "PI": PI_CONTROLLER, "PID": PID_CONTROLLER}
-
-
-@dataclass(frozen=True)
 class StepOptions:
-    """How steps are chosen: ``dt`` fixed, or the error held below atol + rtol |y| in ``norm``."""
+    """The choice of steps: a fixed ``dt``, a ``grid``, or the error held below atol + rtol |y| in ``norm``."""
 
     rtol: float | Tensor = 1e-5
     atol: float | Tensor = 1e-7
@@ -92,9 +59,9 @@ class StepOptions:
     first_step: float | None = None
     norm: Norm = rms
     controller: StepController = field(default=I_CONTROLLER)
-    min_step: float = 0.0  # a step of this size is accepted whatever its error
+    min_step: float = 0.0  # a step of this size is accepted regardless of its error
     max_step: float = math.inf
-    jumps: tuple[float, ...] = ()  # times where f is discontinuous, rising
+    jumps: tuple[float, ...] = ()  # times at which f is discontinuous, rising
     grid: tuple[float, ...] | None = None  # rising; fixed steps end here instead of every dt
     before: Callback | None = None  # called before each attempt
     accepted: Callback | None = None
@@ -108,12 +75,12 @@ class StepOptions:
 
     def measure(self, v: Tensor) -> float:
         """The norm of v, on the host."""
-        if self.norm is rms:  # divided here: an operation less
+        if self.norm is rms:  # divided on the host: one operation less
             return float(torch.linalg.vector_norm(v).item()) / max(v.numel(), 1) ** 0.5
         return self.norm(v).item()
 
     def ratio(self, error: Tensor, y: Tensor, y1: Tensor) -> float:
-        """The error in units of the tolerance: the one number of a step that the host waits for."""
+        """The error in units of the tolerance: the one number per step that the host waits for."""
         return self.measure(error.div_(self.scale(torch.maximum(y.abs(), y1.abs()))))
 
     def ratios(self, errors: Tensor, y: Tensor, y1: Tensor) -> list[float]:
@@ -133,11 +100,11 @@ class StepOptions:
 
     @property
     def components(self) -> int:
-        """Of the state that tolerances by component are for, 0 where there are none."""
+        """The number of components that tolerances are given for, 0 if they are numbers."""
         return max(x.numel() if isinstance(x, Tensor) else 0 for x in (self.rtol, self.atol))
 
     def backward(self, rtol: float | None, atol: float | None) -> StepOptions:
-        """For a solve on the way back: tolerances of its own where given, and a first step of its own."""
+        """The options of a backward solve: its own tolerances if they are given, and a first step that it chooses."""
         if rtol is None and atol is None and self.first_step is None:
             return self
         return replace(
@@ -156,16 +123,16 @@ class StepOptions:
         return math.copysign(min(max(abs(h), self.min_step), self.max_step), h)
 
     def steps(self, t: float, t_end: float) -> Iterator[float]:
-        """Where fixed steps from t to t_end end; the last one is cut to end there."""
+        """The times at which fixed steps from t to t_end end; the last one is cut to end at t_end."""
         if self.grid is not None:
-            yield from between(self.grid, t, t_end)
+            yield from times_inside(self.grid, t, t_end)
             yield t_end
             return
         assert self.dt is not None
         span = t_end - t
         signed = math.copysign(self.dt, span)
         for i in itertools.count(1):
-            if i >= abs(span) / self.dt - 1e-6:
+            if i >= abs(span) / self.dt - SLIVER:
                 break
             yield t + i * signed
         yield t_end
@@ -184,24 +151,9 @@ def first_step(
     """A first step size, signed like ``span``, from the sizes of y, y' and y''; HNW I, II.4, one call of f."""
     scale = control.scale(y.abs())
     d0, d1 = control.measure(y / scale), control.measure(f0 / scale)
-    trial = euler_trial_step(d0, d1, span)
-    if trial == 0 or not math.isfinite(d1):  # f0 or its size in units of the tolerance is no number
+    size = euler_trial_step(d0, d1, abs(span))
+    trial = math.copysign(size, span)
+    if size == 0 or not math.isfinite(d1):  # f0 or its size in units of the tolerance is not a number
         return trial
-    bend = control.measure((f(t + trial, torch.add(y, f0, alpha=trial)) - f0) / scale)
-    return step_from_curvature(trial, d1, bend, span, order)
-
-
-def euler_trial_step(d0: float, d1: float, span: float) -> float:
-    """The step of Euler's method over which y'' is estimated."""
-    h0 = 0.01 * d0 / d1 if d0 > 1e-5 and 1e-5 < d1 < math.inf else 1e-6
-    return math.copysign(min(h0, abs(span)), span)
-
-
-def step_from_curvature(trial: float, d1: float, bend: float, span: float, order: int) -> float:
-    """The first step size from the change ``bend`` of y' over the trial step."""
-    h0 = abs(trial)
-    largest = max(d1, bend / h0)
-    if not math.isfinite(largest):  # f is no number that far on
-        return trial
-    h1 = max(1e-6, h0 * 1e-3) if largest <= 1e-15 else (0.01 / largest) ** (1 / (order + 1))
-    return math.copysign(min(100 * h0, h1, abs(span)), span)
+    change = control.measure((f(t + trial, torch.add(y, f0, alpha=trial)) - f0) / scale)
+    return math.copysign(step_from_curvature(size, d1, change, abs(span), order), span)

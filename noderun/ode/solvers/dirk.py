@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.extrapolation import Time, times_inside
+from noderun.ode.solvers.extrapolation import Time, extrapolated_times
 from noderun.ode.solvers.field import Field
-from noderun.ode.solvers.implicit import ImplicitMethod, Work, combine, integrated
+from noderun.ode.solvers.implicit import ImplicitMethod, Work, combine
 from noderun.ode.solvers.method import Snapshot, Step
+from noderun.ode.solvers.newton import Weights
 from noderun.ode.solvers.tableau import ButcherTableau, Row, hermite
 
 
-class DiagonallyImplicit(ImplicitMethod):
+class DiagonallyImplicit(ImplicitMethod[Work]):
     """k_i = f(t + c_i h, y + h sum_(j<=i) a_ij k_j), all a_ii equal but for an explicit first stage.
 
     ``filtered`` multiplies the error estimate by (I - h a_ii J)^-1, so that it stays bounded in stiff components;
@@ -22,17 +23,25 @@ class DiagonallyImplicit(ImplicitMethod):
     """
 
     def __init__(
-        self, name: str, tableau: ButcherTableau, source: str, description: str, filtered: bool = False
+        self, name: str, tableau: ButcherTableau, source: str = "", description: str = "", filtered: bool = False
     ) -> None:
+        diagonal = {row[-1] for i, row in enumerate(tableau.a) if len(row) == i + 1}
+        if any(len(row) not in (0, i + 1) for i, row in enumerate(tableau.a)) or len(diagonal) != 1:
+            raise ValueError(f"solver '{name}' needs a lower triangular tableau with one number on its diagonal")
+        if tableau.dense_a:
+            raise ValueError(f"solver '{name}' is implicit, so its tableau needs dense, without stages of its own")
         super().__init__(name, tableau.order, tableau.error_order, source, description)
         self.tableau, self.filtered = tableau, filtered
         self.gamma = tableau.a[-1][-1]
         self.accurate = tableau.a[-1] == tableau.b and tableau.c[-1] == 1  # stiffly: the last stage is the end
 
-    def step(self, field: Field, t: float, y: Tensor, h: float, work: Work, estimate: bool) -> Step:
+    def start(self, y: Tensor) -> Work:
+        return Work(y)
+
+    def attempt(self, field: Field, t: float, y: Tensor, h: float, work: Work, estimate: bool) -> Step:
         tableau = self.tableau
         ks: list[Tensor] = []
-        start, *times = times_inside(t, h, (0.0, *tableau.c), y, field.bounds)
+        start, *times = extrapolated_times(t, h, (0.0, *tableau.c), y, field.bounds)
         assert isinstance(start, Tensor)
         y1 = y
         for row, time in zip(tableau.a, times, strict=True):
@@ -51,14 +60,14 @@ class DiagonallyImplicit(ImplicitMethod):
         def interpolate(thetas: Sequence[float]) -> Tensor:
             return combine(y, [[h * w for w in tableau.dense_weights(theta)] for theta in thetas], ks)
 
-        return integrated(field, Step(t, h, y, y1, error, interpolate))
+        return Step(t, h, y, y1, error, interpolate)
 
     def snapshot(self, work: Work) -> Snapshot:
         """The last stage of the step before, which serves as f at the current state but for Newton's error."""
         return [work.slope] if self.accurate and work.slope is not None else [], None
 
-    def restore(self, y: Tensor, snapshot: Snapshot) -> Work:
-        work = self.start(y)
+    def restore(self, y: Tensor, snapshot: Snapshot, newton_stages: Sequence[Tensor] = ()) -> Work:
+        work = super().restore(y, snapshot, newton_stages)
         work.slope = snapshot[0][0] if snapshot and snapshot[0] else None
         return work
 
@@ -66,10 +75,9 @@ class DiagonallyImplicit(ImplicitMethod):
         self, field: Field, t: Tensor, y: Tensor, time: Time, base: Tensor, h: float, k: Tensor | None, work: Work
     ) -> Tensor:
         """h a_ii k_i [N]."""
-        weights, newton = ((h * self.gamma,),), work.newton(field, self.control, y)
+        weights: Weights = ((h * self.gamma,),)
         guess = torch.zeros_like(y) if k is None else k * (h * self.gamma)
-        z = newton.solve(field, t, y.detach(), (time,), base.detach(), weights, guess.detach().unsqueeze(0))
-        return newton.differentiable(field, (time,), base, weights, z)[0] if work.recording else z[0]
+        return work.solve(field, self.control, t, y, (time,), base, weights, guess.unsqueeze(0))[0]
 
     def error(self, field: Field, h: float, ks: Sequence[Tensor], work: Work) -> Tensor:
         """h sum_i e_i k_i [N], never part of a graph."""
@@ -80,7 +88,7 @@ class DiagonallyImplicit(ImplicitMethod):
 
 
 def stiffly_accurate(b: Row) -> tuple[Row, ...]:
-    """The cubic Hermite interpolant where the first stage is f at the start and the last f at the end."""
+    """The cubic Hermite interpolant of a method whose first stage is f at the start and whose last is f at the end."""
     *rows, end = hermite(b)
     rows[-1] = tuple(x + y for x, y in zip(rows[-1], end, strict=True))
     return tuple(rows)

@@ -113,10 +113,11 @@ METHOD = DormandPrince853(
         error=E5,
         error_order=5,
         low_error=E3,
+        dense_order=7,
         dense=nested(B, D),
         dense_a=DENSE_A,
         dense_c=DENSE_C,
     ),
     source="Hairer, Norsett, Wanner, Solving ODEs I, II.5 and II.6 (the code DOP853)",
-    description="adaptive, order 8(5,3), twelve evaluations a step: for tight tolerances",
+    description="adaptive, order 8(5,3), twelve evaluations per step: for tight tolerances",
 )

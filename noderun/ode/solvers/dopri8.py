@@ -80,6 +80,7 @@ METHOD = ExplicitRungeKutta(
         b=B,
         error=tuple(b - e for b, e in zip(B, EMBEDDED, strict=True)),
         error_order=7,
+        dense_order=6,
         dense=DENSE,
         dense_a=DENSE_A,
         dense_c=DENSE_C,

@@ -1,12 +1,18 @@
-"""What can go wrong in a solve, each with the solution as far as it got."""
+"""The errors of a solve; each carries the solution as far as it got."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from noderun.ode.per_sample import BatchedSolution
+    from noderun.ode.solvers.statistics import Solution
 
 
 class SolveError(RuntimeError):
-    """A solve that could not reach its end; ``t`` and ``step`` say where, ``solution`` what was reached (else NaN)."""
+    """A solve that could not reach its end; it got to ``t`` after ``step`` steps, and ``solution`` is NaN behind."""
 
     status = "failed"
     remedy = ""
@@ -14,13 +20,13 @@ class SolveError(RuntimeError):
     def __init__(self, message: str, t: float, step: int) -> None:
         super().__init__(message)
         self.t, self.step = t, step
-        self.sample: int | None = None  # which one, with per_sample=True
+        self.sample: int | None = None  # the first one that failed, with per_sample=True
         self.ys: Tensor | None = None  # flat outputs, set by the loop
-        self.solution: object | None = None  # a Solution, set by solve()
+        self.solution: Solution | BatchedSolution | None = None  # set by solve()
 
 
 class NonFiniteDynamics(SolveError):
-    """f returned NaN or infinity where the solve needs a number."""
+    """f returned NaN or infinity at a point that the solve cannot avoid."""
 
     status = "nonfinite"
     remedy = "look at that function there, or end the solve before, by its last time or a terminal event"

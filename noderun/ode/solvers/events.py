@@ -17,17 +17,17 @@ from noderun.ode.solvers.errors import NonFiniteDynamics
 from noderun.ode.solvers.field import VectorField
 from noderun.ode.solvers.method import Step
 from noderun.ode.solvers.roots import roots
-from noderun.ode.solvers.times import stage_times
+from noderun.ode.solvers.times import NEAR, stage_times
 
-LOOKS = (0.2, 0.4, 0.6, 0.8)  # fractions of a step at which g is evaluated beside its ends
-AFTER = 1e-4  # where g is zero at one of these, its sign is taken so much of the step later
+LOOKS = (0.2, 0.4, 0.6, 0.8)  # fractions of a step at which g is evaluated, besides its ends
+AFTER = 1e-4  # if g is zero at one of these, its sign is that at this fraction of the step later
 
 
 @dataclass(frozen=True)
 class Event:
     """A time at which ``fn(t, y)`` crosses zero: rising (``direction`` 1), falling (-1) or either way (0).
 
-    ``fn`` returns one number, or [B] with ``per_sample=True``; a truth value rises where it becomes true. A terminal
+    ``fn`` returns one number, or [B] with ``per_sample=True``; a truth value rises when it becomes true. A terminal
     event ends the solve there. Where ``fn`` is zero at the start, as the height of a ball that is thrown from the
     ground, the event is its next zero. Crossings closer together than a fifth of a step may pass unseen.
     """
@@ -43,7 +43,7 @@ class Event:
 
 @dataclass
 class Occurrences:
-    """When and where one event happened: ts [n] and ys [n, *y0.shape], differentiable like the solve's ys.
+    """The occurrences of one event: ts [n] and ys [n, *y0.shape], differentiable like the solve's ys.
 
     With ``per_sample=True`` [n, B] and [n, B, ...], in order of time and filled up with NaN.
     """
@@ -91,12 +91,12 @@ class EventDetector:
         ends = [i for i, (_, which) in enumerate(found) if self.events[which].terminal]
         if lost and not (ends and found[ends[0]] < min(lost)):
             theta, which = min(lost)
-            what, t = f"{described(self.events, which)} is NaN", step.t + theta * step.h
+            what, t = f"{describe_event(self.events, which)} is NaN", step.t + theta * step.h
             raise NonFiniteDynamics(f"{what} (t = {t:.6g}): {NonFiniteDynamics.remedy}", t, 0)
         return (found[: ends[0] + 1], True) if ends else (found, False)
 
     def locate(self, which: int, step: Step, part: tuple[float, float], before: Tensor, after: Tensor) -> float | None:
-        """Where in this part of the step the event happens, if it does."""
+        """The fraction of the step at which the event happens in this part of it, None if it does not."""
 
         def value(theta: Tensor) -> Tensor:
             fraction = theta.item()
@@ -109,10 +109,10 @@ class EventDetector:
         if not crossed(before, after, self.events[which].direction):
             return None
         theta: float = roots(value, low, high, before, after).item()
-        return theta if theta < 1 - 1e-9 else 1.0
+        return theta if theta < 1 - NEAR else 1.0
 
 
-def described(events: Sequence[Event], which: int) -> str:
+def describe_event(events: Sequence[Event], which: int) -> str:
     fn = events[which].fn
     return f"the event {getattr(fn, '__name__', type(fn).__name__)}, number {which},"
 
@@ -140,7 +140,7 @@ def differentiable_event(
 ) -> tuple[Tensor, Tensor]:
     """The time [] and the state [N] of an event with their gradients, from y [N] at the fixed time t.
 
-    By the implicit function theorem dt* = -dg / (dg/dt + dg/dy f), where dg is what g(t, y) changes by at fixed t;
+    By the implicit function theorem dt* = -dg / (dg/dt + dg/dy f), with dg the change of g(t, y) at fixed t;
     and y(t*) moves with t* by f. A function without a slope (a truth value, a sign) leaves t* a constant.
     """
     time = stage_times(t, 0.0, (0.0,), y, field.bounds)[0]

@@ -13,6 +13,7 @@ METHOD = ExplicitRungeKutta(
         error=(-1 / 512, 0.0, 1 / 512),
         error_order=1,
         # b_i theta^2, and on k_0 what is left of theta: order 2 at every theta
+        dense_order=2,
         dense=((1.0, -511 / 512), (0.0, 255 / 256), (0.0, 1 / 512)),
     ),
     source="Fehlberg 1969, NASA TR R-315; Hairer, Norsett, Wanner, Solving ODEs I, II.4",

@@ -20,6 +20,7 @@ METHOD = ExplicitRungeKutta(
         b=B,
         error=(1 / 360, 0.0, -128 / 4275, -2197 / 75240, 1 / 50, 2 / 55),
         error_order=4,
+        dense_order=3,
         dense=hermite(B),
         dense_a=(B,),
         dense_c=(1.0,),

@@ -13,7 +13,7 @@ from noderun.ode.solvers.state import Layout
 from noderun.ode.solvers.times import UNBOUNDED, Bounds, stage_times
 from noderun.ode.solvers.torch_internals import under_transform, version_of, was_written
 
-Integrand = Tensor  # [P], what is integrated beside the state at one point, for instance the parameters' vjp
+Integrand = Tensor  # [P] at one point, of an integral beside the state, for instance the parameters' vjp
 
 IN_PLACE = (
     "f changes y in place (relu_(y), y += ..., y[0] = ...), so that the solve would go on from another state: "
@@ -22,7 +22,7 @@ IN_PLACE = (
 
 
 class Autocast:
-    """The autocast state where a solve was called: f runs in it, the solver's own arithmetic does not."""
+    """The autocast state in which a solve was called: f runs in it, the solver's own arithmetic does not."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -38,14 +38,14 @@ class Autocast:
 
 @contextmanager
 def unchanged(y: Tensor) -> Iterator[None]:
-    """ValueError where y is changed in place inside, and y as it was."""
+    """Raise ValueError if y is changed in place inside, and restore it."""
     if under_transform():
         yield
         return
     before, version = y.detach().clone(), version_of(y)
     try:
         yield
-    except RuntimeError as error:  # where y is a leaf, autograd refuses first
+    except RuntimeError as error:  # if y is a leaf, autograd refuses first
         if "in-place operation" in str(error):
             raise ValueError(IN_PLACE) from error
         raise
@@ -61,41 +61,41 @@ def recorded(y: Tensor) -> bool:
 
 
 class Field(Protocol):
-    """dy/dt on flat states [N], and what is integrated beside them at the last point evaluated."""
+    """dy/dt on flat states [N], and the integrand beside them at the last point evaluated."""
 
     layout: Layout
-    bounds: Bounds  # between which times it may be called
+    bounds: Bounds  # the times between which it may be called
     integrand: Integrand | None
-    weighs: bool  # whether calls with ``weighted`` set ``integrand``
+    has_quadrature: bool  # whether calls with ``in_quadrature`` set ``integrand``
     factorizations: int
 
-    def __call__(self, t: Tensor, y: Tensor, weighted: bool = True) -> Tensor: ...
+    def __call__(self, t: Tensor, y: Tensor, in_quadrature: bool = True) -> Tensor: ...
 
     def target(self, out: Tensor) -> Tensor: ...
 
-    def into(self, target: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None: ...
+    def into(self, target: Tensor, t: Tensor, y: Tensor, in_quadrature: bool = True) -> None: ...
 
     def linearize(self, t: Tensor, y: Tensor) -> Tensor: ...
 
 
 class VectorField:
-    """dy/dt = f(t, y, *args) on flat states [N]; ``nfe`` counts the calls of f but for those of ``linearize``."""
+    """dy/dt = f(t, y, *args) on flat states [N]; ``nfe`` counts the calls of f, except those of ``linearize``."""
 
-    weighs = False
+    has_quadrature = False
 
     def __init__(self, f: Callable[..., Any], layout: Layout, args: tuple[Any, ...], autocast: Autocast) -> None:
         self.f, self.layout, self.args, self.autocast = f, layout, args, autocast
         self.nfe = self.jacobians = self.factorizations = 0
         self.integrand: Integrand | None = None
         self.first = True  # f was not called yet
-        self.differentiates = False  # f takes a gradient inside: it is called with autograd on, at a leaf
+        self.differentiates = False  # f takes a gradient inside, so it is called with autograd on, at a leaf
         self.known: tuple[Tensor, list[Tensor]] | None = None  # y at the start and f there, if it was called before
-        self.witness: tuple[float, Tensor] | None = None  # a time, and what is kept of f then to know it again
-        self.kept = False  # whether a compiled solve keeps what f is at its end as the ``witness``
-        self.bounds = UNBOUNDED  # until a problem says what its interval is
+        self.witness: tuple[float, Tensor] | None = None  # t and f's fingerprint at it
+        self.kept = False  # whether a compiled solve keeps f at its end as the ``witness``
+        self.bounds = UNBOUNDED  # until a problem sets its interval
         self.replaced = False  # f is not the caller's own object, but made for one backward pass
         plain = layout.single and not layout.pairs and not autocast.enabled
-        self.shape = layout.shapes[0] if plain else None  # of a state as f takes it
+        self.shape = layout.shapes[0] if plain else None  # the shape of a state as f takes it, if it is one tensor
 
     def leaves(self, t: Tensor, y: Tensor) -> list[Tensor]:
         """f(t, y, *args) as tensors of the state's shapes."""
@@ -135,7 +135,7 @@ class VectorField:
         return leaves if torch.is_grad_enabled() else [leaf.detach() for leaf in leaves]
 
     def retried(self, t: Tensor, y: Tensor, error: RuntimeError) -> list[Tensor]:
-        """f with autograd on at a y that requires gradients, which an f that differentiates inside may rely on."""
+        """f with autograd on at a y that requires gradients, which an f that differentiates inside may need."""
         if recorded(y) or self.differentiates:
             raise error
         try:
@@ -145,8 +145,8 @@ class VectorField:
         self.differentiates = True
         return leaves
 
-    def __call__(self, t: Tensor, y: Tensor, weighted: bool = True) -> Tensor:
-        """dy/dt [N] in y's dtype; ``weighted``: whether this point counts in the integrals beside the state."""
+    def __call__(self, t: Tensor, y: Tensor, in_quadrature: bool = True) -> Tensor:
+        """dy/dt [N] in y's dtype; ``in_quadrature``: whether this point counts in integrals beside the state."""
         leaves = self.leaves(t, y)
         flat = leaves[0].reshape(-1) if len(leaves) == 1 else torch.cat([leaf.reshape(-1) for leaf in leaves])
         return flat.to(y.dtype)
@@ -158,13 +158,13 @@ class VectorField:
         return self(t, y, False)
 
     def target(self, out: Tensor) -> Tensor:
-        """A view of out [N] for ``into``: in the state's shape where that is one tensor's."""
+        """A view of out [N] for ``into``: in the state's shape if it is one tensor."""
         return out.view(self.shape) if self.shape else out
 
-    def into(self, target: Tensor, t: Tensor, y: Tensor, weighted: bool = True) -> None:
+    def into(self, target: Tensor, t: Tensor, y: Tensor, in_quadrature: bool = True) -> None:
         """The same, written without an intermediate copy."""
         shape = self.shape
-        if shape and not (self.first or self.differentiates):  # the usual case, in as few calls as can be
+        if shape and not (self.first or self.differentiates):  # the usual case, in as few calls as possible
             self.nfe += 1
             try:
                 slope = self.f(t, y.view(*shape), *self.args)

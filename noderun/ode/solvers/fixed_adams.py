@@ -23,8 +23,8 @@ class FixedAdams(Multistep):
         self.reach = order - 1
         self.about = (source, description)
 
-    def configured(self, order: int | None = None, **options: Any) -> FixedAdams:
-        super().configured(**options)
+    def with_options(self, order: int | None = None, **options: Any) -> FixedAdams:
+        super().with_options(**options)
         if order is None:
             return self
         if order not in range(1, HIGHEST + 1):
@@ -33,12 +33,12 @@ class FixedAdams(Multistep):
 
     def step(self, field: Field, t: float, y: Tensor, h: float, work: History, estimate: bool) -> Step:
         if len(work.times) - work.known < self.order - 1:
-            return self.first(field, t, y, h, work)
+            return self.starting_step(field, t, y, h, work)
         self.derivative(field, t, y, work)
         return self.formula(field, t, y, h, work)
 
-    def first(self, field: Field, t: float, y: Tensor, h: float, work: History) -> Step:
-        """A step of the starter, whose first stage is f at its start."""
+    def starting_step(self, field: Field, t: float, y: Tensor, h: float, work: History) -> Step:
+        """A step of the starter, whose first stage is f at the step's start."""
         stages = STARTER.start(y)
         step = STARTER.step(field, t, y, h, stages, estimate=False)
         if not work.known:

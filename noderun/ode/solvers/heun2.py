@@ -10,6 +10,7 @@ METHOD = ExplicitRungeKutta(
         c=(0.0, 1.0),
         a=((), (1.0,)),
         b=(1 / 2, 1 / 2),
+        dense_order=2,
         dense=((1.0, -1 / 2), (0.0, 1 / 2)),
     ),
     source="Heun 1900; Hairer, Norsett, Wanner, Solving ODEs I, II.1",

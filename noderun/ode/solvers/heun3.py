@@ -12,6 +12,7 @@ METHOD = ExplicitRungeKutta(
         c=(0.0, 1 / 3, 2 / 3),
         a=((), (1 / 3,), (0.0, 2 / 3)),
         b=B,
+        dense_order=3,
         dense=hermite(B),
         dense_a=(B,),
         dense_c=(1.0,),

@@ -1,29 +1,34 @@
-"""What all implicit methods share: the work space of a solve and f at its current state."""
+"""The base of all implicit methods: the work space of a solve, f at its current state, integrals beside it."""
 
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from noderun.ode.solvers.control import StepOptions
+from noderun.ode.solvers.extrapolation import Time
 from noderun.ode.solvers.field import Field, Integrand
-from noderun.ode.solvers.method import Info, Method, Quadrature, Step
-from noderun.ode.solvers.newton import Newton
+from noderun.ode.solvers.method import Info, Method, Quadrature, Snapshot, Step
+from noderun.ode.solvers.newton import Newton, Weights
 from noderun.ode.solvers.times import stage_times
 from noderun.ode.solvers.torch_internals import under_transform
 
-# Gauss's formula of order 6 on [0, 1], with the step's start as a node of no weight; and how far it is from the formula
-# of order 3 through the start and the outer two nodes, its error estimate.
+# Gauss's formula of order 6 on [0, 1], with the step's start as a node without weight; its error estimate is its
+# distance from the formula of order 3 through the start and the outer two nodes.
 NODES = (0.0, 0.5 - 0.15**0.5, 0.5, 0.5 + 0.15**0.5)
 GAUSS = (0.0, 5 / 18, 8 / 18, 5 / 18)
 GAUSS_ERROR = (2 / 3, -(5 + 15**0.5) / 9, 4 / 9, -(5 - 15**0.5) / 9)
 
+STEADY = (0.9, 1.2)  # between these factors on h it stays as it is; HW II, IV.8
+
 
 class Work:
-    """What a solve carries along; ``slope`` is f at the current state, ``end`` f at the end of the step in hand."""
+    """The work space of a solve: ``slope`` is f at the current state, ``end`` f at the end of the current step."""
 
     def __init__(self, y: Tensor) -> None:
         if under_transform():
@@ -32,85 +37,100 @@ class Work:
         self.slope: Tensor | None = None
         self.end: Tensor | None = None
         self.solver: Newton | None = None
-        self.given: list[Tensor] = []
+        self.found: list[Tensor] = []  # the stages of the current step that Newton's iteration found
+        self.given: list[Tensor] = []  # the stages of a step that is made again
 
-    def newton(self, field: Field, control: StepOptions | None, y: Tensor) -> Newton:
+    def solve(
+        self,
+        field: Field,
+        control: StepOptions | None,
+        t: Tensor,
+        y: Tensor,
+        times: Sequence[Time],
+        base: Tensor,
+        weights: Weights,
+        guess: Tensor,
+    ) -> Tensor:
+        """Z [s, N], as ``Newton.solve`` finds it unless it is given; differentiable if the solve is recorded."""
         if self.solver is None:
             self.solver = Newton(field, control, y)
-            self.solver.given = self.given
-        return self.solver
+        if self.given:
+            z = self.given.pop(0)
+        else:
+            z = self.solver.solve(field, t, y.detach(), times, base.detach(), weights, guess.detach())
+            self.found.append(z)
+        return self.solver.differentiable(field, times, base, weights, z) if self.recording else z
 
 
-class ImplicitMethod(Method):
-    """A one-step method whose stages are solved for; subclasses say how."""
+ImplicitWork = TypeVar("ImplicitWork", bound=Work)
+
+
+class ImplicitMethod(Method[ImplicitWork]):
+    """A method whose stages are solved for; a subclass makes its step in ``attempt``."""
 
     uses_newton = True
     control: StepOptions | None = None  # the tolerances that Newton's iteration follows; None: round-off
 
     def __init__(self, name: str, order: int, error_order: int, source: str, description: str) -> None:
         self.name, self.order, self.error_order = name, order, error_order
-        self.info = Info(
-            order=order,
-            adaptive=error_order > 0,
-            fixed_step=True,
-            implicit=True,
-            reversible=False,
-            symplectic=False,
-            source=source,
-            description=description,
-        )
+        self.info = Info(order, adaptive=error_order > 0, implicit=True, source=source, description=description)
 
-    def bound(self, control: StepOptions) -> Method:
+    def with_tolerances(self, control: StepOptions) -> Self:
         method = copy.copy(self)
         method.control = control
         return method
 
-    def factor(self, work: Work, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
+    def factor(
+        self, work: ImplicitWork, control: StepOptions, errors: tuple[float, float, float], retried: bool
+    ) -> float:
         factor = super().factor(work, control, errors, retried)
         return steady(factor) if errors[0] <= 1 else factor
 
-    def start(self, y: Tensor) -> Work:
-        return Work(y)
+    @abstractmethod
+    def attempt(self, field: Field, t: float, y: Tensor, h: float, work: ImplicitWork, estimate: bool) -> Step:
+        """The step without integrals beside the state."""
 
-    def derivative(self, field: Field, t: float, y: Tensor, work: Work) -> Tensor:
+    def step(self, field: Field, t: float, y: Tensor, h: float, work: ImplicitWork, estimate: bool) -> Step:
+        work.found = []
+        step = with_quadrature(field, self.attempt(field, t, y, h, work, estimate))
+        step.newton_stages = work.found
+        return step
+
+    def restore(self, y: Tensor, snapshot: Snapshot, newton_stages: Sequence[Tensor] = ()) -> ImplicitWork:
+        work = self.start(y)
+        work.given = list(newton_stages)
+        return work
+
+    def derivative(self, field: Field, t: float, y: Tensor, work: ImplicitWork) -> Tensor:
         return self.slope(field, t, y, work).detach()
 
-    def slope(self, field: Field, t: float, y: Tensor, work: Work) -> Tensor:
-        """f(t, y) [N], with its graph where one is recorded."""
+    def slope(self, field: Field, t: float, y: Tensor, work: ImplicitWork) -> Tensor:
+        """f(t, y) [N], with its graph if autograd records."""
         if work.slope is None:
             with torch.set_grad_enabled(work.recording):
                 work.slope = field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y, False)
         return work.slope
 
-    def begin(self, work: Work) -> None:
-        if work.solver is not None:
-            work.solver.found = []
-
-    def solved(self, work: Work) -> list[Tensor]:
-        return work.solver.found if work.solver is not None else []
-
-    def give(self, work: Work, solved: list[Tensor]) -> None:
-        work.given = list(solved)
-
-    def accept(self, work: Work) -> None:
+    def accept(self, work: ImplicitWork) -> None:
         work.slope, work.end = work.end, None
         if work.solver is not None:
             work.solver.moved()
 
-    def restart(self, work: Work) -> None:
+    def restart(self, work: ImplicitWork) -> None:
         work.slope = work.end = None
         if work.solver is not None:
             work.solver.moved()
 
 
 def steady(factor: float) -> float:
-    """The factor on h of an accepted step, or 1: a small change is not worth new LU factors; HW II, IV.8."""
-    return 1.0 if 0.9 < factor < 1.2 else factor
+    """The factor on h of an accepted step, 1 if it is nearly that: such a change is not worth new LU factors."""
+    low, high = STEADY
+    return 1.0 if low < factor < high else factor
 
 
-def integrated(field: Field, step: Step) -> Step:
+def with_quadrature(field: Field, step: Step) -> Step:
     """The step with the integrals beside the state, by Gauss's formula on the continuous extension."""
-    if field.weighs:
+    if field.has_quadrature:
         first = 1 if step.error is None else 0  # the start counts in the estimate alone
         nodes = NODES[first:]
         times = stage_times(step.t, step.h, nodes, step.y, field.bounds)

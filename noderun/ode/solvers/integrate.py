@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,18 +29,19 @@ class Problem:
 
     field: VectorField
     y0: Tensor  # [N]
-    ts: Sequence[float]  # monotone, either way
-    method: Method
+    ts: Sequence[float]  # monotone, rising or falling
+    method: Method[Any]
     control: StepOptions
     stats: Statistics
-    params: tuple[Tensor, ...] = ()  # what f depends on and may require gradients
-    own: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)  # f's parameters when it was solved, by name
-    adjoint_method: Method | None = None  # of a gradient that is itself a solve, where it is another
+    params: tuple[Tensor, ...] = ()  # tensors that f depends on and that may require gradients
+    named_params: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)  # of f's Module, as they are now
+    adjoint_method: Method[Any] | None = None  # of a gradient that is itself a solve, if it uses another one
+    backward: StepOptions = StepOptions()  # of a gradient that is itself a solve
     events: Sequence[Event] = ()
-    fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts
-    readout: OutputIndex = dataclasses.field(
+    fractions: Sequence[float] = ()  # of every accepted step, at which y is wanted besides ts
+    outputs: OutputIndex = dataclasses.field(
         default_factory=OutputIndex
-    )  # which row of the result is what, once integrated
+    )  # the meaning of each row of the result; filled by ``integrate``
 
     def __post_init__(self) -> None:
         self.field.bounds = bounds_of(self.ts, self.control.jumps, self.y0.dtype.to_real())
@@ -47,8 +49,8 @@ class Problem:
     def shaped(self, rows: Tensor) -> Tensor:
         """Rows [R, N] as the caller knows the state, if that is one tensor.
 
-        They are the caller's own object then, not a view of it: so Python's garbage collector sees that a Module which
-        keeps its solution holds nothing but itself.
+        They are then the caller's own object and not a view of it, so that Python's garbage collector can tell that a
+        Module which keeps its solution holds nothing but itself.
         """
         layout = self.field.layout
         return rows.view(len(rows), *layout.shapes[0]) if layout.single and not layout.pairs else rows
@@ -65,13 +67,12 @@ class AcceptedStep:
     step: Step
     t_end: float
     outputs: list[tuple[int, float]]
-    past: Snapshot  # what the step started from beside y
-    solved: list[Tensor]  # what it found by iteration
+    past: Snapshot  # what the step started from besides y
 
 
 def integrate(problem: Problem, observe: Callable[[AcceptedStep], None] | None = None) -> Tensor:
-    """ys [rows, N], y0 first, the rows of ``problem.readout``; with autograd on, differentiable through every step."""
-    outputs = OutputRecorder(problem.ts, problem.fractions, problem.y0, problem.readout)
+    """ys [rows, N], y0 first, the rows of ``problem.outputs``; with autograd on, differentiable through every step."""
+    outputs = OutputRecorder(problem.ts, problem.fractions, problem.y0, problem.outputs)
     field, stats = problem.field, problem.stats
     stepper = stepper_of(problem, observe is not None)
     watch = EventDetector(problem.events, field, problem.ts[0], problem.y0) if problem.events else None
@@ -80,7 +81,7 @@ def integrate(problem: Problem, observe: Callable[[AcceptedStep], None] | None =
         found, stepper.stopped = watch.inside(step, t_end) if watch is not None else ((), False)
         read = outputs.read(step, t_end, found, stepper.stopped)
         if observe is not None:
-            observe(AcceptedStep(step, t_end, read, stepper.past, stepper.method.solved(stepper.work)))
+            observe(AcceptedStep(step, t_end, read, stepper.past))
 
     before, jacobians, factorizations = field.nfe, field.jacobians, field.factorizations
     try:
@@ -102,7 +103,7 @@ def integrate(problem: Problem, observe: Callable[[AcceptedStep], None] | None =
 
 
 def stepper_of(problem: Problem, observed: bool) -> Stepper:
-    """At the start; events are looked for after every step, so with them steps go one by one."""
+    """A stepper at the start. Events are looked for after every step, so steps are not compiled into loops then."""
     start = (problem.method, problem.field, problem.control, problem.ts[0], problem.y0)
     if not problem.method.compiles or problem.events:
         return Stepper(*start)

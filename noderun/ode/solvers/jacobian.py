@@ -1,6 +1,6 @@
-"""df/dy of a flat state, dense or, where the samples of a batch are independent, one small block a sample.
+"""df/dy of a flat state: dense, or one small block per sample if the samples of a batch are independent.
 
-Whether samples couple is never assumed. All blocks come from d vector-Jacobian products, the j-th with the j-th unit
+Independence is tested and never assumed. All blocks come from d vector-Jacobian products, the j-th with the j-th unit
 vector of every sample at once; one more product with a random vector v then tells whether v^T J is what the blocks
 say. If not, the Jacobian is the dense one from there on: each Jacobian is exact at its point, coupled or not.
 """
@@ -17,9 +17,9 @@ LARGEST = 2**28  # numbers in one Jacobian: 2 GiB in float64
 
 
 def products(value: Tensor, point: Tensor, cotangents: Tensor, graph: bool) -> Tensor:
-    """v^T J for rows v of ``cotangents`` [n, ...], of the same shape, where autograd knows how value came from point.
+    """v^T J for rows v of ``cotangents`` [n, ...], of the same shape, if autograd knows how value came from point.
 
-    Zero where value does not depend on point.
+    Zero if value does not depend on point.
     """
     if not (value.requires_grad and cotangents.numel()):
         return torch.zeros_like(cotangents)
@@ -36,7 +36,7 @@ def products(value: Tensor, point: Tensor, cotangents: Tensor, graph: bool) -> T
 
 
 class Blocks:
-    """A flat state [N] as independent samples [B, d]; one sample of all components where they couple."""
+    """A flat state [N] as independent samples [B, d]; one sample of all components if they couple."""
 
     def __init__(self, layout: Layout, coupled: bool = False) -> None:
         self.layout = layout
@@ -75,7 +75,7 @@ class Jacobian:
         self.use(Blocks(layout), like)
 
     def use(self, blocks: Blocks, like: Tensor) -> None:
-        """Work with these blocks: cotangents [d, N], and a random one behind them while there is a choice."""
+        """Work with these blocks: cotangents [d, N], and a random one behind them as long as there is a choice."""
         self.blocks = blocks
         unit = torch.eye(blocks.width, dtype=like.dtype, device=like.device)
         self.cotangents = blocks.join(unit.unsqueeze(1).expand(-1, blocks.count, -1))

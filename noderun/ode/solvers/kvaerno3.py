@@ -16,6 +16,7 @@ METHOD = DiagonallyImplicit(
         c=(0.0, 2 * G, 1.0, 1.0),
         error=(B[0] - LOWER[0], B[1] - LOWER[1], B[2] - LOWER[2], G),
         error_order=2,
+        dense_order=3,
         dense=stiffly_accurate(B),
     ),
     source="Kvaerno 2004, BIT 44, method 3/2",

@@ -23,6 +23,7 @@ METHOD = DiagonallyImplicit(
         c=(0.0, 0.52, 1.230333209967908, 0.8957659843500759, 0.43639360985864756, 1.0, 1.0),
         error=(*(b - lower for b, lower in zip(B, LOWER, strict=False)), G),
         error_order=4,
+        dense_order=3,
         dense=stiffly_accurate(B),
     ),
     source="Kvaerno 2004, BIT 44, method 5/4",

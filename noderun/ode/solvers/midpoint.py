@@ -10,6 +10,7 @@ METHOD = ExplicitRungeKutta(
         c=(0.0, 1 / 2),
         a=((), (1 / 2,)),
         b=(0.0, 1.0),
+        dense_order=2,
         dense=((1.0, -1.0), (0.0, 1.0)),
     ),
     source="Hairer, Norsett, Wanner, Solving ODEs I, (II.1.4)",

@@ -1,4 +1,4 @@
-"""Linear multistep methods on any grid: y1 = y + integral of the polynomial through f at steps gone by.
+"""Linear multistep methods on any grid: y1 = y + integral of the polynomial through earlier values of f.
 
 The weights follow from the times alone (Newton's form, Hairer, Norsett, Wanner, Solving ODEs I, III.5) and are made on
 the host, so unequal steps need no other formula; on equal ones they are the classical coefficients of Adams.
@@ -7,13 +7,12 @@ the host, so unequal steps need no other formula; on equal ones they are the cla
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from noderun.ode.solvers.field import Field, Integrand
-from noderun.ode.solvers.method import Info, Method, Quadrature, Step
+from noderun.ode.solvers.method import Info, Method, Quadrature, Snapshot, Step
 from noderun.ode.solvers.stages import WeightedSum
 from noderun.ode.solvers.times import stage_times
 from noderun.ode.solvers.torch_internals import under_transform
@@ -53,12 +52,12 @@ def increments(nodes: Sequence[float], end: float = 1.0) -> list[list[float]]:
 
 
 def weights(nodes: Sequence[float], end: float = 1.0) -> list[float]:
-    """Of f(nodes) in the integral over (0, end) of the interpolant through all of them."""
+    """The weights of f(nodes) in the integral over (0, end) of the interpolant through all of them."""
     rows = increments(nodes, end)
     return [sum(row[j] for row in rows[j:]) for j in range(len(nodes))]
 
 
-Point = tuple[Tensor, Integrand | None]  # f and the integrand beside it
+Point = tuple[Tensor, Integrand | None]  # f and its integrand of integrals beside the state
 
 
 class History:
@@ -66,13 +65,17 @@ class History:
 
     def __init__(self, order: int) -> None:
         self.recording = torch.is_grad_enabled() or under_transform()
+        self.first_order = order
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew."""
         self.times: list[float] = []
         self.slopes: list[Tensor] = []
         self.integrands: list[Integrand | None] = []
         self.known = False
-        self.order = order
-        self.next_order = order  # from the next accepted step on
-        self.estimates: list[float] = []  # error ratios at the orders below, at and above
+        self.order = self.next_order = self.first_order  # the next one from the next accepted step on
+        self.estimates: list[float] = []  # error ratios at the orders at, below and above
 
     def push(self, t: float, slope: Tensor, integrand: Integrand | None) -> None:
         self.times.insert(0, t)
@@ -97,24 +100,15 @@ def combine(y: Tensor, slopes: Sequence[Tensor], factors: Sequence[float]) -> Te
     return WeightedSum.apply(columns, w, *slopes, y) if torch.is_grad_enabled() else torch.mv(columns, w)
 
 
-class Multistep(Method):
-    """The history of f, and what a step makes of it; ``reach`` is how many past values a step uses beside f_n."""
+class Multistep(Method[History]):
+    """The history of f, and the polynomial step; ``reach`` is how many past values a step uses besides f_n."""
 
-    memory = True
+    multistep = True
     reach: int
 
     def __init__(self, name: str, order: int | None, adaptive: bool, source: str, description: str) -> None:
         self.name, self.order, self.error_order = name, order or 1, 1
-        self.info = Info(
-            order=order,
-            adaptive=adaptive,
-            fixed_step=not adaptive,
-            implicit=False,
-            reversible=False,
-            symplectic=False,
-            source=source,
-            description=description,
-        )
+        self.info = Info(order, adaptive, fixed_step=not adaptive, source=source, description=description)
 
     def start(self, y: Tensor) -> History:
         return History(self.order)
@@ -137,12 +131,12 @@ class Multistep(Method):
         quadrature = Quadrature.of(integrands, weights(nodes), increments(nodes)[-1], h)
         return Step(t, h, y, y1, None, interpolate, quadrature)
 
-    def snapshot(self, work: History) -> tuple[list[Tensor], Any]:
+    def snapshot(self, work: History) -> Snapshot:
         """f of the past; f at the current state is left out, it is a function of y."""
         past = 1 if work.known else 0
         return work.slopes[past:], (work.times[past:], work.order)
 
-    def restore(self, y: Tensor, snapshot: tuple[list[Tensor], Any] | None) -> History:
+    def restore(self, y: Tensor, snapshot: Snapshot, newton_stages: Sequence[Tensor] = ()) -> History:
         work = self.start(y)
         if snapshot is not None:
             slopes, (times, work.order) = snapshot
@@ -156,4 +150,4 @@ class Multistep(Method):
         work.order = work.next_order
 
     def restart(self, work: History) -> None:
-        work.__init__(self.order)  # type: ignore[misc]
+        work.forget()

@@ -24,7 +24,7 @@ Weights = tuple[tuple[float, ...], ...]  # h a_ij
 
 
 class Newton:
-    """Stage solver of one solve. Without ``control`` it goes to round-off, as fixed steps and replayed ones need."""
+    """The stage solver of one solve. Without ``control`` it iterates to round-off, as fixed and replayed steps need."""
 
     def __init__(self, field: Field, control: StepOptions | None, y: Tensor) -> None:
         self.jacobian = Jacobian(field.layout, y)
@@ -36,8 +36,6 @@ class Newton:
         self.factors: dict[Weights, tuple[Systems, Factors]] = {}
         self.eta = 1.0  # estimate of |Z - Z*| / |dZ|; HW II, (IV.8.10)
         self.iterations = 0
-        self.found: list[Tensor] = []  # the stages of the step in hand
-        self.given: list[Tensor] = []  # those of a step that is made again
 
     def solve(
         self,
@@ -50,8 +48,6 @@ class Newton:
         guess: Tensor,
     ) -> Tensor:
         """Z [s, N], without history; J is taken at (t, y) [N]. Raises NewtonDivergence."""
-        if self.given:
-            return self.given.pop(0)
         with torch.no_grad():
             scale = self.scale(y)
             if self.matrix is None or (self.slow and not self.fresh):
@@ -62,7 +58,6 @@ class Newton:
                 stages = self.iterate(field, times, base, weights, guess, scale)
             if stages is None:
                 raise NewtonDivergence("Newton's iteration diverged", float(t), 0)
-            self.found.append(stages)
             return stages
 
     def scale(self, y: Tensor) -> Tensor:
@@ -85,9 +80,9 @@ class Newton:
         guess: Tensor,
         scale: Tensor,
     ) -> Tensor | None:
-        """Z [s, N], or None where the iteration diverges or would take too long."""
+        """Z [s, N], or None if the iteration diverges or would take too long."""
         a, stages = torch.tensor(weights, dtype=base.dtype, device=base.device), guess
-        f = functools.partial(field, weighted=False)
+        f = functools.partial(field, in_quadrature=False)
         norm = self.control.norm if self.control is not None else rms
         eta, size, rate = max(self.eta, 1e-16) ** 0.8, 0.0, 0.0
         for k in range(self.limit):
@@ -134,7 +129,7 @@ class Newton:
         with torch.enable_grad():
             points = [base + z for z in stages]
             points = [point if point.requires_grad else point.requires_grad_() for point in points]
-            f = functools.partial(field, weighted=False)
+            f = functools.partial(field, in_quadrature=False)
             slopes = [at(f, t, point) for t, point in zip(times, points, strict=True)]
         jacobians = self.jacobians(slopes, points)
         a = torch.tensor(weights, dtype=base.dtype, device=base.device)
@@ -145,10 +140,10 @@ class Newton:
     def jacobians(self, slopes: list[Tensor], points: list[Tensor]) -> list[Tensor]:
         """J [B, d, d] at every stage, in the same blocks."""
         found = [self.jacobian.of(slope, point) for slope, point in zip(slopes, points, strict=True)]
-        if any(jacobian.shape != found[-1].shape for jacobian in found):  # that samples couple showed on the way
+        if any(jacobian.shape != found[-1].shape for jacobian in found):  # that samples couple was found meanwhile
             return self.jacobians(slopes, points)
         return found
 
     def moved(self) -> None:
-        """The state is another one."""
+        """The state changed, so J is not at the current state any more."""
         self.fresh = False

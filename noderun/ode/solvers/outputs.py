@@ -1,4 +1,4 @@
-"""What is read off the accepted steps: y at the times asked for, at fractions of every step, and at events."""
+"""The outputs of a solve, read off its accepted steps: y at ts, at fractions of every step, and at events."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.method import Step
+from noderun.ode.solvers.times import NEAR
 
 ENDS = (1.0,)  # every step's end
 # A polynomial of degree 8 or less, as every continuous extension here is one, is known by its values at these
@@ -18,7 +19,7 @@ NODES = tuple(float(x) for x in (1 - torch.linspace(0, torch.pi, 9, dtype=torch.
 
 @dataclass
 class OutputIndex:
-    """Where the rows of ``integrate``'s result are; filled by it."""
+    """The meaning of each row of ``integrate``'s result; filled by it."""
 
     times: list[float] = field(default_factory=list)  # of each row
     asked: list[int] = field(default_factory=list)  # the row of each of ts
@@ -28,7 +29,7 @@ class OutputIndex:
     reached: int = 0  # rows that hold numbers
 
     def every_step(self) -> list[int]:
-        """The rows of the start, every accepted step's end, the times asked for and the events, as far as it went."""
+        """The rows of the start, the ends of accepted steps, the times asked for and the events, as far as reached."""
         last = self.events[-1][1] if self.stopped else self.reached - 1
         rows = {0, *self.asked, *(nodes[-1] for _, _, nodes in self.steps), *(row for _, row in self.events)}
         return sorted(row for row in rows if row <= last)
@@ -40,13 +41,13 @@ class OutputIndex:
 
 
 class OutputRecorder:
-    """Collects the rows while the steps go by."""
+    """Collects the rows step by step."""
 
-    def __init__(self, ts: Sequence[float], fractions: Sequence[float], y0: Tensor, readout: OutputIndex) -> None:
-        self.ts, self.fractions, self.y0, self.readout = ts, fractions, y0, readout
-        readout.clear()
-        readout.times.append(ts[0])
-        readout.asked.extend(0 for t in ts if t == ts[0])
+    def __init__(self, ts: Sequence[float], fractions: Sequence[float], y0: Tensor, index: OutputIndex) -> None:
+        self.ts, self.fractions, self.y0, self.index = ts, fractions, y0, index
+        index.clear()
+        index.times.append(ts[0])
+        index.asked.extend(0 for t in ts if t == ts[0])
         self.blocks: list[Tensor] = [y0.unsqueeze(0)]  # [n, N]
         self.count = 1
         self.sign = 1.0 if ts[-1] >= ts[0] else -1.0
@@ -65,26 +66,26 @@ class OutputRecorder:
         first = self.count
         row = {theta: first + i for i, theta in enumerate(thetas)}
         times = {theta: step.t + theta * step.h for theta in thetas} | ({1.0: t_end} if 1.0 in row else {})
-        start = len(self.readout.asked)
+        start = len(self.index.asked)
         times |= {theta: self.ts[start + i] for i, theta in enumerate(asked)}
         self.collect(step, thetas)
-        self.readout.times.extend(times[theta] for theta in thetas)
-        self.readout.asked.extend(row[theta] for theta in asked)
-        self.readout.events.extend((which, row[theta]) for theta, which in found)
-        self.readout.stopped = stop
+        self.index.times.extend(times[theta] for theta in thetas)
+        self.index.asked.extend(row[theta] for theta in asked)
+        self.index.events.extend((which, row[theta]) for theta, which in found)
+        self.index.stopped = stop
         if self.fractions:
-            self.readout.steps.append((step.t, step.h, [row[f] if f else first - 1 for f in self.fractions]))
+            self.index.steps.append((step.t, step.h, [row[f] if f else first - 1 for f in self.fractions]))
         return [(row[theta], theta) for theta in thetas]
 
     def passed(self, step: Step, t_end: float, last: float) -> list[float]:
         """The fractions of the step, up to ``last``, at which y was asked for."""
-        slack, thetas = 1e-9 * abs(step.h), []
-        for i in range(len(self.readout.asked), len(self.ts)):
+        slack, thetas = NEAR * abs(step.h), []
+        for i in range(len(self.index.asked), len(self.ts)):
             t = self.ts[i]
             if self.sign * (t_end - t) < -slack:
                 break
             theta = (t - step.t) / step.h
-            thetas.append(theta if theta < 1 - 1e-9 else 1.0)
+            thetas.append(theta if theta < 1 - NEAR else 1.0)
         return [theta for theta in thetas if theta <= last]
 
     def collect(self, step: Step, thetas: list[float]) -> None:
@@ -99,10 +100,10 @@ class OutputRecorder:
 
     def stacked(self) -> Tensor:
         """Every row [rows, N], and NaN in rows of their own for the times that the solve did not reach."""
-        missing = self.ts[len(self.readout.asked) :]
-        self.readout.reached = self.count
-        self.readout.asked.extend(range(self.count, self.count + len(missing)))
-        self.readout.times.extend(missing)
+        missing = self.ts[len(self.index.asked) :]
+        self.index.reached = self.count
+        self.index.asked.extend(range(self.count, self.count + len(missing)))
+        self.index.times.extend(missing)
         if not missing:
             return torch.cat(self.blocks)
         return torch.cat([*self.blocks, torch.full_like(self.y0, torch.nan).expand(len(missing), -1)])

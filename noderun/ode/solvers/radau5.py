@@ -5,20 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.collocation import Collocation, CollocationWork
+from noderun.ode.solvers.collocation import CollocationMethod, CollocationWork
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field
-from noderun.ode.solvers.implicit import Work, steady
+from noderun.ode.solvers.implicit import steady
 from noderun.ode.solvers.method import Step
+from noderun.ode.solvers.step_size import AFTER_REJECTION, LEAST_RATIO
 from noderun.ode.solvers.times import stage_times
 
 S6 = 6**0.5
 GAMMA = 1 / (3 + 3 ** (2 / 3) - 3 ** (1 / 3))  # the real eigenvalue of A
 ERROR = ((-13 - 7 * S6) / 3, (-13 + 7 * S6) / 3, -1 / 3)  # HW II, (IV.8.18)
+LEAST_BEFORE = 1e-2  # the error ratio before counts as at least this in the prediction, as in the code RADAU5
 
 
 class RadauWork(CollocationWork):
-    """``h`` of the step in hand and of the accepted one before it, for the predicted step size."""
+    """``h`` of the current step and ``before`` of the last accepted one, for the predicted step size."""
 
     def __init__(self, y: Tensor) -> None:
         super().__init__(y)
@@ -27,20 +29,21 @@ class RadauWork(CollocationWork):
         self.retried = True  # the first step is treated like one after a rejection; HW II, (IV.8.20)
 
 
-class Radau5(Collocation):
+class Radau5(CollocationMethod[RadauWork]):
+    """Collocation at Radau's three nodes, as the code RADAU5 controls its steps."""
+
     def start(self, y: Tensor) -> RadauWork:
         return RadauWork(y)
 
-    def step(self, field: Field, t: float, y: Tensor, h: float, work: Work, estimate: bool) -> Step:
-        assert isinstance(work, RadauWork)
+    def attempt(self, field: Field, t: float, y: Tensor, h: float, work: RadauWork, estimate: bool) -> Step:
         work.h = h
-        return super().step(field, t, y, h, work, estimate)
+        return super().attempt(field, t, y, h, work, estimate)
 
     def error(
-        self, field: Field, t: float, y: Tensor, y1: Tensor, h: float, stages: Tensor, work: Work
+        self, field: Field, t: float, y: Tensor, y1: Tensor, h: float, stages: Tensor, work: RadauWork
     ) -> Tensor | None:
-        """(I - h gamma J)^-1 (h gamma f(t, y) + gamma sum_i e_i Z_i), once more where it is large; HW II, IV.8."""
-        assert isinstance(work, RadauWork) and work.solver is not None and self.control is not None
+        """(I - h gamma J)^-1 (h gamma f(t, y) + gamma sum_i e_i Z_i), and again if it is large; HW II, IV.8."""
+        assert work.solver is not None and self.control is not None
         weights = ((h * GAMMA,),)
         with torch.no_grad():
             y, y1 = y.detach(), y1.detach()
@@ -52,26 +55,24 @@ class Radau5(Collocation):
                 error = work.solver.apply(field, weights, (combined + h * GAMMA * slope).unsqueeze(0))[0]
         return error
 
-    def factor(self, work: Work, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
+    def factor(self, work: RadauWork, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
         """Gustafsson's predictive controller, more careful the more iterations Newton needed; HW II, (IV.8.23-25)."""
-        assert isinstance(work, RadauWork) and work.solver is not None
-        newest, before = max(errors[0], 1e-12), max(errors[1], 1e-2)
+        assert work.solver is not None
+        newest, before = max(errors[0], LEAST_RATIO), max(errors[1], LEAST_BEFORE)
         limit = work.solver.limit
         safety = control.controller.safety * (2 * limit + 1) / (2 * limit + work.solver.iterations)
         predicted = abs(work.h / work.before) * (before / newest) ** 0.25 if work.before else 1.0
         factor = safety * newest**-0.25 * min(1.0, predicted)
         factor = min(control.controller.max_factor, max(control.controller.min_factor, factor))
         work.retried = newest > 1
-        factor = min(factor, 1.0) if retried else factor
+        factor = min(factor, AFTER_REJECTION) if retried else factor
         return steady(factor) if newest <= 1 else factor
 
-    def accept(self, work: Work) -> None:
-        assert isinstance(work, RadauWork)
+    def accept(self, work: RadauWork) -> None:
         super().accept(work)
         work.before, work.retried = work.h, False
 
-    def restart(self, work: Work) -> None:
-        assert isinstance(work, RadauWork)
+    def restart(self, work: RadauWork) -> None:
         super().restart(work)
         work.before, work.retried = 0.0, True
 

@@ -10,6 +10,7 @@ METHOD = ExplicitRungeKutta(
         c=(0.0, 2 / 3),
         a=((), (2 / 3,)),
         b=(1 / 4, 3 / 4),
+        dense_order=2,
         dense=((1.0, -3 / 4), (0.0, 3 / 4)),
     ),
     source="Ralston 1962, Math. Comp. 16(80)",

@@ -3,51 +3,42 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, Integrand
-from noderun.ode.solvers.method import Info, Method, Step
+from noderun.ode.solvers.method import Info, Method, Snapshot, Step
 from noderun.ode.solvers.times import stage_times
 
 
 class Carry:
-    """What goes from step to step beside y: ``aux``, None before the first step, and f at its start."""
+    """Carried from step to step besides y: ``aux``, None before the first step, and f at its start."""
 
     def __init__(self) -> None:
         self.recording = torch.is_grad_enabled()
         self.aux: list[Tensor] | None = None
-        self.next: list[Tensor] | None = None  # at the end of the step in hand
-        self.slope: Tensor | None = None  # f(t, y) where there is no aux yet
+        self.next: list[Tensor] | None = None  # at the end of the current step
+        self.slope: Tensor | None = None  # f(t, y) as long as there is no aux
         self.integrand: Integrand | None = None  # at the point where aux was evaluated last
         self.next_integrand: Integrand | None = None
-        self.bend: Tensor | None = None  # half the change of y' over the step in hand, and its h
+        self.curvature: Tensor | None = None  # half the change of y' over the current step, whose size is h
         self.h = 0.0
         self.before: tuple[Tensor, float] | None = None  # the same of the accepted step before it, on the same track
-        self.apart = False  # whether the track is to start anew
+        self.off_track = False  # whether the track is to start anew
 
 
-class Reversible(Method):
+class Reversible(Method[Carry]):
     """``reverse`` goes from a step's end to its start; of order 2, with Euler's as the embedded solution."""
 
-    memory = True
+    multistep = True
     order, error_order = 2, 1
 
     def __init__(self, name: str, source: str, description: str) -> None:
         self.name = name
-        self.info = Info(
-            order=2,
-            adaptive=True,
-            fixed_step=True,
-            implicit=False,
-            reversible=True,
-            symplectic=False,
-            source=source,
-            description=description,
-        )
+        self.info = Info(order=2, adaptive=True, reversible=True, source=source, description=description)
 
     @abstractmethod
     def initial(self, y: Tensor, slope: Tensor) -> list[Tensor]:
@@ -69,59 +60,59 @@ class Reversible(Method):
         return work.slope
 
     def ratio(self, work: Carry, control: StepOptions, step: Step) -> float:
-        """Of the distance from Euler's step; and, where most of that is an oscillation of the track, start it anew.
+        """The ratio of the distance from Euler's step; if most of that is an oscillation, the track starts anew.
 
-        A track that has left the solution changes sides at every step, and smaller steps do not bring it back. So half
-        the difference of successive bends, which is of higher order on a smooth track, tells how far it is away.
+        A track that has left the solution changes sides at every step, and smaller steps do not bring it back. Half the
+        difference of successive changes of y', which is of higher order on a smooth track, tells how far away it is.
         """
-        assert step.error is not None and work.bend is not None
+        assert step.error is not None and work.curvature is not None
         work.h = step.h
         if work.before is None:
             return super().ratio(work, control, step)
-        bend, h = work.before
-        swing = (work.bend - bend * (step.h / h)) * (step.h / 2)
-        error, off = control.ratios(torch.stack([step.error, swing]), step.y.detach(), step.y1.detach())
-        work.apart = off > max(0.1, 0.5 * error)
+        curvature, h = work.before
+        oscillation = (work.curvature - curvature * (step.h / h)) * (step.h / 2)
+        error, distance = control.ratios(torch.stack([step.error, oscillation]), step.y.detach(), step.y1.detach())
+        work.off_track = distance > max(0.1, 0.5 * error)
         return error
 
     def auxiliary(self, field: Field, t: float, y: Tensor, work: Carry) -> list[Tensor]:
         """aux at the step's start."""
         return work.aux if work.aux is not None else self.initial(y, self.derivative(field, t, y, work))
 
-    def snapshot(self, work: Carry) -> tuple[list[Tensor], Any]:
+    def snapshot(self, work: Carry) -> Snapshot:
         return list(work.aux or ()), None
 
-    def restore(self, y: Tensor, snapshot: tuple[list[Tensor], Any] | None) -> Carry:
+    def restore(self, y: Tensor, snapshot: Snapshot, newton_stages: Sequence[Tensor] = ()) -> Carry:
         work = self.start(y)
         work.aux = list(snapshot[0]) if snapshot is not None and snapshot[0] else None
         return work
 
     def accept(self, work: Carry) -> None:
-        if work.apart:
+        if work.off_track:
             self.restart(work)
             return
         work.aux, work.integrand, work.slope = work.next, work.next_integrand, None
-        work.before = None if work.bend is None else (work.bend, work.h)
+        work.before = None if work.curvature is None else (work.curvature, work.h)
 
     def restart(self, work: Carry) -> None:
         work.aux = work.slope = work.before = None
-        work.apart = False
+        work.off_track = False
 
 
-def evaluate(field: Field, t: float, y: Tensor, weighted: bool = True) -> Tensor:
-    return field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y, weighted)
+def evaluate(field: Field, t: float, y: Tensor, in_quadrature: bool = True) -> Tensor:
+    return field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y, in_quadrature)
 
 
-def parabola(t: float, h: float, y: Tensor, y1: Tensor, first: Tensor, bend: Tensor, work: Carry | None) -> Step:
-    """The step with y + theta h first + theta^2 h bend in between.
+def parabola(t: float, h: float, y: Tensor, y1: Tensor, first: Tensor, curvature: Tensor, work: Carry | None) -> Step:
+    """The step with y + theta h first + theta^2 h curvature in between.
 
-    h bend is also the distance from Euler's step, its error, which is noted in ``work`` where it is wanted.
+    h curvature is also the distance from Euler's step, its error, which is noted in ``work`` if it is wanted.
     """
 
-    def interpolate(thetas: Any) -> Tensor:
-        return torch.stack([torch.add(torch.add(y, first, alpha=x * h), bend, alpha=x * x * h) for x in thetas])
+    def interpolate(thetas: Sequence[float]) -> Tensor:
+        return torch.stack([torch.add(torch.add(y, first, alpha=x * h), curvature, alpha=x * x * h) for x in thetas])
 
     if work is None:
         return Step(t, h, y, y1, None, interpolate)
-    work.bend = bend.detach()
-    return Step(t, h, y, y1, work.bend * h, interpolate)
+    work.curvature = curvature.detach()
+    return Step(t, h, y, y1, work.curvature * h, interpolate)

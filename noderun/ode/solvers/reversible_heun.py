@@ -32,5 +32,5 @@ class ReversibleHeun(Reversible):
 METHOD = ReversibleHeun(
     "reversible_heun",
     source="Kidger, Foster, Li, Lyons 2021, Efficient and Accurate Gradients for Neural SDEs, algorithm 1",
-    description="reversible, order 2, one evaluation a step",
+    description="reversible, order 2, one evaluation per step",
 )

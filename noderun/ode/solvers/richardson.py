@@ -18,38 +18,35 @@ from noderun.ode.solvers.method import Info, Method, Quadrature, Step
 from noderun.ode.solvers.times import stage_times
 
 
-class Richardson(Method):
+class Richardson(Method[Any]):
     name = "richardson"
 
-    def __init__(self, base: Method) -> None:
+    def __init__(self, base: Method[Any]) -> None:
         self.base = base
         self.order, self.error_order = base.order + 1, base.order
         self.gain = 2.0**base.order - 1
         self.info = Info(
             order=self.order,
             adaptive=True,
-            fixed_step=True,
             implicit=base.info.implicit,
-            reversible=False,
-            symplectic=False,
             source="Richardson 1911; Hairer, Norsett, Wanner, Solving ODEs I, II.4",
             description="a one-step method made adaptive, one order more: one step of h against two of h/2",
         )
 
-    def configured(self, method: str | None = None, **options: Any) -> Method:
-        """Extrapolating ``method`` with its own ``options``; ValueError where it is no one-step method."""
+    def with_options(self, method: str | None = None, **options: Any) -> Method[Any]:
+        """Extrapolating ``method`` with its own ``options``; ValueError if it is not a one-step method."""
         if method is None:
-            super().configured(**options)
+            super().with_options(**options)
             return self
-        from noderun.ode.solvers import METHODS  # the registry holds this module, so it is not there at import
+        from noderun.ode.solvers import METHODS, configure_method  # the registry imports this module
 
-        able = [name for name, m in METHODS.items() if m.info.fixed_step and not m.memory and name != self.name]
+        able = [name for name, m in METHODS.items() if m.info.fixed_step and not m.multistep and name != self.name]
         if method not in able:
             raise ValueError(f"solver 'richardson' cannot extrapolate '{method}'; its method is one of {able}")
-        return Richardson(METHODS[method].configured(**options))
+        return Richardson(configure_method(METHODS[method], **options))
 
-    def bound(self, control: StepOptions) -> Method:
-        return Richardson(self.base.bound(control))
+    def with_tolerances(self, control: StepOptions) -> Richardson:
+        return Richardson(self.base.with_tolerances(control))
 
     def start(self, y: Tensor) -> Any:
         return self.base.start(y)
@@ -58,12 +55,12 @@ class Richardson(Method):
         return self.base.derivative(field, t, y, work)
 
     def step(self, field: Field, t: float, y: Tensor, h: float, work: Any, estimate: bool) -> Step:
-        # The whole step is an attempt that is not accepted, so the first half knows f(t, y) from it.
+        # The whole step is an attempt that is not accepted, so the first half takes f(t, y) from it.
         whole = self.base.step(field, t, y, h, work, estimate=False)
         first = self.base.step(field, t, y, h / 2, work, estimate=False)
         self.base.accept(work)
         second = self.base.step(field, t + h / 2, first.y1, h / 2, work, estimate=False)
-        self.base.restart(work)  # neither y at another attempt nor the extrapolated y1 is where it stands now
+        self.base.restart(work)  # it stands at neither the next attempt's y nor the extrapolated y1
         error = (second.y1 - whole.y1) / self.gain
         y1 = second.y1 + error
 
@@ -73,7 +70,9 @@ class Richardson(Method):
         parts = first.quadrature, second.quadrature, whole.quadrature
         return Step(t, h, y, y1, error.detach() if estimate else None, interpolate, self.extrapolated(*parts))
 
-    def extrapolated(self, first: Quadrature | None, second: Quadrature | None, whole: Quadrature | None) -> Any:
+    def extrapolated(
+        self, first: Quadrature | None, second: Quadrature | None, whole: Quadrature | None
+    ) -> Quadrature | None:
         if first is None or second is None or whole is None:
             return None
         halves = [*first.weights, *second.weights]

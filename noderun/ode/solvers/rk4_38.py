@@ -12,6 +12,7 @@ METHOD = ExplicitRungeKutta(
         c=(0.0, 1 / 3, 2 / 3, 1.0),
         a=((), (1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0)),
         b=B,
+        dense_order=3,
         dense=hermite(B),
         dense_a=(B,),
         dense_c=(1.0,),

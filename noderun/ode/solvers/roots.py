@@ -12,9 +12,9 @@ WIDTH = 2.0**-50  # of the bracket that is returned, in units of [0, 1]
 
 
 def roots(value: Callable[[Tensor], Tensor], low: Tensor, high: Tensor, v_low: Tensor, v_high: Tensor) -> Tensor:
-    """x [n] in [low, high], part of [0, 1], with value(x) = 0, where ``value`` [n] -> [n] changes sign in between.
+    """x [n] in [low, high], part of [0, 1], with value(x) = 0, if ``value`` [n] -> [n] changes sign in between.
 
-    Interpolate, truncate, project: as fast as the secant method where that converges, and never more than one
+    Interpolate, truncate, project: as fast as the secant method if that converges, and never more than one
     evaluation slower than bisection. Oliveira, Takahashi 2020, ACM Trans. Math. Software 47(1), with k1 = 0.2, k2 = 2.
     """
     a, b, v_a, v_b = low, high, v_low, v_high

@@ -1,4 +1,4 @@
-"""Rosenbrock methods: no iteration, one linear system a stage with the exact J and df/dt; Hairer, Wanner II, IV.7.
+"""Rosenbrock methods: no iteration, one linear system per stage with the exact J and df/dt; Hairer, Wanner II, IV.7.
 
     (I - h gamma J) u_i = h gamma f(t + alpha_i h, y + sum_j a_ij u_j) + gamma sum_j c_ij u_j + gamma gamma_i h^2 df/dt
     y1 = y + sum_i m_i u_i                                                                          (IV.7.25 and 7.26)
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from noderun.ode.solvers.errors import NewtonDivergence
 from noderun.ode.solvers.field import Field
-from noderun.ode.solvers.implicit import ImplicitMethod, Work, combine, integrated
+from noderun.ode.solvers.implicit import ImplicitMethod, Work, combine
 from noderun.ode.solvers.jacobian import Jacobian
 from noderun.ode.solvers.method import Step
 from noderun.ode.solvers.stage_systems import Factors, coupled
@@ -55,7 +55,7 @@ class RosenbrockWork(Work):
         self.matrix = self.rate = self.factors = None
 
 
-class Rosenbrock(ImplicitMethod):
+class Rosenbrock(ImplicitMethod[RosenbrockWork]):
     uses_newton = False
 
     def __init__(self, name: str, tableau: RosenbrockTableau, source: str, description: str) -> None:
@@ -65,8 +65,7 @@ class Rosenbrock(ImplicitMethod):
     def start(self, y: Tensor) -> RosenbrockWork:
         return RosenbrockWork(y)
 
-    def step(self, field: Field, t: float, y: Tensor, h: float, work: Work, estimate: bool) -> Step:
-        assert isinstance(work, RosenbrockWork)
+    def attempt(self, field: Field, t: float, y: Tensor, h: float, work: RosenbrockWork, estimate: bool) -> Step:
         tableau = self.tableau
         with torch.set_grad_enabled(work.recording):
             us = self.stages(field, t, y, h, work)
@@ -79,7 +78,7 @@ class Rosenbrock(ImplicitMethod):
         def interpolate(thetas: Sequence[float]) -> Tensor:
             return combine(y, [[value(row, theta) for row in tableau.dense] for theta in thetas], us)
 
-        return integrated(field, Step(t, h, y, y1, error, interpolate))
+        return Step(t, h, y, y1, error, interpolate)
 
     def stages(self, field: Field, t: float, y: Tensor, h: float, work: RosenbrockWork) -> list[Tensor]:
         """The u_i [N]."""
@@ -127,25 +126,23 @@ class Rosenbrock(ImplicitMethod):
             work.rate = self.difference(field, t, y, h, work)
 
     def difference(self, field: Field, t: float, y: Tensor, h: float, work: RosenbrockWork) -> Tensor:
-        """df/dt [N] by a forward difference: exactly 0 where f does not use t, right where autograd cannot see it."""
+        """df/dt [N] by a forward difference: exactly 0 if f does not use t, right if autograd cannot see t."""
         delta = min(torch.finfo(y.dtype).eps ** 0.5 * max(abs(t), abs(h)), abs(h))  # the step's end is inside
         now, later = stage_times(t, delta if h > 0 else -delta, (0.0, 1.0), y, field.bounds)
         change = field(later, y, False) - self.slope(field, t, y, work)
         return change / torch.where(later == now, 1.0, later - now)  # equal: h is below the resolution of t
 
-    def accept(self, work: Work) -> None:
-        assert isinstance(work, RosenbrockWork)
+    def accept(self, work: RosenbrockWork) -> None:
         super().accept(work)
         work.forget()
 
-    def restart(self, work: Work) -> None:
-        assert isinstance(work, RosenbrockWork)
+    def restart(self, work: RosenbrockWork) -> None:
         super().restart(work)
         work.forget()
 
 
 def time_derivative(value: Tensor, t: Tensor, graph: bool) -> Tensor | None:
-    """df/dt, of value's shape, the derivative of v^T df/dt by v; None where f's graph does not reach t ([] or [b])."""
+    """df/dt, of value's shape, the derivative of v^T df/dt by v; None if f's graph does not reach t ([] or [b])."""
     if not value.requires_grad:
         return None
     v = torch.zeros_like(value, requires_grad=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,36 +14,22 @@ from noderun.ode.solvers.tableau import ButcherTableau
 from noderun.ode.solvers.times import stage_times
 
 
-class ExplicitRungeKutta(Method):
+class ExplicitRungeKutta(Method[Stages]):
     """k_i = f(t + c_i h, y + h sum_j a_ij k_j); y1 = y + h sum_i b_i k_i."""
 
-    def __init__(self, name: str, tableau: ButcherTableau, source: str, description: str) -> None:
+    def __init__(self, name: str, tableau: ButcherTableau, source: str = "", description: str = "") -> None:
+        if any(len(row) > i for i, row in enumerate(tableau.a)):
+            raise ValueError(f"solver '{name}' is explicit: row i of its tableau's a has at most i weights")
         self.name, self.tableau = name, tableau
         self.order, self.error_order = tableau.order, tableau.error_order
-        self.info = Info(
-            order=tableau.order,
-            adaptive=tableau.error is not None,
-            fixed_step=True,
-            implicit=False,
-            reversible=False,
-            symplectic=False,
-            source=source,
-            description=description,
-        )
+        adaptive = tableau.error is not None
+        self.info = Info(order=tableau.order, adaptive=adaptive, source=source, description=description)
         fsal, last = tableau.fsal, tableau.stages - 1
         # Stages that count in integrals beside the state and in their error; an FSAL stage counts as the first of the
         # step after.
         counting = zip(tableau.b, tableau.error or tableau.b, strict=True)
         self.weighted = tuple(b != 0 or e != 0 or (fsal and i == last) for i, (b, e) in enumerate(counting))
         self.tables: dict[tuple[torch.dtype, torch.device], Table] = {}
-
-    def configured(self, compile: bool = False, **options: Any) -> Method:
-        super().configured(**options)
-        if not compile:
-            return self
-        from noderun.ode.solvers.compiled.runge_kutta import compiled  # which is made of this class
-
-        return compiled(self)
 
     def table(self, y: Tensor) -> Table:
         """Rows of a, then b, dense_a, error and the second error estimate, made once for y's dtype and device."""
@@ -67,35 +52,34 @@ class ExplicitRungeKutta(Method):
 
     def step(self, field: Field, t: float, y: Tensor, h: float, work: Stages, estimate: bool) -> Step:
         tableau, s = self.tableau, self.tableau.stages
+        work.begin(y, h)
+        times, state = stage_times(t, h, tableau.c, y, field.bounds), y
+        if not work.known:
+            work.evaluate(0, field, times[0], y, self.weighted[0])
         # Without an estimate nothing in this step needs an FSAL method's last stage.
-        evaluated = s if estimate or not tableau.fsal else s - 1
-        y1, error = self.attempt(field, t, y, h, work, evaluated, estimate)
-        work.known, work.complete, work.last = True, False, s - 1 if tableau.fsal and estimate else 0
+        for i in range(1, s if estimate or not tableau.fsal else s - 1):
+            state = work.stage(i, field, times[i], y, self.weighted[i])
+        y1 = state if tableau.fsal and estimate else work.sum(y, s)
+        error = work.estimate(s + 1 + len(tableau.dense_a)) if estimate else None
+        return self.attempted(field, t, y, h, work, y1, error)
+
+    def attempted(
+        self, field: Field, t: float, y: Tensor, h: float, work: Stages, y1: Tensor, error: Tensor | None
+    ) -> Step:
+        """The step to ``y1`` whose stages are in ``work``; without an ``error`` an FSAL method lacks the last one."""
+        tableau = self.tableau
+        last = tableau.stages - 1 if tableau.fsal and error is not None else 0
+        work.known, work.complete, work.last = True, False, last
 
         def interpolate(thetas: Sequence[float]) -> Tensor:
             self.complete(field, t, y, h, work, y1)
-            return self.between(y, h, work, thetas)
+            return work.sums(y, self.dense_rows(h, thetas, y))
 
         step = Step(t, h, y, y1, error, interpolate)
-        if field.weighs:
-            errors = tableau.error if estimate and tableau.error else ()
+        if field.has_quadrature:
+            errors = tableau.error if error is not None and tableau.error else ()
             step.quadrature = Quadrature.of(work.integrands, tableau.b, errors, h)
         return step
-
-    def attempt(
-        self, field: Field, t: float, y: Tensor, h: float, work: Stages, evaluated: int, estimate: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """y1 and the error estimate; the stages are in ``work``."""
-        tableau, s = self.tableau, self.tableau.stages
-        work.begin(y, h)
-        times = stage_times(t, h, tableau.c, y, field.bounds)
-        state = y
-        if not work.known:
-            work.evaluate(0, field, times[0], y, self.weighted[0])
-        for i in range(1, evaluated):
-            state = work.stage(i, field, times[i], y, self.weighted[i])
-        y1 = state if tableau.fsal and estimate else work.sum(y, s)
-        return y1, work.estimate(s + 1 + len(tableau.dense_a)) if estimate else None
 
     def complete(self, field: Field, t: float, y: Tensor, h: float, work: Stages, y1: Tensor) -> None:
         """Evaluate the stages that only the continuous extension needs, once a step."""
@@ -111,10 +95,6 @@ class ExplicitRungeKutta(Method):
             work.evaluate(s + i, field, stage_times(t, h, (c,), y, field.bounds)[0], state, at_end)
             work.last = s + i if at_end else work.last
         work.complete = True
-
-    def between(self, y: Tensor, h: float, work: Stages, thetas: Sequence[float]) -> Tensor:
-        """y(t + theta h) [n, N] for n thetas."""
-        return work.sums(y, self.dense_rows(h, thetas, y))
 
     def dense_rows(self, h: float, thetas: Sequence[float], like: Tensor) -> Tensor:
         """Weights [n, s + 1] of k_(s-1), ..., k_0 and y in y(t + theta h)."""

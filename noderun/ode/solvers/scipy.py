@@ -12,15 +12,22 @@ from torch import Tensor
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.errors import StepUnderflow
 from noderun.ode.solvers.field import Field
-from noderun.ode.solvers.implicit import integrated
+from noderun.ode.solvers.implicit import with_quadrature
 from noderun.ode.solvers.method import Info, Method, Step
 from noderun.ode.solvers.times import stage_times
 
 NAMES = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
 
 
-class Scipy(Method):
-    """``method`` is one of scipy.integrate.solve_ivp's; attempts that it rejects show in the NFE alone."""
+class ScipyWork:
+    """scipy's own solver of the current interval."""
+
+    def __init__(self) -> None:
+        self.solver: Any = None
+
+
+class Scipy(Method[ScipyWork]):
+    """``method`` is one of scipy.integrate.solve_ivp's; the attempts that it rejects count in the NFE alone."""
 
     name = "scipy"
     internal_stepping = True
@@ -29,42 +36,39 @@ class Scipy(Method):
     def __init__(self, method: str = "RK45", control: StepOptions | None = None) -> None:
         self.method, self.control = method, control
         self.info = Info(
-            order=None,
             adaptive=True,
             fixed_step=False,
             implicit=method in ("Radau", "BDF", "LSODA"),
-            reversible=False,
-            symplectic=False,
             source="scipy.integrate.solve_ivp: " + ", ".join(NAMES),
             description="scipy's solvers as a reference, on the host; gradient by adjoint only",
         )
 
-    def configured(self, method: str | None = None, **options: Any) -> Method:
-        super().configured(**options)
+    def with_options(self, method: str | None = None, **options: Any) -> Scipy:
+        super().with_options(**options)
         if method is None:
             return self
         if method not in NAMES:
             raise ValueError(f"solver 'scipy' has no method {method!r}; there are {', '.join(NAMES)}")
         return Scipy(method)
 
-    def bound(self, control: StepOptions) -> Method:
+    def with_tolerances(self, control: StepOptions) -> Scipy:
         return Scipy(self.method, control)
 
-    def start(self, y: Tensor) -> dict[str, Any]:
-        return {"solver": None}
+    def start(self, y: Tensor) -> ScipyWork:
+        return ScipyWork()
 
-    def derivative(self, field: Field, t: float, y: Tensor, work: dict[str, Any]) -> Tensor:
+    def derivative(self, field: Field, t: float, y: Tensor, work: ScipyWork) -> Tensor:
         return field(stage_times(t, 0.0, (0.0,), y, field.bounds)[0], y)
 
-    def step(self, field: Field, t: float, y: Tensor, h: float, work: dict[str, Any], estimate: bool) -> Step:
-        """One of scipy's own steps on the way from t to t + h."""
-        if work["solver"] is None or work["solver"].t_bound != t + h:
-            work["solver"] = self.solver(field, t, y, t + h)
-        solver = work["solver"]
+    def step(self, field: Field, t: float, y: Tensor, h: float, work: ScipyWork, estimate: bool) -> Step:
+        """One of scipy's own steps from t towards t + h."""
+        if work.solver is None or work.solver.t_bound != t + h:
+            work.solver = self.solver(field, t, y, t + h)
+        solver = work.solver
         message = solver.step()
         if solver.status == "failed":
             raise StepUnderflow(f"scipy's {self.method} failed: {message} (t = {t:.6g})", t, 0)
-        size = solver.t - t
+        size = float(solver.t) - t
         known: list[Any] = []  # the dense output, made when it is first asked for
 
         def interpolate(thetas: Sequence[float]) -> Tensor:
@@ -73,7 +77,7 @@ class Scipy(Method):
             return tensor(known[0]([t + x * size for x in thetas]).T, y)
 
         y1 = tensor(solver.y, y)
-        return integrated(field, Step(t, size, y, y1, torch.zeros_like(y), interpolate))
+        return with_quadrature(field, Step(t, size, y, y1, torch.zeros_like(y), interpolate))
 
     def solver(self, field: Field, t: float, y: Tensor, t_end: float) -> Any:
         from scipy import integrate
@@ -90,14 +94,14 @@ class Scipy(Method):
         limits = {"max_step": control.max_step} | ({"min_step": control.min_step} if self.method == "LSODA" else {})
         return getattr(integrate, self.method)(f, t, start, t_end, rtol=rtol, atol=atol, first_step=first, **limits)
 
-    def factor(self, work: Any, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
+    def factor(self, work: ScipyWork, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
         return math.inf  # as far as there is to go; scipy's own step is smaller
 
-    def accept(self, work: dict[str, Any]) -> None:
+    def accept(self, work: ScipyWork) -> None:
         pass
 
-    def restart(self, work: dict[str, Any]) -> None:
-        work["solver"] = None
+    def restart(self, work: ScipyWork) -> None:
+        work.solver = None
 
 
 def tensor(values: Any, like: Tensor) -> Tensor:

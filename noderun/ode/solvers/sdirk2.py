@@ -15,6 +15,7 @@ METHOD = DiagonallyImplicit(
         c=(GAMMA, 1.0),
         error=(-GAMMA, GAMMA),
         error_order=1,
+        dense_order=2,
         dense=((1 + 2 * GAMMA * DENSE, -DENSE), (-2 * GAMMA * DENSE, DENSE)),
     ),
     source="Alexander 1977, SIAM J. Numer. Anal. 14(6)",

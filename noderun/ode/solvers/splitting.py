@@ -7,47 +7,37 @@ returns (dq, dp); a kick and a drift each call the whole f and use half of what 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.extrapolation import at, times_inside
+from noderun.ode.solvers.extrapolation import at, extrapolated_times
 from noderun.ode.solvers.field import Field
-from noderun.ode.solvers.method import Info, Method, Step
+from noderun.ode.solvers.method import Info, Method, Snapshot, Step
 from noderun.ode.solvers.times import stage_times
 
 
 class Kick:
-    """``dp`` [N / 2] at the current (t, q), where the step before has left it."""
+    """``dp`` [N / 2] at the current (t, q), as the step before has left it."""
 
     def __init__(self) -> None:
         self.recording = torch.is_grad_enabled()
         self.dp: Tensor | None = None
-        self.ahead: Tensor | None = None  # at the end of the step in hand
+        self.ahead: Tensor | None = None  # at the end of the current step
         self.checked = False  # whether the state was seen to be a pair
 
 
-class Splitting(Method):
-    """kicks[0], drifts[0], kicks[1], ... are the parts of h in turn; as many of each, the last may be 0."""
+class Splitting(Method[Kick]):
+    """kicks[0], drifts[0], kicks[1], ... are the parts of h in turn; equally many of each, and the last may be 0."""
 
-    memory = True  # dp of the last kick is the first of the next step
+    multistep = True  # dp of the last kick is the first of the next step
 
     def __init__(
         self, name: str, order: int, kicks: Sequence[float], drifts: Sequence[float], source: str, description: str
     ) -> None:
         self.name, self.order, self.error_order = name, order, order
         self.kicks, self.drifts = tuple(kicks), tuple(drifts)
-        self.info = Info(
-            order=order,
-            adaptive=False,
-            fixed_step=True,
-            implicit=False,
-            reversible=False,
-            symplectic=True,
-            source=source,
-            description=description,
-        )
+        self.info = Info(order, symplectic=True, source=source, description=description)
 
     def start(self, y: Tensor) -> Kick:
         return Kick()
@@ -61,7 +51,7 @@ class Splitting(Method):
         # A kick's time is as far as the drifts have come, and the other way round.
         drifted = [sum(self.drifts[:i]) for i in range(len(self.drifts))]
         kicked = [sum(self.kicks[: i + 1]) for i in range(len(self.kicks))]
-        times = times_inside(t, h, [*drifted, *kicked], y, field.bounds)
+        times = extrapolated_times(t, h, [*drifted, *kicked], y, field.bounds)
         stages = zip(self.kicks, self.drifts, times[: len(drifted)], times[len(drifted) :], strict=True)
         work.ahead = None
         for i, (kick, drift, at_kick, at_drift) in enumerate(stages):
@@ -92,10 +82,10 @@ class Splitting(Method):
             raise ValueError(f"solver '{self.name}' integrates a state (q, p), two tensors of one size, f -> (dq, dp)")
         work.checked = True
 
-    def snapshot(self, work: Kick) -> tuple[list[Tensor], Any]:
+    def snapshot(self, work: Kick) -> Snapshot:
         return ([] if work.dp is None else [work.dp]), None
 
-    def restore(self, y: Tensor, snapshot: tuple[list[Tensor], Any] | None) -> Kick:
+    def restore(self, y: Tensor, snapshot: Snapshot, newton_stages: Sequence[Tensor] = ()) -> Kick:
         work = self.start(y)
         if snapshot is not None and snapshot[0]:
             work.dp = snapshot[0][0]

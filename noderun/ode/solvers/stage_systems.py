@@ -45,7 +45,7 @@ class Systems:
 
 
 def coupled(a: Tensor, matrices: Sequence[Tensor]) -> Factors:
-    """LU of I - (a_ij J_j) [b, s d, s d], where J differs among the stages."""
+    """LU of I - (a_ij J_j) [b, s d, s d], if J differs among the stages."""
     count, width = len(matrices[0]), len(a) * matrices[0].shape[-1]
     system = torch.einsum("ij,jbkl->bikjl", a, torch.stack(list(matrices))).reshape(count, width, width).neg()
     system.diagonal(dim1=-2, dim2=-1).add_(1)
@@ -54,7 +54,7 @@ def coupled(a: Tensor, matrices: Sequence[Tensor]) -> Factors:
 
 
 class Implicit(torch.autograd.Function):
-    """Z [b, s, d] where Z = R(Z, theta), given the value of Z and the graph of R, by the implicit function theorem.
+    """Z [b, s, d] with Z = R(Z, theta), given the value of Z and the graph of R, by the implicit function theorem.
 
     dZ = (I - dR/dZ)^-1 dR/dtheta dtheta, with the factors of I - dR/dZ that ``coupled`` makes.
     """
@@ -73,7 +73,7 @@ class Implicit(torch.autograd.Function):
 
 
 def precision(control: StepOptions | None, dtype: torch.dtype) -> tuple[float, int]:
-    """How small Newton's error is to be in units of the tolerance, and in how many iterations; HW II, IV.8.
+    """The bound of Newton's error in units of the tolerance, and the number of iterations; HW II, IV.8.
 
     For fixed steps, without ``control`` too: in units of ``round_off``.
     """

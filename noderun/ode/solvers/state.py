@@ -14,7 +14,7 @@ from noderun.ode.solvers.nesting import map_tensors
 
 @dataclass(frozen=True)
 class Layout:
-    """How a flat vector [N] maps to a tensor, a tuple or a dict of tensors."""
+    """The map between a flat vector [N] and a tensor, a tuple or a dict of tensors."""
 
     shapes: tuple[torch.Size, ...]
     sizes: tuple[int, ...]
@@ -25,7 +25,7 @@ class Layout:
 
     @staticmethod
     def of(state: Any) -> Layout:
-        """The layout of ``state``; TypeError for what is no tensor, tuple or dict of tensors of one dtype."""
+        """The layout of ``state``; TypeError unless it is a tensor, or a tuple or dict of tensors of one dtype."""
         if isinstance(state, Tensor):
             return Layout((state.shape,), (state.numel(),), lambda parts: parts[0], None, True)
         if isinstance(state, dict) and state:
@@ -46,7 +46,7 @@ class Layout:
         return Layout(shapes, sizes, rebuild, self.keys, self.single, True)
 
     def leaves(self, state: Any, what: str = "f returned") -> list[Tensor]:
-        """The tensors of a state in this layout's order; ValueError where shapes differ from it."""
+        """The tensors of a state in this layout's order; ValueError if shapes differ from it."""
         if self.pairs:
             state = map_tensors(paired, state)
         if self.single:
@@ -64,7 +64,7 @@ class Layout:
         return leaves
 
     def flatten(self, state: Any, what: str = "f returned") -> Tensor:
-        """[N], a view where the state is one contiguous tensor; ``what`` begins the sentence where shapes differ."""
+        """[N], a view if the state is one contiguous tensor; ``what`` begins the error message if shapes differ."""
         leaves = self.leaves(state, what)
         return leaves[0].reshape(-1) if self.single else torch.cat([leaf.reshape(-1) for leaf in leaves])
 

@@ -1,4 +1,4 @@
-"""What a solve cost and what it returns."""
+"""The result of a solve and its statistics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from noderun.ode.solvers.state import Layout
 
 @dataclass
 class Statistics:
-    """Counts of one solve; the backward ones are filled by ``backward()`` and None where it calls f no more."""
+    """Counts of one solve; the backward ones are filled by ``backward()`` and None if it does not call f."""
 
     nfe_forward: int = 0
     nfe_backward: int | None = None
@@ -32,21 +32,26 @@ class Statistics:
 class Solution:
     """``ys`` [len(ts), *y0.shape], or y0's nesting with the time axis first in each tensor.
 
-    With ``per_sample=True`` the statistics are tensors [B], and so is the list of statuses.
+    ``status`` is "done", "event" if a terminal one ended the solve, or with ``throw=False`` the status of the error.
     """
 
     ts: Tensor
     ys: Any
-    stats: Any
-    status: Any = "done"  # event: a terminal one ended the solve
+    stats: Statistics
+    status: str = "done"
     events: tuple[Occurrences, ...] = ()
     dense: Callable[[Tensor], Tensor] | None = None
     layout: Layout | None = None
 
     def interpolate(self, t: Tensor | float) -> Any:
-        """y at any time [] or [n] of the solve, with per_sample=True also [n, B]; ValueError without ``dense=True``."""
-        if self.dense is None or self.layout is None:
-            raise ValueError("interpolate needs the steps: give dense=True to solve")
-        at = torch.as_tensor(t, dtype=torch.float64)
-        ys = self.dense(at if at.dim() else at.reshape(1))
-        return self.layout.unflatten(ys if at.dim() else ys[0])
+        """y at any time [] or [n] of the solve; ValueError without ``dense=True``."""
+        return interpolated(self.dense, self.layout, t)
+
+
+def interpolated(dense: Callable[[Tensor], Tensor] | None, layout: Layout | None, t: Tensor | float) -> Any:
+    """y in the state's nesting from a continuous extension; ValueError if there is none."""
+    if dense is None or layout is None:
+        raise ValueError("interpolate needs the steps: give dense=True to solve")
+    at = torch.as_tensor(t, dtype=torch.float64)
+    ys = dense(at if at.dim() else at.reshape(1))
+    return layout.unflatten(ys if at.dim() else ys[0])

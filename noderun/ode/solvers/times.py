@@ -1,10 +1,10 @@
-"""The times at which f is called: made in double precision on the host, and inside the interval of the solve."""
+"""The times at which f is called: made in double precision on the host, inside the interval of the solve."""
 
 from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,26 +12,27 @@ from torch import Tensor
 
 
 class Bounds(NamedTuple):
-    """Between which times f may be called, and where it jumps in between, rising."""
+    """The times between which f may be called, and the jumps of f in between, rising."""
 
     low: float
     high: float
     jumps: tuple[float, ...] = ()
 
-    def around(self, t: float, t_end: float) -> tuple[float, float]:
-        """Of the part of the way between jumps that a step from t to t_end lies in."""
+    def smooth_part(self, t: float, t_end: float) -> tuple[float, float]:
+        """The ends of the interval between jumps in which a step from t to t_end lies."""
         first, last = min(t, t_end), max(t, t_end)
         before = [jump for jump in self.jumps if self.low < jump < first]
         behind = [jump for jump in self.jumps if last < jump < self.high]
         return max([self.low, *before]), min([self.high, *behind])
 
 
+NEAR = 1e-9  # of a step: a time this close to the step's end is its end, where y is known without interpolation
 UNBOUNDED = Bounds(-math.inf, math.inf)
-CODES = {torch.float32: "f", torch.float64: "d"}  # of Python's own arrays
+CODES = {torch.float32: "f", torch.float64: "d"}  # type codes of Python's arrays
 
 
 def stage_times(t: float, h: float, c: Sequence[float], like: Tensor, bounds: Bounds) -> tuple[Tensor, ...]:
-    """t + c_i h as 0-dim tensors of like's real dtype: summed in double on the host, one transfer a step.
+    """t + c_i h as 0-dim tensors of like's real dtype: summed in double on the host, one transfer per step.
 
     Rounding may carry a sum beyond the interval, also that to like's dtype: such a time is moved to the bound.
     """
@@ -44,7 +45,7 @@ def stage_times(t: float, h: float, c: Sequence[float], like: Tensor, bounds: Bo
 
 
 def bounds_of(ts: Sequence[float], jumps: tuple[float, ...], dtype: torch.dtype) -> Bounds:
-    """Between which numbers of ``dtype`` f may be called by a solve over ``ts``: inside, also of a jump at an end."""
+    """The numbers of ``dtype`` between which a solve over ``ts`` may call f: inside, also of a jump at an end."""
     first, last = min(ts[0], ts[-1]), max(ts[0], ts[-1])
     low = first + margin(first, dtype) if first in jumps else first
     high = last - margin(last, dtype) if last in jumps else last
@@ -70,18 +71,29 @@ def rounded(t: float, dtype: torch.dtype) -> float:
 
 
 def margin(jump: float, dtype: torch.dtype) -> float:
-    """How far from a jump of f a time lies that ``dtype`` can tell from it."""
+    """The distance from a jump of f at which ``dtype`` can tell a time from it."""
     return max(torch.finfo(dtype).eps * abs(jump), 4 * math.ulp(jump), torch.finfo(dtype).tiny)
 
 
-def between(times: Sequence[float], t: float, t_end: float) -> list[float]:
-    """The rising ``times`` strictly between t and t_end, in the order of the way."""
+def times_inside(times: Sequence[float], t: float, t_end: float) -> list[float]:
+    """The rising ``times`` strictly between t and t_end, in the order from t to t_end."""
     inside = [x for x in times if min(t, t_end) < x < max(t, t_end)]
     return inside if t_end > t else inside[::-1]
 
 
-def around(jump: float, t: float, t_end: float, dtype: torch.dtype) -> tuple[float, float]:
-    """The last time before and the first after a jump of f that ``dtype`` can tell from it, on the way t to t_end.
+def smooth_parts(
+    jumps: Sequence[float], t: float, t_end: float, dtype: torch.dtype
+) -> Iterator[tuple[float, float | None]]:
+    """For each interval from t to t_end in which f is smooth: its end, and the start of the next, None at last."""
+    for jump in times_inside(jumps, t, t_end):
+        stop, start = split_at_jump(jump, t, t_end, dtype)
+        yield stop, start
+        t = start
+    yield t_end, None
+
+
+def split_at_jump(jump: float, t: float, t_end: float, dtype: torch.dtype) -> tuple[float, float]:
+    """The last time before and the first after a jump of f that ``dtype`` can tell from it, from t to t_end.
 
     A step that ends at the one and a step that starts at the other evaluate f on their own side of the jump only.
     """

@@ -1,4 +1,4 @@
-"""All that noderun uses of torch beside its public interface: why, and what stands in for it where it is missing.
+"""All that noderun uses of torch beyond its public interface: why, and the fallback if it is missing.
 
 Any release of torch may change what is here, so nothing else in noderun names a private part of it (a test walks the
 AST). What only compiled steps need is looked up while a graph is made: if a name is missing there, the fallback is the
@@ -81,17 +81,17 @@ def version_of(y: Tensor) -> int | None:
         return None
 
 
-def add_to_each(totals: list[Tensor], shares: list[Tensor], alpha: float = 1.0) -> None:
-    """total += alpha share, for all of them; private, because the public way launches a kernel for each on a GPU."""
+def add_to_each(totals: list[Tensor], terms: list[Tensor], alpha: float = 1.0) -> None:
+    """total += alpha term, for all of them; private, because the public way launches a kernel for each on a GPU."""
     try:
-        torch._foreach_add_(totals, shares, alpha=alpha)
+        torch._foreach_add_(totals, terms, alpha=alpha)
     except AttributeError:
-        for total, share in zip(totals, shares, strict=True):
-            total.add_(share, alpha=alpha)
+        for total, term in zip(totals, terms, strict=True):
+            total.add_(term, alpha=alpha)
 
 
 def operations_are_watched() -> bool:
-    """Whether a mode looks on, in which the compiler makes no graphs; nothing public tells, and few solves are."""
+    """Whether a dispatch mode is active, in which the compiler makes no graphs; there is no public way to tell."""
     try:
         return bool(torch._C._len_torch_dispatch_stack())
     except AttributeError:
@@ -139,7 +139,7 @@ def graph_pass(change: Callable[[torch.fx.Graph], None], name: str) -> Any:
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
-    """How the compiler takes operations apart; ``torch.compile`` takes no table of one's own."""
+    """The compiler's decompositions of operations; ``torch.compile`` takes no table of one's own."""
     from torch._inductor.decomposition import select_decomp_table
 
     return dict(select_decomp_table())
@@ -168,7 +168,7 @@ def hit_recompile_limit(error: BaseException) -> bool:
 
 @contextmanager
 def quiet_compiler() -> Iterator[None]:
-    """Without the compiler's remarks on itself (what of it is deprecated, how an operation is lowered, that there is
+    """Suppress the compiler's remarks on itself (what of it is deprecated, how an operation is lowered, that there is
     no GPU), which no user can act on.
     """
     loggers = [logging.getLogger(name) for name in ("torch._inductor.ir", "torch.utils.cpp_extension")]

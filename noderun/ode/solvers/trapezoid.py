@@ -10,6 +10,7 @@ METHOD = DiagonallyImplicit(
         a=((), (1 / 2, 1 / 2)),
         b=(1 / 2, 1 / 2),
         c=(0.0, 1.0),
+        dense_order=2,
         dense=((1.0, -1 / 2), (0.0, 1 / 2)),
     ),
     source="Crank, Nicolson 1947; Hairer, Wanner, Solving ODEs II, (IV.3.2)",

@@ -16,6 +16,7 @@ METHOD = DiagonallyImplicit(
         c=(0.0, 2 * D, 1.0),
         error=(W - (1 - W) / 3, W - (3 * W + 1) / 3, D - D / 3),
         error_order=2,
+        dense_order=2,
         dense=stiffly_accurate(B),
     ),
     source="Hosea, Shampine 1996, Appl. Numer. Math. 20(1-2)",

@@ -33,7 +33,7 @@ def start(solver):
 def pairs(keep=lambda info: True):
     """(solver, gradient) of all that may go together."""
     every = noderun.SOLVERS.items()
-    return [(s, g) for s, info in every if keep(info) for g in noderun.GRADIENTS if not refusal(s, info, g)]
+    return [(s, g) for s, info in every if keep(info) for g in noderun.GRADIENTS if not refusal(s, g)]
 
 
 def loss(ys):

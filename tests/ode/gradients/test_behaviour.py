@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 import noderun
 
 ALL = list(noderun.GRADIENTS)
-AGAIN = [g for g in ALL if g not in ("backprop", "forward")]  # those that call f on the way back
+AGAIN = [g for g in ALL if g not in ("backprop", "forward")]  # those that call f in the backward pass
 Y0 = torch.tensor([[0.7, -0.4]], dtype=F64)
 SPAN = torch.tensor([0.0, 0.5, 1.0], dtype=F64)
 TIGHT = {"rtol": 1e-9, "atol": 1e-9}
@@ -130,7 +130,7 @@ def test_frozen_parameters_cost_no_vjp(gradient):
 
 
 @pytest.mark.parametrize("gradient", ["backprop", *AGAIN])
-def test_the_way_back_runs_in_the_forwards_autocast_state(gradient):
+def test_the_backward_pass_runs_in_the_forwards_autocast_state(gradient):
     seen = set()
 
     class Net(nn.Module):
@@ -254,7 +254,7 @@ def test_parameters_changed_between_forward_and_backward_are_noticed(gradient):
         value.backward()
 
 
-def test_counts_of_the_way_back():
+def test_counts_of_the_backward_pass():
     for gradient in ALL:
         stats = gradients("reversible_heun" if gradient == "reversible" else "dopri5", gradient, rtol=1e-4, atol=1e-4)[
             1

@@ -145,8 +145,8 @@ def test_a_tolerance_per_component_reaches_the_way_back(reference):
         assert relative(value, reference) < 1e-6
 
 
-def test_interpolated_does_not_drift_where_the_way_back_is_unstable():
-    """A component that contracts blows up on the way back, and with it what depends on it; the stored path does not."""
+def test_interpolated_does_not_drift_if_the_state_is_unstable_backwards():
+    """A component that contracts blows up backwards in time, and what depends on it; the stored one does not."""
 
     class Contracting(nn.Module):
         def __init__(self):

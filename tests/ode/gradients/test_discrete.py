@@ -7,7 +7,7 @@ import torch
 from gradient_problems import F64, TS, Field, gradients, loss, pairs, relative, start
 
 import noderun
-from noderun.ode.gradients.schedule import Checkpoints, last_to_first
+from noderun.ode.gradients.checkpoint_schedule import Checkpoints, last_to_first
 
 EXACT = [name for name, info in noderun.GRADIENTS.items() if info.exact]
 SOLVERS = noderun.SOLVERS
@@ -128,7 +128,7 @@ def test_reversible_reports_what_it_could_not_reconstruct():
 
     y0 = torch.ones(1, dtype=F64, requires_grad=True)
     sol = noderun.solve(contracting, y0, [0.0, 1.0], solver="reversible_heun", gradient="reversible", dt=0.01)
-    with pytest.warns(RuntimeWarning, match="the way back ended"):
+    with pytest.warns(RuntimeWarning, match="the backward pass arrived"):
         sol.ys[-1].sum().backward()
     assert sol.stats.reconstruction_error > 1e-8
 

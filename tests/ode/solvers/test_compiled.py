@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import noderun
-from noderun.ode.solvers import METHODS, SOLVERS
+from noderun.ode.solvers import METHODS, SOLVERS, configure_method
 from noderun.ode.solvers.compiled.runge_kutta import graph_of
 from noderun.ode.solvers.field import Autocast, VectorField
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
@@ -41,7 +41,7 @@ def solve(f, y0=None, ts=TS, **options):
 def graph(f, y0, solver="dopri5", adjoint=False):
     """The graphs of f or of its adjoint, None where it has none."""
     field = VectorField(f, Layout.of(y0), (), Autocast("cpu"))
-    return graph_of(METHODS[solver].configured(compile=True), field, y0.reshape(-1), adjoint)
+    return graph_of(configure_method(METHODS[solver], compile=True), field, y0.reshape(-1), adjoint)
 
 
 def gradients(f, **options):

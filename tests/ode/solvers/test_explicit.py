@@ -1,62 +1,99 @@
 """Explicit Runge-Kutta methods: order conditions of every tableau, tolerances, and scipy beside them."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from problems import NONAUTONOMOUS
-from rooted_trees import order_of
 from scipy.integrate import solve_ivp
 
 import noderun
 from noderun.ode.solvers import METHODS
+from noderun.ode.solvers.rooted_trees import ElementaryWeights, trees
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
+from noderun.ode.solvers.tableau import ButcherTableau
 
 # fehlberg2's embedded Euler weighs stage differences by 1/512, so its estimate is small against its error.
 CONSTANT = {"fehlberg2": 400}
 EXPLICIT = {name: m for name, m in METHODS.items() if isinstance(m, ExplicitRungeKutta)}
+TABLEAUS = {n: m.tableau for n, m in METHODS.items() if isinstance(getattr(m, "tableau", None), ButcherTableau)}
 EMBEDDED = [name for name, m in EXPLICIT.items() if m.info.adaptive]
-DENSE_ORDER = {  # of the weights b_i(theta) at every theta
-    "euler": 1, "midpoint": 2, "heun2": 2, "ralston2": 2, "heun3": 3, "rk4": 3, "rk4_38": 3, "adaptive_heun": 2,
-    "fehlberg2": 2, "bosh3": 3, "fehlberg45": 3, "dopri5": 4, "tsit5": 4, "dopri8": 6, "dop853": 7,
-}  # fmt: skip
 
 
-def matrix(tableau) -> np.ndarray:
-    """a [s, s] with the stages that only the continuous extension needs at the end."""
-    rows = [*tableau.a, *tableau.dense_a]
-    a = np.zeros((len(rows), len(rows)))
-    for i, row in enumerate(rows):
-        a[i, : len(row)] = row
-    return a
+def phi(tableau):
+    return ElementaryWeights((*tableau.a, *tableau.dense_a))
 
 
-def padded(a: np.ndarray, weights) -> np.ndarray:
-    return np.array([*weights, *[0.0] * (len(a) - len(weights))])
+def test_rooted_trees_are_as_many_as_there_are():
+    assert [len(set(trees(order))) for order in range(1, 11)] == [1, 1, 2, 4, 9, 20, 48, 115, 286, 719]
 
 
 @pytest.mark.parametrize("name", EXPLICIT)
 def test_tableau_has_the_order_it_states_and_no_more(name):
     tableau = EXPLICIT[name].tableau
-    a = matrix(tableau)
-    assert order_of(a, padded(a, tableau.b)) == tableau.order
-    assert np.allclose(a.sum(1), [*tableau.c, *tableau.dense_c], rtol=0, atol=1e-13)
+    assert phi(tableau).order_of(tableau.b) == tableau.order
+    rows, nodes = (*tableau.a, *tableau.dense_a), [*tableau.c, *tableau.dense_c]
+    assert np.allclose([sum(row) for row in rows], nodes, rtol=0, atol=1e-13)
     if tableau.error is not None:
-        assert order_of(a, padded(a, np.subtract(tableau.b, tableau.error))) == tableau.error_order
+        assert phi(tableau).order_of(np.subtract(tableau.b, tableau.error)) == tableau.error_order
 
 
 def test_second_error_estimate_of_dop853_has_order_3():
-    method = METHODS["dop853"]
-    a = matrix(method.tableau)
-    assert order_of(a, padded(a, method.tableau.b[:12] - np.array(method.tableau.low_error))) == 3
+    tableau = EXPLICIT["dop853"].tableau
+    assert phi(tableau).order_of(np.subtract(tableau.b[:12], tableau.low_error)) == 3
 
 
-@pytest.mark.parametrize("name", EXPLICIT)
+@pytest.mark.parametrize("name", TABLEAUS)
 def test_continuous_extension_has_its_order_at_every_theta_and_ends_on_the_step(name):
-    tableau = EXPLICIT[name].tableau
-    a = matrix(tableau)
-    found = [order_of(a, padded(a, tableau.dense_weights(theta)), theta) for theta in (0.1, 0.35, 0.5, 0.8, 0.97)]
-    assert set(found) == {DENSE_ORDER[name]}
-    assert np.allclose(padded(a, tableau.dense_weights(1.0)), padded(a, tableau.b), rtol=0, atol=1e-11)
+    tableau = TABLEAUS[name]
+    thetas = (0.1, 0.35, 0.8, 0.97)
+    assert {phi(tableau).order_of(tableau.dense_weights(theta), theta) for theta in thetas} == {tableau.dense_order}
+    ends = tableau.dense_weights(1.0)
+    assert np.allclose(ends, [*tableau.b, *[0.0] * (len(ends) - len(tableau.b))], rtol=0, atol=1e-11)
+
+
+SSPRK3 = dict(  # Shu, Osher 1988; Hairer and Fehlberg's RKF2(3)B has the embedded weights
+    order=3, a=((), (1.0,), (1 / 4, 1 / 4)), b=(1 / 6, 1 / 6, 2 / 3), c=(0.0, 1.0, 1 / 2), error=(-1 / 3, -1 / 3, 2 / 3)
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"order": 4}, "b is of order 3, by the order conditions, not of order 4"),
+        ({"b": (1 / 6, 1 / 6, 1 / 2)}, "b is of order 0"),
+        ({"b": (1 / 4, 1 / 4, 1 / 2)}, "b is of order 2"),
+        ({"c": (0.0, 1.0, 3 / 4)}, "row 2 of a sums to 0.5 and not to its node c = 0.75"),
+        ({"a": ((), (1.0,))}, "3 weights b has 2 rows of a and 3 nodes c"),
+        ({"a": ((), (1.0,), (1 / 4, 1 / 4, 0.0, 0.0))}, "row 2 of a has 4 weights"),
+        ({"error": (-1 / 3, -1 / 3, 2 / 3, 0.0)}, "error has 4 weights for 3 stages"),
+        ({"error": (-1 / 3, 1 / 3, 1 / 3)}, "b - error is of order 0"),
+        ({"error_order": 3}, "b - error is of order 2"),
+        ({"dense": ((1.0, -1 / 2), (0.0, 1 / 2), (0.0, 0.0)), "dense_order": 2}, "dense at theta = 1 differs from b"),
+        ({"dense": ((1.0,), (0.0,), (0.0,)), "dense_order": 2}, "dense is of order 1"),
+        ({"dense": ((1.0,),) * 5}, "dense has a row per stage"),
+    ],
+)
+def test_a_tableau_that_is_wrong_is_refused_in_one_sentence(change, told):
+    with pytest.raises(ValueError, match=re.escape(told)):
+        ButcherTableau(**SSPRK3 | change)
+
+
+def test_an_explicit_method_refuses_an_implicit_tableau():
+    with pytest.raises(ValueError, match="solver 'mine' is explicit"):
+        ExplicitRungeKutta("mine", ButcherTableau(order=1, a=((1.0,),), b=(1.0,), c=(1.0,)))
+
+
+@pytest.mark.parametrize("options", [{"dt": 0.01}, {"rtol": 1e-7, "atol": 1e-7}])
+def test_a_method_of_ones_own_needs_an_order_and_the_coefficients(options):
+    rows = {name: list(value) if isinstance(value, tuple) else value for name, value in SSPRK3.items()}
+    tableau = ButcherTableau(**rows)
+    assert hash(tableau) == hash(ButcherTableau(**SSPRK3))
+    ts, problem = torch.linspace(0.1, 2.1, 31, dtype=torch.float64), NONAUTONOMOUS
+    sol = noderun.solve(problem.f, problem.y0, ts, solver=ExplicitRungeKutta("mine", tableau), **options)
+    exact = torch.stack([problem.at(t) for t in ts.tolist()])
+    assert (sol.ys - exact).abs().max() < 2e-5  # between steps, too: by the Hermite interpolant
 
 
 def test_dop853_interpolates_like_scipy():

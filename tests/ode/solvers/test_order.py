@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from problems import NONAUTONOMOUS, SEPARABLE, Exact
-from rooted_trees import order_of
 
 import noderun
 from noderun.ode.solvers import METHODS
@@ -54,7 +53,7 @@ def slope(steps: list[int], values: list[float], coarse: float) -> float:
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)
 def test_observed_order(name, options):
-    method = METHODS[name].configured(**options)
+    method = METHODS[name].with_options(**options)
     coarse = COARSE.get(method.order, 1e-2)
     steps, ends, insides = [], [], []
     for n in (4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 512, 1024, 2048):
@@ -70,14 +69,4 @@ def dense_order(method) -> int:
     """What is asked between the steps: the tableau's own order and one, elsewhere a cubic Hermite's."""
     if not isinstance(getattr(method, "tableau", None), ButcherTableau):
         return min(method.order, 4)
-    a, weights = full_tableau(method.tableau)
-    return min(method.order, 1 + min(order_of(a, weights(theta), theta) for theta in (0.2, 0.5, 0.9)))
-
-
-def full_tableau(tableau):
-    rows = [*tableau.a, *tableau.dense_a]
-    size = len(tableau.dense)
-    a = np.zeros((size, size))
-    for i, row in enumerate(rows[:size]):
-        a[i, : len(row)] = row
-    return a, lambda theta: np.array(tableau.dense_weights(theta))
+    return min(method.order, 1 + method.tableau.dense_order)

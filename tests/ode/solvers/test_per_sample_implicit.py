@@ -10,12 +10,12 @@ from scipy.integrate import solve_ivp
 import noderun
 from noderun import solve
 from noderun.ode.solvers import METHODS
-from noderun.ode.solvers.collocation import Collocation
+from noderun.ode.solvers.collocation import CollocationMethod
 from noderun.ode.solvers.dirk import DiagonallyImplicit
 from noderun.ode.solvers.errors import NewtonDivergence
 from noderun.ode.solvers.rosenbrock import Rosenbrock
 
-IMPLICIT = [n for n, m in METHODS.items() if isinstance(m, (Collocation, DiagonallyImplicit, Rosenbrock))]
+IMPLICIT = [n for n, m in METHODS.items() if isinstance(m, (CollocationMethod, DiagonallyImplicit, Rosenbrock))]
 ADAPTIVE = [n for n in IMPLICIT if noderun.SOLVERS[n].adaptive]
 
 

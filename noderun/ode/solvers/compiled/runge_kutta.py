@@ -1,9 +1,9 @@
 """An explicit Runge-Kutta step as one compiled graph: every stage with f traced into it, y1 and the error's norm.
 
-This is the step that goes alone, where autograd records it or something looks at it; ``walk`` makes many in one call.
+This is the single step, for solves that autograd records or that something observes; ``loop`` makes many in one call.
 Either way the host decides on each attempt as in an eager solve, so that the accepted steps are the same to round-off.
-For an f that cannot be traced, that draws noise or changes its own state, and on a machine without a compiler there is
-one warning, and steps stay eager.
+If f cannot be traced, draws noise or changes its own state, or if the machine has no compiler, there is one warning,
+and steps stay eager.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from torch import Tensor, nn
 from noderun.ode.solvers.compiled.graph import Graph
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, VectorField
-from noderun.ode.solvers.method import Method, Step
+from noderun.ode.solvers.method import Step
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.ode.solvers.stages import Stages, Table
 from noderun.ode.solvers.tableau import combined
 from noderun.ode.solvers.torch_internals import operations_are_watched
 
-GRAPHS: WeakKeyDictionary[Any, dict[Any, Graph]] = WeakKeyDictionary()  # of each f
+GRAPHS: WeakKeyDictionary[Any, dict[Any, Graph]] = WeakKeyDictionary()  # per f
 
 
 class CompiledStages(Stages):
-    """The eager work space, which takes the stages of compiled steps over, so that all else finds them there."""
+    """The eager work space, which takes over the stages of compiled steps, so that all other code finds them there."""
 
-    norms: Tensor | None = None  # of the error estimates [m], where the step in hand was compiled
+    norms: Tensor | None = None  # of the error estimates [m], if the current step was compiled
 
     def __init__(self, count: int, y: Tensor, table: Table) -> None:
         super().__init__(count, y, table)
-        self.forms: Counter[tuple[bool, ...]] = Counter()  # how often a form of step was compiled in this solve
+        self.forms: Counter[tuple[bool, ...]] = Counter()  # how often each form of step was compiled in this solve
 
     def take(self, ks: Tensor) -> None:
         """k_(s-1), ..., k_0 [s, N]."""
@@ -57,10 +57,10 @@ class CompiledRungeKutta(ExplicitRungeKutta):
         self.original, self.error_order = eager, eager.error_order
 
     @property
-    def eager(self) -> Method:
+    def uncompiled(self) -> ExplicitRungeKutta:
         return self.original
 
-    def bound(self, control: StepOptions) -> CompiledRungeKutta:
+    def with_tolerances(self, control: StepOptions) -> CompiledRungeKutta:
         method = copy.copy(self)
         method.control = control
         return method
@@ -68,9 +68,7 @@ class CompiledRungeKutta(ExplicitRungeKutta):
     def start(self, y: Tensor) -> CompiledStages:
         return CompiledStages(self.tableau.stages + len(self.tableau.dense_c), y, self.table(y))
 
-    def attempt(
-        self, field: Field, t: float, y: Tensor, h: float, work: Stages, evaluated: int, estimate: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    def step(self, field: Field, t: float, y: Tensor, h: float, work: Stages, estimate: bool) -> Step:
         assert isinstance(work, CompiledStages)
         work.norms = None
         graph = graph_of(self, field, y) if not work.transformed else None
@@ -83,11 +81,11 @@ class CompiledRungeKutta(ExplicitRungeKutta):
                 work.forms[form] += graph.compilations - before
                 if work.forms[form] > 2:
                     graph.fail("f's own state changes from call to call")
-                field.nfe += evaluated - (slope is not None)
                 y1, ks, work.norms = found
+                field.nfe += len(ks) - (slope is not None)
                 work.take(ks)
-                return y1, work.norms
-        return super().attempt(field, t, y, h, work, evaluated, estimate)
+                return self.attempted(field, t, y, h, work, y1, work.norms)
+        return super().step(field, t, y, h, work, estimate)
 
     def ratio(self, work: Stages, control: StepOptions, step: Step) -> float:
         assert isinstance(work, CompiledStages)
@@ -108,14 +106,15 @@ def compiled(method: ExplicitRungeKutta) -> CompiledRungeKutta:
 
 
 def graph_of(method: ExplicitRungeKutta, field: Field, y: Tensor, adjoint: bool = False) -> Graph | None:
-    """The graphs of a field, or of its adjoint; None where steps are eager."""
+    """The graphs of a field, or of its adjoint; None if steps are eager."""
     if not isinstance(field, VectorField) or field.replaced:
         return None
     if operations_are_watched():  # the compiler leaves such calls alone
         return None
     graphs = GRAPHS.setdefault(identity(field.f), {})
     layout, autocast = field.layout, field.autocast
-    key = (adjoint, method.name, layout.shapes, layout.keys, y.dtype, y.device, autocast.enabled, autocast.dtype)
+    # The graph holds the tableau, whose id is therefore unique, and whose hash would take microseconds per step.
+    key = (adjoint, id(method.tableau), layout.shapes, layout.keys, y.dtype, y.device, autocast.enabled, autocast.dtype)
     graph = graphs.get(key)
     if graph is None:
         graph = graphs[key] = Graph(method.tableau, method.error_order, layout, autocast, adjoint)
@@ -124,8 +123,8 @@ def graph_of(method: ExplicitRungeKutta, field: Field, y: Tensor, adjoint: bool 
     return None if graph.failed else graph
 
 
-def first_look(method: ExplicitRungeKutta, field: VectorField, y: Tensor) -> bool:
-    """Whether the field's graphs were not asked for this yet; True where it has none."""
+def needs_examination(method: ExplicitRungeKutta, field: VectorField, y: Tensor) -> bool:
+    """Whether f was not examined for these graphs yet, or the field has no graphs."""
     graph = graph_of(method, field, y)
     if graph is None or not graph.examined:
         if graph is not None:
@@ -135,7 +134,7 @@ def first_look(method: ExplicitRungeKutta, field: VectorField, y: Tensor) -> boo
 
 
 def identity(f: Callable[..., Any]) -> Any:
-    """What stays the same where a caller makes its function anew for every solve; guards tell the rest apart."""
+    """An object that stays the same if a caller makes its function anew for every solve; guards tell the rest apart."""
     while isinstance(f, functools.partial):
         f = f.func
     if isinstance(f, nn.Module):

@@ -1,6 +1,6 @@
-"""What a compiled solve traces: f on flat states, the branch-free step, and the choice of the first step size.
+"""The functions that a compiled solve traces: f on flat states, a step without branches, the choice of the first size.
 
-The sums are those of the eager path, in the order that the compiler likes.
+The sums are those of the eager path, in an order that the compiler fuses.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from torch.func import functional_call, vjp
 from noderun.ode.solvers.control import Norm
 from noderun.ode.solvers.field import Autocast
 from noderun.ode.solvers.state import Layout
+from noderun.ode.solvers.step_size import euler_trial_step, step_from_curvature
 from noderun.ode.solvers.tableau import ButcherTableau, Row
 
-Shares = tuple[Tensor, ...]  # what is integrated beside the state at one point
-Derivative = Callable[[Tensor, Tensor], tuple[Tensor, Shares]]  # t, y [N] -> dy/dt [N], and beside it
+Integrands = tuple[Tensor, ...]  # of integrals beside the state, at one point
+Derivative = Callable[[Tensor, Tensor], tuple[Tensor, Integrands]]  # t, y [N] -> dy/dt [N], integrands
 Function = Callable[..., Derivative]  # f, its args, names and values of its parameters -> dy/dt
 Tolerances = tuple[Tensor, Tensor]  # rtol and atol, [] or [N]
 Loop = Callable[[Callable[..., Tensor], Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]], tuple[Tensor, ...]]
 TracedStep = tuple[Tensor, Tensor, Tensor | None]  # y1 [N], k_(s-1) to k_0 [s, N], norms of the error estimates [m]
-Attempted = tuple[Tensor, list[Tensor], list[Shares], Tensor | None]  # y1 [N]; k_i, shares; norms of the estimates [m]
+Attempted = tuple[
+    Tensor, list[Tensor], list[Integrands], Tensor | None
+]  # y1 [N]; the k_i and the integrands at the stages; norms of the estimates [m]
 
 MAX_STEPS_PER_CALL = 64  # steps in one call of a loop
 MAX_NUMBERS = 2**20  # numbers that they leave or start from
@@ -32,8 +35,8 @@ MAX_NUMBERS = 2**20  # numbers that they leave or start from
 def flat_function(layout: Layout, autocast: Autocast) -> Function:
     """f itself; its parameters are those that it has."""
 
-    def function(f: Callable[..., Any], args: tuple[Any, ...], names: Sequence[str], params: Shares) -> Derivative:
-        def derivative(t: Tensor, y: Tensor) -> tuple[Tensor, Shares]:
+    def function(f: Callable[..., Any], args: tuple[Any, ...], names: Sequence[str], params: Integrands) -> Derivative:
+        def derivative(t: Tensor, y: Tensor) -> tuple[Tensor, Integrands]:
             if not autocast.enabled:
                 leaves = layout.leaves(f(t, layout.unflatten(y), *args))
             else:
@@ -50,7 +53,7 @@ def named_function(layout: Layout, autocast: Autocast) -> Function:
     """f of a Module as a function of its parameters, too."""
     flat = flat_function(layout, autocast)
 
-    def function(f: Any, args: tuple[Any, ...], names: Sequence[str], params: Shares) -> Derivative:
+    def function(f: Any, args: tuple[Any, ...], names: Sequence[str], params: Integrands) -> Derivative:
         named = dict(zip(names, params, strict=True))
         return flat(lambda *inputs: functional_call(f, named, inputs), args, (), ())
 
@@ -58,19 +61,19 @@ def named_function(layout: Layout, autocast: Autocast) -> Function:
 
 
 def adjoint_function(layout: Layout, autocast: Autocast) -> Function:
-    """d(z, a)/dt = (f, -a^T df/dz) on [2 N], and beside it a^T df/dtheta; Chen et al. 2018, equations 4 and 5."""
+    """d(z, a)/dt = (f, -a^T df/dz) on [2 N], with the integrand a^T df/dtheta; Chen et al. 2018, equations 4 and 5."""
     named = named_function(layout, autocast)
 
-    def function(f: Any, args: tuple[Any, ...], names: Sequence[str], params: Shares) -> Derivative:
-        def derivative(t: Tensor, state: Tensor) -> tuple[Tensor, Shares]:
+    def function(f: Any, args: tuple[Any, ...], names: Sequence[str], params: Integrands) -> Derivative:
+        def derivative(t: Tensor, state: Tensor) -> tuple[Tensor, Integrands]:
             z, a = state.chunk(2)
 
             def slope(z: Tensor, *values: Tensor) -> Tensor:
                 return named(f, args, names, values)(t, z)[0]
 
             dz, pull = vjp(slope, z, *params)[:2]
-            da, *shares = pull(a)
-            return torch.cat((dz, -da)), tuple(share.contiguous() for share in shares)
+            da, *param_vjps = pull(a)
+            return torch.cat((dz, -da)), tuple(x.contiguous() for x in param_vjps)
 
         return derivative
 
@@ -105,29 +108,29 @@ def attempt(
     h: Tensor,
     within: Tolerances,
     y: Tensor,
-    known: tuple[Tensor, Shares] | None,
+    known: tuple[Tensor, Integrands] | None,
     norm: Norm | None,
     whole: bool = False,
 ) -> Attempted:
-    """A step by h from (t, y), where k_0 is perhaps ``known``; with a ``norm`` also its error.
+    """A step by h from (t, y), whose k_0 may be ``known``; with a ``norm`` also its error.
 
-    Without one, the last stage of a method where it is the next step's first is left out, unless ``whole``.
+    Without a norm, a last stage that is the next step's first is left out, unless ``whole``.
     """
     size, whole = h.to(y.dtype), whole or norm is not None or not tableau.fsal
-    ks, beside = ([], []) if known is None else ([known[0]], [known[1]])
+    ks, integrands = ([], []) if known is None else ([known[0]], [known[1]])
     state = y
     for i in range(len(ks), tableau.stages if whole else tableau.stages - 1):
         state = y + size * weighted(tableau.a[i], ks) if i else y
-        k, shares = derivative((t + tableau.c[i] * h).to(y.dtype), state)
+        k, at_stage = derivative((t + tableau.c[i] * h).to(y.dtype), state)
         ks.append(k)
-        beside.append(shares)
+        integrands.append(at_stage)
     y1 = state if tableau.fsal and whole else y + size * weighted(tableau.b, ks)
     if norm is None:
-        return y1, ks, beside, None
+        return y1, ks, integrands, None
     scale = scaled(within, torch.maximum(y.detach().abs(), y1.detach().abs()))
     plain = [k.detach() for k in ks]
     estimates = [row for row in (tableau.error, tableau.low_error) if row is not None]
-    return y1, ks, beside, torch.stack([size_of(norm, size * weighted(row, plain) / scale) for row in estimates])
+    return y1, ks, integrands, torch.stack([size_of(norm, size * weighted(row, plain) / scale) for row in estimates])
 
 
 def first_size(
@@ -140,16 +143,14 @@ def first_size(
     slope: Tensor,
     norm: Norm,
 ) -> Tensor:
-    """The first step size [], as ``control.first_step``; one call of f."""
-    scale = scaled(within, y.abs())
+    """The first step size [], as ``control.first_step`` chooses it; one call of f."""
+    scale, left = scaled(within, y.abs()), span.abs()
     d0, d1 = (size_of(norm, x / scale).to(torch.float64) for x in (y, slope))
-    trial = torch.where((d0 > 1e-5) & (d1 > 1e-5), 0.01 * d0 / d1, 1e-6)  # control.trial_step
-    trial = torch.minimum(trial, span.abs()) * torch.sign(span)
+    size = euler_trial_step(d0, d1, left)
+    trial = torch.copysign(size, span)
     later, _ = derivative((t + trial).to(y.dtype), y + trial.to(y.dtype) * slope)
-    bend, h0 = size_of(norm, (later - slope) / scale).to(torch.float64), trial.abs()
-    largest = torch.fmax(d1, bend / h0)  # control.from_bend
-    h1 = torch.where(largest <= 1e-15, (h0 * 1e-3).clamp_min(1e-6), (0.01 / largest) ** (1 / (order + 1)))
-    return torch.copysign(torch.fmin(torch.fmin(100 * h0, h1), span.abs()), span)
+    change = size_of(norm, (later - slope) / scale).to(torch.float64)
+    return torch.copysign(step_from_curvature(size, d1, change, left, order), span)
 
 
 def size_of(norm: Norm, v: Tensor) -> Tensor:
@@ -158,7 +159,7 @@ def size_of(norm: Norm, v: Tensor) -> Tensor:
 
 
 def tolerances(numbers: Tensor, given: Sequence[Tensor | None]) -> Tolerances:
-    """By component where they were given so, else the last two of the numbers."""
+    """rtol and atol: per component if they were given so, else the last two of the numbers."""
     rtol, atol = (z if x is None else x for x, z in zip(given, numbers[-2:].unbind(), strict=True))
     return rtol, atol
 

@@ -1,4 +1,4 @@
-"""What becomes of one attempt of every sample: accepted, tried again by a smaller step, or given up."""
+"""The decision on one attempt of every sample: accept it, try a smaller step, or give up."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.per_sample.batch import Batch, ratios
 from noderun.ode.solvers.per_sample.problem import NEWTON, NONFINITE, RUNNING, UNDERFLOW
 from noderun.ode.solvers.per_sample.step import SampleStep
+from noderun.ode.solvers.step_size import AFTER_DIVERGENCE, AFTER_NONFINITE, is_accepted
 from noderun.ode.solvers.tableau import combined
 
 
@@ -19,42 +20,39 @@ class Attempt:
     """The leading dimension of every tensor is b."""
 
     step: SampleStep
-    cut: Tensor  # whether the step was cut short to end where it must
     t1: Tensor
     ratio: Tensor | None  # the error in units of the tolerance
     accepted: Tensor
-    sound: Tensor  # False where the solver has to look closer
+    finite: Tensor  # False if the solver has to look closer
 
 
-def judged(step: SampleStep, cut: Tensor, t1: Tensor, batch: Batch, control: StepOptions) -> Attempt:
+def accept_or_reject(step: SampleStep, t1: Tensor, batch: Batch, control: StepOptions) -> Attempt:
     if control.fixed:
         finite = torch.isfinite(step.y1).all(1)
         finite = finite if step.failed is None else finite & ~step.failed
-        return Attempt(step, cut, t1, None, batch.live & finite, finite)
+        return Attempt(step, t1, None, batch.live & finite, finite)
     found = [ratios(control, error, step.y, step.y1) for error in step.errors]
     ratio = combined(*found) if len(found) == 2 else found[0]
     ratio = ratio if step.failed is None else torch.where(step.failed, torch.nan, ratio)
-    finite, large = ratio < torch.inf, ample(batch)
-    small = ratio <= 1
-    if control.min_step > 0:
-        small = small | (finite & (step.h <= control.min_step))
-    return Attempt(step, cut, t1, ratio, batch.live & small & large, finite & large)
+    finite, resolvable = ratio < torch.inf, step_resolvable(batch)
+    accepted = batch.live & is_accepted(ratio, step.h, control.min_step) & resolvable
+    return Attempt(step, t1, ratio, accepted, finite & resolvable)
 
 
-def ample(batch: Batch) -> Tensor:
-    """Whether h is above 4 ulp(t)."""
+def step_resolvable(batch: Batch) -> Tensor:
+    """Whether h is above 4 ulp(t) [b]."""
     return torch.add(batch.t, batch.h, alpha=1 / 8) != batch.t
 
 
-def diagnosed(attempt: Attempt, slope: Tensor, batch: Batch, min_step: float) -> Tensor:
-    """Why another attempt makes no sense [b], RUNNING where it does; ``slope`` [b, N] is f at the start."""
+def failure_code(attempt: Attempt, slope: Tensor, batch: Batch, min_step: float) -> Tensor:
+    """The reason why another attempt makes no sense [b], else RUNNING; ``slope`` [b, N] is f at the start."""
     step, lost = attempt.step, ~torch.isfinite(slope).all(1)
     failed = torch.zeros_like(lost) if step.failed is None else step.failed
     if attempt.ratio is None:
         why = torch.where(failed & ~lost, NEWTON, NONFINITE)
         return torch.where(attempt.accepted, RUNNING, why)
     no_number = ~torch.isfinite(batch.h)
-    tiny = no_number | ~ample(batch)
+    tiny = no_number | ~step_resolvable(batch)
     why = torch.where(batch.diverged == batch.steps, NEWTON, UNDERFLOW)
     why = torch.where(no_number | lost | (batch.nonfinite == batch.steps), NONFINITE, why)
     met = ~tiny & ~torch.isfinite(attempt.ratio)
@@ -66,9 +64,10 @@ def diagnosed(attempt: Attempt, slope: Tensor, batch: Batch, min_step: float) ->
 
 
 def after_no_number(h: Tensor, attempt: Attempt) -> Tensor:
-    """h [b], and where an attempt met NaN or Newton's iteration diverged, a part of the one that did."""
+    """h [b], or a part of the last size if that met NaN or if Newton's iteration diverged."""
     if attempt.ratio is None:
         return h
-    step = attempt.step
-    shrunk = 0.1 * step.h if step.failed is None else torch.where(step.failed, 0.5 * step.h, 0.1 * step.h)
-    return torch.where(torch.isfinite(attempt.ratio), h, shrunk)
+    step, smaller = attempt.step, AFTER_NONFINITE * attempt.step.h
+    if step.failed is not None:
+        smaller = torch.where(step.failed, AFTER_DIVERGENCE * step.h, smaller)
+    return torch.where(torch.isfinite(attempt.ratio), h, smaller)

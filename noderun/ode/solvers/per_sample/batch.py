@@ -1,7 +1,7 @@
-"""The samples of a batch under way, and the decisions of step size control on all of them at once.
+"""The samples of a batch in progress, and what step size control needs of all of them at once.
 
-Each function is the counterpart, on tensors [b], of one on numbers in ``control`` and ``stepper``. Times rise along
-every sample's way and step sizes are positive: ``SampleField`` knows whose t runs back.
+The formulas are those of ``step_size``, on tensors [b]. Times rise for every sample and step sizes are positive:
+``SampleField`` knows the samples whose t runs back.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.control import StepController, StepOptions, rms
+from noderun.ode.solvers.control import StepOptions, rms
 from noderun.ode.solvers.per_sample.field import BatchedField
 from noderun.ode.solvers.per_sample.times import along, segments
+from noderun.ode.solvers.step_size import LEAST_RATIO, SLIVER, StepController, euler_trial_step, step_from_curvature
 
 
 @dataclass
 class BatchRows:
-    """Tensors whose leading dimension is b, the number of samples in hand."""
+    """Tensors whose leading dimension is b, the number of samples in the batch."""
 
     def take(self, place: Tensor) -> Self:
         return type(self)(*(getattr(self, f.name)[place] for f in dataclasses.fields(self)))
@@ -29,16 +30,16 @@ class BatchRows:
 
 @dataclass
 class Batch(BatchRows):
-    """Where each sample stands."""
+    """The current time, state and step size control of each sample."""
 
-    sample: Tensor  # which of the whole batch
+    sample: Tensor  # its index in the whole batch
     ts: Tensor  # [b, T + 1], infinity behind the last
-    starts: Tensor  # [b, S] where the parts of the way between jumps of f begin
-    stops: Tensor  # [b, S] and where they end
-    segment: Tensor  # which of them the sample is in
-    stop: Tensor  # where that ends
+    starts: Tensor  # [b, S] the starts of the intervals between jumps of f
+    stops: Tensor  # [b, S] their ends
+    segment: Tensor  # the index of the current interval
+    stop: Tensor  # its end
     begun: Tensor  # ``steps`` when it began
-    grid: Tensor  # [b, n + 1] where steps end that are to follow a grid, infinity behind the last
+    grid: Tensor  # [b, n + 1] times at which steps along a grid end, infinity behind the last
     t: Tensor
     y: Tensor  # [b, N]
     h: Tensor  # the step size to try next
@@ -46,12 +47,12 @@ class Batch(BatchRows):
     cap: Tensor  # the largest factor on h: 1 right after a rejection
     errors: Tensor  # [b, 2] error ratios of accepted steps, newest first
     steps: Tensor  # accepted
-    nonfinite: Tensor  # ``steps`` when an attempt last met NaN or infinity, -1 where none did
-    diverged: Tensor  # and when Newton's iteration last diverged
-    read: Tensor  # how many of ts are behind
-    next: Tensor  # the first of ts that is not
+    nonfinite: Tensor  # ``steps`` when an attempt last met NaN or infinity, else -1
+    diverged: Tensor  # ``steps`` when Newton's iteration last diverged, else -1
+    read: Tensor  # the number of ts that are behind
+    next: Tensor  # the first of ts that is ahead
     values: Tensor  # [b, events]
-    live: Tensor  # False where samples that are done are kept
+    live: Tensor  # False for samples that are done but kept
 
     @property
     def end(self) -> Tensor:
@@ -83,14 +84,14 @@ def first_batch(y: Tensor, ts: Tensor, sign: Tensor | None, control: StepOptions
         nonfinite=count - 1,
         diverged=count - 1,
         read=passed,
-        next=upcoming(padded, passed),
+        next=gather_rows(padded, passed),
         values=zeros.new_zeros(size, events),
         live=ts[:, 0] != ts[:, -1],
     )
 
 
-def upcoming(rows: Tensor, index: Tensor) -> Tensor:
-    """The element [b] of each of the rows [b, n] that comes next."""
+def gather_rows(rows: Tensor, index: Tensor) -> Tensor:
+    """The element [b] of each of the rows [b, n] at its index [b]."""
     return rows.gather(1, index.unsqueeze(1)).squeeze(1)
 
 
@@ -100,31 +101,23 @@ def grid_of(grid: Sequence[float], sign: Tensor | None, ts: Tensor) -> Tensor:
 
 
 def fixed_end(dt: float | None, batch: Batch) -> Tensor:
-    """Where the next fixed step ends: after dt, counted from where f last jumped, or at the grid's next time."""
+    """The end of the next fixed step: after dt, counted from the last jump of f, or at the grid's next time."""
     if dt is None:
         following = torch.searchsorted(batch.grid, batch.t.unsqueeze(1), right=True).squeeze(1)
-        return upcoming(batch.grid, following).minimum(batch.stop)
-    start, count = upcoming(batch.starts, batch.segment), (batch.steps - batch.begun + 1).double()
-    last = count >= (batch.stop - start) / dt - 1e-6
+        return gather_rows(batch.grid, following).minimum(batch.stop)
+    start, count = gather_rows(batch.starts, batch.segment), (batch.steps - batch.begun + 1).double()
+    last = count >= (batch.stop - start) / dt - SLIVER
     return torch.where(last, batch.stop, start + count * dt)
-
-
-def clipped(h: Tensor, left: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """h, or what is left to the end (a sliver is never left for a step of its own); where it was cut, where it ends."""
-    cut, last = h > 0.9 * left, h >= left * (1 - 1e-10)
-    return torch.where(cut, torch.where(last, left, 0.5 * left), h), cut, last
 
 
 def factors(controller: StepController, ratio: Tensor, errors: Tensor, order: int) -> Tensor:
     """The controller's factor on h, before its upper limit, from the error ratios [b] and those before [b, 2]."""
-    k_i, k_p, k_d = controller.integral, controller.proportional, controller.derivative
-    exponent = 1 / (order + 1)
-    if k_p == k_d == 0:
-        power = torch.log2(ratio) * (-k_i * exponent)
-    else:
-        newest, (before, oldest) = torch.log2(ratio.clamp_min(1e-12)), torch.log2(errors.clamp_min(1e-12)).unbind(1)
-        power = (-(k_i + k_p + k_d) * newest + (k_p + 2 * k_d) * before - k_d * oldest) * exponent
-    return torch.exp2(power).mul_(controller.safety).clamp_min_(controller.min_factor)
+    if controller.proportional or controller.derivative:
+        newest, (before, oldest) = ratio.clamp_min(LEAST_RATIO), errors.clamp_min(LEAST_RATIO).unbind(1)
+    else:  # an I controller asks for the newest alone, of which 0 becomes an infinite factor
+        newest = before = oldest = ratio
+    factor: Tensor = controller.unlimited((newest, before, oldest), order)
+    return factor.clamp_min_(controller.min_factor)
 
 
 def norms(control: StepOptions, v: Tensor) -> Tensor:
@@ -148,10 +141,8 @@ def first_sizes(control: StepOptions, field: BatchedField, batch: Batch, slope: 
         return torch.full_like(span, control.first_step)
     scale = control.atol + control.rtol * batch.y.abs()
     d0, d1 = norms(control, batch.y / scale).double(), norms(control, slope / scale).double()
-    h0 = torch.where((d0 > 1e-5) & (d1 > 1e-5) & (d1 < torch.inf), 0.01 * d0 / d1, 1e-6).minimum(span)
-    ahead = batch.y + h0.to(batch.y.dtype).unsqueeze(1) * slope
-    d2 = norms(control, (field(batch.t + h0, ahead) - slope) / scale).double() / h0
-    largest = torch.fmax(d1, d2)
-    h1 = torch.where(largest <= 1e-15, (h0 * 1e-3).clamp_min(1e-6), (0.01 / largest) ** (1 / (order + 1)))
-    h1 = torch.where(largest < torch.inf, h1, h0)  # f is no number that far on
-    return (100 * h0).minimum(h1).minimum(span)
+    trial = euler_trial_step(d0, d1, span)
+    ahead = batch.y + trial.to(batch.y.dtype).unsqueeze(1) * slope
+    change = norms(control, (field(batch.t + trial, ahead) - slope) / scale).double()
+    sizes: Tensor = step_from_curvature(trial, d1, change, span, order)
+    return sizes

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from noderun.ode.solvers.dense import barycentric
 from noderun.ode.solvers.per_sample.problem import SampleProblem, count_from
+from noderun.ode.solvers.times import NEAR
 
 
 def ordered(sample: Tensor, time: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -24,11 +25,11 @@ def longest(place: Tensor) -> int:
 
 
 def at_times(problem: SampleProblem, rows: Tensor) -> Tensor:
-    """ys [T, B, N] at the times asked for, NaN where a sample did not arrive."""
+    """ys [T, B, N] at the times asked for, NaN if a sample did not arrive."""
     y0 = problem.y0
     passed = (problem.ts == problem.ts[:, :1]).nonzero(as_tuple=True)
     first, sample, column = [passed[0]], [passed[0]], [passed[1]]
-    for start, samples, columns, _ in problem.readout.asked:
+    for start, samples, columns, _ in problem.outputs.asked:
         first.append(count_from(start, samples))
         sample.append(samples)
         column.append(columns)
@@ -41,17 +42,17 @@ def every_step(problem: SampleProblem, rows: Tensor) -> tuple[Tensor, Tensor]:
 
     T is that of the sample that has most; the others are NaN behind their last.
     """
-    readout, size = problem.readout, len(problem.y0)
+    outputs, size = problem.outputs, len(problem.y0)
     everyone = torch.arange(size, device=rows.device)
     parts = [(everyone, problem.ts[:, 0], everyone)]
-    for first, sample, t, h, _ in readout.steps:
+    for first, sample, t, h, _ in outputs.steps:
         last = first + (sum(theta > 0 for theta in problem.fractions) - 1) * len(sample)
         parts.append((sample, t + h, count_from(last, sample)))
-    for first, sample, column, end in readout.asked:
+    for first, sample, column, end in outputs.asked:
         t = problem.ts[sample, column]
         new = ~end & (t != problem.ts[sample, column - 1])
         parts.append((sample[new], t[new], count_from(first, sample)[new]))
-    for first, sample, _, t in readout.events:
+    for first, sample, _, t in outputs.events:
         parts.append((sample, t, count_from(first, sample)))
     sample, time, row = (torch.cat(part) for part in zip(*parts, strict=True))
     reached = time <= problem.field.natural(problem.stats.t)[sample]
@@ -71,7 +72,7 @@ class SampleDense:
         everyone, start, nodes = torch.arange(size, device=rows.device), problem.ts[:, 0], len(problem.fractions)
         # A step of no length at the start of each, for samples that made none.
         parts = [(everyone, start, torch.zeros_like(start), everyone.unsqueeze(1).expand(-1, nodes))]
-        for first, sample, t, h, before in problem.readout.steps:
+        for first, sample, t, h, before in problem.outputs.steps:
             ahead = torch.arange((nodes - 1) * len(sample), device=rows.device).view(nodes - 1, -1).t() + first
             parts.append((sample, t, h, torch.cat([before.unsqueeze(1), ahead], dim=1)))
         sample, t, h, index = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -86,7 +87,7 @@ class SampleDense:
         """[n, B, N] at t [n] for all samples, or [n, B]; ValueError outside of a sample's way."""
         t = t.detach().to(self.rows.device, torch.float64)
         s = self.field.natural(t if t.dim() == 2 else t.unsqueeze(1).expand(-1, len(self.first))).t().contiguous()
-        slack = 1e-9 * self.sizes.amax(1)
+        slack = NEAR * self.sizes.amax(1)
         outside = ((s < (self.first - slack).unsqueeze(1)) | (s > (self.last + slack).unsqueeze(1))).any(1)
         if outside.any():
             which = int(outside.nonzero()[0])

@@ -1,4 +1,4 @@
-"""Diagonally implicit Runge-Kutta steps of many samples, each by a step size of its own; see ``dirk``."""
+"""Diagonally implicit Runge-Kutta steps of many samples, each with its own step size; see ``dirk``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.dirk import DiagonallyImplicit
 from noderun.ode.solvers.extrapolation import NODES, Time, weights
-from noderun.ode.solvers.per_sample.implicit import ImplicitFormula, column
-from noderun.ode.solvers.per_sample.newton import NewtonMemory, SampleNewton, StageEquations, differentiable, unsolved
-from noderun.ode.solvers.per_sample.step import BatchedState, SampleStep, StepStart
+from noderun.ode.solvers.per_sample.implicit import BatchedNewtonMethod, column
+from noderun.ode.solvers.per_sample.newton import NewtonState, SampleNewton, StageEquations, differentiable, unsolved
+from noderun.ode.solvers.per_sample.step import SampleStep, StepStart
 
 Solve = Callable[[StageEquations], Tensor]  # Z [b, 1, N]
 
 
-class Diagonal(ImplicitFormula):
-    """One system of the size of a sample for each implicit stage."""
+class BatchedDirk(BatchedNewtonMethod[NewtonState]):
+    """One system of a sample's size per implicit stage."""
 
     def __init__(self, method: DiagonallyImplicit, control: StepOptions, like: Tensor) -> None:
         self.method, self.tableau, self.gamma = method, method.tableau, method.gamma
@@ -28,30 +28,29 @@ class Diagonal(ImplicitFormula):
         self.c = self.column(self.tableau.c)
         self.explicit = len(self.tableau.a[0]) == 0  # the first stage is f at the start
 
-    def memory(self, y: Tensor) -> BatchedState:
+    def start(self, y: Tensor) -> NewtonState:
         return unsolved(y)
 
-    def step(self, start: StepStart, memory: BatchedState, estimate: bool) -> SampleStep:
-        assert isinstance(memory, NewtonMemory)
+    def step(self, start: StepStart, state: NewtonState, estimate: bool) -> SampleStep:
         step, stages = SampleStep(start, self.dense), list[Tensor]()
-        failed = torch.zeros_like(memory.known)
+        failed = torch.zeros_like(state.known)
         if step.slope is None and self.explicit:
             step.slope, step.calls = start.field(start.t, start.y), 1
 
         def solved(equations: StageEquations) -> Tensor:
-            z, lost = self.newton.solve(memory, equations, self.guess(step).unsqueeze(1), ~failed)
+            z, lost = self.newton.solve(state, equations, self.guess(step).unsqueeze(1), ~failed)
             failed.logical_or_(lost)
             stages.append(z)
             return z
 
-        self.walk(start, step, solved)
+        self.all_stages(start, step, solved)
         step.failed = failed
-        step.solved = (step.slope, *stages) if self.explicit and step.slope is not None else tuple(stages)
+        step.newton_stages = (step.slope, *stages) if self.explicit and step.slope is not None else tuple(stages)
         if self.method.accurate:
             step.end = step.us[-1] / column(torch.where(start.h > 0, start.h, 1.0), start.y)
         if estimate and self.tableau.error:
             error = self.weighted(self.tableau.error, step.us)
-            step.errors = (self.filtered(start.h, error, memory) if self.method.filtered else error,)
+            step.errors = (self.filtered(start.h, error, state) if self.method.filtered else error,)
         return step
 
     def guess(self, step: SampleStep) -> Tensor:
@@ -60,32 +59,32 @@ class Diagonal(ImplicitFormula):
             return self.gamma * step.us[-1]
         return torch.zeros_like(step.y) if step.slope is None else step.slope * column(self.gamma * step.h, step.y)
 
-    def filtered(self, h: Tensor, error: Tensor, memory: NewtonMemory) -> Tensor:
+    def filtered(self, h: Tensor, error: Tensor, state: NewtonState) -> Tensor:
         systems = self.newton.systems
-        return systems.solve(systems.at(h, memory.matrix), error.unsqueeze(1))[:, 0]
+        return systems.solve(systems.at(h, state.matrix), error.unsqueeze(1))[:, 0]
 
-    def again(self, start: StepStart, solved: Sequence[Tensor]) -> SampleStep:
+    def replay(self, start: StepStart, solved: Sequence[Tensor]) -> SampleStep:
         step, stages = SampleStep(start, self.dense), list(solved)
         step.calls = len(self.tableau.a)
         if self.explicit:  # the value that the step was made with, which Newton's last stage gave, and f's derivatives
             slope = start.field(start.t, start.y)
             step.slope = stages.pop(0) + (slope - slope.detach())
-        self.walk(start, step, lambda equations: differentiable(equations, stages.pop(0)))
+        self.all_stages(start, step, lambda equations: differentiable(equations, stages.pop(0)))
         return step
 
     def times(self, start: StepStart) -> list[Time]:
-        """The stage times, extrapolated where they lie outside of the step's part of the way; see ``times_inside``."""
+        """The stage times, extrapolated if they lie outside of the smooth part; see ``extrapolated_times``."""
         times: list[Time] = []
         for time, c in zip(start.times(self.c), self.tableau.c, strict=True):
             times.append(time)
             outside = start.field.bounds.beyond(start.t + start.h, start.t + c * start.h) if c > 1 else None
             if outside is not None and outside.any():
                 nodes = start.times(self.column(NODES))
-                shares = [column(outside, start.y) * weight for weight in weights(c)]
-                times[-1] = [(column(~outside, start.y), time), *zip(shares, nodes, strict=True)]
+                parts = [column(outside, start.y) * weight for weight in weights(c)]
+                times[-1] = [(column(~outside, start.y), time), *zip(parts, nodes, strict=True)]
         return times
 
-    def walk(self, start: StepStart, step: SampleStep, solve: Solve) -> None:
+    def all_stages(self, start: StepStart, step: SampleStep, solve: Solve) -> None:
         """All stages, the implicit ones by ``solve``, and y1."""
         y, h, tableau = start.y, start.h, self.tableau
         base = z = y

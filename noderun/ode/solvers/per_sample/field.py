@@ -1,4 +1,4 @@
-"""The vector field of a batch whose samples have times of their own."""
+"""The vector field of a batch whose samples have their own times."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from noderun.ode.solvers.state import Layout, describe
 class SampleField:
     """dy/dt = f(t, y, *args) for any of the samples of a batch of ``size``; ``layout`` is that of one sample.
 
-    The solver walks every sample along rising times s. Where ``sign`` [B] is -1 its time runs back: t = -s.
+    The solver takes every sample along rising times s. Where ``sign`` [B] is -1 its time runs back: t = -s.
     """
 
     bounds: SampleBounds  # set by the problem that it is part of
@@ -42,7 +42,7 @@ class SampleField:
         return s if self.sign is None else s * self.sign
 
     def of(self, samples: Tensor | None) -> BatchedField:
-        """f for these samples, None being all; tensors in args with a leading dimension of B are theirs too."""
+        """f for these samples, None being all; tensors in args with a leading dimension of B are gathered too."""
 
         def gathered(x: Tensor) -> Tensor:
             return x[samples] if x.dim() and len(x) == self.size else x
@@ -60,7 +60,7 @@ class BatchedField:
         self.field, self.args, self.sign, self.bounds, self.layout = field, args, sign, bounds, field.layout
 
     def within(self, s: Tensor) -> Tensor:
-        """Times [..., b] as f may see them: of the state's real dtype, and moved to the bounds where they lie beyond.
+        """Times [..., b] as f may see them: of the state's real dtype, and moved to the bounds if they lie beyond.
 
         So a sum that ends a step may do by its rounding.
         """
@@ -126,7 +126,7 @@ class BatchedField:
         return self.layout.rebuild(self.layout.split(y))
 
     def flat(self, state: Any, count: int) -> Tensor:
-        """[b, N]; ValueError where f returned other shapes than the state's."""
+        """[b, N]; ValueError if f returned other shapes than the state's."""
         layout = self.layout
         if layout.single and isinstance(state, Tensor) and state.shape == (count, *layout.shapes[0]):
             return state.reshape(count, layout.sizes[0])

@@ -1,29 +1,25 @@
-"""What all implicit methods share where every sample of a batch has a step size of its own."""
+"""The base of all implicit methods for many samples, each with its own step size."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.per_sample.newton import NewtonMemory
-from noderun.ode.solvers.per_sample.step import BatchedMethod, BatchedState, SampleStep
+from noderun.ode.solvers.implicit import STEADY
+from noderun.ode.solvers.per_sample.newton import NewtonState
+from noderun.ode.solvers.per_sample.step import BatchedMethod, SampleStep, State
+
+Newton = TypeVar("Newton", bound=NewtonState)
 
 
-class ImplicitFormula(BatchedMethod):
+class BatchedImplicitMethod(BatchedMethod[State]):
     """A method whose stages are solved for."""
 
-    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, memory: BatchedState) -> Tensor:
-        return steady(super().factors(ratio, errors, step, memory), ratio)
-
-    def accept(self, step: SampleStep, memory: BatchedState, accepted: Tensor) -> None:
-        if isinstance(memory, NewtonMemory):
-            memory.fresh = memory.fresh & ~accepted
-
-    def restart(self, memory: BatchedState, at: Tensor) -> None:
-        if isinstance(memory, NewtonMemory):
-            memory.fresh = memory.fresh & ~at
+    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, state: State) -> Tensor:
+        return steady(super().factors(ratio, errors, step, state), ratio)
 
     def plus(self, y: Tensor, weights: Sequence[float], us: Sequence[Tensor]) -> Tensor:
         """y + sum_i weights_i u_i [b, N]."""
@@ -33,9 +29,20 @@ class ImplicitFormula(BatchedMethod):
         return torch.tensordot(self.row(weights), torch.stack(list(us[: len(weights)])), 1)
 
 
+class BatchedNewtonMethod(BatchedImplicitMethod[Newton]):
+    """A method whose stages Newton's iteration finds; a new state makes the Jacobian an old one."""
+
+    def accept(self, step: SampleStep, state: Newton, accepted: Tensor) -> None:
+        state.fresh = state.fresh & ~accepted
+
+    def restart(self, state: Newton, at: Tensor) -> None:
+        state.fresh = state.fresh & ~at
+
+
 def steady(factor: Tensor, ratio: Tensor) -> Tensor:
-    """The factor on h, or 1 for an accepted step: a small change is not worth new LU factors; HW II, IV.8."""
-    return torch.where((ratio <= 1) & (factor > 0.9) & (factor < 1.2), 1.0, factor)
+    """The factor on h [b], 1 for an accepted step if it is nearly that; see ``implicit.steady``."""
+    low, high = STEADY
+    return torch.where((ratio <= 1) & (factor > low) & (factor < high), 1.0, factor)
 
 
 def column(h: Tensor, y: Tensor) -> Tensor:

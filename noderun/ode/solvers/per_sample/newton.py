@@ -1,6 +1,6 @@
 """Simplified Newton for the stage equations of many samples at once, each with its own J, LU factors and convergence.
 
-What is decided for one solution in ``Newton`` is decided here on tensors [b]; Hairer, Wanner II, IV.8.
+The decisions are those of ``Newton`` for one solution, on tensors [b]; Hairer, Wanner II, IV.8.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from noderun.ode.solvers.stage_systems import Factors, Implicit, Systems, couple
 
 
 @dataclass
-class NewtonMemory(BatchedState):
-    """What the iterations of each sample leave for the next; the leading dimension of every tensor is b."""
+class NewtonState(BatchedState):
+    """Carried from one iteration of each sample to the next; the leading dimension of every tensor is b."""
 
     matrix: Tensor  # J [b, N, N]
-    known: Tensor  # whether it was ever evaluated
-    fresh: Tensor  # whether at the current state
+    known: Tensor  # whether J was ever evaluated
+    fresh: Tensor  # whether J is that at the current state
     slow: Tensor  # the last iteration converged, but a new J would help
     eta: Tensor  # estimate of |Z - Z*| / |dZ|; HW II, (IV.8.10)
     iterations: Tensor
 
 
-def unsolved(y: Tensor) -> NewtonMemory:
+def unsolved(y: Tensor) -> NewtonState:
     size, width = y.shape
     no, count = y.new_zeros(size, dtype=torch.bool), y.new_zeros(size, dtype=torch.long)
-    return NewtonMemory(count, count, y.new_zeros(size, width, width), no, no, no, y.new_ones(size), count)
+    return NewtonState(count, count, y.new_zeros(size, width, width), no, no, no, y.new_ones(size), count)
 
 
 @dataclass
@@ -77,26 +77,26 @@ class SampleNewton:
         self.kappa, self.limit = precision(control, a.dtype)
 
     def solve(
-        self, memory: NewtonMemory, equations: StageEquations, guess: Tensor, active: Tensor
+        self, state: NewtonState, equations: StageEquations, guess: Tensor, active: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Z [b, s, N] of the ``active`` samples [b], and for which of them the iteration diverged [b]."""
-        stale = active & (~memory.known | (memory.slow & ~memory.fresh))
+        stale = active & (~state.known | (state.slow & ~state.fresh))
         if stale.any():
-            self.evaluate(memory, equations, stale)
-        stages, failed = self.iterate(memory, equations, guess, active)
-        again = failed & ~memory.fresh
+            self.evaluate(state, equations, stale)
+        stages, failed = self.iterate(state, equations, guess, active)
+        again = failed & ~state.fresh
         if again.any():
-            self.evaluate(memory, equations, again)
-            second, lost = self.iterate(memory, equations, guess, again)
+            self.evaluate(state, equations, again)
+            second, lost = self.iterate(state, equations, guess, again)
             stages = torch.where(again.view(-1, 1, 1), second, stages)
             failed = torch.where(again, lost, failed)
         return stages, failed
 
-    def evaluate(self, memory: NewtonMemory, equations: StageEquations, chosen: Tensor) -> None:
+    def evaluate(self, state: NewtonState, equations: StageEquations, chosen: Tensor) -> None:
         matrix = jacobians(equations.start)
-        memory.matrix = torch.where(chosen.view(-1, 1, 1), matrix, memory.matrix)
-        memory.jacobians = memory.jacobians + chosen
-        memory.known, memory.fresh, memory.slow = memory.known | chosen, memory.fresh | chosen, memory.slow & ~chosen
+        state.matrix = torch.where(chosen.view(-1, 1, 1), matrix, state.matrix)
+        state.jacobians = state.jacobians + chosen
+        state.known, state.fresh, state.slow = state.known | chosen, state.fresh | chosen, state.slow & ~chosen
 
     def scale(self, y: Tensor) -> Tensor:
         """The size [b, N] that an error of Newton's iteration may have, up to kappa."""
@@ -105,20 +105,20 @@ class SampleNewton:
         return self.control.atol + self.control.rtol * y.abs()
 
     def iterate(
-        self, memory: NewtonMemory, equations: StageEquations, stages: Tensor, active: Tensor
+        self, state: NewtonState, equations: StageEquations, stages: Tensor, active: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Z [b, s, N] of the ``active``, and for which of them the iteration diverges or would take too long."""
         start, base = equations.start, equations.base
-        factors = self.systems.at(start.h, memory.matrix)
+        factors = self.systems.at(start.h, state.matrix)
         scale = self.scale(start.y).unsqueeze(1)
-        eta = memory.eta.clamp_min(1e-16) ** 0.8
+        eta = state.eta.clamp_min(1e-16) ** 0.8
         size, rate = torch.zeros_like(eta), torch.zeros_like(eta)
         failed = torch.zeros_like(active)
         for k in range(self.limit):
             points = zip(equations.times, stages.unbind(1), strict=True)
             slopes = [at(start.field.called, t, base + z) for t, z in points]
             update = self.systems.solve(factors, equations.right(slopes) - stages)
-            memory.calls = memory.calls + len(equations.times) * active
+            state.calls = state.calls + len(equations.times) * active
             before, size = size, self.norm(update / scale)
             if k > 0:
                 rate = torch.where(size > 0, size / before, rate)
@@ -130,7 +130,7 @@ class SampleNewton:
             hopeless = ~torch.isfinite(size)
             if k > 0:
                 hopeless = hopeless | (eta * size * rate ** (self.limit - 1 - k) > self.kappa)
-            self.note(memory, active & close, eta, rate, k)
+            self.note(state, active & close, eta, rate, k)
             failed = failed | (active & ~close & hopeless)
             active = active & ~close & ~hopeless
             if not active.any():
@@ -142,10 +142,10 @@ class SampleNewton:
         rows = norms(self.control, update.flatten(0, 1))
         return rows.view(update.shape[:2]).amax(1)
 
-    def note(self, memory: NewtonMemory, converged: Tensor, eta: Tensor, rate: Tensor, k: int) -> None:
-        memory.eta = torch.where(converged, eta, memory.eta)
-        memory.iterations = torch.where(converged, k + 1, memory.iterations)
-        memory.slow = torch.where(converged, (rate > 1e-3) if k > 1 else torch.zeros_like(converged), memory.slow)
+    def note(self, state: NewtonState, converged: Tensor, eta: Tensor, rate: Tensor, k: int) -> None:
+        state.eta = torch.where(converged, eta, state.eta)
+        state.iterations = torch.where(converged, k + 1, state.iterations)
+        state.slow = torch.where(converged, (rate > 1e-3) if k > 1 else torch.zeros_like(converged), state.slow)
 
 
 def jacobians(start: StepStart) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a solve with a time for each sample is given, and what it leaves behind."""
+"""The problem of a solve with a time per sample, and its results."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ class OutputRead:
 class RoundRecord:
     """Accepted steps of one round, enough to make them again, and what was read off them."""
 
-    samples: Tensor | None  # [m]; None: the whole batch, with h = 0 where no step was accepted
+    samples: Tensor | None  # [m]; None: the whole batch, with h = 0 for samples whose step was not accepted
     t: Tensor  # along the way
     h: Tensor
     y: Tensor
     reads: tuple[OutputRead, ...]
-    solved: tuple[Tensor, ...]  # what the steps found by iteration
+    newton_stages: tuple[Tensor, ...]  # what the steps found by iteration
 
 
 @dataclass
-class SampleReadout:
-    """What the rows of the result are; the first B are y0."""
+class SampleOutputIndex:
+    """The meaning of the rows of the result; the first B are y0."""
 
     # first row, samples, columns of ts, whether at a step's end
     asked: list[tuple[int, Tensor, Tensor, Tensor]] = dataclasses.field(default_factory=list)
@@ -68,7 +68,7 @@ class SampleReadout:
     lost: dict[int, int] = dataclasses.field(default_factory=dict)  # sample -> which event was NaN
 
     def all_rows(self, problem: SampleProblem) -> tuple[Tensor, Tensor, Tensor]:
-        """Of which sample and at which time along its way every row is, and which row, [n] each."""
+        """The sample, the time along its way and the index of every row, [n] each."""
         everyone = torch.arange(len(problem.y0), device=problem.ts.device)
         parts = [(everyone, problem.ts[:, 0], everyone)]
         fractions = [theta for theta in problem.fractions if theta > 0]
@@ -95,7 +95,7 @@ def count_from(first: int, like: Tensor) -> Tensor:
 
 @dataclass
 class SampleStatistics:
-    """What each sample cost [B], and how and where it ended; ``nfe_backward`` is filled by ``backward()``."""
+    """The cost of each sample [B], its status and its last time; ``backward()`` fills ``nfe_backward``."""
 
     nfe_forward: Tensor
     accepted: Tensor
@@ -113,7 +113,7 @@ class SampleStatistics:
 
 @dataclass(frozen=True)
 class SampleProblem:
-    """An initial value problem for each sample, with times of its own."""
+    """An initial value problem per sample, each with its own times."""
 
     field: SampleField
     y0: Tensor  # [B, N]
@@ -125,9 +125,8 @@ class SampleProblem:
     events: Sequence[Event] = ()
     compact: bool = True
     backward: StepOptions = StepOptions()  # of a gradient that is itself a solve
-    seminorm: bool = False  # whether that leaves the error of the integral for theta alone
-    fractions: Sequence[float] = ()  # of every accepted step, where y is wanted beside ts; the last is 1
-    readout: SampleReadout = dataclasses.field(default_factory=SampleReadout)
+    fractions: Sequence[float] = ()  # of every accepted step, at which y is wanted besides ts; the last is 1
+    outputs: SampleOutputIndex = dataclasses.field(default_factory=SampleOutputIndex)
 
     def __post_init__(self) -> None:
         jumps = along(self.control.jumps, self.field.sign, self.ts)

@@ -1,4 +1,4 @@
-"""Rosenbrock steps of many samples, each by a step size of its own; see ``rosenbrock``."""
+"""Rosenbrock steps of many samples, each with its own step size; see ``rosenbrock``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.control import StepOptions
-from noderun.ode.solvers.per_sample.implicit import ImplicitFormula, column
+from noderun.ode.solvers.per_sample.implicit import BatchedImplicitMethod, column
 from noderun.ode.solvers.per_sample.newton import ScaledSystems, jacobians_of
 from noderun.ode.solvers.per_sample.step import BatchedState, SampleStep, StepStart
 from noderun.ode.solvers.rosenbrock import Rosenbrock, time_derivative
 
 
-class Linear(ImplicitFormula):
-    """One linear system a stage, with the exact J and df/dt at the start of every step."""
+class BatchedRosenbrock(BatchedImplicitMethod[BatchedState]):
+    """One linear system per stage, with the exact J and df/dt at the start of every step."""
 
     def __init__(self, method: Rosenbrock, control: StepOptions, like: Tensor) -> None:
         self.tableau = method.tableau
@@ -23,17 +23,20 @@ class Linear(ImplicitFormula):
         self.alpha = self.column(self.tableau.alpha)
         self.systems = ScaledSystems(self.row([self.tableau.gamma]).unsqueeze(1))
 
-    def step(self, start: StepStart, memory: BatchedState, estimate: bool) -> SampleStep:
-        step = self.walk(start)
-        memory.jacobians = memory.jacobians + 1
+    def start(self, y: Tensor) -> BatchedState:
+        return BatchedState.counted(y)
+
+    def step(self, start: StepStart, state: BatchedState, estimate: bool) -> SampleStep:
+        step = self.all_stages(start)
+        state.jacobians = state.jacobians + 1
         if estimate:
             step.errors = (self.weighted(self.tableau.error, step.us),)
         return step
 
-    def again(self, start: StepStart, solved: Sequence[Tensor]) -> SampleStep:
-        return self.walk(start)
+    def replay(self, start: StepStart, solved: Sequence[Tensor]) -> SampleStep:
+        return self.all_stages(start)
 
-    def walk(self, start: StepStart) -> SampleStep:
+    def all_stages(self, start: StepStart) -> SampleStep:
         tableau, y, h = self.tableau, start.y, start.h
         step = SampleStep(start, self.dense)
         if step.slope is None:
@@ -66,7 +69,7 @@ class Linear(ImplicitFormula):
         return matrix if graph else matrix.detach(), rate
 
     def difference(self, start: StepStart, slope: Tensor) -> Tensor:
-        """df/dt [b, N] by a forward difference: exactly 0 where f does not use t."""
+        """df/dt [b, N] by a forward difference: exactly 0 if f does not use t."""
         now, h = start.field.within(start.t), start.h.to(start.y.dtype.to_real())
         delta = (torch.finfo(h.dtype).eps ** 0.5 * torch.maximum(now.abs(), h)).minimum(h)  # the step's end is inside
         later = start.field.within(now + delta)

@@ -1,10 +1,11 @@
-"""One step of many samples, each by a step size of its own: what all methods share."""
+"""One step of many samples, each with its own step size: the base of all methods."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,21 +17,21 @@ from noderun.ode.solvers.per_sample.field import BatchedField
 SHORT = 16  # rows of fewer components are too short for the inner loop of an operation that broadcasts along them
 
 
-def spread(x: Tensor, like: Tensor) -> Tensor:
-    """x [b] broadcastable to ``like`` [b, N], of the same shape where rows are short."""
+def as_column(x: Tensor, like: Tensor) -> Tensor:
+    """x [b] broadcastable to ``like`` [b, N], of the same shape if rows are short."""
     column = x.unsqueeze(1)
     return column.expand_as(like).contiguous() if like.shape[1] < SHORT else column
 
 
 @dataclass(frozen=True)
 class StepStart:
-    """Where an attempt of many samples starts, and by how much it goes on."""
+    """The start of an attempt of many samples, and its size."""
 
     field: BatchedField
     t: Tensor  # [b]
     y: Tensor  # [b, N]
     h: Tensor  # [b]
-    slope: Tensor | None = None  # f(t, y) where it is known
+    slope: Tensor | None = None  # f(t, y) if it is known
 
     def times(self, c: Tensor) -> tuple[Tensor, ...]:
         """t + c_i h [b] for c [s, 1] in double precision, as f may see them."""
@@ -49,10 +50,10 @@ class SampleStep:
         self.y1 = start.y
         self.us: list[Tensor] = []
         self.errors: tuple[Tensor, ...] = ()  # estimates [b, N]
-        self.failed: Tensor | None = None  # [b] where Newton's iteration diverged
-        self.solved: tuple[Tensor, ...] = ()  # [b, ...] what was found by iteration, for a replay
-        self.calls = 0  # of f, for all samples in hand
-        self.end: Tensor | None = None  # f at the end, where a stage is that
+        self.failed: Tensor | None = None  # [b] whether Newton's iteration diverged
+        self.newton_stages: tuple[Tensor, ...] = ()  # [b, ...] what was found by iteration, for a replay
+        self.calls = 0  # of f, by every sample
+        self.end: Tensor | None = None  # f at the end, if a stage is that
 
     def increments(self) -> Tensor:
         """All u_i that ``dense`` weighs [s, b, N]."""
@@ -68,14 +69,23 @@ class SampleStep:
 
 @dataclass
 class BatchedState(BatchRows):
-    """What a method carries along for each sample beside its state."""
+    """Carried along for each sample besides its state."""
 
-    calls: Tensor  # of f, where that is a sample's own
+    calls: Tensor  # of f, if their number is a sample's own
     jacobians: Tensor
 
+    @classmethod
+    def counted(cls, y: Tensor) -> Self:
+        """Of a method that keeps nothing else."""
+        zeros = torch.zeros(y.shape[0], dtype=torch.long, device=y.device)
+        return cls(zeros, zeros)
 
-class BatchedMethod(ABC):
-    """A method on a device, as it steps many samples at once."""
+
+State = TypeVar("State", bound=BatchedState)
+
+
+class BatchedMethod(ABC, Generic[State]):
+    """A method on a device that steps many samples at once; ``Method`` is its counterpart for one solution."""
 
     history = False  # whether its step size control looks at earlier error ratios whatever the controller
 
@@ -90,24 +100,24 @@ class BatchedMethod(ABC):
         """Nodes [s, 1] in double precision."""
         return torch.tensor(c, dtype=torch.float64, device=self.like.device).unsqueeze(1)
 
-    def memory(self, y: Tensor) -> BatchedState:
-        count = torch.zeros(y.shape[0], dtype=torch.long, device=y.device)
-        return BatchedState(count, count)
+    @abstractmethod
+    def start(self, y: Tensor) -> State:
+        """What the samples y [b, N] carry from step to step, at the start."""
 
     @abstractmethod
-    def step(self, start: StepStart, memory: BatchedState, estimate: bool) -> SampleStep:
+    def step(self, start: StepStart, state: State, estimate: bool) -> SampleStep:
         """Attempt a step, with ``estimate`` also its error."""
 
     @abstractmethod
-    def again(self, start: StepStart, solved: Sequence[Tensor]) -> SampleStep:
+    def replay(self, start: StepStart, solved: Sequence[Tensor]) -> SampleStep:
         """The same step under autograd, from what it found by iteration."""
 
-    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, memory: BatchedState) -> Tensor:
+    def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, state: State) -> Tensor:
         """The factor on h [b], before its upper limit."""
         return factors(self.control.controller, ratio, errors, self.order)
 
-    def accept(self, step: SampleStep, memory: BatchedState, accepted: Tensor) -> None:  # noqa: B027  (few have a past)
+    def accept(self, step: SampleStep, state: State, accepted: Tensor) -> None:  # noqa: B027  (few have a past)
         """The accepted steps become the past."""
 
-    def restart(self, memory: BatchedState, at: Tensor) -> None:  # noqa: B027
-        """The samples ``at`` [b] crossed a jump of f: forget what was known about them."""
+    def restart(self, state: State, at: Tensor) -> None:  # noqa: B027
+        """The samples ``at`` [b] crossed a jump of f: forget what was known of them."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class SampleBounds(NamedTuple):
-    """Between which times along the way f may be called, in the state's real dtype, and where it jumps in between."""
+    """The times along the way between which f may be called, in the state's real dtype, and the jumps in between."""
 
     low: Tensor  # [b]
     high: Tensor  # [b]
@@ -26,7 +26,7 @@ class SampleBounds(NamedTuple):
 
 
 def sample_bounds(ts: Tensor, jumps: Tensor, dtype: torch.dtype) -> SampleBounds:
-    """Of ways over ts [B, T] with jumps [B, j]; the counterpart of ``bounds_of``."""
+    """The bounds of solves over ts [B, T] with jumps [B, j]; the counterpart of ``bounds_of``."""
     first, last = ts[:, 0], ts[:, -1]
     apart = [torch.where(jumps == end.unsqueeze(1), margins(jumps, dtype), 0.0).sum(1) for end in (first, last)]
     low, high = inward(first + apart[0], dtype, 1), inward(last - apart[1], dtype, -1)
@@ -48,7 +48,7 @@ def along(times: Sequence[float], sign: Tensor | None, ts: Tensor) -> Tensor:
 
 
 def segments(jumps: Sequence[float], sign: Tensor | None, ts: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Where the parts of each way between jumps of f begin and end, [b, S] each: the counterpart of ``around``."""
+    """The starts and the ends of the intervals between jumps of f, [b, S] each; see ``split_at_jump``."""
     start, end, way = ts[:, :1], ts[:, -1:], along(jumps, sign, ts)
     ulp = margins(way, dtype)
     inside = (way - ulp > start) & (way + ulp < end)
@@ -58,5 +58,5 @@ def segments(jumps: Sequence[float], sign: Tensor | None, ts: Tensor, dtype: tor
 
 
 def margins(jumps: Tensor, dtype: torch.dtype) -> Tensor:
-    """How far from jumps of f times lie that ``dtype`` can tell from them."""
+    """The distance from jumps of f at which ``dtype`` can tell times from them."""
     return (jumps.abs() * torch.finfo(dtype).eps).clamp_min(torch.finfo(dtype).tiny)

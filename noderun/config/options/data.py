@@ -1,0 +1,107 @@
+"""Data: where batches come from."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from noderun.config.options.option import FACT, Option
+from noderun.config.options.types import Count, FolderName, NotNegative
+
+BatchSize = Annotated[Count, "examples per step"]
+
+
+@dataclass(frozen=True)
+class Data(Option, group="data"):
+    """Where batches come from."""
+
+    name: Annotated[FolderName, FACT]
+    root: Annotated[str, "folder in which a set that has files looks for them"] = "data"
+    download: Annotated[bool, "a set that has files fetches those that are missing"] = True
+    limit: Annotated[Count | None, "training examples only, of classes balanced over them; null: all"] = None
+    batch_size: BatchSize = 64
+    augment: Annotated[bool, FACT] = False
+    options: dict[str, Any] = field(default_factory=dict)
+    user_class: str | None = None
+
+
+@dataclass(frozen=True)
+class Images(Data):
+    """Images with classes."""
+
+    augment: Annotated[bool, "random crop with padding 4, and flip if a mirror image keeps its class"] = False
+
+
+@dataclass(frozen=True)
+class Mnist(Images, name="mnist"):
+    """MNIST (LeCun et al. 1998): 60000 training and 10000 test images, 28x28. About 11 MB."""
+
+    batch_size: Annotated[Count, "examples per step; Chen et al. 2018"] = 128
+
+
+class Mnist5k(Images, name="mnist5k"):
+    """Real MNIST that ships with the package: the first 400 of each digit of its training set, the first 100 of each of
+    its test set. Nothing to download; enough to tell models apart."""
+
+
+@dataclass(frozen=True)
+class FashionMnist(Images, name="fashion_mnist"):
+    """Fashion-MNIST (Xiao et al. 2017): clothes in MNIST's shape, and harder. About 30 MB."""
+
+    batch_size: BatchSize = 128
+
+
+@dataclass(frozen=True)
+class Cifar10(Images, name="cifar10"):
+    """CIFAR-10 (Krizhevsky 2009): 50000 training and 10000 test images, 3x32x32. About 170 MB."""
+
+    batch_size: Annotated[Count, "examples per step; usual for residual nets"] = 128
+
+
+class Digits(Images, name="digits"):
+    """8x8 digits of scikit-learn (1797, the last 360 are the test set): the quickest real images there are."""
+
+
+@dataclass(frozen=True)
+class Points(Data):
+    """Points in space, generated rather than read."""
+
+    examples: Annotated[Count, "training examples, and as many again for the test"] = 2000
+
+
+@dataclass(frozen=True)
+class Circles(Points, name="circles"):
+    """A circle inside a circle."""
+
+    noise: Annotated[NotNegative, "standard deviation"] = 0.05
+
+
+@dataclass(frozen=True)
+class Moons(Points, name="moons"):
+    """Two interleaved half circles."""
+
+    noise: Annotated[NotNegative, "standard deviation"] = 0.1
+
+
+@dataclass(frozen=True)
+class Sines(Points, name="sines"):
+    """Two sine curves, one above the other (Dupont et al. 2019)."""
+
+    shift: Annotated[float, "between the curves; the authors'"] = 1.4
+
+
+@dataclass(frozen=True)
+class Spheres(Points, name="spheres"):
+    """A ball inside a shell (Dupont et al. 2019): no flow of the plane can part them by a line, only by tearing."""
+
+    examples: Annotated[Count, "one inside to two outside; as many again for the test"] = 3000
+    dimension: Annotated[Count, "of the space"] = 2
+
+
+@dataclass(frozen=True)
+class Crossing1d(Points, name="crossing_1d"):
+    """Two groups of points on a line that have to change places (Dupont et al. 2019): a flow on the line cannot, and
+    its squared error stays at 1 or above. For objective=regress without a readout: experiment=anode/crossing_1d."""
+
+    batch_size: Annotated[Count, "examples per step; all of them at once"] = 256
+    examples: Annotated[
+        Count, "a batch is balanced if its size is even; training draws its points anew in every epoch"
+    ] = 256

@@ -1,0 +1,74 @@
+"""Dynamics: the vector field f(t, y; theta) of a model that solves an ODE."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from noderun.config.options.option import FACT, Option
+from noderun.config.options.types import Activation, Count, Index
+
+Time = Annotated[bool, "f sees t"]
+
+
+@dataclass(frozen=True)
+class Dynamics(Option, group="dynamics"):
+    """The vector field f(t, y; theta)."""
+
+    name: Annotated[str, FACT]
+    options: dict[str, Any] = field(default_factory=dict)
+    user_class: str | None = None
+
+
+class Conv(Dynamics, name="conv"):
+    """f of Chen et al. 2018 for images: norm, ReLU, 3x3 convolution, twice, and a norm; time is one more input channel
+    of each convolution. Its channels are those of the state (model.width)."""
+
+
+@dataclass(frozen=True)
+class ConvAnode(Dynamics, name="conv_anode"):
+    """f of Dupont et al. 2019 for images: 1x1, 3x3 and 1x1 convolutions with ReLU, and no norm."""
+
+    hidden: Annotated[
+        Count, "channels in between; the authors' 92 for MNIST (64 with model.augment=5), 125 for CIFAR-10"
+    ] = 92
+    time: Annotated[
+        bool, "t as one more input channel of each convolution; the paper's tables count the net without"
+    ] = False
+
+
+@dataclass(frozen=True)
+class ConvSquash(Dynamics, name="conv_squash"):
+    """Convolutions gated and shifted by time, the concatsquash layers of FFJORD (Grathwohl et al. 2019)."""
+
+    hidden: Annotated[Count, "channels in between"] = 64
+    layers: Annotated[Count, "convolutions"] = 3
+    activation: Annotated[Activation, "smooth, so that high-order methods keep their order; the authors'"] = "softplus"
+
+
+@dataclass(frozen=True)
+class Mlp(Dynamics, name="mlp"):
+    """A fully connected f on the flattened state."""
+
+    hidden: Annotated[Count, "width of the layers in between"] = 64
+    layers: Annotated[Count, "linear maps"] = 3
+    activation: Annotated[Activation, "smooth, so that high-order methods keep their order"] = "tanh"
+    time: Time = True
+    output: Annotated[Activation, "what follows the last map"] = "identity"
+
+
+@dataclass(frozen=True)
+class Transformer(Dynamics, name="transformer"):
+    """A transformer over the pixels or patches of the state, or over tokens [N, D]; time is added to every token."""
+
+    width: Annotated[Count, "numbers per token inside"] = 64
+    layers: Count = 2
+    heads: Annotated[Count, "attention heads, which divide the width"] = 4
+    patch: Annotated[Count, "pixels on a side of a token; divides the map"] = 1
+    positions: Annotated[bool, "learned; false makes f equivariant under permutations of the tokens"] = True
+
+
+@dataclass(frozen=True)
+class Unet(Dynamics, name="unet"):
+    """A U-Net (Ronneberger et al. 2015): the map halved and restored, with skips; time enters every block."""
+
+    width: Annotated[Count, "channels inside"] = 32
+    levels: Annotated[Index, "halvings at most; a map stops at 2 pixels"] = 2

@@ -1,0 +1,44 @@
+"""Optimizers."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from noderun.config.options.option import FACT, Option
+from noderun.config.options.types import Fraction, NotNegative, Positive
+
+Betas = Annotated[tuple[Fraction, ...], "decay of the means of the gradient and of its square"]
+
+
+@dataclass(frozen=True)
+class Optimizer(Option, group="optimizer"):
+    """How the parameters follow the gradient."""
+
+    name: Annotated[str, FACT]
+    lr: Annotated[Positive, "learning rate"] = 3e-3
+    weight_decay: NotNegative = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer, name="adam"):
+    """Adam (Kingma and Ba 2015)."""
+
+    lr: Annotated[Positive, "learning rate; the paper's and everybody's default"] = 1e-3
+    betas: Betas = (0.9, 0.999)
+
+
+@dataclass(frozen=True)
+class AdamW(Optimizer, name="adamw"):
+    """AdamW (Loshchilov and Hutter 2019)."""
+
+    lr: Annotated[Positive, "learning rate; usual with one_cycle"] = 3e-3
+    weight_decay: Annotated[NotNegative, "PyTorch's default"] = 0.01
+    betas: Betas = (0.9, 0.999)
+
+
+@dataclass(frozen=True)
+class Sgd(Optimizer, name="sgd"):
+    """Stochastic gradient descent with momentum."""
+
+    lr: Annotated[Positive, "learning rate; Chen et al. 2018 for MNIST"] = 0.1
+    momentum: Fraction = 0.9

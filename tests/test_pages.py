@@ -1,0 +1,35 @@
+"""The pages that come from the code are current, and the examples run."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import matplotlib
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def test_the_api_page_is_current():
+    generated = runpy.run_path(str(ROOT / "docs/make_api.py"))["page"]()
+    assert (ROOT / "docs/api.md").read_text() == generated, "run `make api`"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_run_and_leave_their_figure(path, tmp_path, monkeypatch):
+    matplotlib.use("Agg")
+    monkeypatch.setattr(sys, "argv", [str(path), str(tmp_path), "2"])
+    runpy.run_path(str(path), run_name="__main__")
+    assert (tmp_path / f"{path.stem}.png").stat().st_size > 10_000
+
+
+def test_the_library_page_runs_from_top_to_bottom(monkeypatch):
+    torch.manual_seed(0)
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/library.md").read_text(), flags=re.S | re.M)
+    page: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/library.md", "exec"), page)
+    assert len(blocks) > 8
