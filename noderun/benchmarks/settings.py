@@ -37,6 +37,10 @@ def typed(config: Mapping[str, Any], usual: Mapping[str, Any]) -> Settings:
     names = [f.name for f in fields(Settings) if f.name in config and f.name != "data"]
     values = {name: as_type(hints[name], config[name], name) for name in names}
     settings = Settings(typed_group("data", config["data"], usual["data"]), **values)
-    if settings.data.kind != "image" and settings.suite == "epoch":
-        raise ConfigError(f"suite=epoch trains on images, which data={settings.data.name} has not: use data=mnist5k")
+    if settings.suite == "epoch":
+        from noderun.data import SETS
+
+        if settings.data.name not in SETS or SETS[settings.data.name].sample != "image":
+            name = settings.data.name
+            raise ConfigError(f"suite=epoch trains on images, which data={name} has not: use data=mnist5k")
     return settings

@@ -14,7 +14,7 @@ from noderun.benchmarks import libraries
 from noderun.benchmarks.case import Case, Contenders, Errors, as_arrays, errors_of
 from noderun.benchmarks.objectives import ConcatConv
 from noderun.config.schema import Data
-from noderun.data import batches, load
+from noderun.data import Dataset, batches, load
 from noderun.dynamics.conv import Conv
 from noderun.models.odenet import ODENet
 from noderun.ode.engine import solve
@@ -82,15 +82,22 @@ def epoch_cases(data: Data, device: str) -> Iterator[Case]:
     """All contenders' steps over the batches of one pipeline, with the rate and momentum of Chen et al. 2018."""
     dataset = load(data, device)
     nets = contenders(device, dataset.shape)
-    name = f"ODE-Net, one epoch of {data.name}: {len(dataset.train[0])} examples, batch {data.batch_size}"
+    name = f"ODE-Net, one epoch of {data.name}: {len(dataset.train)} examples, batch {data.batch_size}"
 
     def epoch(step: Callable[[Batch], float]) -> None:
-        for images, labels in batches(dataset, "train", data.batch_size):
+        for images, labels in pairs(dataset, data.batch_size):
             step((images, labels))
 
-    images, labels = next(batches(dataset, "train", FEW))
+    images, labels = next(pairs(dataset, FEW))
     epochs: Contenders = {each: partial(epoch, stepper(model, lr=0.1)) for each, model in nets.items()}
     yield Case("epoch", name, epochs, errors(nets, (images, labels)), ALLOWED, once=True)
+
+
+def pairs(dataset: Dataset, size: int) -> Iterator[Batch]:
+    """Training batches as (images, labels)."""
+    for batch in batches(dataset, "train", size):
+        assert batch.targets is not None
+        yield batch.inputs, batch.targets
 
 
 def errors(nets: dict[str, nn.Module], data: Batch) -> Errors:

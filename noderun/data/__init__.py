@@ -1,16 +1,23 @@
-"""Where batches come from: one uint8 or float tensor on the device per part of an example, indexed."""
+"""Where batches come from: the whole set as tensors on the device, indexed."""
 
-from noderun.data.dataset import Batch, Dataset, batch_count, batches
+from noderun.data.batch import Batch
+from noderun.data.dataset import Dataset, batch_count, batches
 from noderun.data.files import DataError, DataMissing
 from noderun.data.sources import SETS, Source, check, fetch, load, require
+from noderun.data.targets import Classes, Density, Series, Target, Values
 
 __all__ = [
     "SETS",
     "Batch",
+    "Classes",
     "DataError",
     "DataMissing",
     "Dataset",
+    "Density",
+    "Series",
     "Source",
+    "Target",
+    "Values",
     "batch_count",
     "batches",
     "check",

@@ -1,4 +1,4 @@
-"""A data set, and batches of it that depend on nothing but (seed, epoch, index)."""
+"""A data set, and batches of it that depend only on (seed, epoch, number of the batch)."""
 
 from __future__ import annotations
 
@@ -9,76 +9,90 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from noderun.data.batch import Batch
 from noderun.data.files import DataError
+from noderun.data.targets import Classes, Density, Series, Target, Values
 
-Batch = tuple[Tensor, ...]
 Prepare = Callable[[Batch, torch.Generator | None], Batch]
+SAMPLES = {1: "vector", 3: "image"}  # number of dimensions of an example -> what a model calls it
 
 
-def unchanged(batch: Batch, generator: torch.Generator | None) -> Batch:
+def rows_as_they_are(batch: Batch, generator: torch.Generator | None) -> Batch:
     return batch
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples as tensors: ``train`` and ``test`` are tuples with a common leading dimension, e.g. (images, labels).
+    """Examples as tensors, and what is to be learned from them.
 
-    ``shape`` is one example's, without the batch dimension. ``prepare(batch, generator)`` turns raw rows into what a
-    model takes; it is given a generator in training (augmentation, noise, or whole fresh samples in place of the rows)
-    and None in testing, and runs on the rows' device.
+    ``shape`` is the shape of one input, without the batch dimension: [C, H, W] of images, [D] of vectors, [T, D] of
+    series, whose batches have ``times``. ``prepare(batch, generator)`` turns raw rows into what a model takes:
+    ``dataclasses.replace(batch, inputs=...)``. It is given a generator in training (for augmentation, noise, or fresh
+    samples in place of the rows) and None in testing, and runs on the device of the rows.
+
+    Raises DataError if the splits are not Batches of tensors with one leading dimension.
     """
 
     name: str
-    kind: str  # image | vector | series: what Model.takes lists
     shape: tuple[int, ...]
-    classes: int | None
+    target: Target
     train: Batch
     test: Batch
-    prepare: Prepare = unchanged
+    prepare: Prepare = rows_as_they_are
 
     def __post_init__(self) -> None:
-        for split, tensors in (("train", self.train), ("test", self.test)):
-            parts = tensors if isinstance(tensors, tuple | list) else ()
+        for split, rows in (("train", self.train), ("test", self.test)):
+            parts = list(rows.parts().values()) if isinstance(rows, Batch) else []
             if not parts or not all(isinstance(part, Tensor) and part.dim() > 0 for part in parts):
-                raise DataError(f"{self.name}: {split} is a tuple of tensors, for instance (inputs, labels)")
+                raise DataError(f"{self.name}: {split} is a Batch of tensors, for instance Batch(inputs, labels)")
             lengths = {len(part) for part in parts}
             if len(lengths) != 1 or 0 in lengths:
                 found = [tuple(part.shape) for part in parts]
                 raise DataError(f"{self.name}: the tensors of {split} need one common leading length > 0, got {found}")
-        if self.classes is not None and not (isinstance(self.classes, int) and self.classes > 1):
-            wanted = "a number from 2, or None for targets that are no classes"
-            raise DataError(f"{self.name}: classes is {self.classes}; it is {wanted}")
+        if not isinstance(self.target, Classes | Values | Density | Series):
+            raise DataError(
+                f"{self.name}: target is {self.target!r}; it is Classes(count), Values(shape), Density(dim) or "
+                "Series(dim)"
+            )
+        if isinstance(self.target, Classes) and not (isinstance(self.target.count, int) and self.target.count > 1):
+            raise DataError(f"{self.name}: target is Classes({self.target.count!r}); the count is a number from 2")
+        if self.sample == "unknown":
+            raise DataError(
+                f"{self.name}: shape={tuple(self.shape)} is neither [D] nor [C, H, W], and there are no times as a "
+                "series has them"
+            )
+
+    @property
+    def sample(self) -> str:
+        """image, vector or series: what a model's ``takes`` lists."""
+        return "series" if self.train.times is not None else SAMPLES.get(len(self.shape), "unknown")
 
     def to(self, device: torch.device | str) -> Dataset:
-        train, test = (tuple(tensor.to(device) for tensor in split) for split in (self.train, self.test))
-        return replace(self, train=train, test=test)
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
 
     def limited(self, count: int) -> Dataset:
         """The first ``count`` training examples of one fixed shuffled order, so that classes stay nearly balanced."""
-        order = _permutation(len(self.train[0]), _stream("limit"))[:count].to(self.train[0].device)
-        return replace(self, train=tuple(tensor[order] for tensor in self.train))
+        order = _permutation(len(self.train), _stream("limit"))[:count].to(self.train.inputs.device)
+        return replace(self, train=self.train.rows(order))
 
 
 def batch_count(dataset: Dataset, split: str, size: int) -> int:
-    """Batches in an epoch; the last one may be partial."""
-    return -(-len(_rows(dataset, split)[0]) // size)
+    """Batches per epoch; the last one may be partial."""
+    return -(-len(_rows(dataset, split)) // size)
 
 
 def batches(dataset: Dataset, split: str, size: int, seed: int = 0, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
     """Prepared batches ``start, start + 1, ...`` of one epoch: shuffled for "train", in order for "test"."""
     rows = _rows(dataset, split)
-    device = rows[0].device
+    device = rows.inputs.device
     training = split == "train"
-    order = _permutation(len(rows[0]), _stream(seed, epoch)).to(device) if training else None
+    order = _permutation(len(rows), _stream(seed, epoch)).to(device) if training else torch.arange(len(rows)).to(device)
     generator = torch.Generator(device)
-    for index in range(start, batch_count(dataset, split, size)):
-        window = slice(index * size, (index + 1) * size)
-        if order is None:
-            batch = tuple(tensor[window] for tensor in rows)
-        else:
-            chosen = order[window]
-            batch = tuple(tensor.index_select(0, chosen) for tensor in rows)  # ten times faster than tensor[chosen]
-        yield dataset.prepare(batch, generator.manual_seed(_stream(seed, epoch, index)) if training else None)
+    for number in range(start, batch_count(dataset, split, size)):
+        window = slice(number * size, (number + 1) * size)
+        index = order[window]
+        batch = replace(rows.rows(index if training else window), index=index)
+        yield dataset.prepare(batch, generator.manual_seed(_stream(seed, epoch, number)) if training else None)
 
 
 def _rows(dataset: Dataset, split: str) -> Batch:

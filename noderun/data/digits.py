@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from noderun.data.batch import Batch
 from noderun.data.dataset import Dataset
 from noderun.data.images import Pixels, labelled_images
 
@@ -21,5 +22,5 @@ def digits(root: Path, augment: bool = False) -> Dataset:
     bunch = load_digits()
     images = torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1)
     labels = torch.from_numpy(bunch.target).long()
-    train, test = (images[:TRAINING], labels[:TRAINING]), (images[TRAINING:], labels[TRAINING:])
+    train, test = Batch(images[:TRAINING], labels[:TRAINING]), Batch(images[TRAINING:], labels[TRAINING:])
     return labelled_images("digits", train, test, Pixels(white=16, padding=1 if augment else 0))

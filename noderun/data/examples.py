@@ -1,71 +1,116 @@
-"""What a data set of a user's must be for a model to learn from it, looked through before any training."""
+"""Checks of a user's data set before any training: can a model learn from its examples?"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from noderun.data.dataset import Batch, Dataset
+from noderun.data.batch import Batch
+from noderun.data.dataset import Dataset
 from noderun.data.files import DataError
+from noderun.data.targets import Classes, Density, Series, Values
 
 CHUNK = 512  # examples that are prepared at a time
 
 
 def check_examples(dataset: Dataset) -> None:
-    """Raises DataError, in one sentence, if a prepared batch is not what a model takes.
+    """Raise DataError, in one sentence, if a prepared batch is not what a model takes.
 
     Every example of both splits is prepared once as in testing, and the first batch as in training.
     """
     seen: set[int] = set()
     for split, rows in (("train", dataset.train), ("test", dataset.test)):
-        for start in range(0, len(rows[0]), CHUNK):
-            batch = prepared(dataset, tuple(part[start : start + CHUNK] for part in rows), None)
+        for start in range(0, len(rows), CHUNK):
+            batch = prepared(dataset, rows, start, None)
             check_batch(dataset, batch, f"{dataset.name}, {split}", start)
-            if split == "train" and dataset.classes is not None:
-                seen.update(batch[1].unique().tolist())
+            if split == "train" and isinstance(dataset.target, Classes):
+                assert batch.targets is not None
+                seen.update(batch.targets.unique().tolist())
     if len(seen) == 1:
         raise DataError(f"{dataset.name}: all labels of train are {seen.pop()}: there is nothing to tell apart")
-    first = tuple(part[:CHUNK] for part in dataset.train)
-    generator = torch.Generator(first[0].device).manual_seed(0)
-    check_batch(dataset, prepared(dataset, first, generator), f"{dataset.name}, train with a generator", 0)
+    generator = torch.Generator(dataset.train.inputs.device).manual_seed(0)
+    check_batch(dataset, prepared(dataset, dataset.train, 0, generator), f"{dataset.name}, train with a generator", 0)
 
 
-def prepared(dataset: Dataset, rows: Batch, generator: torch.Generator | None) -> Batch:
+def prepared(dataset: Dataset, rows: Batch, start: int, generator: torch.Generator | None) -> Batch:
+    """The chunk of ``rows`` from ``start``, prepared as in training (with a generator) or testing."""
+    index = torch.arange(start, min(start + CHUNK, len(rows)), device=rows.inputs.device)
     try:
-        batch = dataset.prepare(rows, generator)
+        batch = dataset.prepare(replace(rows.rows(index), index=index), generator)
     except Exception as error:
         raise DataError(f"{dataset.name}: prepare raised {said(error)}") from error
-    if not (isinstance(batch, tuple | list) and batch and all(isinstance(part, Tensor) for part in batch)):
-        raise DataError(f"{dataset.name}: prepare returns the batch, a tuple of tensors, not {type(batch).__name__}")
-    lengths = {len(part) if part.dim() else 0 for part in batch}
-    if len(lengths) != 1:
-        found = [tuple(part.shape) for part in batch]
+    if not isinstance(batch, Batch):
+        raise DataError(f"{dataset.name}: prepare returns a Batch, not {type(batch).__name__}")
+    if batch.index is None:
+        raise DataError(f"{dataset.name}: prepare lost the index; change its batch by dataclasses.replace(batch, ...)")
+    parts = batch.parts().values()
+    if len({len(part) for part in parts}) != 1:
+        found = [tuple(part.shape) for part in parts]
         raise DataError(f"{dataset.name}: the tensors that prepare returns need one leading length, got {found}")
-    return tuple(batch)
+    return batch
 
 
 def check_batch(dataset: Dataset, batch: Batch, where: str, start: int) -> None:
     """``start`` is the number of the batch's first example in its split."""
-    inputs, *others = batch
-    check_numbers(inputs, f"{where}: inputs", start, may_lack=dataset.kind == "series")
+    target, inputs, targets = dataset.target, batch.inputs, batch.targets
+    check_numbers(inputs, f"{where}: inputs", start, batch.mask)
     if tuple(inputs.shape[1:]) != tuple(dataset.shape):
         found, said = tuple(inputs.shape[1:]), tuple(dataset.shape)
         raise DataError(f"{where}: one input has shape {found}, but shape={said} was said")
-    if dataset.classes is None:
-        if dataset.kind != "series":  # which may have times and masks beside its values
-            for part in others:
-                check_numbers(part, f"{where}: targets", start)
-    elif len(others) != 1:
-        raise DataError(f"{where}: with classes a batch is (inputs, labels), not {len(batch)} tensors")
+    if dataset.sample == "series":
+        check_times(batch, where, start)
+    if isinstance(target, Density):
+        if targets is not None:
+            raise DataError(f"{where}: a density is learned from the inputs alone, but there are targets")
+    elif targets is None:
+        raise DataError(f"{where}: there are no targets, but target={target} was said")
+    elif isinstance(target, Classes):
+        check_labels(targets, target.count, len(inputs), f"{where}: labels", start)
     else:
-        check_labels(others[0], dataset.classes, len(inputs), f"{where}: labels", start)
+        check_numbers(targets, f"{where}: targets", start, batch.mask if isinstance(target, Series) else None)
+        check_target_shape(target, batch, where)
 
 
-def check_numbers(part: Tensor, what: str, start: int, may_lack: bool = False) -> None:
+def check_target_shape(target: Values | Series, batch: Batch, where: str) -> None:
+    assert batch.targets is not None
+    if isinstance(target, Values):
+        wanted = tuple(target.shape)
+    elif batch.times is None:
+        raise DataError(f"{where}: target={target} asks for values at times, but there are no times")
+    else:
+        wanted = (batch.times.shape[1], target.dim)
+    if tuple(batch.targets.shape[1:]) != wanted:
+        found = tuple(batch.targets.shape[1:])
+        raise DataError(f"{where}: one target has shape {found}, but target={target} needs {wanted}")
+
+
+def check_times(batch: Batch, where: str, start: int) -> None:
+    times, mask = batch.times, batch.mask
+    if times is None:
+        raise DataError(f"{where}: prepare lost the times")
+    check_numbers(times, f"{where}: times", start)
+    if times.dim() != 2:
+        raise DataError(f"{where}: times have shape {tuple(times.shape)}; they are [B, T], a row per example")
+    unordered = (times.diff() < 0).any(1)
+    if unordered.any():
+        raise DataError(f"{where}: times of example {start + int(unordered.int().argmax())} do not increase")
+    if mask is not None and (mask.dtype != torch.bool or mask.shape != times.shape):
+        raise DataError(
+            f"{where}: mask is {mask.dtype} {tuple(mask.shape)}; it is torch.bool {tuple(times.shape)}, as times are"
+        )
+
+
+def check_numbers(part: Tensor, what: str, start: int, mask: Tensor | None = None) -> None:
+    """float32 and finite; with a ``mask`` [B, T] only where it is true."""
     if part.dtype != torch.float32:
         raise DataError(f"{what} are {part.dtype}; a model takes torch.float32, which .float() makes")
-    finite = part.flatten(1).isfinite().all(1) if part.dim() > 1 else part.isfinite()
-    if not (may_lack or finite.all()):
+    finite = part.isfinite()
+    if mask is not None and mask.dtype == torch.bool and mask.shape == part.shape[: mask.dim()]:
+        finite = finite | ~mask.reshape(*mask.shape, *[1] * (part.dim() - mask.dim()))
+    finite = finite.flatten(1).all(1) if part.dim() > 1 else finite
+    if not finite.all():
         raise DataError(f"{what} of example {start + int(finite.int().argmin())} hold NaN or infinity")
 
 
@@ -78,7 +123,9 @@ def check_labels(labels: Tensor, classes: int, count: int, what: str, start: int
     if outside.any():
         worst = int(outside.int().argmax())
         number = int(labels[worst])
-        raise DataError(f"{what} are 0 to {classes - 1} by classes={classes}, but example {start + worst} has {number}")
+        raise DataError(
+            f"{what} are 0 to {classes - 1} by {Classes(classes)}, but example {start + worst} has {number}"
+        )
 
 
 def said(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST out of their published idx files, packed (.gz) or not; nothing is ever written.
+"""MNIST and Fashion-MNIST from their published idx files, packed (.gz) or not; nothing is ever written.
 
 Format: http://yann.lecun.com/exdb/mnist; sums of the packed files as torchvision lists them.
 """
@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from noderun.data.dataset import Batch, Dataset
+from noderun.data.batch import Batch
+from noderun.data.dataset import Dataset
 from noderun.data.files import DataMissing, corrupt, read_bytes, read_verified
 from noderun.data.images import Pixels, labelled_images
 
@@ -57,11 +58,11 @@ def read_split(name: str, root: Path, split: str) -> Batch:
     labels = _read(name, folder / f"{prefix}-labels-idx1-ubyte.gz")
     if len(images) != len(labels):
         raise corrupt(folder, f"{len(images)} {split} images beside {len(labels)} labels")
-    return images.unsqueeze(1), labels.long()
+    return Batch(images.unsqueeze(1), labels.long())
 
 
 def require(name: str, root: Path) -> None:
-    """DataMissing where one of the files is there neither packed nor unpacked."""
+    """Raise DataMissing if one of the files exists neither packed nor unpacked."""
     for file in MD5[name]:
         packed = root / FOLDERS[name] / file
         if not (packed.exists() or packed.with_suffix("").exists()):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from noderun.data.dataset import Batch, Dataset
+from noderun.data.batch import Batch
+from noderun.data.dataset import Dataset
+from noderun.data.targets import Classes
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """``prepare`` of an image set: uint8 to float32 in [0, 1], as Chen et al. without any normalisation.
+    """``prepare`` of an image set: uint8 to float32 in [0, 1], as Chen et al. without any normalization.
 
     ``padding`` > 0 crops at random after zero padding, ``flip`` mirrors half of the images; both in training only.
     """
@@ -23,12 +25,12 @@ class Pixels:
     flip: bool = False
 
     def __call__(self, batch: Batch, generator: torch.Generator | None) -> Batch:
-        images, *others = batch
+        images = batch.inputs
         if generator is not None and self.padding:
             images = random_crop(images, self.padding, generator)
         if generator is not None and self.flip:
             images = random_flip(images, generator)
-        return images.float() / self.white, *others
+        return replace(batch, inputs=images.float() / self.white)
 
 
 def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
@@ -46,5 +48,5 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def labelled_images(name: str, train: Batch, test: Batch, prepare: Pixels, classes: int = 10) -> Dataset:
-    """(uint8 [N, C, H, W], int64 [N]) for both splits as a Dataset."""
-    return Dataset(name, "image", tuple(train[0].shape[1:]), classes, train, test, prepare)
+    """A Dataset of uint8 images [N, C, H, W] with int64 labels [N] in both splits."""
+    return Dataset(name, tuple(train.inputs.shape[1:]), Classes(classes), train, test, prepare)

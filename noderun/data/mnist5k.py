@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noderun.data.dataset import Batch, Dataset
+from noderun.data.batch import Batch
+from noderun.data.dataset import Dataset
 from noderun.data.files import read_verified
 from noderun.data.idx import read_split
 from noderun.data.images import Pixels, labelled_images
@@ -27,7 +28,7 @@ def mnist5k(root: Path, augment: bool = False) -> Dataset:
     """Needs nothing under root: the file is part of the package."""
     arrays = np.load(io.BytesIO(read_verified(FILE, MD5)))
     train, test = (
-        (torch.from_numpy(arrays[f"{split}_images"]), torch.from_numpy(arrays[f"{split}_labels"]).long())
+        Batch(torch.from_numpy(arrays[f"{split}_images"]), torch.from_numpy(arrays[f"{split}_labels"]).long())
         for split in PER_CLASS
     )
     return labelled_images("mnist5k", train, test, Pixels(padding=4 if augment else 0))
@@ -40,15 +41,16 @@ def first_of_each_class(labels: Tensor, count: int) -> Tensor:
 
 
 def select(root: Path, split: str) -> Batch:
-    images, labels = read_split("mnist", root, split)
-    chosen = first_of_each_class(labels, PER_CLASS[split])
-    return images[chosen], labels[chosen]
+    rows = read_split("mnist", root, split)
+    assert rows.targets is not None
+    return rows.rows(first_of_each_class(rows.targets, PER_CLASS[split]))
 
 
 def build(root: Path, file: Path = FILE) -> None:
     """Write the selection; a change of numpy's compression changes the file's MD5, not its arrays."""
     arrays: dict[str, Any] = {}
     for split in PER_CLASS:
-        images, labels = select(root, split)
-        arrays |= {f"{split}_images": images.numpy(), f"{split}_labels": labels.byte().numpy()}
+        chosen = select(root, split)
+        assert chosen.targets is not None
+        arrays |= {f"{split}_images": chosen.inputs.numpy(), f"{split}_labels": chosen.targets.byte().numpy()}
     np.savez_compressed(file, **arrays)

@@ -1,4 +1,4 @@
-"""The data sets there are, and how one gets from its name to a Dataset."""
+"""The data sets, and the way from a name to a Dataset."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from noderun.data.files import DataError, DataMissing
 from noderun.data.idx import fashion_mnist, mnist
 from noderun.data.mnist5k import mnist5k
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
+from noderun.data.targets import Classes, Values
 
 
 class Choice(Protocol):
-    """What ``settings.data`` tells."""
+    """The fields of ``settings.data``."""
 
     @property
     def name(self) -> str: ...
@@ -41,29 +42,38 @@ class Choice(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """``read(root, augment, **options)`` never writes; the others are None for a set that ships with us.
+    """``read(root, augment, **options)`` never writes; the last two are None for a set that ships with the package.
 
-    ``require(root)`` raises DataMissing where files are not there, without reading them.
+    ``sample`` (image, vector or series) and ``target`` are known before anything is read, so that a model or an
+    objective that does not fit them is refused before a run starts. ``require(root)`` raises DataMissing if files are
+    not there, without reading them.
     """
 
     read: Callable[..., Dataset]
+    sample: str
+    target: type = Classes
     download: Callable[[Path], None] | None = None
     require: Callable[[Path], None] | None = None
 
 
 SETS: dict[str, Source] = {
-    "mnist5k": Source(mnist5k),
-    "digits": Source(digits),
-    "mnist": Source(mnist, partial(vision.download, "mnist"), partial(idx.require, "mnist")),
+    "mnist5k": Source(mnist5k, "image"),
+    "digits": Source(digits, "image"),
+    "mnist": Source(mnist, "image", download=partial(vision.download, "mnist"), require=partial(idx.require, "mnist")),
     "fashion_mnist": Source(
-        fashion_mnist, partial(vision.download, "fashion_mnist"), partial(idx.require, "fashion_mnist")
+        fashion_mnist,
+        "image",
+        download=partial(vision.download, "fashion_mnist"),
+        require=partial(idx.require, "fashion_mnist"),
     ),
-    "cifar10": Source(vision.cifar10, partial(vision.download, "cifar10"), vision.require_cifar10),
-    "crossing_1d": Source(crossing_1d),
-    "spheres": Source(spheres),
-    "sines": Source(sines),
-    "moons": Source(moons),
-    "circles": Source(circles),
+    "cifar10": Source(
+        vision.cifar10, "image", download=partial(vision.download, "cifar10"), require=vision.require_cifar10
+    ),
+    "crossing_1d": Source(crossing_1d, "vector", Values),
+    "spheres": Source(spheres, "vector"),
+    "sines": Source(sines, "vector"),
+    "moons": Source(moons, "vector"),
+    "circles": Source(circles, "vector"),
 }
 
 
@@ -78,7 +88,7 @@ def load(data: Choice, device: torch.device | str, make: Callable[..., Dataset] 
 
 
 def fetch(name: str, root: Path | str) -> str:
-    """Download what is missing under root, then check it; one sentence says what is there."""
+    """Download what is missing under root, then check it; returns one sentence about what is there."""
     return _describe(name, _read(name, Path(root), download=True), Path(root))
 
 
@@ -88,7 +98,7 @@ def check(name: str, root: Path | str) -> str:
 
 
 def require(name: str, root: Path | str) -> None:
-    """DataMissing where files of the set are not under root; says nothing of what is in them."""
+    """Raise DataMissing if files of the set are not under root; their content is not checked."""
     source = _source(name)
     if source.require is not None:
         with _advised(name):
@@ -146,4 +156,4 @@ def _made(make: Callable[..., Dataset], data: Choice) -> Dataset:
 def _describe(name: str, dataset: Dataset, root: Path) -> str:
     check_examples(dataset)
     where = f"in {root.absolute()}" if SETS[name].download else "shipped with the package"
-    return f"{name}: complete, {where}; {len(dataset.train[0])} training and {len(dataset.test[0])} test examples"
+    return f"{name}: complete, {where}; {len(dataset.train)} training and {len(dataset.test)} test examples"

@@ -1,4 +1,4 @@
-"""What torchvision does for us: downloads, and CIFAR-10's files. The one module that imports it, inside functions."""
+"""Downloads and CIFAR-10's files, by torchvision: the one module that imports it, inside functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from noderun.data.dataset import Batch, Dataset
+from noderun.data.batch import Batch
+from noderun.data.dataset import Dataset
 from noderun.data.files import DataError, DataMissing, read_verified
 from noderun.data.idx import FOLDERS
 from noderun.data.images import Pixels, labelled_images
@@ -45,7 +46,7 @@ def download(name: str, root: Path) -> None:
 
 
 def require_cifar10(root: Path) -> None:
-    """DataMissing where neither the folder nor the archive is there."""
+    """Raise DataMissing if neither the folder nor the archive exists."""
     if not ((root / CIFAR_FOLDER).exists() or (root / CIFAR_ARCHIVE).exists()):
         raise DataMissing(f"no folder {CIFAR_FOLDER} and no {CIFAR_ARCHIVE} in {root.absolute()}")
 
@@ -71,6 +72,7 @@ def _splits(source: Any, root: Path) -> tuple[Batch, Batch]:
             read_verified(root / source.base_folder / file, md5)
         raise
     train, test = (
-        (torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)) for part in parts
+        Batch(torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets))
+        for part in parts
     )
     return train, test

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noderun.models import ODEBlock
 from noderun.models.lesion import block_count
-from noderun.training.setup import Block, Setup
+from noderun.training.setup import Setup
 
 Rows = list[dict[str, Any]]
 EXAMPLES, TIMES, GRID = 60, 41, 81
@@ -18,8 +19,12 @@ EULER_STEPS = 6  # as many as Chen et al.'s residual net has blocks
 
 
 def test_examples(setup: Setup, count: int = EXAMPLES) -> tuple[Tensor, Tensor]:
-    """Inputs and targets of so many test examples, spread over the split, which may be sorted by class."""
-    inputs, targets = (torch.cat(parts) for parts in zip(*setup.batches("test", 0, 0), strict=True))
+    """Inputs and targets of ``count`` test examples, spread over the split, which may be sorted by class."""
+    found = list(setup.batches("test", 0, 0))
+    if not all(isinstance(batch.targets, Tensor) and batch.times is None for batch in found):
+        raise ValueError("such figures are of models with one input and one target per example")
+    inputs = torch.cat([batch.inputs for batch in found])
+    targets = torch.cat([batch.targets for batch in found if batch.targets is not None])
     chosen = torch.linspace(0, len(inputs) - 1, min(count, len(inputs)), device=inputs.device).long()
     return inputs[chosen], targets[chosen]
 
@@ -41,11 +46,11 @@ def inputs_of(modules: list[nn.Module]) -> Iterator[dict[int, Tensor]]:
 
 
 @torch.no_grad()
-def start_of(setup: Setup, inputs: Tensor) -> tuple[Block, Tensor]:
-    """The first block that is a solve and the state that it is given; ValueError if there is none."""
-    if not setup.blocks:
-        raise ValueError(f"{type(setup.model).__name__} solves no ODE, so there is no such figure of it")
-    block: Any = setup.blocks[0]
+def start_of(setup: Setup, inputs: Tensor) -> tuple[ODEBlock, Tensor]:
+    """The first ODEBlock and the state that it is given; ValueError if there is none."""
+    block = next((block for block in setup.blocks if isinstance(block, ODEBlock)), None)
+    if block is None:
+        raise ValueError(f"{type(setup.model).__name__} has no ODEBlock, so there is no such figure of it")
     with inputs_of([block]) as seen:
         setup.model(inputs)
     return block, seen[0].float()
@@ -157,7 +162,7 @@ def flow_rows(setup: Setup) -> Rows:
     return rows + field_rows(block, y0, rows)
 
 
-def field_rows(block: Block, y0: Tensor, rows: Rows) -> Rows:
+def field_rows(block: ODEBlock, y0: Tensor, rows: Rows) -> Rows:
     """The field on a grid over what the curves span: (t, x) of one dimension, (x, y) at half time of two."""
     names = ("t", "x") if y0[0].numel() == 1 else ("x", "y")
     spans = [torch.linspace(min(r[n] for r in rows), max(r[n] for r in rows), 15).tolist() for n in names]

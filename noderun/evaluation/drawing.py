@@ -1,4 +1,4 @@
-"""Figures that need the trained model: rows out of the model, then drawn without it."""
+"""Figures that need the trained model: rows are made from the model, then drawn without it."""
 
 from __future__ import annotations
 

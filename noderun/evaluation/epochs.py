@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from noderun.evaluation.depth import ROWS
@@ -10,13 +11,36 @@ from noderun.record import files
 from noderun.report.figures import FIGURES, names_of
 from noderun.report.folders import read_csv
 from noderun.report.table import write_csv
+from noderun.training.callbacks import Callback
+from noderun.training.run import Run
 from noderun.training.setup import Setup
 
 log = logging.getLogger(__name__)
 
 
-def watch(setup: Setup, epoch: int, folder: Path) -> None:
-    """Append this epoch's rows to figures/NAME_by_epoch.csv, dropping those of later epochs from before a restart."""
+class RowsByEpoch(Callback):
+    """Writes rows before the first epoch, after every ``every`` epochs and at the end; never if ``every`` is 0."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def on_fit_start(self, run: Run) -> None:
+        if self.every and run.progress.step == 0:
+            self.write(run, 0)
+
+    def on_epoch_end(self, run: Run) -> Mapping[str, float | None]:
+        epoch = run.progress.in_epoch
+        if self.every and (run.progress.step == run.last or epoch % self.every == 0):
+            self.write(run, epoch)
+        return {}
+
+    def write(self, run: Run, epoch: int) -> None:
+        with run.aside():
+            write_rows(run.setup, epoch, run.folder)
+
+
+def write_rows(setup: Setup, epoch: int, folder: Path) -> None:
+    """Append this epoch's rows to figures/NAME_by_epoch.csv, dropping rows of later epochs from before a restart."""
     setup.model.eval()
     for name in [name for name in names_of("model") if FIGURES[name].panel]:
         try:
@@ -24,7 +48,7 @@ def watch(setup: Setup, epoch: int, folder: Path) -> None:
         except ValueError:  # this model or these data have no such picture
             continue
         except Exception as error:  # a picture is no reason to lose a training
-            log.warning("%s of epoch %d were not seen: %s", name, epoch, error)
+            log.warning("%s of epoch %d was not written: %s", name, epoch, error)
             continue
         path = folder / files.FIGURES / f"{name}_by_epoch.csv"
         path.parent.mkdir(exist_ok=True)

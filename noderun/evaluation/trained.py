@@ -1,4 +1,4 @@
-"""A finished run's folder -> the settings and the model that it ended with."""
+"""The settings and the model that a finished run ended with, from its folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from noderun.report.folders import Run, read_run, written_by
 
 
 def finished(folder: Path) -> Run:
-    """SettingError where there is no run that was trained to its end."""
+    """The run of a folder; ConfigError if it was not trained to its end."""
     run = read_run(folder)
     if run.status != "done":
         raise ConfigError(f"{folder.absolute()} is not finished: it is {run.status}; the command that began it goes on")
@@ -26,7 +26,7 @@ def finished(folder: Path) -> Run:
 
 
 def settings_of(folder: Path, named: Callable[[str], Set[str]]) -> Settings:
-    """What the run was told; SettingError where this version cannot read it.
+    """The settings of the run; ConfigError if this version cannot read them.
 
     ``named(group)`` are the classes that this command line's own config folders name: a run's folder may come from
     anywhere, and code that only its config.yaml names is not run.
@@ -75,11 +75,11 @@ def without_gradient(settings: Settings) -> Settings:
 
 
 def load_setup(folder: Path, settings: Settings) -> Any:
-    """The training's Setup with the weights that the run ended with; ValueError where the checkpoint is damaged."""
+    """The training's Setup with the weights that the run ended with; ValueError if the checkpoint is damaged."""
     from noderun.training.build import make_device, make_setup
-    from noderun.training.checkpoint import load_checkpoint
+    from noderun.training.checkpoint import load_checkpoint, load_model
     from noderun.training.isolation import isolated
-    from noderun.training.multilevel import deepen
+    from noderun.training.run import built_in_callbacks
 
     state = load_checkpoint(folder / files.CHECKPOINT)
     if state is None:
@@ -88,8 +88,7 @@ def load_setup(folder: Path, settings: Settings) -> Any:
     with isolated(device, settings.seed):
         setup = make_setup(settings, device)
     try:
-        deepen(setup, state["progress"]["deepened"])
-        setup.model.load_state_dict(state["model"])
+        load_model(state, setup, built_in_callbacks(setup, settings))
     except (KeyError, RuntimeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise ValueError(f"{folder}/checkpoint.pt does not fit its settings: {reason}") from None

@@ -13,7 +13,7 @@ from noderun.lab.measure import family, unsuitable
 from noderun.lab.problems import PROBLEMS, Problem
 from noderun.lab.settings import Settings
 from noderun.ode.solvers import SOLVERS, Info
-from noderun.training.build import control_of
+from noderun.training.build import step_control
 
 log = logging.getLogger(__name__)
 Rows = list[dict[str, Any]]
@@ -35,7 +35,7 @@ class LabContext:
         """The chosen solver's tolerances or step, as ``run_solver`` takes them."""
         choice = self.settings.solver
         words = {"rtol": choice.rtol, "atol": choice.atol, "dt": choice.dt, "options": choice.options}
-        return words | {"max_steps": choice.max_steps, "device": self.settings.device} | control_of(choice)
+        return words | {"max_steps": choice.max_steps, "device": self.settings.device} | step_control(choice)
 
     def solvers(self, names: Sequence[str] | None, suits: Callable[[Info], bool], why: str) -> list[str]:
         """The named solvers, or all that suit; a named solver that does not suit is left out, and the log says so."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from noderun.dynamics.conv import Conv
 from noderun.dynamics.mlp import MLP
 from noderun.models import ODEBlock
 from noderun.models.odenet import ODENet
+from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.engine import solve
 
 TRAINING = 400  # steps, about two seconds
@@ -118,19 +119,20 @@ def trained() -> Case:
 def digits() -> Case:
     """The block of a small ODE-Net, trained for a few steps; L is the cross entropy of a batch of 16."""
     dataset = load_digits(Path())
-    fast = partial(solve, solver="rk4", dt=0.25, gradient="backprop")
+    fast = ConfiguredSolve(solver="rk4", dt=0.25, gradient="backprop")
     net = ODENet(dataset.shape, 10, Conv, fast, stem="conv", width=8)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
-    for step, (images, labels) in enumerate(batches(dataset, "train", 64)):
-        if step == 20:
-            break
+    for batch in islice(batches(dataset, "train", 64), 20):
+        assert batch.targets is not None
         optimizer.zero_grad()
-        F.cross_entropy(net(images), labels).backward()
+        F.cross_entropy(net(batch.inputs), batch.targets).backward()
         optimizer.step()
-    images, labels = next(batches(dataset, "train", 16))
+    batch = next(batches(dataset, "train", 16))
+    labels = batch.targets
+    assert labels is not None
     stem, block, head = net.double().eval()
     with torch.no_grad():
-        start = stem(images.double())
+        start = stem(batch.inputs.double())
     head.requires_grad_(False)
     assert isinstance(block, ODEBlock)
     # ReLU's kinks hold every method's order down: a tighter truth would cost minutes

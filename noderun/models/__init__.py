@@ -1,23 +1,22 @@
-"""What is trained; every model is made from plain values, the dynamics' factory and a solve."""
+"""The models; each is made from plain values, the factory of its dynamics and a solve."""
 
 from collections.abc import Callable
 
 from torch import nn
 
-from noderun.models.block import ODEBlock, statistics
+from noderun.models.block import ODEBlock, SolveBlock
 from noderun.models.mlp import MLP
 from noderun.models.odenet import ODENet
 from noderun.models.plain import PlainNet
 from noderun.models.resnet import ResNet
 from noderun.models.revnet import Hamiltonian, RevNet
-from noderun.models.rknet import RKNet
 from noderun.models.stem import StemHead
 
-# name -> factory(shape, classes, **options), and make_dynamics and solve where the model's file says that it uses them
+# name -> factory(shape, outputs, **options), with make_dynamics and solve if the option's file says that it uses them
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "odenet": ODENet,
     "resnet": ResNet,
-    "rknet": RKNet,
+    "rknet": ODENet,  # Chen et al. 2018, table 1: fixed steps of an explicit method and backprop through them
     "mlp": MLP,
     "plain": PlainNet,
     "stem": StemHead,
@@ -25,4 +24,4 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "hamiltonian": Hamiltonian,
 }
 
-__all__ = ["MODELS", "ODEBlock", "statistics"]
+__all__ = ["MODELS", "ODEBlock", "SolveBlock"]

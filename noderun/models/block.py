@@ -1,61 +1,106 @@
-"""The continuous-depth block: its output is the solution at t1 of y' = f(t, y) from y(0) = input."""
+"""Blocks of continuous depth: the solution of y' = f(t, y) as a layer of a network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from noderun.ode.solvers import METHODS
+from noderun.ode.configured import ConfiguredSolve
+from noderun.ode.solvers import METHODS, Solution
+from noderun.ode.solvers.nesting import map_tensors
 from noderun.regularizers import Local, Quadrature, Regularizer
+from noderun.regularizers.quadrature import require_tensor
 
-Solve = Callable[..., Any]  # (f, y0, ts) -> Solution with .ys [len(ts), *y0.shape] and .stats
+Solve = Callable[..., Any]  # (f, y0, ts, **overrides) -> Solution, for instance a ConfiguredSolve
 MakeDynamics = Callable[[tuple[int, ...]], nn.Module]
+Times = Tensor | Sequence[float]
 
 
-class ODEBlock(nn.Module):
-    """y0 [B, ...] to y(t1) of the same shape; ``stats`` are the last solve's, None before the first.
+class SolveBlock(nn.Module):
+    """Integrates any state over any output times: ``block(y0, ts)`` returns the Solution.
 
-    With a ``regularizer`` a pass in training leaves ``penalty``, the batch's mean of its integral over the solve.
+    y0 is a tensor [B, ...], or a tuple or dict of such; half precision becomes float32. ``stats`` holds the statistics
+    of the last solve (None before the first). With a ``regularizer``, a forward pass in training leaves ``penalty``,
+    the batch's mean of the regularizer's integral over the solve; otherwise it is None. ``observers`` are called with
+    (y0, ts, Solution) after each solve that has no regularizer.
     """
 
-    def __init__(self, dynamics: nn.Module, solve: Solve, t1: float = 1.0) -> None:
+    def __init__(self, dynamics: nn.Module, solve: Solve) -> None:
         super().__init__()
         self.dynamics = dynamics
         self.solve = solve
-        self.t1 = t1
         self.stats: Any = None
         self.regularizer: Regularizer | Local | None = None
         self.penalty: Tensor | None = None
+        self.observers: list[Callable[[Any, Times, Solution], None]] = []
 
-    def forward(self, y0: Tensor) -> Tensor:
-        # Under autocast y0 may come in half precision; the steps' sums need more digits than f does.
-        y0 = y0 if y0.dtype == torch.float64 else y0.float()
+    def forward(self, y0: Any, ts: Times) -> Any:
+        return self.integrate(y0, ts)
+
+    def integrate(self, y0: Any, ts: Times) -> Solution:
+        """The solution at ``ts`` [T]: each tensor of ``ys`` is [T, B, ...]."""
+        y0 = map_tensors(_at_least_float32, y0)
+        self.penalty = None
         if self.regularizer is None or not self.training:
-            solution = self.solve(self.dynamics, y0, [0.0, self.t1])  # host numbers: a tensor would cost a device sync
-            self.stats, self.penalty = solution.stats, None
-            return solution.ys[-1]
-        if isinstance(self.regularizer, Local):
-            return self.with_local(self.regularizer, y0)
-        f = Quadrature(self.dynamics, self.regularizer(y0), y0)
-        solution = self.solve(f, (y0, y0.new_zeros(len(y0))), [0.0, self.t1], norm=f.norm)
-        ys, integrals = solution.ys
-        self.stats, self.penalty = solution.stats, integrals[-1].mean()
-        return ys[-1]
-
-    def with_local(self, regularizer: Local, y0: Tensor) -> Tensor:
-        t = torch.rand(()).item() * self.t1
-        solution = self.solve(self.dynamics, y0, [0.0, t, self.t1])
+            solution = self.solve(self.dynamics, y0, ts)
+            for observe in self.observers:
+                observe(y0, ts, solution)
+        elif isinstance(self.regularizer, Local):
+            solution = self._with_step(self.regularizer, y0, ts)
+        else:
+            solution = self._with_integral(self.regularizer, y0, ts)
         self.stats = solution.stats
-        step = self.t1 / float(torch.as_tensor(solution.stats.accepted, dtype=torch.float64).mean())
-        tableau = METHODS[self.solve.keywords["solver"]].tableau  # type: ignore[attr-defined]
-        self.penalty = self.t1 * regularizer(self.dynamics, tableau, t, solution.ys[1], step)
-        return solution.ys[-1]
+        return solution
+
+    @property
+    def configured(self) -> ConfiguredSolve:
+        """The solve, for those who read its choices; TypeError if it is another function."""
+        if not isinstance(self.solve, ConfiguredSolve):
+            raise TypeError(
+                f"a block's solve is a {type(self.solve).__name__}, whose choices cannot be read; make it a "
+                "ConfiguredSolve, or change one by dataclasses.replace(solve, ...)"
+            )
+        return self.solve
+
+    def _with_integral(self, regularizer: Regularizer, y0: Any, ts: Times) -> Solution:
+        f = Quadrature(self.dynamics, regularizer(y0), y0)
+        solution = self.solve(f, f.start, ts, norm=f.norm)
+        *parts, integrals = solution.ys
+        self.penalty = integrals[-1].mean()
+        return replace(solution, ys=f.nested(parts))
+
+    def _with_step(self, regularizer: Local, y0: Any, ts: Times) -> Solution:
+        """Adds an output at a random time, from which the regularizer looks at one step of the solve's mean size."""
+        require_tensor(regularizer, y0)
+        times = ts if isinstance(ts, Tensor) else torch.as_tensor(ts, dtype=torch.float64)
+        host = times.tolist()
+        span = host[-1] - host[0]
+        t = host[0] + torch.rand(()).item() * span
+        row = sum((time - t) * span < 0 for time in host)
+        solution = self.solve(self.dynamics, y0, torch.cat([times[:row], times.new_tensor([t]), times[row:]]))
+        steps = float(torch.as_tensor(solution.stats.accepted, dtype=torch.float64).mean())
+        solver = self.configured.solver
+        method: Any = METHODS[solver] if isinstance(solver, str) else solver
+        self.penalty = span * regularizer(self.dynamics, method.tableau, t, solution.ys[row], span / steps)
+        return replace(solution, ts=times, ys=torch.cat([solution.ys[:row], solution.ys[row + 1 :]]))
 
 
-def statistics(model: nn.Module) -> list[Any]:
-    """The statistics of every block's last solve, in the model's order; empty for a model that solves nothing."""
-    blocks = (module for module in model.modules() if isinstance(module, ODEBlock))
-    return [block.stats for block in blocks if block.stats is not None]
+class ODEBlock(SolveBlock):
+    """``block(y0)`` is y(t1) from y(0) = y0: a layer for classification, of the shape of its input."""
+
+    def __init__(self, dynamics: nn.Module, solve: Solve, t1: float = 1.0) -> None:
+        super().__init__(dynamics, solve)
+        self.t1 = t1
+
+    def forward(self, y0: Any) -> Any:  # type: ignore[override]
+        # Times as numbers on the host: a tensor on a GPU would cost a synchronization.
+        return map_tensors(lambda y: y[-1], self.integrate(y0, [0.0, self.t1]).ys)
+
+
+def _at_least_float32(y: Tensor) -> Tensor:
+    """Under autocast y0 may come in half precision; the sums of the steps need more digits than f does."""
+    return y if y.dtype == torch.float64 or y.is_complex() else y.float()

@@ -12,7 +12,7 @@ Measured = TypeVar("Measured")
 
 
 def block_count(model: nn.Module) -> int:
-    """Blocks that a lesion can remove; 0 for a model that is no chain of blocks of its own weights each."""
+    """The number of blocks that a lesion can remove; 0 if the model is not a chain of blocks with their own weights."""
     blocks = getattr(model, "blocks", None)
     return len(blocks) if isinstance(blocks, nn.Sequential) else 0
 
@@ -35,7 +35,7 @@ def without(model: nn.Module, block: int) -> Iterator[None]:
 
 
 def lesions(model: nn.Module, measure: Callable[[], Measured]) -> list[Measured]:
-    """What ``measure`` finds with each block removed in turn."""
+    """The results of ``measure`` with each block removed in turn."""
     found = []
     for block in range(block_count(model)):
         with without(model, block):

@@ -8,8 +8,8 @@ from torch import nn
 
 
 class MLP(nn.Sequential):
-    """Examples [B, *shape] to logits [B, classes]."""
+    """Examples [B, *shape] to [B, outputs]."""
 
-    def __init__(self, shape: tuple[int, ...], classes: int, *, hidden: int = 300) -> None:
+    def __init__(self, shape: tuple[int, ...], outputs: int, *, hidden: int = 300) -> None:
         size = math.prod(shape)
-        super().__init__(nn.Flatten(), nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+        super().__init__(nn.Flatten(), nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, outputs))

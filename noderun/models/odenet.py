@@ -14,12 +14,12 @@ from noderun.models.stem_head import Augment, make_head, make_stem
 
 
 class ODENet(nn.Sequential):
-    """Examples [B, *shape] to logits [B, classes]; with head ``none`` to y(t1), the augmented dimensions left out."""
+    """Examples [B, *shape] to [B, outputs]; with head ``none`` to y(t1) without the augmented dimensions."""
 
     def __init__(
         self,
         shape: tuple[int, ...],
-        classes: int | None,
+        outputs: int,
         make_dynamics: MakeDynamics,
         solve: Solve,
         *,
@@ -35,5 +35,5 @@ class ODENet(nn.Sequential):
             parts["augment"] = Augment(augment)
         state_shape = (channels + augment, *sizes)
         parts["block"] = ODEBlock(make_dynamics(state_shape), solve, t1)
-        parts["head"] = make_head(state_shape, classes, head, channels)
+        parts["head"] = make_head(state_shape, outputs, head, channels)
         super().__init__(parts)

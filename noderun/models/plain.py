@@ -11,11 +11,11 @@ from noderun.models.stem_head import make_head, make_stem
 
 
 class PlainNet(nn.Sequential):
-    """Examples [B, *shape] to logits [B, classes]."""
+    """Examples [B, *shape] to [B, outputs]."""
 
     def __init__(
-        self, shape: tuple[int, ...], classes: int, *, stem: str = "conv", width: int = 64, blocks: int = 6
+        self, shape: tuple[int, ...], outputs: int, *, stem: str = "conv", width: int = 64, blocks: int = 6
     ) -> None:
         first, state_shape = make_stem(stem, shape, width)
         body = residual_blocks(state_shape, blocks, skip=False)
-        super().__init__(OrderedDict(stem=first, blocks=body, head=make_head(state_shape, classes)))
+        super().__init__(OrderedDict(stem=first, blocks=body, head=make_head(state_shape, outputs)))

@@ -29,16 +29,16 @@ class TiedResidualBlocks(nn.Module):
 
 
 class ResNet(nn.Sequential):
-    """Examples [B, *shape] to logits [B, classes]; ``tied`` shares one block with time among all depths.
+    """Examples [B, *shape] to [B, outputs]; ``tied`` shares one block with time among all depths.
 
-    ``step`` is h in y + h F(y): by default 1, or 1 / blocks where tied. ``double_at`` are the numbers of epochs after
+    ``step`` is h in y + h F(y): by default 1, or 1 / blocks if tied. ``double_at`` are the numbers of epochs after
     which training calls ``refine``.
     """
 
     def __init__(
         self,
         shape: tuple[int, ...],
-        classes: int,
+        outputs: int,
         *,
         stem: str = "conv",
         width: int = 64,
@@ -53,11 +53,11 @@ class ResNet(nn.Sequential):
             body = TiedResidualBlocks(Conv(state_shape), blocks, step)
         else:
             body = residual_blocks(state_shape, blocks, step=1.0 if step is None else step)
-        super().__init__(OrderedDict(stem=first, blocks=body, head=make_head(state_shape, classes)))
+        super().__init__(OrderedDict(stem=first, blocks=body, head=make_head(state_shape, outputs)))
         self.double_at = tuple(double_at)
 
     def refine(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
-        """Doubles the depth at half the step, so that the net is about the same; returns (new, source) parameters.
+        """Double the depth at half the step, so that the net stays about the same; returns (new, source) parameters.
 
         Each block is followed by a copy of itself (Chang et al. 2018, multi-level training).
         """

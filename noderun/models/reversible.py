@@ -1,4 +1,4 @@
-"""Chains of invertible blocks that keep no activations: the backward pass computes them again from the output.
+"""Chains of invertible blocks that keep no activations: the backward pass recomputes them from the output.
 
 Gomez et al. 2017; Chang et al. 2018, "Reversible architectures". A block maps a pair of states to a pair and back.
 """
@@ -27,7 +27,7 @@ class ReversibleChain(nn.Sequential):
     """States [B, 2 C, ...] to the same through all blocks, whose memory does not grow with their number."""
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x if x.dtype == torch.float64 else x.float()  # half precision would lose the input on the way back
+        x = x if x.dtype == torch.float64 else x.float()  # in half precision the input could not be recovered
         first, second = x.chunk(2, dim=1)
         parameters = [p for p in self.parameters() if p.requires_grad]
         return torch.cat(Recomputed.apply(tuple(self), first, second, *parameters), dim=1)

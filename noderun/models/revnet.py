@@ -1,4 +1,4 @@
-"""Residual nets whose activations are computed again instead of kept: RevNet, and two that are discrete mechanics."""
+"""Residual nets that recompute their activations: RevNet, and two that are discrete mechanics."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from noderun.models.stem_head import make_head, make_stem
 
 
 class Reversible(nn.Sequential):
-    """Examples [B, *shape] to logits [B, classes]; the stem's channels are split into the two states of each block."""
+    """Examples [B, *shape] to [B, outputs]; the stem's channels are split into the two states of each block."""
 
     def __init__(
-        self, shape: tuple[int, ...], classes: int, stem: str, width: int, blocks: Sequence[nn.Module]
+        self, shape: tuple[int, ...], outputs: int, stem: str, width: int, blocks: Sequence[nn.Module]
     ) -> None:
         first, state_shape = make_stem(stem, shape, width)
         if len(state_shape) != 3 or state_shape[0] % 2:
             raise ValueError(f"reversible blocks split a state [C, H, W] of even C, got {list(state_shape)}")
         body = ReversibleChain(*blocks)
-        super().__init__(OrderedDict(stem=first, blocks=body, head=make_head(state_shape, classes)))
+        super().__init__(OrderedDict(stem=first, blocks=body, head=make_head(state_shape, outputs)))
 
 
 class RevNet(Reversible):
-    """Gomez et al. 2017: two residual functions a block, each on the half of the channels that the other changed."""
+    """Gomez et al. 2017: two residual functions per block, each on the half of the channels that the other changed."""
 
     def __init__(
-        self, shape: tuple[int, ...], classes: int, *, stem: str = "conv", width: int = 64, blocks: int = 6
+        self, shape: tuple[int, ...], outputs: int, *, stem: str = "conv", width: int = 64, blocks: int = 6
     ) -> None:
         units = [Additive(Residual(width // 2), Residual(width // 2)) for _ in range(blocks)]
-        super().__init__(shape, classes, stem, width, units)
+        super().__init__(shape, outputs, stem, width, units)
 
 
 class Hamiltonian(Reversible):
@@ -41,7 +41,7 @@ class Hamiltonian(Reversible):
     def __init__(
         self,
         shape: tuple[int, ...],
-        classes: int,
+        outputs: int,
         *,
         stem: str = "conv",
         width: int = 64,
@@ -55,4 +55,4 @@ class Hamiltonian(Reversible):
         }
         if scheme not in schemes:
             raise ValueError(f"no scheme {scheme!r}; there are: {', '.join(schemes)}")
-        super().__init__(shape, classes, stem, width, [schemes[scheme]() for _ in range(blocks)])
+        super().__init__(shape, outputs, stem, width, [schemes[scheme]() for _ in range(blocks)])

@@ -1,4 +1,4 @@
-"""What stands before and after the depth of a net: the stem makes the state, the head reads it."""
+"""Stems, which make the state of a net from its input, and heads, which make the output from the state."""
 
 from __future__ import annotations
 
@@ -22,26 +22,23 @@ def make_stem(name: str, shape: tuple[int, ...], width: int) -> tuple[nn.Module,
         return stem, tuple(stem(torch.zeros(1, *shape)).shape[1:])
 
 
-def make_head(
-    state_shape: tuple[int, ...], classes: int | None, name: str = "pool", channels: int | None = None
-) -> nn.Module:
-    """Reads logits [B, classes] off a state; head ``none`` is the state itself (its first ``channels``).
+def make_head(state_shape: tuple[int, ...], outputs: int, name: str = "pool", channels: int | None = None) -> nn.Module:
+    """A state to [B, outputs]; head ``none`` is the state itself (its first ``channels``).
 
-    ``pool`` is GN-ReLU-average-Linear for a map [C, H, W] and Linear for a vector [D]; ``flatten`` Linear on all of it.
+    ``pool`` is GN-ReLU-average-Linear for a map [C, H, W] and Linear for a vector [D]; ``flatten`` is one Linear of
+    the whole state.
     """
     if name not in HEADS:
         raise ValueError(f"no head {name!r}; there are: {', '.join(HEADS)}")
     if name == "none":
         return Truncate(channels or state_shape[0])
-    if classes is None:
-        raise ValueError("there are no classes to read off the state; choose head=none")
     if len(state_shape) == 1:
-        return nn.Linear(state_shape[0], classes)
+        return nn.Linear(state_shape[0], outputs)
     if name == "flatten":
-        return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(state_shape), classes))
+        return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(state_shape), outputs))
     width = state_shape[0]
     pool = nn.AdaptiveAvgPool2d(1)
-    return nn.Sequential(group_norm(width), nn.ReLU(), pool, nn.Flatten(), nn.Linear(width, classes))
+    return nn.Sequential(group_norm(width), nn.ReLU(), pool, nn.Flatten(), nn.Linear(width, outputs))
 
 
 class Augment(nn.Module):
@@ -56,7 +53,7 @@ class Augment(nn.Module):
 
 
 class Truncate(nn.Module):
-    """The first ``count`` dimensions or channels of a state [B, C, ...]: what is read where nothing is learned."""
+    """The first ``count`` dimensions or channels of a state [B, C, ...]: the output if nothing is learned."""
 
     def __init__(self, count: int) -> None:
         super().__init__()

@@ -288,9 +288,11 @@ def solve_problem(
     strict: bool = True,
 ) -> Solution:
     """The solution with the gradient behind it; with ``strict`` f may depend on the problem's params alone."""
+    differentiated = torch.is_grad_enabled() and not under_transform()
     try:
         with problem.field.autocast.outside():
-            rows = differentiable_rows(problem, gradient, times, strict)
+            ready = prepared(problem, gradient, times, strict) if differentiated else problem
+            rows = gradient.solve(ready) if differentiated else integrate(ready)
             return make_solution(problem, rows, times, steps)
     except SolveError as error:
         rows = (
@@ -302,10 +304,8 @@ def solve_problem(
         return error.solution
 
 
-def differentiable_rows(problem: Problem, gradient: Gradient, times: Tensor, strict: bool) -> Tensor:
-    """ys [rows, N] or [rows, *y0.shape], differentiable by the gradient method."""
-    if not torch.is_grad_enabled() or under_transform():
-        return integrate(problem)
+def prepared(problem: Problem, gradient: Gradient, times: Tensor, strict: bool) -> Problem:
+    """The problem with y0 as a function of the first time, too; ValueError if f cannot be differentiated."""
     if times.requires_grad:  # if t_0 moves forward, y_0 moves by -f
         (y0,) = DifferentiableTimes.apply(
             lambda t, y: -time_derivative(problem, t, y), problem.y0.unsqueeze(0), times[:1]
@@ -313,7 +313,7 @@ def differentiable_rows(problem: Problem, gradient: Gradient, times: Tensor, str
         problem = replace(problem, y0=y0)
     if not gradient.recorded_by_autograd and not (problem.method.compiles and checked_before(problem)):
         check_field(problem.field, problem.ts[0], problem.y0, problem.params, strict)
-    return gradient.solve(problem)
+    return problem
 
 
 def checked_before(problem: Problem) -> bool:

@@ -90,34 +90,35 @@ def sample_problem(
     leaves = (Layout.of(y0).as_pairs() if layout.pairs else Layout.of(y0)).leaves(y0)
     size = len(leaves[0])
     flat = torch.cat([leaf.reshape(size, n) for leaf, n in zip(leaves, layout.sizes, strict=True)], dim=1)
-    way = sample_times(ts, size).detach().to(flat.device, torch.float64)
-    finite = way[:, : max(1, way.shape[1] - any(event.terminal for event in choices["events"]))]
-    if not finite.isfinite().all() or way.isnan().any():
+    times = sample_times(ts, size).detach().to(flat.device, torch.float64)
+    finite = times[:, : max(1, times.shape[1] - any(event.terminal for event in choices["events"]))]
+    if not finite.isfinite().all() or times.isnan().any():
         raise ValueError(f"ts holds NaN or infinity; {FINITE}")
-    sign = torch.where(way[:, -1:] < way[:, :1], -1.0, 1.0)
+    sign = torch.where(times[:, -1:] < times[:, :1], -1.0, 1.0)
     field = SampleField(f, layout, args, Autocast(flat.device.type), sign[:, 0].to(flat.dtype.to_real()))
     stats = SampleStatistics.of(size, flat.device)
     choices["control"] = choices["control"].fitted(flat.new_empty(sum(layout.sizes)))
     if torch.is_grad_enabled():
         choices["params"] = params_to_differentiate(named_params(f), params, args)
-    return SampleProblem(field=field, y0=flat, ts=way * sign, stats=stats, **choices)
+    return SampleProblem(field=field, y0=flat, ts=times * sign, stats=stats, **choices)
 
 
 def solve_samples(problem: SampleProblem, gradient: Gradient, ts: Tensor, steps: bool, throw: bool) -> BatchedSolution:
     """The solution with the gradient behind it."""
     times = sample_times(ts, len(problem.y0))
     with problem.field.autocast.outside():
-        solution = make_solution(problem, differentiable_rows(problem, gradient, times), times, ts, steps)
+        differentiated = torch.is_grad_enabled()
+        ready = prepared(problem, gradient, times) if differentiated else problem
+        rows = gradient.solve_per_sample(ready) if differentiated else integrate_samples(ready)
+        solution = make_solution(problem, rows, times, ts, steps)
     failures = [i for i, code in enumerate(problem.stats.status.tolist()) if code in FAILURES]
     if throw and failures:
         raise failure(problem, solution, failures)
     return solution
 
 
-def differentiable_rows(problem: SampleProblem, gradient: Gradient, times: Tensor) -> Tensor:
-    """The rows [R, N], differentiable by the gradient method."""
-    if not torch.is_grad_enabled():
-        return integrate_samples(problem)
+def prepared(problem: SampleProblem, gradient: Gradient, times: Tensor) -> SampleProblem:
+    """The problem with y0 as a function of the first times, too; ValueError if f cannot be differentiated."""
     if times.requires_grad:  # if t_0 moves forward, y_0 moves by -f
         (y0,) = DifferentiableTimes.apply(
             lambda t, y: -time_derivative(problem, t, y), problem.y0.unsqueeze(0), times[:, :1].t()
@@ -126,7 +127,7 @@ def differentiable_rows(problem: SampleProblem, gradient: Gradient, times: Tenso
     if not gradient.recorded_by_autograd:
         batched_method(problem.method, problem.control, problem.y0)  # refuses a method before f is called
         check_field(problem)
-    return gradient.solve_per_sample(problem)
+    return problem
 
 
 def check_field(problem: SampleProblem) -> None:

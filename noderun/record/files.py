@@ -1,4 +1,4 @@
-"""The names of all that a run's folder can hold: writers take them from here, and a fresh start deletes no others."""
+"""The names of the files in a run's folder. Writers take them from here; a fresh start deletes no others."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ LOG = "run.log"
 STATUS = "status.json"
 ENVIRONMENT = "environment.json"
 RESULT = "result.json"
+OWN_METRICS = "own_metrics.json"  # of an objective of the user's
 METRICS = "metrics.jsonl"
 CHECKPOINT = "checkpoint.pt"
 EVENTS = "events.out.tfevents.*"
@@ -25,21 +26,21 @@ BENCH = "bench.json"
 TABLES = "tables.md"
 
 NEW = ".new"  # ends the name of a file until it is whole
-OF_A_START = frozenset({HYDRA, LOCK, LOG})  # there before a run has a status
+OF_A_START = frozenset({HYDRA, LOCK, LOG})  # exist before a run has a status
 NAMES = (
-    *(HYDRA, LOCK, LOG, STATUS, ENVIRONMENT, RESULT, METRICS, CHECKPOINT, EVENTS),
+    *(HYDRA, LOCK, LOG, STATUS, ENVIRONMENT, RESULT, OWN_METRICS, METRICS, CHECKPOINT, EVENTS),
     *(FIGURES, EVALUATE, REPORT, RESULTS, BENCH, TABLES),
 )
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Where to write a file that becomes ``path`` in the end: a reader or a kill never meets half of it."""
-    new = path.with_name(path.name + NEW)
-    yield new
-    os.replace(new, path)
 
 
 def is_ours(name: str) -> bool:
     """Whether a run writes an entry of that name into its folder."""
     return any(fnmatchcase(name.removesuffix(NEW), pattern) for pattern in NAMES)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, whose file replaces ``path`` at the end: a reader or a kill never meets half a file."""
+    new = path.with_name(path.name + NEW)
+    yield new
+    os.replace(new, path)

@@ -1,12 +1,13 @@
-"""One call a row: metrics.jsonl and TensorBoard get the same numbers."""
+"""One call per row: metrics.jsonl and TensorBoard get the same numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from noderun.record import files
+from noderun.record.metric import Metric
 from noderun.record.metrics import Metrics
 from noderun.record.tensorboard import TensorBoard
 
@@ -18,8 +19,8 @@ class Recorder:
         self._metrics = Metrics(folder / files.METRICS, mark)
         self._tensorboard = TensorBoard(folder, mark["step"] if mark else -1)
 
-    def describe(self, config: Mapping[str, Any], yaml: str) -> None:
-        self._tensorboard.describe(config, yaml)
+    def describe(self, config: Mapping[str, Any], yaml: str, metrics: Sequence[Metric]) -> None:
+        self._tensorboard.describe(config, yaml, metrics)
 
     def log(self, row: Mapping[str, float | None], step: int, epoch: int) -> None:
         self._metrics.write(row, step, epoch)

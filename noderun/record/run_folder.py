@@ -19,6 +19,7 @@ from noderun.config.schema import Settings
 from noderun.config.user_code import source_hash
 from noderun.config.validation import ConfigError, flat
 from noderun.record import files
+from noderun.record.metric import know_those_of
 
 # settings that do not change a run's result, only how far it is trained and what is reported of it
 NOT_IN_IDENTITY = {
@@ -102,6 +103,7 @@ def _values(settings: Any) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """All or nothing: a reader or a kill never meets half a file."""
     with files.replacing(path) as new:
         new.write_text(json.dumps(content, indent=2) + "\n")
 
@@ -203,6 +205,7 @@ def ledger(root: Path) -> Iterator[dict[str, Any]]:
 
 def ledger_row(folder: Path) -> dict[str, Any]:
     status = read_json(folder / files.STATUS)
+    know_those_of(folder)
     words = {key.removesuffix(".name"): v for key, v in status["identity"].items() if key.endswith(".name")}
     kept = {key: status["identity"].get(key) for key in ("seed",)}
     result = read_json(folder / files.RESULT)

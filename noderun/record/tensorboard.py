@@ -1,4 +1,4 @@
-"""TensorBoard from the same rows as metrics.jsonl: one event stream a run.
+"""TensorBoard from the same rows as metrics.jsonl: one event stream per run.
 
 add_hparams and add_scalars are avoided on purpose: both open further runs in subfolders (pytorch #32651,
 tensorboardX #45).
@@ -6,7 +6,7 @@ tensorboardX #45).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-LAYOUT = {
-    "what it learns": {"loss": ["Multiline", ["loss/.*"]], "error": ["Multiline", ["error/.*"]]},
+from noderun.record.metric import METRICS, Metric
+
+COSTS = {
     "what it costs": {
         "function evaluations": ["Multiline", ["nfe/.*"]],
         "steps": ["Multiline", ["steps/.*"]],
@@ -23,7 +24,7 @@ LAYOUT = {
     },
     "how well it is solved": {"relative errors": ["Multiline", ["solve/.*"]]},
 }
-HEADLINES = ("loss/test", "error/test", "nfe/forward", "nfe/backward", "memory/peak_mib")
+SHARED = ("test_loss", "nfe_forward", "nfe_backward", "memory_peak_mib")
 
 
 class TensorBoard:
@@ -32,16 +33,22 @@ class TensorBoard:
     def __init__(self, folder: Path, last_step: int = -1) -> None:
         self._writer = SummaryWriter(str(folder), purge_step=last_step + 1)
 
-    def describe(self, config: Mapping[str, Any], yaml: str) -> None:
-        """Writes hyper-parameters, the configuration as text and the layout of the custom scalars tab."""
+    def describe(self, config: Mapping[str, Any], yaml: str, metrics: Sequence[Metric]) -> None:
+        """Write hyper-parameters, the configuration as text and the layout of the custom scalars tab.
+
+        ``metrics`` are the objective's own: they join the loss among what is learned.
+        """
         assert self._writer.file_writer is not None
-        for summary in hparams(_flat(config), dict.fromkeys(HEADLINES, 0.0)):
+        tags = [metric.tag for metric in (*(METRICS[name] for name in SHARED), *metrics)]
+        for summary in hparams(_flat(config), dict.fromkeys(tags, 0.0)):
             self._writer.file_writer.add_summary(summary)
         self._writer.add_text("config", f"```yaml\n{yaml}\n```", 0)
-        self._writer.add_custom_scalars(LAYOUT)
+        names = ["loss", *(metric.tag.partition("/")[0] for metric in metrics)]
+        learned = {name: ["Multiline", [f"{name}/.*"]] for name in names}
+        self._writer.add_custom_scalars({"what it learns": learned} | COSTS)
 
     def write(self, row: Mapping[str, float | None], step: int, epoch: int) -> None:
-        """One event a row: an event a number would be the most that a small model's step costs."""
+        """One event per row: one per number would be the largest cost of a small model's step."""
         assert self._writer.file_writer is not None
         numbers = {tag: value for tag, value in row.items() if value is not None} | {"epoch": epoch}
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers.items()]

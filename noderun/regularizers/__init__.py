@@ -1,4 +1,4 @@
-"""What makes a field cheap to solve, as a penalty integrated beside the state.
+"""Penalties that make a field cheap to solve, integrated beside the state.
 
 A regularizer is called with a solve's y0 [B, ...] (to draw what stays fixed for that solve) and returns the integrand:
 (f, t, y) -> (dy/dt, dr/dt [B]), per dimension of the state, so that a weight means the same at every width. Those that

@@ -1,6 +1,6 @@
 """Size of the field's Jacobian: int |df/dy|_F^2 dt / d (Finlay et al. 2020).
 
-|J|_F^2 = E |e^T J|^2 for noise e of unit covariance (Hutchinson 1990); one e a solve, or the field would be rough in t.
+|J|_F^2 = E |e^T J|^2 for noise e of unit covariance (Hutchinson 1990); one e per solve keeps the field smooth in t.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from noderun.regularizers.quadrature import Field, Integrand, mean_square
+from noderun.regularizers.quadrature import Field, Integrand, mean_square, require_tensor
 
 
 class Jacobian:
     def __call__(self, y0: Tensor) -> Integrand:
+        require_tensor(self, y0)
         noise = torch.randn_like(y0)
 
         def integrand(f: Field, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from noderun.regularizers.quadrature import Field, Integrand, mean_square
+from noderun.regularizers.quadrature import Field, Integrand, mean_square, require_tensor
 
 
 class Kinetic:
     def __call__(self, y0: Tensor) -> Integrand:
+        require_tensor(self, y0)
+
         def integrand(f: Field, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             dy = f(t, y)
             return dy, mean_square(dy)

@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Field = Callable[[Tensor, Tensor], Tensor]
-Integrand = Callable[[Field, Tensor, Tensor], tuple[Tensor, Tensor]]
-Regularizer = Callable[[Tensor], Integrand]
+from noderun.ode.solvers.nesting import map_tensors, tensors_in
+
+Field = Callable[[Tensor, Any], Any]
+Integrand = Callable[[Field, Tensor, Any], tuple[Any, Tensor]]
+Regularizer = Callable[[Any], Integrand]
 
 
 class Quadrature(nn.Module):
-    """d(y, r)/dt = (f(t, y), integrand) for y [B, ...] and r [B]; a Module, so that f's parameters are found."""
+    """d(y, r)/dt = (f(t, y), integrand) for any state y and r [B]; a Module, so that f's parameters are found.
 
-    def __init__(self, f: nn.Module, integrand: Integrand, y0: Tensor) -> None:
+    y is a tensor [B, ...], or a tuple or dict of such. A solve does not nest deeper, so its state is ``start``: the
+    tensors of y side by side, then r.
+    """
+
+    def __init__(self, f: nn.Module, integrand: Integrand, y0: Any) -> None:
         super().__init__()
         self.f = f
         self.integrand = integrand
-        self.size, self.batch = y0.numel(), len(y0)
+        self.pattern = map_tensors(lambda y: y.new_empty(0), y0)
+        tensors = self.parts(y0)
+        self.size, self.batch = sum(y.numel() for y in tensors), len(tensors[0])
+        self.start = (*tensors, tensors[0].new_zeros(self.batch))
 
-    def forward(self, t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        dy, dr = self.integrand(self.f, t, state[0])
-        return dy, dr.to(dy.dtype)
+    def forward(self, t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        dy, dr = self.integrand(self.f, t, self.nested(state[:-1]))
+        parts = self.parts(dy)
+        return *parts, dr.to(parts[0].dtype)
+
+    def parts(self, nested: Any) -> tuple[Tensor, ...]:
+        """The tensors of y, or of what is nested as y is, in y's order."""
+        return tuple(nested[key] for key in self.pattern) if isinstance(nested, dict) else tuple(tensors_in(nested))
+
+    def nested(self, parts: Sequence[Tensor]) -> Any:
+        """The inverse of ``parts``."""
+        left = iter(parts)
+        return map_tensors(lambda y: next(left), self.pattern)
 
     def norm(self, v: Tensor) -> Tensor:
-        """Root mean square over y alone, which comes first in v: r acts on nothing, so it shall not choose the steps.
+        """Root mean square over y, which comes first in v: nothing depends on r, so it must not choose the steps.
 
-        v [N] is the whole batch's state, or one sample's where each has its own steps.
+        v [N] is the state of the whole batch, or of one sample if each has its own steps.
         """
         count = v.shape[-1] * self.size // (self.size + self.batch)
         return torch.linalg.vector_norm(v[..., :count], dim=-1) / count**0.5
@@ -37,3 +57,12 @@ class Quadrature(nn.Module):
 def mean_square(v: Tensor) -> Tensor:
     """[B] of [B, ...]."""
     return v.flatten(1).square().mean(1)
+
+
+def require_tensor(regularizer: object, y0: Any) -> None:
+    """Raise TypeError for a nested state: which of its parts a penalty is about, only its author can say."""
+    if not isinstance(y0, Tensor):
+        raise TypeError(
+            f"{type(regularizer).__name__} takes a state that is one tensor, not {type(y0).__name__}; a regularizer of "
+            "your own (class:) can pick the part that it penalizes"
+        )

@@ -11,7 +11,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from noderun.regularizers.quadrature import Field, Integrand, mean_square
+from noderun.regularizers.quadrature import Field, Integrand, mean_square, require_tensor
 
 
 class TayNODE:
@@ -22,6 +22,8 @@ class TayNODE:
             torch.func.jvp(torch.sin, (torch.zeros(()),), (torch.ones(()),))
 
     def __call__(self, y0: Tensor) -> Integrand:
+        require_tensor(self, y0)
+
         def integrand(f: Field, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             dy = f(t, y)
             if self.order == 1:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from noderun.config.validation import ConfigError
-from noderun.record import run_folder
+from noderun.record import files, run_folder
+from noderun.record.metric import know_those_of
 from noderun.record.metrics import read_metrics
 
 Read = TypeVar("Read")
@@ -56,6 +57,7 @@ def read_run(folder: Path) -> Run:
     if status["status"] == "done" and not result:
         raise ConfigError(f"{folder.absolute()} is incomplete: it is done, but it has no result.json")
     words = checked(folder / ".hydra" / "overrides.yaml", read_words)
+    checked(folder / files.OWN_METRICS, lambda path: know_those_of(path.parent))
     return Run(folder, status["status"], status.get("error"), status["identity"], result, words)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,49 +13,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from noderun.record.metric import CHOICES, METRICS
+
 Result = Mapping[str, Any]  # what a result.json holds
 Cell = tuple[str, bool]  # its text, and whether it is bold
 
-# column -> (heading, format); in this order
-NUMBERS: dict[str, tuple[str, Callable[[float], str]]] = {
-    "parameters": ("parameters", lambda n: f"{n:,}"),
-    "epochs": ("epochs", str),
-    "steps": ("steps", str),
-    "train_loss": ("train loss", lambda x: f"{x:.4f}"),
-    "test_loss": ("test loss", lambda x: f"{x:.4f}"),
-    "test_error": ("test error", lambda x: f"{x:.2%}"),
-    "nll": ("NLL (nats)", lambda x: f"{x:.3f}"),
-    "bits_per_dim": ("bits/dim", lambda x: f"{x:.3f}"),
-    "rmse": ("RMSE", lambda x: f"{x:.4g}"),
-    "nfe_forward": ("NFE forward", lambda x: f"{x:.1f}"),
-    "nfe_backward": ("NFE backward", lambda x: f"{x:.1f}"),
-    "nfe_test": ("NFE test", lambda x: f"{x:.1f}"),
-    "steps_accepted": ("accepted", lambda x: f"{x:.1f}"),
-    "steps_rejected": ("rejected", lambda x: f"{x:.1f}"),
-    "numerical_error": ("numerical error", lambda x: f"{x:.1e}"),
-    "gradient_error": ("gradient error", lambda x: f"{x:.1e}"),
-    "reconstruction_error": ("reconstruction error", lambda x: f"{x:.1e}"),
-    "memory_saved_mib": ("saved for backward (MiB)", lambda x: f"{x:.2f}"),
-    "memory_peak_mib": ("peak memory (MiB)", lambda x: f"{x:.0f}"),
-    "seconds": ("seconds", lambda x: f"{x:.1f}"),
-    "examples_per_second": ("examples/s", lambda x: f"{x:.1f}"),
-}
-WORDS = ("model", "dynamics", "data", "solver", "gradient", "rtol", "atol", "seed", "device", "status")
-HEADLINES = (
-    "test_error",
-    "test_loss",
-    "nll",
-    "bits_per_dim",
-    "rmse",
-    "nfe_forward",
-    "nfe_backward",
-    "numerical_error",
-    "memory_saved_mib",
-    "memory_peak_mib",
-    "seconds",
-)
-MOST_IS_BEST = {"examples_per_second"}
-NEUTRAL = {"parameters", "epochs", "steps"}  # what was chosen is neither good nor bad
+WORDS = (*CHOICES[1:], "device", "status")
 
 
 @dataclass(frozen=True)
@@ -72,18 +35,18 @@ def show(key: str, value: Any) -> str:
         return "-"
     if isinstance(value, Spread):
         return f"{show(key, value.mean)} ± {show(key, value.deviation)}"
-    if key in NUMBERS:
-        return NUMBERS[key][1](value)
+    if key in METRICS:
+        return format(value, METRICS[key].format)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def heading(key: str) -> str:
-    return NUMBERS[key][0] if key in NUMBERS else key
+    return METRICS[key].heading if key in METRICS else key
 
 
 def run_rows(result: Result) -> list[tuple[str, str]]:
     """(heading, value) of all that applies to one run: what it found, then what it cost."""
-    return [(heading(key), show(key, result[key])) for key in NUMBERS if result.get(key) is not None]
+    return [(heading(key), show(key, result[key])) for key in METRICS if result.get(key) is not None]
 
 
 def varying(results: Sequence[Result], keys: Sequence[str]) -> list[str]:
@@ -92,8 +55,8 @@ def varying(results: Sequence[Result], keys: Sequence[str]) -> list[str]:
 
 
 def best(results: Sequence[Result], key: str) -> int | None:
-    """Index of the result with the best number under ``key``; None where none or all are best."""
-    if key not in NUMBERS or key in NEUTRAL:
+    """Index of the result with the best number under ``key``; None if none or all are best."""
+    if key not in METRICS or METRICS[key].better is None:
         return None
     if (
         len({data for result in results if (data := result.get("data"))}) > 1
@@ -102,7 +65,7 @@ def best(results: Sequence[Result], key: str) -> int | None:
     numbers = {i: centre(value) for i, result in enumerate(results) if (value := result.get(key)) is not None}
     if len(set(numbers.values())) < 2:
         return None
-    choose = max if key in MOST_IS_BEST else min
+    choose = max if METRICS[key].better == "higher" else min
     return choose(numbers, key=numbers.__getitem__)
 
 
@@ -126,11 +89,16 @@ def over_seeds(results: Sequence[Result], swept: Sequence[str]) -> list[Result]:
 
 def together(group: Sequence[Result]) -> Result:
     merged = dict(group[0]) | {"seed": None, "seeds": len(group)}
-    for key in NUMBERS:
+    for key in METRICS:
         values = [result[key] for result in group if result.get(key) is not None]
         if len(values) > 1 and len(set(values)) > 1:
             merged[key] = Spread(statistics.fmean(values), statistics.stdev(values))
     return merged
+
+
+def headlines() -> list[str]:
+    """The metrics that are shown if runs are compared."""
+    return [name for name, metric in METRICS.items() if metric.headline]
 
 
 def columns(results: Sequence[Result], swept: Sequence[str] = ()) -> list[str]:
@@ -138,7 +106,7 @@ def columns(results: Sequence[Result], swept: Sequence[str] = ()) -> list[str]:
 
     Of one line nothing varies, so all that applies is shown.
     """
-    wanted = [*dict.fromkeys([*swept, *WORDS, "seeds", *HEADLINES]), "reason"]
+    wanted = [*dict.fromkeys([*swept, *WORDS, "seeds", *headlines()]), "reason"]
     if len(results) == 1:
         return [key for key in wanted if results[0].get(key) is not None]
     keys: dict[tuple[str, ...], str] = {}

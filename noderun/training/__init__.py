@@ -1,1 +1,1 @@
-"""How a model is trained: objectives, optimisation, the loop, checkpoints and measurements."""
+"""Training: the loop and its callbacks, optimization, checkpoints and measurements."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,51 +10,49 @@ from typing import Any
 import torch
 from torch import nn
 
-from noderun.config.schema import Gradient, Scheduler, Settings, Solver
-from noderun.config.schema import Objective as ObjectiveChoice
+from noderun.config.schema import Gradient, Regularizer, Scheduler, Settings, Solver
 from noderun.config.startup import without_collection
 from noderun.config.user_code import load as load_reference
 from noderun.config.validation import ConfigError
-from noderun.data import Dataset, batch_count, batches, load
+from noderun.data import DataError, Dataset, batch_count, batches, load
 from noderun.dynamics import DYNAMICS
-from noderun.models import MODELS, ODEBlock
-from noderun.ode import engine
+from noderun.models import MODELS, SolveBlock
+from noderun.objectives import OBJECTIVES, Objective
+from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.gradients import GRADIENTS
 from noderun.ode.solvers import METHODS, StepController
 from noderun.ode.solvers.method import Method
 from noderun.regularizers import REGULARIZERS
+from noderun.training.callbacks import Callback
+from noderun.training.compatibility import unfit
 from noderun.training.isolation import imported, isolated
-from noderun.training.objectives import OBJECTIVES, regularized
 from noderun.training.optimization import SCHEDULES, Schedule, import_compiler, make_optimizer
-from noderun.training.run import Run, Watch
+from noderun.training.run import Run
 from noderun.training.setup import Setup
 
 
-def train_run(settings: Settings, folder: Path, watch: Watch | None = None) -> dict[str, Any]:
-    """Trains in ``folder``, from its checkpoint if it has one, and returns its result.json.
-
-    ``watch`` is shown the model before training and at the epochs that ``trainer.diagnostics_every`` names.
-    """
+def train_run(settings: Settings, folder: Path, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+    """Train in ``folder``, from its checkpoint if it has one; returns what its result.json holds."""
     device = make_device(settings.device)
     folder.mkdir(parents=True, exist_ok=True)
     with isolated(device, settings.seed):
         with without_collection():
             import_compiler()
-        return Run(make_setup(settings, device), settings, folder, watch).complete()
+        return Run(make_setup(settings, device), settings, folder, callbacks).complete()
 
 
 def make_setup(settings: Settings, device: torch.device) -> Setup:
     """Everything that a training run works with; the model's weights are drawn from torch's generator."""
     dataset = make_dataset(settings, device)
-    model = make_model(settings, dataset).to(device)
+    objective = make_objective(settings)
+    if reason := unfit(settings, objective, dataset.sample, type(dataset.target)):
+        raise DataError(reason)
+    model = make_model(settings, dataset, objective).to(device)
     optimizer, regularizer = settings.optimizer, settings.regularizer
-    blocks = [module for module in model.modules() if isinstance(module, ODEBlock)]
-    objective = make_objective(settings.model.objective)
+    blocks = [module for module in model.modules() if isinstance(module, SolveBlock)]
     if regularizer is not None and regularizer.name != "none":
-        own = load_class(regularizer.user_class) if regularizer.user_class else REGULARIZERS[regularizer.name]
         for block in blocks:
-            block.regularizer = own(**regularizer.options)
-        objective = regularized(objective, blocks, regularizer.weight)
+            block.regularizer = make_regularizer(regularizer)
     size, trainer = settings.data.batch_size, settings.trainer
     steps_per_epoch = batch_count(dataset, "train", size)
     return Setup(
@@ -62,13 +60,13 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
         blocks=blocks,
         objective=objective,
         optimizer=make_optimizer(optimizer.name, model, optimizer.lr, optimizer.weight_decay, optimizer.options),
-        rate=make_rate(settings.scheduler, optimizer.lr, steps_per_epoch),
+        lr_schedule=make_lr_schedule(settings.scheduler, optimizer.lr, steps_per_epoch),
         batches=lambda split, epoch, start: batches(dataset, split, size, settings.seed, epoch, start),
         steps_per_epoch=steps_per_epoch,
         device=device,
         bf16=trainer.precision == "bf16",
         clip_norm=trainer.clip_norm,
-        closer=closer(settings.solver, settings.gradient),
+        penalty_weight=regularizer.weight if regularizer else 0.0,
     )
 
 
@@ -94,11 +92,16 @@ def make_dataset(settings: Settings, device: torch.device) -> Dataset:
     return load(settings.data, device, load_class(reference) if reference else None)
 
 
-def make_objective(choice: ObjectiveChoice) -> Any:
-    return load_class(choice.user_class)(**choice.options) if choice.user_class else OBJECTIVES[choice.name]
+def make_objective(settings: Settings) -> Objective:
+    choice = settings.model.objective
+    return (load_class(choice.user_class) if choice.user_class else OBJECTIVES[choice.name])(**choice.options)
 
 
-def make_model(settings: Settings, dataset: Dataset) -> nn.Module:
+def make_regularizer(choice: Regularizer) -> Any:
+    return (load_class(choice.user_class) if choice.user_class else REGULARIZERS[choice.name])(**choice.options)
+
+
+def make_model(settings: Settings, dataset: Dataset, objective: Objective) -> nn.Module:
     choice, dynamics = settings.model, settings.dynamics
     factory = load_class(choice.user_class) if choice.user_class else MODELS[choice.name]
     used: dict[str, Any] = {}
@@ -107,11 +110,10 @@ def make_model(settings: Settings, dataset: Dataset) -> nn.Module:
         used["make_dynamics"] = partial(net, **dynamics.options)
     if settings.solver is not None:
         used["solve"] = make_solve(settings.solver, settings.gradient)
-    outputs = 1 if choice.objective.name == "sign" else dataset.classes
-    return factory(dataset.shape, outputs, **used, **choice.options)
+    return factory(dataset.shape, objective.outputs(dataset.target), **used, **choice.options)
 
 
-def make_method(solver: Solver) -> Method:
+def make_method(solver: Solver) -> Method[Any]:
     """The method that a solver's options stand for; ValueError or TypeError if they do not fit it."""
     options = {key: value for key, value in solver.options.items() if key != "compile"}
     if not solver.user_class:
@@ -125,34 +127,32 @@ def make_method(solver: Solver) -> Method:
     return method
 
 
-def make_solve(solver: Solver, gradient: Gradient | None) -> partial[Any]:
-    """engine.solve with the chosen solver and gradient."""
+def make_solve(solver: Solver, gradient: Gradient | None) -> ConfiguredSolve:
+    """The chosen solve. A model without the gradient group, as the RK-Net, is differentiated by backprop."""
     options = dict(solver.options)
-    keywords: dict[str, Any] = {
-        "solver": make_method(solver) if solver.user_class else solver.name,
-        "compile": options.pop("compile", None),  # not an option of the method that another solve of the block may keep
-        "rtol": solver.rtol,
-        "atol": solver.atol,
-        "dt": solver.dt,
-        "max_steps": solver.max_steps,
-        **control_of(solver),
-        "solver_options": {} if solver.user_class else options,
-        "gradient": "backprop",  # of a model that has no gradient group, as the RK-Net
-    }
-    if gradient is not None:
-        keywords |= {"gradient": gradient.name, "gradient_rtol": gradient.rtol, "gradient_atol": gradient.atol}
-        keywords["gradient_options"] = gradient.options
-    return partial(engine.solve, **{name: value for name, value in keywords.items() if value not in (None, {})})
+    compile = options.pop("compile", None)  # not an option of the method that another solve of the block may keep
+    return ConfiguredSolve(
+        solver=make_method(solver) if solver.user_class else solver.name,
+        solver_options=None if solver.user_class else options,
+        compile=compile,
+        rtol=solver.rtol,
+        atol=solver.atol,
+        dt=solver.dt,
+        max_steps=solver.max_steps,
+        **step_control(solver),
+        gradient=gradient.name if gradient else "backprop",
+        gradient_rtol=gradient.rtol if gradient else None,
+        gradient_atol=gradient.atol if gradient else None,
+        gradient_options=gradient.options if gradient else None,
+    )
 
 
-def control_of(solver: Solver) -> dict[str, Any]:
-    """The keywords of ``solve`` that say how adaptive steps are chosen, as far as they are not its defaults."""
+def step_control(solver: Solver) -> dict[str, Any]:
+    """The keywords of ``solve`` that say how adaptive steps are chosen; null leaves one to its default there."""
     gains = solver.controller
     chosen: dict[str, Any] = {"controller": gains if isinstance(gains, str) else StepController(*gains)}
-    names = ("norm", "first_step", "min_step", "max_step", "per_sample")
-    chosen |= {name: getattr(solver, name) for name in names}
-    usual = {f.name: f.default for f in fields(Solver)}
-    return {name: value for name, value in chosen.items() if value != usual[name]}
+    chosen |= {name: getattr(solver, name) for name in ("norm", "first_step", "min_step", "max_step", "per_sample")}
+    return {name: value for name, value in chosen.items() if value is not None}
 
 
 def closer(solver: Solver | None, gradient: Gradient | None) -> str:
@@ -164,6 +164,6 @@ def closer(solver: Solver | None, gradient: Gradient | None) -> str:
     return f"a gradient.rtol below {gradient.rtol:g}, or gradient=checkpointed"
 
 
-def make_rate(scheduler: Scheduler, lr: float, steps_per_epoch: int) -> Schedule:
+def make_lr_schedule(scheduler: Scheduler, lr: float, steps_per_epoch: int) -> Schedule:
     factor = SCHEDULES[scheduler.name](steps_per_epoch, scheduler.horizon, **scheduler.options)
     return lambda step: lr * factor(step)

@@ -1,4 +1,4 @@
-"""checkpoint.pt: all that a run needs to go on as if it had never stopped."""
+"""checkpoint.pt: everything that a run needs to continue as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import os
 import random
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ import numpy as np
 import torch
 
 from noderun.record.files import replacing
+from noderun.training.callbacks import Callback
+from noderun.training.setup import Setup
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Writes ``state`` so that ``path`` holds either the old or the new checkpoint whole, whatever happens."""
+    """Write ``state`` so that ``path`` holds either the old or the new checkpoint whole, whatever happens."""
     with replacing(path) as new, new.open("wb") as file:
         torch.save(state, file)
         file.flush()
@@ -24,7 +27,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Returns what was saved, on the CPU; None if nothing was, ValueError if the file is not as it was written."""
+    """What was saved, on the CPU, or None; ValueError if the file is not as it was written."""
     if not path.exists():
         return None
     content = path.read_bytes()
@@ -37,6 +40,22 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever the damage makes the readers stumble over
         raise ValueError(f"{path} is damaged and cannot be resumed from; fresh=true starts over") from error
+
+
+def load_model(state: dict[str, Any], setup: Setup, callbacks: Iterable[Callback]) -> None:
+    """Load the callbacks' states and then the weights, which have to fit a model that a callback has changed."""
+    for callback in callbacks:
+        if (own := state["callbacks"].get(callback_name(callback))) is not None:
+            callback.load_state_dict(own)
+    setup.model.load_state_dict(state["model"])
+
+
+def callback_states(callbacks: Iterable[Callback]) -> dict[str, Any]:
+    return {callback_name(callback): callback.state_dict() for callback in callbacks}
+
+
+def callback_name(callback: Callback) -> str:
+    return type(callback).__name__
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from noderun.config.schema import Gradient, Objective, Regularizer, Settings, Solver
+from noderun.config import schema
+from noderun.config.schema import Gradient, Regularizer, Settings, Solver
 from noderun.config.validation import ConfigError, Incompatible, nearest
+
+if TYPE_CHECKING:
+    from noderun.objectives import Objective
 
 MADE_WITH = {  # group -> what its part is made with, before the keys of its option
     "data": ("root", "augment"),  # a user's: with its keys alone
-    "model": ("shape", "classes"),
+    "model": ("shape", "outputs"),
     "dynamics": ("state_shape",),
     "solver": (),
     "regularizer": (),
     "optimizer": ("params", "lr"),
     "scheduler": ("steps_per_epoch", "horizon"),
 }
-FORWARD = {"dynamics": ("t", "y"), "model": ("x",)}
+FORWARD = {"dynamics": ("t", "y"), "model": ("x",), "series": ("x", "times", "mask")}
 OF_ADAPTIVE_STEPS = ("controller", "norm", "first_step", "min_step", "max_step")
 OWN_CONTROL = {  # solver -> the settings of adaptive steps that mean nothing to it
     "adams": {"controller"},
@@ -42,15 +46,36 @@ def check(settings: Settings, given: Set[str]) -> None:
     make_device(settings.device)
     with isolated(torch.device("cpu")):  # a module that sets a default dtype sets it for the jobs that load it alone
         check_code(settings)
-    data, model = settings.data, settings.model
-    if data.kind not in model.takes:
-        raise Incompatible(f"model={model.name} takes {' or '.join(model.takes)} data; data={data.name} is {data.kind}")
+    check_data_fits(settings)
     if settings.solver:
         check_steps(settings, given)
     if settings.gradient:
         check_gradient(settings, given)
     if settings.regularizer and settings.solver:
-        check_regularizer(settings.regularizer.name, settings.solver, settings.regularizer.user_class)
+        check_regularizer(settings.regularizer, settings.solver)
+
+
+def check_data_fits(settings: Settings) -> None:
+    """A user's data set is checked when it has been read: only then is it known what it is."""
+    from noderun.data import SETS
+    from noderun.training.build import make_objective
+
+    if not settings.data.user_class:
+        source = SETS[settings.data.name]
+        if reason := unfit(settings, make_objective(settings), source.sample, source.target):
+            raise Incompatible(reason)
+
+
+def unfit(settings: Settings, objective: Objective, sample: str, target: type) -> str | None:
+    """Why model and objective cannot work with a data set of this sort of sample and target; None if they can."""
+    model, data = settings.model, settings.data
+    if sample not in model.takes:
+        return f"model={model.name} takes {' or '.join(model.takes)} data; data={data.name} is {sample}"
+    if not issubclass(target, objective.targets):
+        wanted = " or ".join(kind.__name__ for kind in objective.targets)
+        said = model.objective.user_class or model.objective.name
+        return f"model.objective={said} needs {wanted} as the target; data={data.name} asks for {target.__name__}"
+    return None
 
 
 def check_data(settings: Any) -> None:
@@ -83,7 +108,7 @@ def check_code(settings: Settings) -> None:
             check_call(settings, group, reference or choice.name, made)
 
 
-def check_objective(choice: Objective) -> None:
+def check_objective(choice: schema.Objective) -> None:
     """ConfigError if a user's own objective cannot be made from the keys that stand beside its class."""
     from noderun.training.build import load_class
 
@@ -97,14 +122,15 @@ def check_call(settings: Settings, group: str, name: str, made: Any) -> None:
     what = f"class: {name}" if own else f"{group}={name}"
     needs = {"make_dynamics": settings.dynamics, "solve": settings.solver} if group == "model" else {}
     keywords = [*(key for key, part in needs.items() if part), *getattr(settings, group).options]
-    positional = () if own and group == "data" else MADE_WITH[group]
+    positional = () if own and group == "data" else MADE_WITH.get(group, ())
     call = f"{name.rpartition(':')[2]}({', '.join([*positional, *keywords])})"
     if not callable(made):
         raise ConfigError(f"{what} must be a class or a function, called as {call}")
     if reason := misfit(made, positional, keywords):
         raise ConfigError(f"{what} is called as {call}: {reason}")
     if own and group in FORWARD and isinstance(made, type):
-        check_forward(what, made, FORWARD[group])
+        series = group == "model" and settings.model.takes == ("series",)
+        check_forward(what, made, FORWARD["series" if series else group])
 
 
 def check_forward(what: str, net: type, arguments: Sequence[str]) -> None:
@@ -208,27 +234,29 @@ def check_per_sample(solver: Solver, gradient: Gradient | None, regularizer: Reg
         )
 
 
-def check_regularizer(regularizer: str, solver: Solver, user_class: str | None = None) -> None:
+def check_regularizer(regularizer: Regularizer, solver: Solver) -> None:
     from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
-    from noderun.regularizers import REGULARIZERS, Local
-    from noderun.training.build import load_class, make_method
+    from noderun.regularizers import Local
+    from noderun.training.build import make_method, make_regularizer
 
-    kind: Any = load_class(user_class) if user_class else REGULARIZERS.get(regularizer)
-    if isinstance(kind, type) and issubclass(kind, Local):
+    if regularizer.name == "none":
+        return
+    penalty = make_regularizer(regularizer)
+    if isinstance(penalty, Local):
         method = make_method(solver)
-        if not isinstance(method, ExplicitRungeKutta) or not kind().fits(method.tableau):
+        if not isinstance(method, ExplicitRungeKutta) or not penalty.fits(method.tableau):
             raise Incompatible(
-                f"regularizer={regularizer} looks at the stages of an explicit Runge-Kutta step, and "
+                f"regularizer={regularizer.name} looks at the stages of an explicit Runge-Kutta step, and "
                 f"solver={solver.name} does not have those that it needs; try solver=dopri5"
             )
-    elif kind and solver.options.get("compile"):
+    elif solver.options.get("compile"):
         raise Incompatible(
-            f"regularizer={regularizer} makes its field anew for every batch, which solver.compile=true would compile "
-            "each time: leave one of them out"
+            f"regularizer={regularizer.name} makes its field anew for every batch, which solver.compile=true would "
+            "compile each time: leave one of them out"
         )
-    elif kind and solver.norm != Solver.norm:
+    elif solver.norm != Solver.norm:
         raise Incompatible(
-            f"regularizer={regularizer} has a norm of its own, which leaves its integral out: leave solver.norm out"
+            f"regularizer={regularizer.name} has a norm of its own, without its integral: leave solver.norm out"
         )
 
 

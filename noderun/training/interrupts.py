@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM wait for a moment at which the run can be saved."""
+"""Ctrl-C and SIGTERM, deferred to a moment at which the run can be saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one run must not leave to the next one in the same process, nor to whoever called it."""
+"""Isolation of the runs of one process: generators and global settings are restored after each."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from torch import backends
 from torch.backends import cudnn
 
 T = TypeVar("T")
-Setting = tuple[Callable[[], Any], Callable[[Any], Any]]  # how it is read, and how it is set
+Setting = tuple[Callable[[], Any], Callable[[Any], Any]]  # (read, write)
 
 
 def flag(path: str) -> Setting:
-    """A flag of torch by its dotted name."""
+    """How to read and set a flag of torch, by its dotted name."""
     owner, _, name = path.rpartition(".")
     holder = attrgetter(owner)(torch)
     return partial(getattr, holder, name), partial(setattr, holder, name)
@@ -36,7 +36,7 @@ def default_device() -> torch.device | None:
 
 
 def matmul_precision() -> str | None:
-    """None if torch refuses to tell, because fp32_precision was set another way."""
+    """The precision as a word; None if torch refuses to tell because fp32_precision was set in another way."""
     try:
         return torch.get_float32_matmul_precision()
     except RuntimeError:
@@ -112,7 +112,7 @@ _set_by_import: dict[str, list[tuple[Callable[[Any], Any], Any]]] = {}  # by a u
 
 @contextmanager
 def isolated(device: torch.device, seed: int | None = None) -> Iterator[None]:
-    """Draws inside come from ``seed`` (None: go on from here); outside, generators and settings stay as they were.
+    """Draw from ``seed`` inside (None: continue the current state), then restore generators and settings.
 
     Hydra's basic launcher runs a whole sweep in one process (hydra #2631).
     """
@@ -135,9 +135,9 @@ def isolated(device: torch.device, seed: int | None = None) -> Iterator[None]:
 
 
 def imported(module: str, load: Callable[[], T]) -> T:
-    """What ``load`` finds in a user's module; what importing it set of SHARED holds for every job that loads it.
+    """Load from a user's module, and apply again what its import set of SHARED.
 
-    Python imports it once in a process, and the job that it was first imported for has been isolated since.
+    Python imports a module once per process; what the import set was undone at the end of the job that it was for.
     """
     before = [read() for read, _ in SHARED]
     found = load()

@@ -12,36 +12,38 @@ from typing import Protocol
 import torch
 from torch.nn.utils import clip_grad_norm_
 
+from noderun.data import Batch
 from noderun.ode.solvers.errors import SolveError
 from noderun.training.meters import Number, RunningMeans, solve_numbers
-from noderun.training.multilevel import deepen_if_due
-from noderun.training.objectives import Batch
-from noderun.training.optimization import set_rate
+from noderun.training.optimization import set_lr
 from noderun.training.progress import Progress, advice
 from noderun.training.setup import Setup
 
 
 class Callbacks(Protocol):
-    """What the loop tells of itself."""
+    """The hooks of the loop."""
 
-    def log(self, row: dict[str, float | None]) -> None:
+    def on_epoch_start(self) -> None:
+        """Called before the first step of an epoch, or of the rest of an interrupted one."""
+
+    def on_log(self, row: dict[str, float | None]) -> None:
         """Gets the means since the last row, every ``log_every`` steps."""
 
-    def pause(self) -> None:
+    def on_step_end(self) -> None:
         """Called between two steps: the run may be saved or left here."""
 
-    def close_epoch(self) -> None:
-        """Called after an epoch's last step, and after the run's: evaluates, logs, saves, moves on."""
+    def on_epoch_end(self) -> None:
+        """Called after the last step of an epoch or of the run: tests, logs, saves and counts the epoch."""
 
 
 def fit(setup: Setup, progress: Progress, last: int, log_every: int, run: Callbacks) -> None:
-    """Trains from where ``progress`` stands to the step ``last``.
+    """Train from the step at which ``progress`` stands to the step ``last``.
 
-    Raises Diverged for a loss, and SolveError for a solve, that fails; either names the step.
+    Raises Diverged if a loss fails and SolveError if a solve does; either names the step.
     """
-    on_cpu = setup.device.type == "cpu"  # there, to look at every loss makes nothing wait
+    on_cpu = setup.device.type == "cpu"  # there, looking at every loss makes nothing wait
     while progress.tested < last:
-        deepen_if_due(setup, progress)
+        run.on_epoch_start()
         setup.model.train()
         progress.begin_epoch()
         left = min(setup.steps_per_epoch - progress.batch, last - progress.step)
@@ -51,22 +53,22 @@ def fit(setup: Setup, progress: Progress, last: int, log_every: int, run: Callba
             with failures_named(f"epoch {progress.epoch + 1}, step {progress.step + 1}", progress.step):
                 numbers = train_step(setup, batch, progress.step, with_norm=log_now)
             now = time.perf_counter()
-            progress.advance(numbers, len(batch[0]), now - start)
+            progress.advance(numbers, len(batch), now - start)
             start = now
             left -= 1
             if on_cpu or log_now or left == 0:
                 progress.check_losses()
             if left == 0:
-                break  # the last row and checkpoint are close_epoch's
+                break  # on_epoch_end writes the last row and checkpoint
             if log_now:
-                run.log(progress.take_window())
-            run.pause()
-        run.close_epoch()
+                run.on_log(progress.take_window())
+            run.on_step_end()
+        run.on_epoch_end()
 
 
 @contextmanager
 def failures_named(where: str, updates: int) -> Iterator[None]:
-    """A solve that fails inside says in which step of the training, and what to try."""
+    """Add to the message of a solve that fails inside where training stood, and what to try."""
     try:
         yield
     except SolveError as error:
@@ -75,8 +77,8 @@ def failures_named(where: str, updates: int) -> Iterator[None]:
 
 
 def train_step(setup: Setup, batch: Batch, step: int, with_norm: bool = False) -> dict[str, Number | None]:
-    """Makes one optimiser step and returns the batch's numbers under the tags of metrics.jsonl."""
-    set_rate(setup.optimizer, setup.rate(step))
+    """Make one optimizer step; returns the batch's numbers under the tags of metrics.jsonl."""
+    set_lr(setup.optimizer, setup.lr_schedule(step))
     setup.optimizer.zero_grad(set_to_none=True)
     values = setup.values(batch)
     values["loss"].backward()
@@ -90,12 +92,21 @@ def train_step(setup: Setup, batch: Batch, step: int, with_norm: bool = False) -
 
 @torch.no_grad()
 def evaluate(setup: Setup, pause: Callable[[], None]) -> dict[str, float]:
-    """Means over the test split, each example counting the same, and NFE a batch."""
+    """Means over the test split, each example counting the same, and NFE per batch.
+
+    ValueError if the objective does not report a number that one of its metrics is made from.
+    """
     setup.model.eval()
     means = RunningMeans()
     for batch in setup.batches("test", 0, 0):
         pause()
         values = setup.values(batch)
-        means.add({f"{name}/test": value for name, value in values.items()}, weight=len(batch[0]))
+        means.add({f"{name}/test": value for name, value in values.items()}, weight=len(batch))
         means.add({"nfe/test": solve_numbers(block.stats for block in setup.blocks)["nfe/forward"]})
-    return means.values()
+    found = means.values()
+    for metric in setup.objective.metrics:
+        if metric.tag not in found:
+            raise ValueError(
+                f"the objective's metric {metric.name} is made from {metric.tag}; it reports {list(found)}"
+            )
+    return found

@@ -1,4 +1,4 @@
-"""Memory: what a forward pass holds for its backward pass, and the peak of a run."""
+"""Memory: the bytes that a forward pass holds for its backward pass, and the peak of a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from noderun.ode.solvers.nesting import tensors_in
+from noderun.ode.solvers.nesting import map_tensors, tensors_in
 from noderun.ode.solvers.torch_internals import OperationMode
 
 MIB = 2.0**20
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class StorageLedger(OperationMode):
-    """Notes, by weak reference, every storage that an operation inside makes.
+    """Records, by weak reference, every storage that an operation inside makes.
 
     Wider than saved-tensor hooks, which see what autograd saved but not what a gradient method keeps elsewhere.
     """
@@ -47,7 +47,7 @@ class StorageLedger(OperationMode):
 
 
 class PeakLedger(StorageLedger):
-    """Knows the most bytes, too, that lived at once; the tensors ``without`` are left out.
+    """Also knows the most bytes that lived at once; the tensors ``without`` are left out.
 
     Unlike a process's resident size it is exact for solves of a few kilobytes, and takes seconds for thousands of them.
     """
@@ -69,15 +69,15 @@ class PeakLedger(StorageLedger):
                 self.peak = max(self.peak, self._bound)
 
 
-def saved_bytes(run: Callable[[Tensor], Tensor], y0: Tensor, parameters: Iterable[Tensor]) -> int:
-    """Bytes held from the end of the forward pass ``run`` to the start of its backward pass, once a storage.
+def saved_bytes(run: Callable[[Any], Any], y0: Any, parameters: Iterable[Tensor]) -> int:
+    """Bytes held from the end of the forward pass ``run`` to the start of its backward pass, once per storage.
 
-    Parameters, y0 and what ``run`` returns are left out.
+    Parameters, y0 and what ``run`` returns are left out; the last two may be nested.
     """
-    y0 = y0.detach().clone().requires_grad_()
+    y0 = map_tensors(lambda y: y.detach().clone().requires_grad_(), y0)
     with torch.enable_grad(), StorageLedger() as ledger:
         out = run(y0)
-    return ledger.held_bytes(y0, out, *parameters)
+    return ledger.held_bytes(*tensors_in((y0, out)), *parameters)
 
 
 class PeakMemory:

@@ -1,4 +1,4 @@
-"""Means over batches, taken together only when somebody asks."""
+"""Running means over batches, computed only when they are read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RunningMeans:
         self._waiting: dict[str, list[tuple[Tensor, float]]] = {}
 
     def add(self, numbers: Mapping[str, Number | None], weight: float = 1.0) -> None:
-        """Adds one batch's numbers; None is a number that the method does not have."""
+        """Add one batch's numbers; None is a number that the method does not have."""
         for name, number in numbers.items():
             if number is None:
                 continue
@@ -34,7 +34,7 @@ class RunningMeans:
             self._weights[name] = self._weights.get(name, 0.0) + weight
 
     def merge(self, other: RunningMeans) -> None:
-        """Adds all that the other has."""
+        """Add everything that the other holds."""
         for name, total in other._settled().items():
             self._sums[name] = self._sums.get(name, 0.0) + total
             self._weights[name] = self._weights.get(name, 0.0) + other._weights[name]
@@ -55,7 +55,10 @@ class RunningMeans:
         return means
 
     def _settled(self) -> dict[str, float]:
-        """The sums, once the device was waited for; in double precision and one after another, whoever asks when."""
+        """Synchronize once and fold the waiting tensors into the sums.
+
+        In double precision and one after another, so that the result does not depend on when it is read.
+        """
         for name, waiting in self._waiting.items():
             numbers = torch.stack([number for number, _ in waiting]).tolist()
             for number, (_, weight) in zip(numbers, waiting, strict=True):
@@ -64,22 +67,24 @@ class RunningMeans:
         return self._sums
 
 
+def mean(count: Number) -> Number:
+    return count.double().mean() if isinstance(count, Tensor) else float(count)
+
+
 def quotient(count: float, seconds: float) -> float | None:
-    """Count per second; None by a clock that stands still."""
+    """Count per second; None if the clock stood still."""
     return count / seconds if seconds > 0 else None
 
 
-def batch_mean(count: int | Tensor) -> float:
-    """A solve's count; the mean over a batch [B] whose examples had steps of their own."""
-    return float(count.double().mean()) if isinstance(count, Tensor) else float(count)
+def solve_numbers(statistics: Iterable[Any]) -> dict[str, Number | None]:
+    """One batch's solver statistics, summed over a model's blocks, under the tags of metrics.jsonl.
 
-
-def solve_numbers(statistics: Iterable[Any]) -> dict[str, float | None]:
-    """One batch's solver statistics, summed over a model's blocks, under the tags of metrics.jsonl."""
+    Samples that are solved each by itself count as their mean.
+    """
     blocks = list(statistics)
 
-    def total(field: Callable[[Any], Any]) -> float | None:
-        counts = [batch_mean(count) for b in blocks if (count := field(b)) is not None]
+    def total(field: Callable[[Any], Any]) -> Number | None:
+        counts = [mean(count) for b in blocks if (count := field(b)) is not None]
         return sum(counts) if counts else None
 
     return {

@@ -1,6 +1,6 @@
-"""Optimisers and learning-rate schedules.
+"""Optimizers and learning-rate schedules.
 
-A schedule is a pure function step -> factor of the base rate, so that a resumed run needs nothing but its step.
+A schedule is a pure function step -> factor of the base learning rate, so a resumed run needs only its step.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
 }
 
 
-def set_rate(optimizer: Optimizer, rate: float) -> None:
+def set_lr(optimizer: Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = lr
 
 
 def make_optimizer(name: str, model: nn.Module, lr: float, weight_decay: float, options: dict[str, Any]) -> Optimizer:
@@ -87,5 +87,5 @@ def make_optimizer(name: str, model: nn.Module, lr: float, weight_decay: float, 
 
 
 def import_compiler() -> None:
-    """Has torch's compiler imported, as its first optimizer does: a thousand modules, before there is any model."""
+    """Import torch's compiler, a thousand modules, as the first optimizer would: before there is any model."""
     torch.optim.SGD([torch.zeros(1)])

@@ -1,4 +1,4 @@
-"""Where a run stands: all of its state that is neither weights, optimiser nor generators."""
+"""The state of a run apart from its weights, optimizer, generators and callbacks."""
 
 from __future__ import annotations
 
@@ -16,32 +16,29 @@ EXPLODED = 1e6  # times the first loss: no training comes back from there
 
 
 class Diverged(ValueError):
-    """A loss that is no number, or that has exploded."""
+    """A loss that is not a number, or that has exploded."""
 
 
 def advice(updates: int) -> str:
-    """What to try if training failed after so many updates: before the first one no learning rate is to blame."""
+    """What to try if training failed after so many updates; before the first, the learning rate is not to blame."""
     return "try a smaller optimizer.lr" if updates else "look at the scale of the data and of the first weights"
 
 
 @dataclass
 class Progress:
-    step: int = 0  # optimiser steps done
+    step: int = 0  # optimizer steps done
     epoch: int = 0  # epochs finished
     batch: int = 0  # batches done of the epoch under way
-    deepened: int = 0  # times that the model's depth was doubled
     tested: int = -1  # step of the last evaluation
     examples: int = 0
     training_seconds: float = 0.0
     test_seconds: float = 0.0
-    gradient_measurements: int = 0  # of the gradient's error alone, between epochs
-    gradient_seconds: float = 0.0  # spent on them
     peak_mib: float = 0.0
     first_loss: float | None = None
     window: RunningMeans = field(default_factory=RunningMeans)  # since the last row
     means: RunningMeans = field(default_factory=RunningMeans)  # from the epoch's first batch to the last row
     test: dict[str, float] = field(default_factory=dict)
-    diagnostics: dict[str, float | None] = field(default_factory=dict)
+    measured: dict[str, float | None] = field(default_factory=dict)  # by callbacks, the last of each tag
 
     def __post_init__(self) -> None:
         self._unchecked: list[Tensor] = []  # losses wait as they are, so that no step waits for its device

@@ -149,7 +149,7 @@ def trained(monkeypatch):
     """The settings of the runs that were trained; training itself is left out."""
     seen = []
 
-    def train_run(settings, folder, watch):
+    def train_run(settings, folder, callbacks):
         seen.append(settings)
         if settings.seed == 7:
             raise StepLimit("10 steps did not reach the end; try solver.max_steps=100", 0.5, 10)

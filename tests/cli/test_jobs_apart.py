@@ -80,7 +80,7 @@ def place(tmp_path, monkeypatch):
 
 def job(name, **options):
     return Settings(
-        data=Data("moons", kind="vector", batch_size=32, options={"examples": 64}),
+        data=Data("moons", batch_size=32, options={"examples": 64}),
         model=Model(
             "odenet", takes=("vector",), uses=("dynamics", "solver", "gradient"), options={"stem": "none", "augment": 0}
         ),

@@ -80,7 +80,7 @@ def test_a_sweep_leaves_its_results_figures_and_page(swept):
 def test_the_same_sweep_trains_only_what_is_missing(swept, monkeypatch, capsys):
     trained = []
     monkeypatch.setattr(
-        build, "train_run", lambda settings, folder, watch: trained.append(settings.seed) or write(folder)
+        build, "train_run", lambda settings, folder, callbacks: trained.append(settings.seed) or write(folder)
     )
     again = swept.with_name("four")
     shutil.copytree(swept, again)
@@ -137,7 +137,7 @@ def test_data_may_have_moved_since_the_training(run, monkeypatch, capsys):
             raise DataMissing(f"nothing in {root}")
         return moons(root, augment, **options)
 
-    monkeypatch.setitem(SETS, "moons", Source(read))
+    monkeypatch.setitem(SETS, "moons", Source(read, "vector"))
     assert evaluate(run, "solver=heun3") == 1 and "nothing in data" in capsys.readouterr().out
     assert evaluate(run, "solver=heun3", "data.root=there") == 0  # the same cell, which had failed
 
@@ -209,7 +209,7 @@ def test_what_is_seen_by_epoch_is_left_for_the_report_and_survives_a_restart(pla
 def test_a_picture_of_an_epoch_that_was_lost_is_made_again(tmp_path, monkeypatch):
     for epoch in (1, 2, 3, 2):
         monkeypatch.setitem(ROWS, "decision", lambda setup, epoch=epoch: [{"kind": "map", "score": epoch}])
-        epochs.watch(types.SimpleNamespace(model=nn.Module(), blocks=[]), epoch, tmp_path)
+        epochs.write_rows(types.SimpleNamespace(model=nn.Module(), blocks=[]), epoch, tmp_path)
     assert [(row["epoch"], row["score"]) for row in rows(tmp_path / "figures" / "decision_by_epoch.csv")] == [
         ("1", "1"),
         ("2", "2"),
@@ -290,7 +290,7 @@ def test_compare_wants_one_set_of_data(place, capsys):
 
 
 def test_a_grid_whose_jobs_all_fail_is_told_and_kept(place, monkeypatch, capsys):
-    def fail(settings, folder, watch):
+    def fail(settings, folder, callbacks):
         raise ValueError("it cannot be")
 
     monkeypatch.setattr(build, "train_run", fail)

@@ -15,7 +15,21 @@ import numpy as np
 import pytest
 import torch
 
-from noderun.data import SETS, DataError, DataMissing, Dataset, batches, check, fetch, idx, load, require, sources
+from noderun.data import (
+    SETS,
+    Batch,
+    DataError,
+    DataMissing,
+    Dataset,
+    Density,
+    batches,
+    check,
+    fetch,
+    idx,
+    load,
+    require,
+    sources,
+)
 from noderun.data.mnist5k import PER_CLASS, select
 from noderun.data.vision import published
 
@@ -62,11 +76,12 @@ def read_only(mnist_root):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_sets_load_without_files_or_network(name, augment):
     dataset = load(chosen(name, augment=augment, limit=100), "cpu")
-    images, labels = next(batches(dataset, "train", 32))
+    batch = next(batches(dataset, "train", 32))
+    images, labels = batch.inputs, batch.targets
     assert images.shape == (32, *dataset.shape) and images.dtype == torch.float32
     assert images.min() == 0 and images.max() == 1
-    assert labels.dtype == torch.int64 and labels.max() < dataset.classes
-    assert dataset.train[0].dtype == torch.uint8 and len(dataset.train[0]) == 100
+    assert labels.dtype == torch.int64 and labels.max() < dataset.target.count
+    assert dataset.train.inputs.dtype == torch.uint8 and len(dataset.train) == 100
     assert "complete" in check(name, "nowhere") and fetch(name, "nowhere") == check(name, "nowhere")
 
 
@@ -75,9 +90,9 @@ def test_mnist5k_is_the_stated_selection_of_mnist():
         pytest.skip("the raw MNIST to compare with is under the folder that NODERUN_DATA names; it is not set")
     dataset = load(chosen("mnist5k"), "cpu")
     for split, shipped in (("train", dataset.train), ("test", dataset.test)):
-        assert torch.bincount(shipped[1]).tolist() == [PER_CLASS[split]] * 10
-        for expected, found in zip(select(Path(os.environ["NODERUN_DATA"]), split), shipped, strict=True):
-            assert torch.equal(expected, found)
+        assert torch.bincount(shipped.targets).tolist() == [PER_CLASS[split]] * 10
+        expected = select(Path(os.environ["NODERUN_DATA"]), split)
+        assert torch.equal(expected.inputs, shipped.inputs) and torch.equal(expected.targets, shipped.targets)
 
 
 def test_packed_files_in_a_read_only_root_are_enough_and_nothing_is_written(read_only):
@@ -85,9 +100,9 @@ def test_packed_files_in_a_read_only_root_are_enough_and_nothing_is_written(read
     dataset = load(chosen("mnist", read_only, download=True), "cpu")
     assert sorted(read_only.rglob("*")) == before
     raw = gzip.decompress((read_only / "MNIST/raw/train-images-idx3-ubyte.gz").read_bytes())
-    assert dataset.train[0].numpy().tobytes() == raw[16:]
-    assert dataset.train[1].tolist() == [i % 10 for i in range(30)]
-    assert len(dataset.test[0]) == 10
+    assert dataset.train.inputs.numpy().tobytes() == raw[16:]
+    assert dataset.train.targets.tolist() == [i % 10 for i in range(30)]
+    assert len(dataset.test) == 10
 
 
 def test_unpacked_files_are_enough_and_checked_by_their_length(mnist_root):
@@ -95,7 +110,7 @@ def test_unpacked_files_are_enough_and_checked_by_their_length(mnist_root):
     for file in (mnist_root / "MNIST/raw").glob("*.gz"):
         file.with_suffix("").write_bytes(gzip.decompress(file.read_bytes()))
         file.unlink()
-    assert torch.equal(load(chosen("mnist", mnist_root), "cpu").train[0], packed.train[0])
+    assert torch.equal(load(chosen("mnist", mnist_root), "cpu").train.inputs, packed.train.inputs)
     truncated = mnist_root / "MNIST/raw/train-images-idx3-ubyte"
     truncated.write_bytes(truncated.read_bytes()[:-1])
     with pytest.raises(DataError, match="train-images-idx3-ubyte is corrupt"):
@@ -132,7 +147,9 @@ def test_a_failed_download_is_one_sentence(name, tmp_path, monkeypatch):
 def test_what_is_missing_is_downloaded_and_read(mnist_root, tmp_path, monkeypatch):
     full, empty = mnist_root / "MNIST", tmp_path / "elsewhere"
     monkeypatch.setitem(
-        sources.SETS, "mnist", sources.Source(idx.mnist, lambda root: (root.mkdir(), full.rename(root / "MNIST")))
+        sources.SETS,
+        "mnist",
+        sources.Source(idx.mnist, "image", download=lambda root: (root.mkdir(), full.rename(root / "MNIST"))),
     )
     assert "30 training and 10 test examples" in fetch("mnist", empty)
 
@@ -169,8 +186,8 @@ def cifar_root(tmp_path, monkeypatch):
 def test_cifar10_is_read_from_its_archive_or_its_folder(cifar_root):
     root, rows = cifar_root
     packed, unpacked = (load(chosen("cifar10", folder, augment=True), "cpu") for folder in (root, root / "unpacked"))
-    assert packed.train[0].numpy().tobytes() == rows[:5].tobytes() and packed.shape == (3, 32, 32)
-    assert torch.equal(packed.test[0], unpacked.test[0]) and packed.train[1].tolist() == [1, 2, 3, 4] * 5
+    assert packed.train.inputs.numpy().tobytes() == rows[:5].tobytes() and packed.shape == (3, 32, 32)
+    assert torch.equal(packed.test.inputs, unpacked.test.inputs) and packed.train.targets.tolist() == [1, 2, 3, 4] * 5
     assert packed.prepare.flip and packed.prepare.padding == 4
 
 
@@ -186,11 +203,11 @@ def test_a_corrupt_cifar10_names_the_file(cifar_root):
 
 def test_a_users_own_set_gets_its_yaml_keys_and_must_be_a_dataset():
     def mine(points, noise=0.0):
-        rows = (torch.full((points, 2), noise),)
-        return Dataset("mine", "vector", (2,), None, rows, rows)
+        rows = Batch(torch.full((points, 2), noise))
+        return Dataset("mine", (2,), Density(2), rows, rows)
 
     dataset = load(chosen("mine", options={"points": 9, "noise": 0.5}, limit=4), "cpu", make=mine)
-    assert len(dataset.train[0]) == 4 and len(dataset.test[0]) == 9 and dataset.train[0][0, 0] == 0.5
+    assert len(dataset.train) == 4 and len(dataset.test) == 9 and dataset.train.inputs[0, 0] == 0.5
     with pytest.raises(DataError, match="expected a noderun.data.Dataset, got list"):
         load(chosen("mine"), "cpu", make=list)
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from noderun.data import SETS, DataError, batches, load
+from noderun.data import SETS, Classes, DataError, batches, load
 from noderun.dynamics import DYNAMICS
 from noderun.models import MODELS
 from noderun.ode import engine
@@ -57,13 +57,13 @@ def test_only_an_augmented_flow_can_exchange_two_points(augment):
     torch.manual_seed(0)
     data = points("crossing_1d", examples=32)
     dynamics = partial(DYNAMICS["mlp"], hidden=16, layers=2)
-    model = MODELS["odenet"]((1,), None, dynamics, rk4, stem="none", head="none", augment=augment)
+    model = MODELS["odenet"]((1,), 1, dynamics, rk4, stem="none", head="none", augment=augment)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
     losses = []
     for epoch in range(60):
-        for x, target in batches(data, "train", 32, 0, epoch):
+        for batch in batches(data, "train", 32, 0, epoch):
             optimizer.zero_grad()
-            loss = (model(x) - target).square().mean()
+            loss = (model(batch.inputs) - batch.targets).square().mean()
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
@@ -76,16 +76,17 @@ def test_only_an_augmented_flow_can_exchange_two_points(augment):
 @pytest.mark.parametrize("name", POINTS)
 def test_points_are_balanced_finite_and_apart_from_their_test(name):
     data = points(name)
-    assert data.kind == "vector" and data.train[0].shape[1:] == data.shape
-    assert not torch.equal(data.train[0], data.test[0]) or name == "crossing_1d"  # where training draws anew
+    assert data.sample == "vector" and data.train.inputs.shape[1:] == data.shape
+    assert not torch.equal(data.train.inputs, data.test.inputs) or name == "crossing_1d"  # where training draws anew
     assert SETS[name].download is None
-    if data.classes:
-        share = data.train[1].float().mean()
+    if isinstance(data.target, Classes):
+        share = data.train.targets.float().mean()
         assert share == pytest.approx(2 / 3 if name == "spheres" else 0.5, abs=1e-3)
 
 
 def test_spheres_are_a_ball_in_a_shell():
-    points_, labels = points("spheres", dimension=3).train
+    rows = points("spheres", dimension=3).train
+    points_, labels = rows.inputs, rows.targets
     radius = points_.norm(dim=1)
     assert points_.shape == (3000, 3) and (labels == 0).sum() == 1000
     assert radius[labels == 0].max() <= 0.5 and radius[labels == 1].min() >= 1 and radius.max() <= 1.5
@@ -95,9 +96,9 @@ def test_spheres_are_a_ball_in_a_shell():
 def test_every_batch_of_the_crossing_is_balanced_and_fresh():
     data = points("crossing_1d")
     first, second = (next(batches(data, "train", 64, 0, epoch)) for epoch in (0, 1))
-    assert first[1].sum() == 0 and torch.equal(first[1], -first[0].sign())
-    assert first[0].abs().min() >= 0.5 and first[0].abs().max() <= 1.5
-    assert not torch.equal(first[0], second[0])
+    assert first.targets.sum() == 0 and torch.equal(first.targets, -first.inputs.sign())
+    assert first.inputs.abs().min() >= 0.5 and first.inputs.abs().max() <= 1.5
+    assert not torch.equal(first.inputs, second.inputs)
 
 
 def test_points_are_not_augmented_as_images_are():

@@ -1,6 +1,7 @@
 """The library's face: what can be imported, what a type checker sees, objects in place of names."""
 
 import ast
+import doctest
 import inspect
 import subprocess
 import sys
@@ -77,6 +78,11 @@ def test_the_typed_keywords_are_those_of_solve():
 def test_every_argument_of_solve_is_described():
     for name in inspect.signature(solve).parameters:
         assert f"``{name}``" in solve.__doc__, name
+
+
+def test_the_example_of_solve_is_right():
+    results = doctest.testmod(sys.modules["noderun.ode.engine"])
+    assert results.attempted and not results.failed
 
 
 class Field(nn.Module):

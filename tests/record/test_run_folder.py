@@ -1,5 +1,7 @@
 """Identity: what makes two command lines the same run."""
 
+import os
+
 import pytest
 
 from noderun.cli.planning import make_job
@@ -74,7 +76,7 @@ def test_status_is_never_half_written(tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files.os, "replace", killed)
+    monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         run_folder.write_status(tmp_path, "done", {"seed": 1})
     assert run_folder.read_status(tmp_path)["status"] == "running"

@@ -1,27 +1,27 @@
 """Integrals along the solve against closed forms, and the same number and gradient by every gradient method."""
 
-from functools import partial
-
 import pytest
 import torch
 from numpy.polynomial.legendre import leggauss
 from torch import nn
 
 import noderun
-from noderun.config.schema import Solver
+from noderun.config.schema import Regularizer, Solver
 from noderun.config.validation import Incompatible
+from noderun.data import Batch
 from noderun.dynamics.activations import ACTIVATIONS, activation
 from noderun.models import ODEBlock
-from noderun.ode import engine
+from noderun.objectives import Objective
+from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.gradients import refusal
 from noderun.ode.solvers import METHODS
 from noderun.regularizers import REGULARIZERS, Local, Quadrature
 from noderun.training.compatibility import check_regularizer
-from noderun.training.objectives import regularized
+from noderun.training.setup import Setup
 
 A = torch.tensor([[-0.5, 1.0, 0.0], [-1.0, -0.5, 0.3], [0.0, 0.2, -0.4]], dtype=torch.float64)
 T = 0.8
-tight = partial(engine.solve, solver="dopri5", rtol=1e-9, atol=1e-9, gradient="backprop")
+tight = ConfiguredSolve(solver="dopri5", rtol=1e-9, atol=1e-9, gradient="backprop")
 
 
 class Linear(nn.Module):
@@ -86,7 +86,7 @@ def test_derivatives_of_a_linear_flow_are_powers_of_its_matrix(order):
 
 
 def test_total_derivatives_count_the_explicit_time():
-    rk4 = partial(engine.solve, solver="rk4", dt=T / 40, gradient="backprop")
+    rk4 = ConfiguredSolve(solver="rk4", dt=T / 40, gradient="backprop")
     y0 = torch.zeros(2, 3, dtype=torch.float64)
     _, found = penalty(Polynomial(), REGULARIZERS["taynode"](order=3), y0, rk4)
     torch.testing.assert_close(found, torch.tensor(60**2 * T**5 / 5, dtype=torch.float64), rtol=1e-6, atol=0)
@@ -110,7 +110,7 @@ def test_the_error_of_heun_on_a_linear_flow_is_its_second_difference(monkeypatch
     """err = h / 2 (k_2 - k_1) = h^2 / 2 A^2 y at the random time."""
     monkeypatch.setattr(torch, "rand", lambda shape: torch.tensor(0.5))
     y0, h = torch.randn(4, 3, dtype=torch.float64), T / 4
-    solve = partial(engine.solve, solver="adaptive_heun", dt=h, gradient="backprop")
+    solve = ConfiguredSolve(solver="adaptive_heun", dt=h, gradient="backprop")
     _, found = penalty(Linear(), REGULARIZERS["error"](), y0, solve)
     one = torch.eye(3, dtype=torch.float64) + h * A + h**2 / 2 * A @ A
     error = h**2 / 2 * y0 @ (A @ A @ one @ one).T  # after two of the four steps
@@ -145,7 +145,7 @@ def test_value_and_gradient_are_the_same_by_every_gradient_method(name, gradient
     for method in ("backprop", gradient):
         torch.manual_seed(1)  # the same noise
         start = y0.clone().requires_grad_()
-        solve = partial(engine.solve, solver=solver_for(gradient), rtol=1e-4, atol=1e-4, gradient=method)
+        solve = ConfiguredSolve(solver=solver_for(gradient), rtol=1e-4, atol=1e-4, gradient=method)
         y1, integral = penalty(field, REGULARIZERS[name](), start, solve)
         gradients = torch.autograd.grad((y1**2).mean() + integral, [start, *field.parameters()])
         found.append([integral.detach(), *gradients])
@@ -160,7 +160,7 @@ def test_the_quadrature_takes_no_part_in_the_choice_of_steps():
         return f(t, y), 1e3 * torch.cos(300 * t) * y.new_ones(len(y))
 
     field, y0 = Tanh(), torch.randn(4, 3, dtype=torch.float64)
-    solve = partial(engine.solve, rtol=1e-5, atol=1e-5, gradient="adjoint")
+    solve = ConfiguredSolve(rtol=1e-5, atol=1e-5, gradient="adjoint")
     beside, alone = Quadrature(field, wild, y0), field
     with_it = solve(beside, (y0.requires_grad_(), y0.new_zeros(4)), [0.0, 1.0], norm=beside.norm)
     without = solve(alone, y0, [0.0, 1.0])
@@ -170,12 +170,20 @@ def test_the_quadrature_takes_no_part_in_the_choice_of_steps():
     assert with_it.stats.nfe_backward == without.stats.nfe_backward
 
 
+class Mean(Objective):
+    def __call__(self, model, batch):
+        return {"loss": model(batch.inputs).mean()}
+
+
 def test_the_weighted_penalty_enters_the_loss_of_training_alone():
     block = ODEBlock(Linear(), tight)
     block.regularizer = REGULARIZERS["kinetic"]()
-    objective = regularized(lambda model, batch: {"loss": model(batch[0]).mean()}, [block], weight=0.5)
-    batch = (torch.randn(4, 3, dtype=torch.float64),)
-    trained, tested = objective(block.train(), batch), objective(block.eval(), batch)
+    setup = Setup(block, [block], Mean(), None, None, None, 1, torch.device("cpu"), penalty_weight=0.5)
+    batch = Batch(torch.randn(4, 3, dtype=torch.float64))
+    block.train()
+    trained = setup.values(batch)
+    block.eval()
+    tested = setup.values(batch)
     assert set(tested) == {"loss"} and trained["regularizer"] > 0
     torch.testing.assert_close(trained["loss"], tested["loss"] + 0.5 * trained["regularizer"])
 
@@ -187,16 +195,17 @@ def test_the_weighted_penalty_enters_the_loss_of_training_alone():
 def test_what_a_solver_does_not_tell_cannot_be_penalised(regularizer, solver, works):
     chosen = Solver(solver, options={})
     if works:
-        check_regularizer(regularizer, chosen)
+        check_regularizer(Regularizer(regularizer), chosen)
     else:
-        with pytest.raises(Incompatible, match=f"regularizer={regularizer} looks at .* solver={solver} .*=dopri5"):
-            check_regularizer(regularizer, chosen)
+        match = f"regularizer={regularizer} looks at .* solver={solver} .* try solver=dopri5"
+        with pytest.raises(Incompatible, match=match):
+            check_regularizer(Regularizer(regularizer), chosen)
 
 
 def test_a_field_made_anew_for_every_batch_is_not_compiled():
-    check_regularizer("error", Solver("dopri5", options={"compile": True}))
+    check_regularizer(Regularizer("error"), Solver("dopri5", options={"compile": True}))
     with pytest.raises(Incompatible, match="regularizer=kinetic .* solver.compile=true"):
-        check_regularizer("kinetic", Solver("dopri5", options={"compile": True}))
+        check_regularizer(Regularizer("kinetic"), Solver("dopri5", options={"compile": True}))
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

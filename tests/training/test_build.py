@@ -21,7 +21,9 @@ from noderun.config.schema import (
 from noderun.config.user_code import search_in
 from noderun.config.validation import ConfigError
 from noderun.ode import engine
+from noderun.ode.configured import ConfiguredSolve
 from noderun.training.build import make_device, make_setup, make_solve, train_run
+from noderun.training.diagnostics import remedy
 
 CPU = torch.device("cpu")
 ALL = ("dynamics", "solver", "gradient")
@@ -62,17 +64,21 @@ def made(settings):
 
 
 def test_solve_gets_what_the_settings_say():
-    assert made(settings()).keywords == {
-        "solver": "dopri5",
-        "rtol": 1e-2,
-        "atol": 1e-3,
-        "max_steps": 10_000,
-        "gradient": "adjoint",
-        "gradient_rtol": 1e-1,
-        "gradient_atol": 1e-3,
-    }
+    assert made(settings()) == ConfiguredSolve(
+        solver="dopri5",
+        solver_options={},
+        rtol=1e-2,
+        atol=1e-3,
+        max_steps=10_000,
+        gradient="adjoint",
+        gradient_rtol=1e-1,
+        gradient_atol=1e-3,
+        gradient_options={},
+    )
     fixed = settings(solver=Solver("rk4", rtol=None, atol=None, dt=0.25), gradient=None)
-    assert made(fixed).keywords == {"solver": "rk4", "dt": 0.25, "max_steps": 10_000, "gradient": "backprop"}
+    assert made(fixed) == ConfiguredSolve(
+        solver="rk4", solver_options={}, dt=0.25, max_steps=10_000, gradient="backprop"
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,18 +91,18 @@ def test_solve_gets_what_the_settings_say():
     ],
 )
 def test_what_would_bring_the_gradient_closer_to_the_flows_is_known(parts, words):
-    assert make_setup(settings(**parts), CPU).closer == words
+    assert remedy(settings(**parts)) == words
 
 
 def test_partial_last_batch_counts_as_a_step():
     setup = make_setup(settings(), CPU)
     assert setup.steps_per_epoch == 3
-    assert [len(batch[0]) for batch in setup.batches("train", 0, 1)] == [16, 8]
+    assert [len(batch) for batch in setup.batches("train", 0, 1)] == [16, 8]
 
 
-def test_rate_follows_the_schedule():
+def test_the_learning_rate_follows_the_schedule():
     setup = make_setup(settings(scheduler=Scheduler("step", options={"milestones": (2,), "gamma": 0.5})), CPU)
-    assert [setup.rate(step) for step in (0, 5, 6)] == pytest.approx([3e-3, 3e-3, 1.5e-3])
+    assert [setup.lr_schedule(step) for step in (0, 5, 6)] == pytest.approx([3e-3, 3e-3, 1.5e-3])
 
 
 VECTOR = {"stem": "linear", "width": 8}  # a state that is small and smooth
@@ -148,7 +154,7 @@ def test_forward_mode_of_a_net_is_refused_before_a_step_is_made(tmp_path):
 OWN = """
 import torch
 from torch import nn
-from noderun.data import Dataset
+from noderun.data import Batch, Dataset, Values
 from noderun.models import ODEBlock
 
 
@@ -163,11 +169,12 @@ class Decay(nn.Module):
 
 def line(count=32):
     x = torch.linspace(-1, 1, count).reshape(-1, 1)
-    return Dataset("line", "vector", (1,), None, (x, 0.5 * x), (x, 0.5 * x))
+    rows = Batch(x, 0.5 * x)
+    return Dataset("line", (1,), Values((1,)), rows, rows)
 
 
 class Flow(nn.Module):
-    def __init__(self, shape, classes, make_dynamics, solve, scale):
+    def __init__(self, shape, outputs, make_dynamics, solve, scale):
         super().__init__()
         self.scale = scale
         self.block = ODEBlock(make_dynamics(shape), solve)
@@ -182,9 +189,14 @@ def test_a_users_own_dynamics_data_and_model(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     search_in([str(tmp_path)])
     chosen = settings(
-        data=Data("line", kind="vector", batch_size=8, options={"count": 64}, user_class="own_parts:line"),
+        data=Data("line", batch_size=8, options={"count": 64}, user_class="own_parts:line"),
         model=Model(
-            "flow", objective=Objective("regress"), uses=ALL, options={"scale": 1.0}, user_class="own_parts:Flow"
+            "flow",
+            objective=Objective("regress"),
+            takes=("vector",),
+            uses=ALL,
+            options={"scale": 1.0},
+            user_class="own_parts:Flow",
         ),
         dynamics=Dynamics("decay", options={"rate": 0.1}, user_class="own_parts:Decay"),
         optimizer=Optimizer("adam", lr=0.1),

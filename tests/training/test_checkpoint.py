@@ -67,7 +67,7 @@ def test_every_generator_comes_back(tmp_path):
     assert drawn() == first
 
 
-@pytest.mark.parametrize("state", [{"model": {}}, {"model": {"w": 1}, "progress": {"deepened": 0}}])
+@pytest.mark.parametrize("state", [{"model": {}}, {"model": {"w": 1}, "callbacks": {}}])
 def test_a_checkpoint_of_another_version_is_said_in_one_sentence(state, tmp_path):
     save_checkpoint(tmp_path / "checkpoint.pt", state)
     with pytest.raises(ValueError, match="checkpoint.pt is of another version .*; fresh=true starts over"):

@@ -18,15 +18,15 @@ def train(folder, stop_at=None):
     with isolated(CPU, 0):
         run = Run(make_setup(solved=False), make_settings(epochs=3, checkpoint_seconds=1e-9), folder)
         if stop_at is not None:
-            pause = run.pause
+            pause = run.on_step_end
 
             def stop():  # after a checkpoint, with a row that it does not vouch for
                 if run.progress.step == stop_at:
-                    run.log({"loss/train": 1.0})
+                    run.on_log({"loss/train": 1.0})
                     raise KeyboardInterrupt
                 pause()
 
-            run.pause = stop
+            run.on_step_end = stop
         run.complete()
 
 

@@ -1,15 +1,16 @@
 """Diagnostics of y' = a y, whose solutions and gradients are known."""
 
 import math
-from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
+from noderun.data import Batch
 from noderun.models import ODEBlock
-from noderun.ode import engine
-from noderun.training import diagnostics
+from noderun.objectives import Objective
+from noderun.ode.configured import ConfiguredSolve
+from noderun.training import block_pass, diagnostics
 from noderun.training.diagnostics import diagnose
 from noderun.training.setup import Setup
 
@@ -25,20 +26,25 @@ class Growth(nn.Module):
         return self.a * y
 
 
+class Total(Objective):
+    def __call__(self, model, batch):
+        return {"loss": model(batch.inputs).sum()}
+
+
 def measured(**solve):
-    block = ODEBlock(Growth(), partial(engine.solve, **solve))
+    block = ODEBlock(Growth(), ConfiguredSolve(**solve))
     model = nn.Sequential(block)
     setup = Setup(
         model=model,
         blocks=[block],
-        objective=lambda model, batch: {"loss": model(batch[0]).sum()},
+        objective=Total(),
         optimizer=torch.optim.SGD(model.parameters(), lr=1.0),
-        rate=lambda step: 1.0,
+        lr_schedule=lambda step: 1.0,
         batches=lambda split, epoch, start: iter(()),
         steps_per_epoch=1,
         device=torch.device("cpu"),
     )
-    row = diagnose(setup, (torch.ones(3, 2),))
+    row = diagnose(setup, Batch(torch.ones(3, 2)))
     assert all(p.grad is None for p in model.parameters())
     return row
 
@@ -61,7 +67,7 @@ def test_errors_fall_with_the_tolerance():
 
 
 def test_what_cannot_be_measured_is_null_and_said(monkeypatch, caplog):
-    monkeypatch.setitem(diagnostics.REFERENCE, "max_steps", 1)
+    monkeypatch.setitem(block_pass.REFERENCE, "max_steps", 1)
     row = measured(solver="dopri5", rtol=1e-3, atol=1e-3, gradient="adjoint")
     assert set(row) == set(diagnostics.MEASURES)
     assert {tag for tag in row if row[tag] is None} == {"solve/numerical_error", "solve/gradient_error"}

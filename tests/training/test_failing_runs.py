@@ -11,12 +11,11 @@ import pytest
 import torch
 from training_problem import Field, make_settings, make_setup
 
-from noderun.evaluation.measure import solve_numbers
+from noderun.evaluation.measure import measured_solves
 from noderun.ode.solvers import SolveError
 from noderun.record.metrics import read_metrics
 from noderun.training import diagnostics, loop
-from noderun.training import run as run_module
-from noderun.training.diagnostics import GRADIENT_ERROR, MEASURES, affordable
+from noderun.training.diagnostics import GRADIENT_ERROR, MEASURES, Diagnostics
 from noderun.training.isolation import isolated
 from noderun.training.progress import Diverged, Progress
 from noderun.training.run import Run
@@ -29,7 +28,7 @@ def train(folder, setup_options=None, lr=1e-2, scale=1.0, **options):
     """``scale`` multiplies the inputs."""
     folder.mkdir(exist_ok=True)
     with isolated(CPU, 0):
-        setup = replace(make_setup(**(setup_options or {})), rate=lambda step: lr)
+        setup = replace(make_setup(**(setup_options or {})), lr_schedule=lambda step: lr)
         setup.model.register_forward_pre_hook(lambda module, inputs: (scale * inputs[0],))
         return Run(setup, make_settings(**options), folder).complete()
 
@@ -114,8 +113,9 @@ def test_a_legal_field_that_cannot_be_measured_loses_no_training(field, tmp_path
 
 
 def test_an_evaluation_goes_on_without_what_cannot_be_measured(caplog):
-    found = solve_numbers(make_setup(field=Locked))
-    assert found["numerical_error"] is None and found["reconstruction_error"] > 0 and found["steps_accepted"] > 0
+    found = measured_solves(make_setup(field=Locked))
+    assert found["solve/numerical_error"] is None and found["solve/reconstruction_error"] > 0
+    assert found["steps/accepted"] > 0
     assert "numerical_error was not measured: cannot pickle" in caplog.text
 
 
@@ -125,7 +125,7 @@ def test_a_run_that_dies_in_its_last_measurements_has_weights_and_result(death, 
         raise death
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "diagnose", deadly)
+        patch.setattr(diagnostics, "diagnose", deadly)
         with pytest.raises(death):
             train(tmp_path, epochs=1)
     result = json.loads((tmp_path / "result.json").read_text())
@@ -204,13 +204,14 @@ def test_a_device_is_asked_for_losses_only_when_a_row_is_due(monkeypatch):
     asked, check = [], Progress.check_losses
     monkeypatch.setattr(Progress, "check_losses", lambda self: asked.append(self.step) or check(self))
     monkeypatch.setattr(Setup, "values", lambda self, batch: self.objective(self.model, batch))
-    progress, surroundings = Progress(), SimpleNamespace(log=lambda row: None, pause=lambda: None)
-    surroundings.close_epoch = lambda: setattr(progress, "tested", progress.step)
+    progress = Progress()
+    callbacks = SimpleNamespace(on_epoch_start=lambda: None, on_log=lambda row: None, on_step_end=lambda: None)
+    callbacks.on_epoch_end = lambda: setattr(progress, "tested", progress.step)
     for device, steps in (("cpu", [1, 2, 3, 4, 5, 6]), ("meta", [3, 6])):
         progress.__init__()
         asked.clear()
         setup = replace(make_setup(), device=torch.device(device))
-        loop.fit(setup, progress, last=6, log_every=3, run=surroundings)
+        loop.fit(setup, progress, last=6, log_every=3, run=callbacks)
         assert asked == steps
 
 
@@ -231,13 +232,13 @@ def test_the_gradients_error_is_measured_between_epochs_while_it_costs_little(tm
     assert [GRADIENT_ERROR in row for row in rows] == [True] * 3
     assert [set(MEASURES) <= set(row) for row in rows] == [False, False, True]
     assert 0 < result["gradient_error"] < 0.1
-    progress = saved(tmp_path / "often")["progress"]
-    assert progress["gradient_measurements"] == 2 and progress["gradient_seconds"] > 0
+    state = saved(tmp_path / "often")["callbacks"]["Diagnostics"]
+    assert state["count"] == 2 and state["seconds"] > 0
     monkeypatch.setattr(diagnostics, "FIRST_PRICE", 5)
     monkeypatch.setattr(diagnostics, "SHARE", 0.0)
     train(tmp_path / "never", epochs=3)
     torch.testing.assert_close(saved(tmp_path / "often")["model"], saved(tmp_path / "never")["model"], rtol=0, atol=0)
-    assert saved(tmp_path / "never")["progress"]["gradient_measurements"] == 0
+    assert saved(tmp_path / "never")["callbacks"]["Diagnostics"]["count"] == 0
 
 
 @pytest.mark.parametrize(
@@ -253,13 +254,14 @@ def test_the_gradients_error_is_measured_between_epochs_while_it_costs_little(tm
     ],
 )
 def test_what_a_measurement_may_cost(step, count, spent, known, able):
-    progress = Progress(step=step, training_seconds=1.0 * step, diagnostics=known)
-    progress.gradient_measurements, progress.gradient_seconds = count, spent
-    assert affordable(progress) == able
+    measuring = Diagnostics(make_setup(), make_settings())
+    measuring.load_state_dict({"count": count, "seconds": spent})
+    assert measuring.affordable(Progress(step=step, training_seconds=1.0 * step, measured=known)) == able
 
 
 def test_a_gradient_that_is_far_from_the_flows_is_told_once(tmp_path, caplog, monkeypatch):
     monkeypatch.setitem(diagnostics.MEASURES, GRADIENT_ERROR, lambda seen: 0.234)
     train(tmp_path, epochs=3, diagnostics_every=1)
     (warning,) = [record.getMessage() for record in caplog.records if "gradient is" in record.getMessage()]
-    assert warning == "after epoch 1 the gradient is 23 % from that of the flow: try a gradient.rtol below 0.001"
+    remedy = "a gradient.rtol below 0.001, or gradient=checkpointed"
+    assert warning == f"after epoch 1 the gradient is 23 % from that of the flow: try {remedy}"

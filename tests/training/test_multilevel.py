@@ -1,4 +1,4 @@
-"""Depth doubled on the way: the same function at first, the optimiser's state carried over, resumable to the bit."""
+"""Depth doubled on the way: the same function at first, the optimizer's state carried over, resumable to the bit."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from noderun.training.build import make_setup, train_run
 from noderun.training.checkpoint import load_checkpoint
 from noderun.training.isolation import isolated
 from noderun.training.loop import train_step
-from noderun.training.multilevel import deepen
+from noderun.training.multilevel import MultiLevel
 
 CPU = torch.device("cpu")
 
@@ -48,12 +48,12 @@ def test_a_doubled_net_is_the_same_flow_in_half_the_steps(tied):
 
 
 @pytest.mark.parametrize(("optimizer", "options"), [("sgd", {"momentum": 0.9}), ("adamw", {})])
-def test_copies_take_over_the_state_of_the_optimiser_and_are_trained(optimizer, options):
+def test_copies_take_over_the_state_of_the_optimizer_and_are_trained(optimizer, options):
     with isolated(CPU, 0):
         setup = make_setup(settings(optimizer=optimizer, options=options), CPU)
     batch = next(setup.batches("train", 0, 0))
     train_step(setup, batch, 0)
-    deepen(setup, 1)
+    MultiLevel(setup).double_depth(1)
     first, second = setup.model.blocks
     state = setup.optimizer.state
     for source, copy in zip(first.parameters(), second.parameters(), strict=True):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler as theirs
 
-from noderun.training.optimization import OPTIMIZERS, SCHEDULES, make_optimizer, set_rate
+from noderun.training.optimization import OPTIMIZERS, SCHEDULES, make_optimizer, set_lr
 
 STEPS, HORIZON = 5, 8
 PEERS = {
@@ -56,7 +56,7 @@ def test_optimizer_moves_what_requires_gradients_only(name):
     model.bias.requires_grad_(False)
     before = model.weight.detach().clone(), model.bias.detach().clone()
     optimizer = make_optimizer(name, model, 0.1, 0.0, {})
-    set_rate(optimizer, 0.01)
+    set_lr(optimizer, 0.01)
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     assert torch.equal(model.bias, before[1])

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from noderun.data import Batch
 from noderun.models import MODELS
+from noderun.objectives import OBJECTIVES
 from noderun.report.paper_values import memory_claim
 from noderun.training.diagnostics import diagnose
 from noderun.training.memory import PeakLedger, PeakMemory, saved_bytes
-from noderun.training.objectives import OBJECTIVES
 from noderun.training.setup import Setup
 
 N = 1000  # floats in the state: 4,000 bytes
@@ -56,8 +57,8 @@ def residual_net(name, blocks, **options):
 
 def measured(net):
     """Bytes by the diagnostics of a run; four examples, whose state has 4 x 8 x 3 x 3 floats."""
-    batch = (torch.rand(4, 1, 8, 8), torch.arange(4))
-    setup = Setup(net, [], OBJECTIVES["classify"], None, None, None, 1, torch.device("cpu"))
+    batch = Batch(torch.rand(4, 1, 8, 8), torch.arange(4))
+    setup = Setup(net, [], OBJECTIVES["classify"](), None, None, None, 1, torch.device("cpu"))
     return round(diagnose(setup, batch)["memory/saved_mib"] * 2**20)
 
 
@@ -88,8 +89,8 @@ def test_the_claim_beside_it_is_true(name, grows):
 
 def test_a_net_without_depth_has_no_such_memory():
     net = MODELS["stem"]((1, 8, 8), 10, width=8)
-    setup = Setup(net, [], OBJECTIVES["classify"], None, None, None, 1, torch.device("cpu"))
-    assert diagnose(setup, (torch.rand(4, 1, 8, 8), torch.arange(4))) == {}
+    setup = Setup(net, [], OBJECTIVES["classify"](), None, None, None, 1, torch.device("cpu"))
+    assert diagnose(setup, Batch(torch.rand(4, 1, 8, 8), torch.arange(4))) == {}
 
 
 def test_peak_of_live_storages_is_exact():

@@ -74,11 +74,11 @@ def uninterrupted(tmp_path_factory):
 
 
 MOMENTS = {
-    "before the first checkpoint": ("pause", 2, 60.0),
-    "in the middle of an epoch": ("pause", 9, 60.0),
-    "a step after a checkpoint": ("pause", 9, 0.0),
+    "before the first checkpoint": ("on_step_end", 2, 60.0),
+    "in the middle of an epoch": ("on_step_end", 9, 60.0),
+    "a step after a checkpoint": ("on_step_end", 9, 0.0),
     "before the last measurements": ("save", 3, 60.0),
-    "in the last measurements": ("look", 2, 60.0),
+    "in the last measurements": ("aside", 1, 60.0),
     "between a row and its checkpoint": ("save", 4, 60.0),
     "between a row in mid-epoch and its checkpoint": ("save", 9, 0.0),
     "while testing": ("test", 2, 60.0),
@@ -106,7 +106,7 @@ def test_killed_run_resumes_to_the_same_bits(moment, uninterrupted, tmp_path, mo
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_saves_first(number, uninterrupted, tmp_path, monkeypatch):
-    original = Run.pause
+    original = Run.on_step_end
 
     def signalled(self):
         if self.progress.step == 8:
@@ -114,7 +114,7 @@ def test_signal_saves_first(number, uninterrupted, tmp_path, monkeypatch):
         original(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "pause", signalled)
+        patch.setattr(Run, "on_step_end", signalled)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path)
     assert state(tmp_path)["scheduler"]["step"] == 8

@@ -1,15 +1,15 @@
 """A small learnable problem for the loop: two blobs, an ODE block between two linear layers."""
 
-from functools import partial
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from noderun.config.schema import Data, Dynamics, Gradient, Model, Optimizer, Scheduler, Settings, Solver, Trainer
-from noderun.data import Dataset, batch_count, batches
+from noderun.data import Batch, Classes, Dataset, Values, batch_count, batches
 from noderun.models import ODEBlock
-from noderun.ode import engine
-from noderun.training.objectives import OBJECTIVES
+from noderun.objectives import OBJECTIVES
+from noderun.ode.configured import ConfiguredSolve
 from noderun.training.optimization import make_optimizer, one_cycle
 from noderun.training.setup import Setup
 
@@ -26,10 +26,10 @@ class Field(nn.Module):
 
 
 def noisy(batch, generator):
-    inputs, *targets = batch
-    if generator is not None:
-        inputs = inputs + 0.1 * torch.randn(inputs.shape, generator=generator)
-    return inputs, *targets
+    if generator is None:
+        return batch
+    noise = 0.1 * torch.randn(batch.inputs.shape, generator=generator)
+    return replace(batch, inputs=batch.inputs + noise)
 
 
 def blobs(objective="classify"):
@@ -37,7 +37,8 @@ def blobs(objective="classify"):
     classes = torch.arange(EXAMPLES) % 2
     inputs = torch.randn(EXAMPLES, 3, generator=generator) + 2.0 * classes[:, None]
     targets = classes if objective == "classify" else inputs.sum(1, keepdim=True).expand(-1, 2).contiguous()
-    return Dataset("blobs", "vector", (3,), 2, (inputs, targets), (inputs[:20], targets[:20]), noisy)
+    target = Classes(2) if objective == "classify" else Values((2,))
+    return Dataset("blobs", (3,), target, Batch(inputs, targets), Batch(inputs[:20], targets[:20]), noisy)
 
 
 def make_setup(
@@ -45,7 +46,7 @@ def make_setup(
 ):
     """Draws its weights from torch's generator, as build does."""
     data = blobs(objective)
-    solve = partial(engine.solve, solver=solver, rtol=1e-3, atol=1e-3, gradient=gradient)
+    solve = ConfiguredSolve(solver=solver, rtol=1e-3, atol=1e-3, gradient=gradient)
     block = ODEBlock(field(), solve)
     depth = block if solved else nn.Tanh()
     model = nn.Sequential(nn.Linear(3, 4), depth, nn.Dropout(dropout), nn.Linear(4, 2))
@@ -53,14 +54,13 @@ def make_setup(
     return Setup(
         model=model,
         blocks=[block] if solved else [],
-        objective=OBJECTIVES[objective],
+        objective=OBJECTIVES[objective](),
         optimizer=make_optimizer("adamw", model, 1e-2, 0.01, {}),
-        rate=lambda step: 1e-2 * factor(step),
+        lr_schedule=lambda step: 1e-2 * factor(step),
         batches=lambda split, epoch, start: batches(data, split, SIZE, 0, epoch, start),
         steps_per_epoch=batch_count(data, "train", SIZE),
         device=torch.device("cpu"),
         bf16=bf16,
-        closer="a gradient.rtol below 0.001",
     )
 
 

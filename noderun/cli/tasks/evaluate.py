@@ -14,6 +14,7 @@ from noderun.config.schema import Solver
 from noderun.config.validation import ConfigError, as_type
 from noderun.evaluation.trained import finished, settings_of
 from noderun.record import files, run_folder
+from noderun.record.metric import METRICS
 from noderun.report.folders import Run, as_number, read_csv, runs_of
 
 
@@ -77,7 +78,7 @@ def finish(folder: Path, jobs: Sequence[Measurement], swept: Sequence[str]) -> N
     write_csv(known, folder / files.RESULTS)
     others = [key for key in swept if key != "tolerance" and key.partition(".")[0] != "solver"]
     words = varying(rows, ["run", "removed block", "trained with", "tested with", *others]) + troubles(rows)
-    numbers = ("test_error", "test_loss", "rmse", "nfe_test", "numerical_error", "reconstruction_error", "seconds")
+    numbers = [name for name, metric in METRICS.items() if metric.better is not None]
     keys = [*(words or ["tested with"]), *(k for k in numbers if any(row.get(k) is not None for row in rows))]
     print_table(filled_table([heading(key) for key in keys], comparison_cells(rows, keys)))
     made = draw_possible(known, folder / files.FIGURES, names_of("measurements"))

@@ -14,6 +14,7 @@ from noderun.cli.planning import Job, Plan, given_keys, plan_one
 from noderun.config.compose import Composer, resolved
 from noderun.lab.settings import Conservation, Settings, typed
 from noderun.record import files, run_folder
+from noderun.record.metric import RESULT_KEYS
 
 READS = {  # lab -> the groups that it reads; the solvers of the others are in lab.solvers
     "trajectory": ("problem", "solver"),
@@ -25,11 +26,6 @@ READS = {  # lab -> the groups that it reads; the solvers of the others are in l
     "gradient": ("solver",),
 }
 NOT_IN_IDENTITY = {"name", "log", "device", "fresh"}
-KEYS = (
-    "task model dynamics data solver gradient rtol atol seed parameters epochs steps train_loss test_loss test_error "
-    "nll bits_per_dim rmse nfe_forward nfe_backward nfe_test steps_accepted steps_rejected numerical_error "
-    "gradient_error reconstruction_error memory_saved_mib memory_peak_mib seconds examples_per_second device status"
-).split()
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
@@ -97,7 +93,7 @@ def measure(settings: Settings, folder: Path) -> dict[str, Any]:
         "device": settings.device,
         "status": "done",
     }
-    result = dict.fromkeys(KEYS) | facts | findings.values
+    result = dict.fromkeys(RESULT_KEYS) | facts | findings.values
     write_csv(findings.rows, folder / files.RESULTS)
     run_folder.write_json(folder / files.RESULT, result)
     return result

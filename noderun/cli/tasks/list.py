@@ -63,7 +63,7 @@ def text(name: str, option: Path | type[Option]) -> str:
 
 def overview(group: str, found: dict[str, Path | type[Option]]) -> str:
     """One line per option: its name, what it takes or is, and the first sentence about it."""
-    facts = solver_facts() if group == "solver" else {}
+    facts = {"solver": solver_facts, "data": data_facts}.get(group, dict)()
     width = max(map(len, found))
     lines = [f"  {name:<{width}}  {fact(option, facts.get(name))}{sentence(option)}" for name, option in found.items()]
     return "\n".join([group, *lines])
@@ -79,14 +79,19 @@ def sentence(option: Path | type[Option]) -> str:
     return re.split(r"(?<!et al)\. ", about)[0].rstrip(".")
 
 
-def fact(option: Path | type[Option], of_solver: str | None) -> str:
-    """What an option takes or is, if that tells options of its group apart."""
+def fact(option: Path | type[Option], of_code: str | None) -> str:
+    """What an option takes, or what its code says of it, if that tells options of its group apart."""
     content = read_mapping(option) if isinstance(option, Path) else facts_of(option)
     if isinstance(content.get("takes"), list | tuple):
         return f"takes {', '.join(map(str, content['takes']))}; "
-    if "kind" in content:
-        return f"{content['kind']}; "
-    return of_solver or ""
+    return of_code or ""
+
+
+def data_facts() -> dict[str, str]:
+    """What a sample is, from the data sets themselves."""
+    from noderun.data import SETS
+
+    return {name: f"{source.sample}; " for name, source in SETS.items()}
 
 
 def solver_facts() -> dict[str, str]:

@@ -10,8 +10,7 @@ from typing import Any
 from noderun.config.validation import ConfigError, nearest
 from noderun.record.run_folder import ledger
 
-COLUMNS = ("model", "data", "solver", "gradient", "rtol", "test_error", "test_loss", "nfe_forward", "nfe_backward")
-COSTS = ("memory_peak_mib", "seconds", "status", "folder")
+CHOICES = ("model", "data", "solver", "gradient", "rtol")
 
 
 def main(words: list[str]) -> int:
@@ -79,9 +78,10 @@ def known_key(rows: list[dict[str, Any]], key: str) -> None:
 def print_rows(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
-    from noderun.report.table import heading, print_table, show
+    from noderun.report.table import heading, headlines, print_table, show
 
-    columns = [key for key in (*COLUMNS, *COSTS) if any(row.get(key) is not None for row in rows)]
+    keys = (*CHOICES, *headlines(), "status", "folder")
+    columns = [key for key in keys if any(row.get(key) is not None for row in rows)]
     table = Table(*map(heading, columns))
     for row in rows:
         table.add_row(*(show(key, row.get(key)) for key in columns))

@@ -10,10 +10,10 @@ from noderun.record import files, run_folder
 
 
 def work(job: Job, folder: Path) -> None:
-    from noderun.evaluation.epochs import watch
+    from noderun.evaluation.epochs import RowsByEpoch
     from noderun.training.build import train_run
 
-    train_run(job.settings, folder, watch)
+    train_run(job.settings, folder, [RowsByEpoch(job.settings.trainer.diagnostics_every)])
 
 
 def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:

@@ -11,10 +11,9 @@ BatchSize = Annotated[Count, "examples per step"]
 
 @dataclass(frozen=True)
 class Data(Option, group="data"):
-    """Where batches come from; ``kind`` is what an example is (a model says which kinds it takes)."""
+    """Where batches come from."""
 
     name: Annotated[FolderName, FACT]
-    kind: Annotated[str, FACT] = "image"
     root: Annotated[str, "folder in which a set that has files looks for them"] = "data"
     download: Annotated[bool, "a set that has files fetches those that are missing"] = True
     limit: Annotated[Count | None, "training examples only, of classes balanced over them; null: all"] = None
@@ -65,7 +64,6 @@ class Digits(Images, name="digits"):
 class Points(Data):
     """Points in space, generated rather than read."""
 
-    kind: Annotated[str, FACT] = "vector"
     examples: Annotated[Count, "training examples, and as many again for the test"] = 2000
 
 

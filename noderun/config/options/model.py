@@ -25,7 +25,7 @@ class Model(Option, group="model"):
     objective: Annotated[
         Objective,
         Reference("classify"),
-        "cross entropy of classes, squared error of values, or smooth L1 distance to the labels -1 and 1",
+        "cross entropy of classes, squared error, smooth L1 distance to the labels -1 and 1, or mean -log p(x)",
     ] = Objective()
     takes: Takes = ("image",)
     uses: Uses = ()

@@ -10,7 +10,7 @@ from torch import Tensor
 from noderun.ode.gradients import per_sample_adjoint
 from noderun.ode.gradients.backward_solve import AdjointField, BackwardSolve, ContinuousGradient
 from noderun.ode.gradients.parameters import backward_field
-from noderun.ode.gradients.solve_function import Gradients, Recorded, with_backward
+from noderun.ode.gradients.solve_function import Gradients, Recorded
 from noderun.ode.solvers.integrate import Problem, integrate
 from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.per_sample.problem import SampleProblem
@@ -48,22 +48,18 @@ class Adjoint(ContinuousGradient):
     def refusal_per_sample(self) -> None:
         return None
 
-    def solve(self, problem: Problem) -> Tensor:
-        return with_backward(self.name, problem, record, self.pull_back)
-
     def solve_per_sample(self, problem: SampleProblem) -> Tensor:
         return per_sample_adjoint.adjoint(problem, self.norm == "full")
+
+    def record(self, problem: Problem) -> Recorded:
+        ys = integrate(problem)
+        return problem.shaped(ys), (ys, *problem.params), list(problem.outputs.times)
 
     def pull_back(self, problem: Problem, saved: list[Tensor], times: list[float], ys_grad: Tensor) -> Gradients:
         with backward_field(problem) as field:
             solve = AdjointSolve(self, problem, times, saved[0])
             a = solve.run(StateAdjointField(field, problem.params), problem.flat(ys_grad))
         return a, solve.integral.gradients()
-
-
-def record(problem: Problem) -> Recorded:
-    ys = integrate(problem)
-    return problem.shaped(ys), (ys, *problem.params), list(problem.outputs.times)
 
 
 class StateAdjointField(AdjointField):

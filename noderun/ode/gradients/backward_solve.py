@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from noderun.ode.gradients.field_checks import check_field_unchanged
-from noderun.ode.gradients.gradient import Gradient
+from noderun.ode.gradients.gradient import CustomBackward
 from noderun.ode.gradients.integral import ParamIntegral, joined
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.errors import SolveError
@@ -38,7 +38,7 @@ FACTOR, MARGIN = 5, 50  # a warning is due at so many times the forward attempts
 
 
 @dataclass(frozen=True)
-class ContinuousGradient(Gradient):
+class ContinuousGradient(CustomBackward):
     """What ``Adjoint`` and ``Interpolated`` share: the error that controls the steps of the backward solve."""
 
     norm: str = "full"

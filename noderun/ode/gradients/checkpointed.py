@@ -15,9 +15,9 @@ from torch import Tensor
 from noderun.ode.gradients import per_sample_discrete
 from noderun.ode.gradients.checkpoint_schedule import Checkpoint, Checkpoints, last_to_first
 from noderun.ode.gradients.discrete_adjoint import DiscreteAdjoint, StepRecord, StepState
-from noderun.ode.gradients.gradient import Gradient
+from noderun.ode.gradients.gradient import CustomBackward
 from noderun.ode.gradients.parameters import backward_field
-from noderun.ode.gradients.solve_function import Gradients, Recorded, with_backward
+from noderun.ode.gradients.solve_function import Gradients, Recorded
 from noderun.ode.gradients.stagewise import StagewiseAdjoint, has_stages
 from noderun.ode.solvers.field import VectorField
 from noderun.ode.solvers.integrate import AcceptedStep, Problem, integrate
@@ -26,7 +26,7 @@ from noderun.ode.solvers.per_sample.problem import SampleProblem
 
 
 @dataclass(frozen=True)
-class ReplayedSteps(Gradient):
+class ReplayedSteps(CustomBackward):
     """What ``Checkpointed`` and ``Symplectic`` share: the states that are held and the loop over the steps."""
 
     checkpoints: int | None = None
@@ -39,15 +39,12 @@ class ReplayedSteps(Gradient):
     def adjoint_class(self, method: Method) -> type[DiscreteAdjoint]:
         """How a step of the method is pulled back."""
 
-    def solve(self, problem: Problem) -> Tensor:
+    def record(self, problem: Problem) -> Recorded:
         if self.checkpoints is not None and problem.method.uses_newton and not problem.control.fixed:
             raise ValueError(
                 f"the option checkpoints repeats steps, and solver '{problem.method.name}' finds adaptive ones only to "
                 "a tolerance, by iteration: leave it out, or give dt="
             )
-        return with_backward(self.name, problem, self.record, self.pull_back)
-
-    def record(self, problem: Problem) -> Recorded:
         records: list[StepRecord] = []
         checkpoints, fixed = Checkpoints(self.checkpoints), problem.control.fixed
 

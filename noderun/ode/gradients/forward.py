@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from noderun.ode.gradients.field_checks import differs, raise_changed
-from noderun.ode.gradients.gradient import Gradient
-from noderun.ode.gradients.solve_function import Gradients, Recorded, with_backward
+from noderun.ode.gradients.gradient import CustomBackward
+from noderun.ode.gradients.solve_function import Gradients, Recorded
 from noderun.ode.solvers.field import evaluate
 from noderun.ode.solvers.integrate import AcceptedStep, Problem, integrate
 from noderun.ode.solvers.method import Method, Snapshot
@@ -24,7 +24,7 @@ MOST_TANGENTS = 100  # each costs a pass through every step: beyond, minutes and
 
 
 @dataclass(frozen=True)
-class Forward(Gradient):
+class Forward(CustomBackward):
     """Forward-mode derivatives, for a few parameters and a small state; the backward pass then does not call f.
 
     One tangent per number that requires a gradient, in the parameters and in y0, is carried through every accepted
@@ -45,7 +45,7 @@ class Forward(Gradient):
             )
         return super().refusal(method)
 
-    def solve(self, problem: Problem) -> Tensor:
+    def record(self, problem: Problem) -> Recorded:
         inputs = [x for x in (problem.y0, *problem.params) if x.requires_grad]
         if any(x.is_complex() for x in inputs):
             raise TypeError("gradient='forward' is for real parameters and y0; use gradient='checkpointed'")
@@ -55,26 +55,19 @@ class Forward(Gradient):
                 f"gradient='forward' would carry {tangents} tangents, one per number of the parameters and of y0 that "
                 f"requires a gradient; it takes up to {MOST_TANGENTS}: use gradient='checkpointed', which is as exact"
             )
-        return with_backward(self.name, problem, record, pull_back)
+        of_y0 = problem.y0.requires_grad
+        carried = Tangents(problem, of_y0)
+        ys = integrate(problem, carried.push)
+        return problem.shaped(ys), list(carried.outputs.values()), (list(carried.outputs), of_y0)
 
-
-def record(problem: Problem) -> Recorded:
-    """The rows, with their tangents as the tensors to save."""
-    of_y0 = problem.y0.requires_grad
-    tangents = Tangents(problem, of_y0)
-    ys = integrate(problem, tangents.push)
-    return problem.shaped(ys), list(tangents.outputs.values()), (list(tangents.outputs), of_y0)
-
-
-def pull_back(problem: Problem, saved: list[Tensor], kept: Any, ys_grad: Tensor) -> Gradients:
-    """The products of the cotangents with the stored tangents."""
-    (rows, of_y0), cotangents = kept, problem.flat(ys_grad)
-    pairs = zip(rows, saved, strict=True)
-    total = torch.stack([tangent.conj() @ cotangents[row] for row, tangent in pairs]).sum(0).real
-    first = cotangents.shape[1] if of_y0 else 0
-    parts = total[first:].split([p.numel() for p in problem.params])
-    param_grads = [part.reshape(p.shape) for part, p in zip(parts, problem.params, strict=True)]
-    return total[:first] if of_y0 else None, param_grads
+    def pull_back(self, problem: Problem, saved: list[Tensor], kept: Any, ys_grad: Tensor) -> Gradients:
+        (rows, of_y0), cotangents = kept, problem.flat(ys_grad)
+        pairs = zip(rows, saved, strict=True)
+        total = torch.stack([tangent.conj() @ cotangents[row] for row, tangent in pairs]).sum(0).real
+        first = cotangents.shape[1] if of_y0 else 0
+        parts = total[first:].split([p.numel() for p in problem.params])
+        param_grads = [part.reshape(p.shape) for part, p in zip(parts, problem.params, strict=True)]
+        return total[:first] if of_y0 else None, param_grads
 
 
 class Tangents:

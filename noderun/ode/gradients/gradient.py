@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
+from noderun.ode.gradients.solve_function import Gradients, Recorded, SolveFunction
 from noderun.ode.solvers.integrate import Problem
 from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.per_sample.problem import SampleProblem
@@ -61,3 +62,22 @@ class Gradient(ABC):
                 there = f"it takes {', '.join(takes)}" if takes else "it takes none"
                 raise ValueError(f"gradient '{self.name}' has no option '{name}'; {there}")
         return replace(self, **options)
+
+
+@dataclass(frozen=True)
+class CustomBackward(Gradient):
+    """A gradient whose backward pass is written by hand: ``record`` runs forwards, ``pull_back`` backwards."""
+
+    def solve(self, problem: Problem) -> Tensor:
+        return SolveFunction.apply(self.name, problem, self.record, self.pull_back, problem.y0, *problem.params)
+
+    @abstractmethod
+    def record(self, problem: Problem) -> Recorded:
+        """The rows in the caller's shape, the tensors to save, and what else ``pull_back`` needs.
+
+        ValueError or TypeError if this gradient cannot be taken through the problem.
+        """
+
+    @abstractmethod
+    def pull_back(self, problem: Problem, saved: list[Tensor], kept: Any, ys_grad: Tensor) -> Gradients:
+        """dL/dy0 and dL/dtheta from dL/drows; f is to be called as ``backward_field(problem)`` gives it."""

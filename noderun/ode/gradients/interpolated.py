@@ -15,7 +15,7 @@ from torch import Tensor
 
 from noderun.ode.gradients.backward_solve import AdjointField, BackwardSolve, ContinuousGradient
 from noderun.ode.gradients.parameters import backward_field
-from noderun.ode.gradients.solve_function import Gradients, Recorded, with_backward
+from noderun.ode.gradients.solve_function import Gradients, Recorded
 from noderun.ode.solvers.field import VectorField
 from noderun.ode.solvers.integrate import AcceptedStep, Problem, integrate
 
@@ -39,8 +39,11 @@ class Interpolated(ContinuousGradient):
     source = "Serban, Hindmarsh 2005; Rackauckas et al. 2020"
     description = "adjoint along the stored forward solution; no drift of the state in the backward pass"
 
-    def solve(self, problem: Problem) -> Tensor:
-        return with_backward(self.name, problem, record, self.pull_back)
+    def record(self, problem: Problem) -> Recorded:
+        path = StoredTrajectory(problem.method.order)
+        ys = integrate(problem, path.add)
+        saved = (ys, *problem.params, *path.starts, *path.insides)
+        return problem.shaped(ys), saved, (list(problem.outputs.times), path.spans)
 
     def pull_back(self, problem: Problem, saved: list[Tensor], kept: Any, ys_grad: Tensor) -> Gradients:
         (ys, *tensors), (times, spans) = saved, kept
@@ -51,13 +54,6 @@ class Interpolated(ContinuousGradient):
             solve = InterpolatedSolve(self, problem, times, ys)
             a = solve.run(InterpolatedField(field, problem.params, path), problem.flat(ys_grad))
         return a, solve.integral.gradients()
-
-
-def record(problem: Problem) -> Recorded:
-    path = StoredTrajectory(problem.method.order)
-    ys = integrate(problem, path.add)
-    saved = (ys, *problem.params, *path.starts, *path.insides)
-    return problem.shaped(ys), saved, (list(problem.outputs.times), path.spans)
 
 
 class StoredTrajectory:

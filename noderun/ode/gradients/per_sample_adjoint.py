@@ -17,7 +17,7 @@ from torch import Tensor
 from noderun.ode.gradients.backward_solve import HALVINGS, StepCountLimit
 from noderun.ode.gradients.field_checks import check_unchanged
 from noderun.ode.gradients.integral import ParamIntegral, joined
-from noderun.ode.gradients.solve_function import Gradients, Recorded, with_backward
+from noderun.ode.gradients.solve_function import Gradients, Recorded, SolveFunction
 from noderun.ode.solvers.field import Integrand
 from noderun.ode.solvers.implicit import GAUSS, GAUSS_ERROR, NODES
 from noderun.ode.solvers.method import Quadrature
@@ -40,7 +40,7 @@ def adjoint(problem: SampleProblem, full: bool) -> Tensor:
 
     With ``full`` the error of the integral for theta counts as well.
     """
-    return with_backward("adjoint", problem, record, partial(pull_back, full))
+    return SolveFunction.apply("adjoint", problem, record, partial(pull_back, full), problem.y0, *problem.params)
 
 
 def record(problem: SampleProblem) -> Recorded:

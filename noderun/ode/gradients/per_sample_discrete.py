@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from noderun.ode.gradients.per_sample_adjoint import check_start, count_backward
-from noderun.ode.gradients.solve_function import Gradients, Recorded, with_backward
+from noderun.ode.gradients.solve_function import Gradients, Recorded, SolveFunction
 from noderun.ode.solvers.per_sample.attempt import Attempt
 from noderun.ode.solvers.per_sample.batch import Batch
 from noderun.ode.solvers.per_sample.methods import batched_method
@@ -36,7 +36,7 @@ def backprop(problem: SampleProblem) -> Tensor:
 
 def checkpointed(problem: SampleProblem) -> Tensor:
     """The rows; each round is repeated in the backward pass, and only the states at accepted steps are held."""
-    return with_backward("checkpointed", problem, record_rounds, pull_back)
+    return SolveFunction.apply("checkpointed", problem, record_rounds, pull_back, problem.y0, *problem.params)
 
 
 def record_rounds(problem: SampleProblem) -> Recorded:

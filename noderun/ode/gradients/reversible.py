@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from noderun.ode.gradients.discrete_adjoint import DiscreteAdjoint, StepRecord, StepState
-from noderun.ode.gradients.gradient import Gradient
+from noderun.ode.gradients.gradient import CustomBackward
 from noderun.ode.gradients.parameters import backward_field
-from noderun.ode.gradients.solve_function import Gradients, Recorded, with_backward
+from noderun.ode.gradients.solve_function import Gradients, Recorded
 from noderun.ode.solvers import SOLVERS
 from noderun.ode.solvers.integrate import AcceptedStep, Problem, integrate
 from noderun.ode.solvers.method import Method
@@ -23,7 +23,7 @@ from noderun.ode.solvers.reversible import Reversible as ReversibleMethod
 
 
 @dataclass(frozen=True)
-class Reversible(Gradient):
+class Reversible(CustomBackward):
     """Constant memory with a solver whose steps can be undone: only the end of the solve and the step sizes are held.
 
     Each step's start is computed from its end, then the step is repeated under autograd. Rounding errors grow in the
@@ -45,10 +45,24 @@ class Reversible(Gradient):
             f"gradient='reversible' undoes steps exactly, which solver '{method.name}' cannot: use {' or '.join(able)}"
         )
 
-    def solve(self, problem: Problem) -> Tensor:
+    def record(self, problem: Problem) -> Recorded:
         if problem.control.jumps:
             raise ValueError("gradient='reversible' cannot step back over jump_ts: use gradient='checkpointed'")
-        return with_backward(self.name, problem, record, self.pull_back)
+        records: list[StepRecord] = []
+        last: list[StepState] = []
+        restarts: dict[int, StepState] = {}  # the last step on each track but the newest, by its number
+
+        def observe(taken: AcceptedStep) -> None:
+            if records and taken.past and not taken.past[0]:  # the solver started its second track anew
+                restarts[len(records) - 1] = last[0]
+            last[:] = [StepState.of(taken, first=not records, fixed=True)]
+            records.append(StepRecord.of(taken))
+
+        ys = integrate(problem, observe)
+        states = [*restarts.values(), last[0] if last else StepState(problem.y0, None, [])]
+        ends = [(state.y, *(state.past[0] if state.past else ())) for state in states]
+        saved = (ys, problem.y0, *problem.params, *(x for end in ends for x in end))
+        return problem.shaped(ys), saved, (records, list(restarts), [len(end) for end in ends])
 
     def pull_back(self, problem: Problem, saved: list[Tensor], kept: Any, ys_grad: Tensor) -> Gradients:
         (ys, y0, *tensors), (records, restart_steps, counts) = saved, kept
@@ -69,25 +83,6 @@ class Reversible(Gradient):
                     y, aux = adjoint.method.reverse(field, before.t, before.h, y, aux)
         report_reconstruction(problem, y0, y)
         return adjoint.adjoint + cotangents[0], adjoint.param_grads
-
-
-def record(problem: Problem) -> Recorded:
-    """The rows, with the last step's start and, for each restart of the second track, the start of the step before."""
-    records: list[StepRecord] = []
-    last: list[StepState] = []
-    restarts: dict[int, StepState] = {}  # the last step on each track but the newest, by its number
-
-    def observe(taken: AcceptedStep) -> None:
-        if records and taken.past and not taken.past[0]:  # the solver started its second track anew
-            restarts[len(records) - 1] = last[0]
-        last[:] = [StepState.of(taken, first=not records, fixed=True)]
-        records.append(StepRecord.of(taken))
-
-    ys = integrate(problem, observe)
-    states = [*restarts.values(), last[0] if last else StepState(problem.y0, None, [])]
-    ends = [(state.y, *(state.past[0] if state.past else ())) for state in states]
-    saved = (ys, problem.y0, *problem.params, *(x for end in ends for x in end))
-    return problem.shaped(ys), saved, (records, list(restarts), [len(end) for end in ends])
 
 
 def report_reconstruction(problem: Problem, y0: Tensor, reached: Tensor) -> None:

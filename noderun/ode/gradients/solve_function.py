@@ -16,23 +16,24 @@ Recorded = tuple[Tensor, Sequence[Tensor], Any]
 Gradients = tuple[Tensor | None, Sequence[Tensor]]  # dL/dy0, and dL/dtheta of each of the problem's params
 
 
-def with_backward(
-    gradient: str,
-    problem: Problem | SampleProblem,
-    forward: Callable[[Any], Recorded],
-    backward: Callable[[Any, list[Tensor], Any, Tensor], Gradients],
-) -> Tensor:
-    """The result of ``forward(problem)``, differentiated by ``backward(problem, saved, kept, dL/dresult)``."""
-    return SolveFunction.apply(gradient, problem, forward, backward, problem.y0, *problem.params)
-
-
 class SolveFunction(torch.autograd.Function):
-    """The parameters are inputs so that their gradients leave through autograd and reach DDP's reducer."""
+    """The result of ``record(problem)``, differentiated by ``pull_back(problem, saved, kept, dL/dresult)``.
+
+    The inputs are y0 and the problem's params. The parameters are among them so that their gradients leave through
+    autograd and reach DDP's reducer.
+    """
 
     @staticmethod
-    def forward(ctx: Any, gradient: str, problem: Any, forward: Any, backward: Any, *inputs: Tensor) -> Tensor:
-        result, saved, ctx.kept = forward(problem)
-        ctx.gradient, ctx.problem, ctx.pull_back = gradient, problem, backward
+    def forward(
+        ctx: Any,
+        gradient: str,
+        problem: Problem | SampleProblem,
+        record: Callable[[Any], Recorded],
+        pull_back: Callable[[Any, list[Tensor], Any, Tensor], Gradients],
+        *inputs: Tensor,
+    ) -> Tensor:
+        result, saved, ctx.kept = record(problem)
+        ctx.gradient, ctx.problem, ctx.pull_back = gradient, problem, pull_back
         ctx.save_for_backward(*saved)
         return result
 

@@ -51,6 +51,7 @@ from noderun.ode.solvers.method import Info, Method
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.ode.solvers.statistics import Solution, Statistics
 from noderun.ode.solvers.step_size import CONTROLLERS, StepController
+from noderun.ode.solvers.tableau import ButcherTableau
 
 EXPLICIT = (euler, midpoint, heun2, ralston2, heun3, rk4, rk4_38)
 EMBEDDED = (adaptive_heun, fehlberg2, bosh3, fehlberg45, dopri5, tsit5, dopri8, dop853)
@@ -79,6 +80,8 @@ def configure_method(method: Method[Any], /, **options: Any) -> Method[Any]:
 
 
 __all__ = [
+    "ButcherTableau",
+    "ExplicitRungeKutta",
     "CONTROLLERS",
     "StepOptions",
     "StepController",

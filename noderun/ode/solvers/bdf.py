@@ -69,8 +69,8 @@ class BackwardDifferentiation(ImplicitMethod[History]):
         predicted = old[: k + 1].sum(0)
         known = torch.tensor(GAMMA[1 : k + 1], dtype=y.dtype, device=y.device) @ old[1 : k + 1] / ALPHA[k]
         base, weights = predicted - known, ((h / ALPHA[k],),)
-        times, newton = stage_times(t, h, (1.0,), y, field.bounds), work.newton(field, self.control, y)
-        z = work.solve(newton, field, times[0], predicted, times, base, weights, known.unsqueeze(0))
+        times = stage_times(t, h, (1.0,), y, field.bounds)
+        z = work.solve(field, self.control, times[0], predicted, times, base, weights, known.unsqueeze(0))
         change = z[0] - known  # the difference of order k + 1
         new = updated(old, change, k)
         work.attempt = Attempt(h, k, 1 + (work.equal if h == work.h else 0), new)

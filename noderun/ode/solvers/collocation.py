@@ -54,9 +54,8 @@ class CollocationMethod(ImplicitMethod[CollocationState]):
         """The stage times and Z [s, N]."""
         weights: Weights = tuple(tuple(h * w for w in row) for row in self.tableau.a)
         start, *times = stage_times(t, h, (0.0, *self.tableau.c), y, field.bounds)
-        newton = work.newton(field, self.control, y)
         guess = self.guess(t, y.detach(), h, work)
-        return tuple(times), work.solve(newton, field, start, y, times, y, weights, guess)
+        return tuple(times), work.solve(field, self.control, start, y, times, y, weights, guess)
 
     def guess(self, t: float, y: Tensor, h: float, work: CollocationState) -> Tensor:
         """Z from the polynomial of the step before, extrapolated; HW II, (IV.8.5)."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.outputs import NODES
+from noderun.ode.solvers.times import NEAR
 
 
 class DenseOutput:
@@ -25,9 +26,9 @@ class DenseOutput:
         forward = bool(self.sizes[0] > 0)
         ends = self.starts + self.sizes
         low, high = (self.starts[0], ends[-1]) if forward else (ends[-1], self.starts[0])
-        slack = 1e-9 * self.sizes.abs().max()
+        slack = NEAR * self.sizes.abs().max()
         if not ((t >= low - slack) & (t <= high + slack)).all():
-            raise ValueError(f"interpolate knows y on [{low:g}, {high:g}] only, the interval of the solve")
+            raise ValueError(f"interpolate got times outside of [{low:g}, {high:g}], the interval of the solve")
         starts, at = (self.starts, t) if forward else (-self.starts, -t)
         step = (torch.searchsorted(starts, at, right=True) - 1).clamp_min(0)
         weights = barycentric((t - self.starts[step]) / self.sizes[step]).to(self.rows)

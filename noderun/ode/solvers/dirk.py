@@ -11,6 +11,7 @@ from noderun.ode.solvers.extrapolation import Time, extrapolated_times
 from noderun.ode.solvers.field import Field
 from noderun.ode.solvers.implicit import ImplicitMethod, Work, combine
 from noderun.ode.solvers.method import Snapshot, Step
+from noderun.ode.solvers.newton import Weights
 from noderun.ode.solvers.tableau import ButcherTableau, Row, hermite
 
 
@@ -22,8 +23,13 @@ class DiagonallyImplicit(ImplicitMethod[Work]):
     """
 
     def __init__(
-        self, name: str, tableau: ButcherTableau, source: str, description: str, filtered: bool = False
+        self, name: str, tableau: ButcherTableau, source: str = "", description: str = "", filtered: bool = False
     ) -> None:
+        diagonal = {row[-1] for i, row in enumerate(tableau.a) if len(row) == i + 1}
+        if any(len(row) not in (0, i + 1) for i, row in enumerate(tableau.a)) or len(diagonal) != 1:
+            raise ValueError(f"solver '{name}' needs a lower triangular tableau with one number on its diagonal")
+        if tableau.dense_a:
+            raise ValueError(f"solver '{name}' is implicit, so its tableau needs dense, without stages of its own")
         super().__init__(name, tableau.order, tableau.error_order, source, description)
         self.tableau, self.filtered = tableau, filtered
         self.gamma = tableau.a[-1][-1]
@@ -69,9 +75,9 @@ class DiagonallyImplicit(ImplicitMethod[Work]):
         self, field: Field, t: Tensor, y: Tensor, time: Time, base: Tensor, h: float, k: Tensor | None, work: Work
     ) -> Tensor:
         """h a_ii k_i [N]."""
-        weights, newton = ((h * self.gamma,),), work.newton(field, self.control, y)
+        weights: Weights = ((h * self.gamma,),)
         guess = torch.zeros_like(y) if k is None else k * (h * self.gamma)
-        return work.solve(newton, field, t, y, (time,), base, weights, guess.unsqueeze(0))[0]
+        return work.solve(field, self.control, t, y, (time,), base, weights, guess.unsqueeze(0))[0]
 
     def error(self, field: Field, h: float, ks: Sequence[Tensor], work: Work) -> Tensor:
         """h sum_i e_i k_i [N], never part of a graph."""

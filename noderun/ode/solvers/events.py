@@ -17,10 +17,10 @@ from noderun.ode.solvers.errors import NonFiniteDynamics
 from noderun.ode.solvers.field import VectorField
 from noderun.ode.solvers.method import Step
 from noderun.ode.solvers.roots import roots
-from noderun.ode.solvers.times import stage_times
+from noderun.ode.solvers.times import NEAR, stage_times
 
 LOOKS = (0.2, 0.4, 0.6, 0.8)  # fractions of a step at which g is evaluated, besides its ends
-AFTER = 1e-4  # if g is zero at one of these, its sign is taken at this fraction of the step later
+AFTER = 1e-4  # if g is zero at one of these, its sign is that at this fraction of the step later
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class EventDetector:
         if not crossed(before, after, self.events[which].direction):
             return None
         theta: float = roots(value, low, high, before, after).item()
-        return theta if theta < 1 - 1e-9 else 1.0
+        return theta if theta < 1 - NEAR else 1.0
 
 
 def describe_event(events: Sequence[Event], which: int) -> str:

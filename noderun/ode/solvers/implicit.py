@@ -40,15 +40,10 @@ class Work:
         self.found: list[Tensor] = []  # the stages of the current step that Newton's iteration found
         self.given: list[Tensor] = []  # the stages of a step that is made again
 
-    def newton(self, field: Field, control: StepOptions | None, y: Tensor) -> Newton:
-        if self.solver is None:
-            self.solver = Newton(field, control, y)
-        return self.solver
-
     def solve(
         self,
-        newton: Newton,
         field: Field,
+        control: StepOptions | None,
         t: Tensor,
         y: Tensor,
         times: Sequence[Time],
@@ -57,12 +52,14 @@ class Work:
         guess: Tensor,
     ) -> Tensor:
         """Z [s, N], as ``Newton.solve`` finds it unless it is given; differentiable if the solve is recorded."""
+        if self.solver is None:
+            self.solver = Newton(field, control, y)
         if self.given:
             z = self.given.pop(0)
         else:
-            z = newton.solve(field, t, y.detach(), times, base.detach(), weights, guess.detach())
+            z = self.solver.solve(field, t, y.detach(), times, base.detach(), weights, guess.detach())
             self.found.append(z)
-        return newton.differentiable(field, times, base, weights, z) if self.recording else z
+        return self.solver.differentiable(field, times, base, weights, z) if self.recording else z
 
 
 ImplicitWork = TypeVar("ImplicitWork", bound=Work)

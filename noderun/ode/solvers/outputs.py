@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.method import Step
+from noderun.ode.solvers.times import NEAR
 
 ENDS = (1.0,)  # every step's end
 # A polynomial of degree 8 or less, as every continuous extension here is one, is known by its values at these
@@ -78,13 +79,13 @@ class OutputRecorder:
 
     def passed(self, step: Step, t_end: float, last: float) -> list[float]:
         """The fractions of the step, up to ``last``, at which y was asked for."""
-        slack, thetas = 1e-9 * abs(step.h), []
+        slack, thetas = NEAR * abs(step.h), []
         for i in range(len(self.index.asked), len(self.ts)):
             t = self.ts[i]
             if self.sign * (t_end - t) < -slack:
                 break
             theta = (t - step.t) / step.h
-            thetas.append(theta if theta < 1 - 1e-9 else 1.0)
+            thetas.append(theta if theta < 1 - NEAR else 1.0)
         return [theta for theta in thetas if theta <= last]
 
     def collect(self, step: Step, thetas: list[float]) -> None:

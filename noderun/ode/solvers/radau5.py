@@ -16,6 +16,7 @@ from noderun.ode.solvers.times import stage_times
 S6 = 6**0.5
 GAMMA = 1 / (3 + 3 ** (2 / 3) - 3 ** (1 / 3))  # the real eigenvalue of A
 ERROR = ((-13 - 7 * S6) / 3, (-13 + 7 * S6) / 3, -1 / 3)  # HW II, (IV.8.18)
+LEAST_BEFORE = 1e-2  # the error ratio before counts as at least this in the prediction, as in the code RADAU5
 
 
 class RadauWork(CollocationWork):
@@ -57,7 +58,7 @@ class Radau5(CollocationMethod[RadauWork]):
     def factor(self, work: RadauWork, control: StepOptions, errors: tuple[float, float, float], retried: bool) -> float:
         """Gustafsson's predictive controller, more careful the more iterations Newton needed; HW II, (IV.8.23-25)."""
         assert work.solver is not None
-        newest, before = max(errors[0], LEAST_RATIO), max(errors[1], 1e-2)
+        newest, before = max(errors[0], LEAST_RATIO), max(errors[1], LEAST_BEFORE)
         limit = work.solver.limit
         safety = control.controller.safety * (2 * limit + 1) / (2 * limit + work.solver.iterations)
         predicted = abs(work.h / work.before) * (before / newest) ** 0.25 if work.before else 1.0

@@ -88,11 +88,9 @@ class Stages:
             blocks.append(self.rows.as_strided((self.size, n), (1, self.size), start * self.size))
         return blocks
 
-    def target(self, i: int, field: Field) -> Tensor:
-        """k_i in the shape in which the field writes it."""
-        if not self.targets:
-            self.targets = [field.target(k) for k in self.ks]
-        return self.targets[i]
+    def make_targets(self, field: Field) -> list[Tensor]:
+        self.targets = [field.target(k) for k in self.ks]
+        return self.targets
 
     def begin(self, y: Tensor, h: float) -> None:
         """A step of h from y: the table's rows become ``weights``, valid until the next step."""
@@ -112,7 +110,7 @@ class Stages:
             if not self.transformed:
                 self.ks[i].copy_(k.detach())
         else:
-            field.into(self.target(i, field), t, y, in_quadrature)
+            field.into((self.targets or self.make_targets(field))[i], t, y, in_quadrature)
         if field.has_quadrature:
             self.integrands[i] = field.integrand
 
@@ -123,7 +121,7 @@ class Stages:
             self.evaluate(i, field, t, state, in_quadrature)
         else:  # the same in two calls less, for each stage of every step without gradients
             state = torch.mv(self.blocks[i], self.weights[i])
-            field.into(self.target(i, field), t, state)
+            field.into((self.targets or self.make_targets(field))[i], t, state)
         return state
 
     def sum(self, y: Tensor, row: int) -> Tensor:

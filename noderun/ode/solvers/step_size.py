@@ -35,9 +35,9 @@ GROWTH_OF_TRIAL = 100  # the first step is at most so many trial steps
 
 
 def where(condition: Any, x: Value, y: Value) -> Value:
-    if isinstance(condition, Tensor):
-        return torch.where(condition, x, y)
-    return x if condition else y
+    if condition is True or condition is False:  # no call, as the host comes here in every step
+        return x if condition else y
+    return torch.where(condition, x, y)
 
 
 def smaller(x: Value, y: Value) -> Value:
@@ -98,10 +98,10 @@ def step_from_curvature(trial: Value, d1: Value, change: Value, left: Value, ord
 class StepController:
     """h_new = h safety e_n^-(kI+kP+kD)/k e_(n-1)^(kP+2kD)/k e_(n-2)^-kD/k with k = order of the estimate + 1.
 
-    Soderlind 2003, "Digital filters in adaptive time-stepping": of the published variants this is his general linear
-    one, without a limiter that is smooth, and with the errors of accepted steps alone in the memory. kP = kD = 0 is the
-    classical I controller of HNW I, (II.4.13), and kP > 0 the PI controller of HNW II, IV.2, which is smoother where
-    stability limits the step.
+    Soderlind 2003, "Digital filters in adaptive time-stepping": of the published variants the general linear one, with
+    hard limits on the factor, and with the error ratios of accepted steps only as e_(n-1) and e_(n-2). kP = kD = 0 is
+    the classical I controller of HNW I, (II.4.13), and kP > 0 the PI controller of HW II, IV.2, which changes h more
+    smoothly if stability limits the step.
     """
 
     integral: float = 1.0

@@ -1,4 +1,4 @@
-"""One solve under way: choose a step, try it, accept or reject it, count, and say where it failed."""
+"""One solve under way: choose a step, try it, accept or reject it, count, and raise what went wrong."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Stepper:
         self.method, self.field, self.control = method.with_tolerances(control), field, control
         self.t, self.y = t, y
         self.work = self.method.start(y)
-        self.past = self.method.snapshot(self.work)  # what the step in hand started from beside y
+        self.past = self.method.snapshot(self.work)  # what the current step started from besides y
         self.least = torch.finfo(y.dtype).tiny  # of what a step size may be
         self.h: float | None = None  # the step size to try next, signed
         self.errors = (1.0, 1.0, 1.0)  # error ratios of accepted steps, newest first
         self.accepted = self.rejected = 0
         self.quadrature_ratio: Callable[[Step], float] | None = None  # of an integral beside the state
-        self.stopped = False  # set from outside to end the solve after the step in hand
+        self.stopped = False  # set from outside to end the solve after the current step
         self.retried = False  # whether the last attempt was rejected
         self.nonfinite = False  # and because it met NaN or infinity
         self.diverged = False  # or because Newton's iteration did not converge

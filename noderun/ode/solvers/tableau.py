@@ -44,6 +44,11 @@ class ButcherTableau:
     low_error: Row | None = None  # a second estimate, which ``combined`` joins with the first
 
     def __post_init__(self) -> None:
+        for name in ("a", "dense", "dense_a"):  # as tuples, whatever sequences they are, so that tableaus are hashable
+            self.set(**{name: tuple(tuple(row) for row in getattr(self, name))})
+        for name in ("b", "c", "dense_c", "error", "low_error"):
+            row = getattr(self, name)
+            self.set(**{name: None if row is None else tuple(row)})
         self.check_shapes()
         if self.error is not None and not self.error_order:
             self.set(error_order=self.order - 1)

@@ -26,6 +26,7 @@ class Bounds(NamedTuple):
         return max([self.low, *before]), min([self.high, *behind])
 
 
+NEAR = 1e-9  # of a step: a time this close to the step's end is its end, where y is known without interpolation
 UNBOUNDED = Bounds(-math.inf, math.inf)
 CODES = {torch.float32: "f", torch.float64: "d"}  # type codes of Python's arrays
 
@@ -92,7 +93,7 @@ def smooth_parts(
 
 
 def split_at_jump(jump: float, t: float, t_end: float, dtype: torch.dtype) -> tuple[float, float]:
-    """The last time before and the first after a jump of f that ``dtype`` can tell from it, on the way t to t_end.
+    """The last time before and the first after a jump of f that ``dtype`` can tell from it, from t to t_end.
 
     A step that ends at the one and a step that starts at the other evaluate f on their own side of the jump only.
     """

@@ -81,13 +81,13 @@ def version_of(y: Tensor) -> int | None:
         return None
 
 
-def add_to_each(totals: list[Tensor], shares: list[Tensor], alpha: float = 1.0) -> None:
-    """total += alpha share, for all of them; private, because the public way launches a kernel for each on a GPU."""
+def add_to_each(totals: list[Tensor], terms: list[Tensor], alpha: float = 1.0) -> None:
+    """total += alpha term, for all of them; private, because the public way launches a kernel for each on a GPU."""
     try:
-        torch._foreach_add_(totals, shares, alpha=alpha)
+        torch._foreach_add_(totals, terms, alpha=alpha)
     except AttributeError:
-        for total, share in zip(totals, shares, strict=True):
-            total.add_(share, alpha=alpha)
+        for total, term in zip(totals, terms, strict=True):
+            total.add_(term, alpha=alpha)
 
 
 def operations_are_watched() -> bool:

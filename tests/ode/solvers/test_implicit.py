@@ -16,6 +16,7 @@ from noderun.ode.solvers.implicit import ImplicitMethod
 from noderun.ode.solvers.jacobian import Blocks, Jacobian
 from noderun.ode.solvers.stage_systems import Systems
 from noderun.ode.solvers.state import Layout
+from noderun.ode.solvers.tableau import ButcherTableau
 
 IMPLICIT = [name for name, method in METHODS.items() if isinstance(method, ImplicitMethod) and method.info.fixed_step]
 VARIABLE = ["bdf", "auto"]
@@ -57,6 +58,20 @@ def test_rows_of_diagonally_implicit_tableaus(name):
     assert len({row[-1] for row in tableau.a if row}) == 1
     assert tableau.error is None or sum(tableau.error) == pytest.approx(0, abs=1e-14)
     assert [sum(row) for row in tableau.dense] == pytest.approx(list(tableau.b), abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("a", "c"),
+    [(((), (1.0,)), (0.0, 1.0)), (((0.5,), (0.25, 0.75)), (0.5, 1.0)), (((0.5, 0.0), (0.5, 0.5)), (0.5, 1.0))],
+)
+def test_a_tableau_that_is_not_diagonally_implicit_is_refused(a, c):
+    with pytest.raises(ValueError, match="solver 'mine' needs a lower triangular tableau with one number on its diag"):
+        DiagonallyImplicit("mine", ButcherTableau(order=1, a=a, b=(0.5, 0.5), c=c))
+
+
+def test_an_implicit_tableau_needs_dense_output():
+    with pytest.raises(ValueError, match="its tableau needs dense, without stages of its own"):
+        DiagonallyImplicit("mine", ButcherTableau(order=1, a=((1.0,),), b=(1.0,), c=(1.0,)))
 
 
 @pytest.mark.parametrize("name", IMPLICIT)

@@ -39,9 +39,9 @@ from noderun.ode.solvers.step_size import (
 )
 from noderun.ode.solvers.tableau import ButcherTableau, Row
 
-# y and f(t, y) [N] after the last attempt; what each attempt left [K, rows, N]; the number of attempts, the step size
-# to try next, and for each h, h as it was cut and the error ratio [2 + 3 K]; the integrands beside the state
-# at the end, and their integrals
+# y and f(t, y) [N] after the last attempt; the record of each attempt [K, rows, N]; the number of attempts, the step
+# size to try next, and for each attempt h, h as it was cut and the error ratio [2 + 3 K]; the integrands beside the
+# state at the end, and their integrals
 LoopResult = tuple[Tensor, Tensor, Tensor, Tensor, Integrands, Integrands]
 
 MIN_STEPS_PER_CALL = 8  # attempts in one call: fewer would not pay for a large state
@@ -50,7 +50,7 @@ CHEAP = 2**14  # numbers that every attempt may copy besides its own work
 
 
 def rows_per_attempt(tableau: ButcherTableau, starts: bool, inside: bool) -> int:
-    """The number of vectors that an attempt leaves: its start y if somebody asks for it, and for outputs its stages."""
+    """The number of vectors that an attempt leaves: y at its start if asked for, and its stages for outputs inside."""
     return tableau.stages + 1 if inside else int(starts)
 
 
@@ -75,18 +75,19 @@ class LoopReplay(Protocol):
         """The first step size, in place of h."""
 
     def attempt(self, size: Tensor, y: Tensor, made: Attempted) -> Attempted:
-        """The attempt, with the error to judge it by."""
+        """The attempt, with the recorded error."""
 
 
 def make_loop(
     tableau: ButcherTableau, order: int, function: Function, loop: Loop, replay: LoopReplay | None = None
 ) -> Callable[..., LoopResult]:
-    """``numbers``: t, h, three error ratios, whether the last attempt failed; the end, the number of attempts that
-    there may be, the least and the largest step; rtol and atol.
+    """The function that makes many attempts in one call, for the compiler or, with a Python ``loop``, for its check.
 
-    f at the start is evaluated unless it is ``known``; with ``choose`` the first h is chosen. ``rows`` is the number of
-    vectors that each attempt leaves, see ``rows_per_attempt``: y, and its k_(s-1), ..., k_0. The
-    integrals start from ``totals``; with ``controlled`` their error counts as the state's does.
+    Its ``numbers`` are t, h, three error ratios, whether the last attempt failed; the end, the number of attempts that
+    there may be, the least and the largest step; rtol and atol. f at the start is evaluated unless it is ``known``;
+    with ``choose`` the first h is chosen. ``rows`` is the number of vectors that each attempt leaves, see
+    ``rows_per_attempt``: y, and its k_(s-1), ..., k_0. The integrals start from ``totals``; with ``controlled`` their
+    error counts as the state's does.
     """
 
     def run(

@@ -106,7 +106,7 @@ class LoopStepper(Stepper):
         self.known = (slope, integrands)
         self.set_integrals(totals)
         for i, (h, size, ratio) in enumerate(attempts):
-            # If nobody asks for the states between, every step of the loop ends in its last state.
+            # Without a record of the states, every step of the loop ends in its last state.
             after = record[i + 1, 0].clone() if self.rows and i + 1 < len(attempts) else y
             self.decide(self.seen(record[i, 1:], size, after), h, size, ratio, t_end, on_step)
         if self.field is self.called and self.called.kept and self.t == t_end:

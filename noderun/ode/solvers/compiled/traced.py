@@ -26,7 +26,7 @@ Loop = Callable[[Callable[..., Tensor], Callable[..., tuple[Tensor, ...]], tuple
 TracedStep = tuple[Tensor, Tensor, Tensor | None]  # y1 [N], k_(s-1) to k_0 [s, N], norms of the error estimates [m]
 Attempted = tuple[
     Tensor, list[Tensor], list[Integrands], Tensor | None
-]  # y1 [N]; k_i, shares; norms of the estimates [m]
+]  # y1 [N]; the k_i and the integrands at the stages; norms of the estimates [m]
 
 MAX_STEPS_PER_CALL = 64  # steps in one call of a loop
 MAX_NUMBERS = 2**20  # numbers that they leave or start from

@@ -1,4 +1,4 @@
-"""Collocation steps of many samples, each by a step size of its own; see ``collocation`` and ``radau5``."""
+"""Collocation steps of many samples, each with its own step size; see ``collocation`` and ``radau5``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from noderun.ode.solvers.per_sample.newton import (
     unsolved,
 )
 from noderun.ode.solvers.per_sample.step import SampleStep, StepStart
-from noderun.ode.solvers.radau5 import ERROR, GAMMA
+from noderun.ode.solvers.radau5 import ERROR, GAMMA, LEAST_BEFORE
+from noderun.ode.solvers.step_size import LEAST_RATIO
 
 
 @dataclass
@@ -132,7 +133,7 @@ class BatchedRadau5(BatchedCollocation):
     def factors(self, ratio: Tensor, errors: Tensor, step: SampleStep, state: CollocationState) -> Tensor:
         """Gustafsson's predictive controller, more careful the more iterations Newton needed; HW II, (IV.8.23-25)."""
         controller, limit = self.control.controller, self.newton.limit
-        newest, before = ratio.clamp_min(1e-12), errors[:, 0].clamp_min(1e-2)
+        newest, before = ratio.clamp_min(LEAST_RATIO), errors[:, 0].clamp_min(LEAST_BEFORE)
         safety = controller.safety * (2 * limit + 1) / (2 * limit + state.iterations)
         known = state.h > 0
         predicted = step.h / torch.where(known, state.h, 1.0) * (before / newest) ** 0.25

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from noderun.ode.solvers.dense import barycentric
 from noderun.ode.solvers.per_sample.problem import SampleProblem, count_from
+from noderun.ode.solvers.times import NEAR
 
 
 def ordered(sample: Tensor, time: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -86,7 +87,7 @@ class SampleDense:
         """[n, B, N] at t [n] for all samples, or [n, B]; ValueError outside of a sample's way."""
         t = t.detach().to(self.rows.device, torch.float64)
         s = self.field.natural(t if t.dim() == 2 else t.unsqueeze(1).expand(-1, len(self.first))).t().contiguous()
-        slack = 1e-9 * self.sizes.amax(1)
+        slack = NEAR * self.sizes.amax(1)
         outside = ((s < (self.first - slack).unsqueeze(1)) | (s > (self.last + slack).unsqueeze(1))).any(1)
         if outside.any():
             which = int(outside.nonzero()[0])

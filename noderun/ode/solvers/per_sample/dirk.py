@@ -1,4 +1,4 @@
-"""Diagonally implicit Runge-Kutta steps of many samples, each by a step size of its own; see ``dirk``."""
+"""Diagonally implicit Runge-Kutta steps of many samples, each with its own step size; see ``dirk``."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ class BatchedDirk(BatchedNewtonMethod[NewtonState]):
             outside = start.field.bounds.beyond(start.t + start.h, start.t + c * start.h) if c > 1 else None
             if outside is not None and outside.any():
                 nodes = start.times(self.column(NODES))
-                shares = [column(outside, start.y) * weight for weight in weights(c)]
-                times[-1] = [(column(~outside, start.y), time), *zip(shares, nodes, strict=True)]
+                parts = [column(outside, start.y) * weight for weight in weights(c)]
+                times[-1] = [(column(~outside, start.y), time), *zip(parts, nodes, strict=True)]
         return times
 
     def all_stages(self, start: StepStart, step: SampleStep, solve: Solve) -> None:

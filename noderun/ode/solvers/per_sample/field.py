@@ -1,4 +1,4 @@
-"""The vector field of a batch whose samples have times of their own."""
+"""The vector field of a batch whose samples have their own times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The base of all implicit methods for many samples, each with a step size of its own."""
+"""The base of all implicit methods for many samples, each with its own step size."""
 
 from __future__ import annotations
 

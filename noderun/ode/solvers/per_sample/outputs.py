@@ -13,6 +13,7 @@ from noderun.ode.solvers.per_sample.field import BatchedField
 from noderun.ode.solvers.per_sample.problem import OutputRead, SampleProblem
 from noderun.ode.solvers.per_sample.step import SampleStep
 from noderun.ode.solvers.roots import roots
+from noderun.ode.solvers.times import NEAR
 
 NO_EVENT = 2.0  # above every fraction of a step: no terminal event in this step
 
@@ -25,7 +26,7 @@ class SampleOutputs:
         self.rows, self.count = [problem.y0.detach()], problem.y0.shape[0]
         self.reads: list[OutputRead] = []
         self.seen: Tensor  # the events' values [6, b, events] over the current step: at its ends and at LOOKS
-        self.moved: Tensor  # whose step was accepted
+        self.moved: Tensor  # the samples whose step was accepted
         self.ends = torch.arange(self.count, device=problem.y0.device)  # the row of each sample's last state
         self.index.clear()
 
@@ -44,7 +45,7 @@ class SampleOutputs:
         place = torch.repeat_interleave(many)
         column = (batch.read - ahead + many)[place] + torch.arange(place.shape[0], device=place.device)
         theta = (batch.ts[place, column] - step.t[place]) / step.h[place]
-        end = theta >= 1 - 1e-9
+        end = theta >= 1 - NEAR
         theta.masked_fill_(end, 1.0)
         self.index.asked.append((self.count, batch.sample[place], column, end))
         self.add(OutputRead(self.count, place, theta, not bool(end.all())), step)
@@ -78,9 +79,9 @@ class SampleOutputs:
         self.seen = torch.stack([batch.values, *(self.inside(field, step, x) for x in LOOKS), after])
         self.moved = accepted
         batch.values = torch.where(accepted.unsqueeze(1), after, batch.values)
-        signs, taken = torch.sign(self.seen), accepted.unsqueeze(1)
-        happened = ((signs[1:] != signs[:-1]).any(0) & taken).any()
-        return [happened, (self.seen.isnan().any(0) & taken).any()]
+        signs, moved = torch.sign(self.seen), accepted.unsqueeze(1)
+        happened = ((signs[1:] != signs[:-1]).any(0) & moved).any()
+        return [happened, (self.seen.isnan().any(0) & moved).any()]
 
     def events(self, field: BatchedField, batch: Batch, step: SampleStep) -> Tensor | None:
         """Read off the events seen in a round; the fraction of the step at which each sample stops."""
@@ -117,7 +118,7 @@ class SampleOutputs:
         low = torch.where(there, low, high)  # a bracket of no width where there is nothing to find
         ends = torch.where(there, before, -1.0), torch.where(there, after, 1.0)
         at = roots(functools.partial(value_at, field, step, event), low, high, *ends)
-        return torch.where(there, torch.where(at < 1 - 1e-9, at, 1.0), NO_EVENT)
+        return torch.where(there, torch.where(at < 1 - NEAR, at, 1.0), NO_EVENT)
 
     def lost(self, batch: Batch, stop: Tensor | None) -> Tensor:
         """Whose event has no value [b] before a terminal one ends the solve; which one it was is noted."""

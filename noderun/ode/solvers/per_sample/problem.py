@@ -113,7 +113,7 @@ class SampleStatistics:
 
 @dataclass(frozen=True)
 class SampleProblem:
-    """An initial value problem for each sample, with times of its own."""
+    """An initial value problem per sample, each with its own times."""
 
     field: SampleField
     y0: Tensor  # [B, N]

@@ -1,4 +1,4 @@
-"""Rosenbrock steps of many samples, each by a step size of its own; see ``rosenbrock``."""
+"""Rosenbrock steps of many samples, each with its own step size; see ``rosenbrock``."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ from noderun.ode.solvers.per_sample.problem import (
 )
 from noderun.ode.solvers.per_sample.step import StepStart, as_column
 from noderun.ode.solvers.step_size import AFTER_REJECTION, REJECTED, clip, next_size
+from noderun.ode.solvers.times import NEAR
 
 Observe = Callable[
     [Attempt, Batch, list[OutputRead]], None
@@ -86,9 +87,9 @@ class BatchedStepper:
             return
         attempt = self.attempt()
         step, accepted = attempt.step, attempt.accepted
-        limit = torch.add(attempt.t1, step.h, alpha=1e-9)
+        limit = torch.add(attempt.t1, step.h, alpha=NEAR)
         passed = accepted & (limit >= batch.next)
-        flags = [passed.any(), batch.live.gt(attempt.finite).any()]  # gt: live and not sound
+        flags = [passed.any(), batch.live.gt(attempt.finite).any()]  # gt: live and not finite
         if self.problem.events:
             flags += outputs.look(self.field, batch, step, accepted, attempt.t1)
         any_passed, trouble, *watched = torch.stack(flags).tolist()  # the one wait of a round
@@ -140,7 +141,7 @@ class BatchedStepper:
             self.finish(attempt, code, stop)
 
     def advance(self, attempt: Attempt) -> None:
-        """Move the accepted, choose every sample's next step size."""
+        """Move the samples whose step was accepted, and choose every sample's next step size."""
         batch, step, accepted, ratio = self.batch, attempt.step, attempt.accepted, attempt.ratio
         moved, controller = as_column(accepted, step.y), self.control.controller
         if ratio is not None:

@@ -1,0 +1,40 @@
+"""The interface of an objective."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from noderun.data import Batch, Classes, Density, Series, Target, Values
+from noderun.record.metric import Metric
+
+
+class Objective(ABC):
+    """A loss to be minimized, and the numbers to be reported beside it.
+
+    ``metrics`` describe what is shown of it in results, tables and the ledger; ``targets`` are the kinds of target
+    that a data set must ask for.
+    """
+
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+    targets: ClassVar[tuple[type, ...]] = (Classes, Values, Density, Series)
+
+    def outputs(self, target: Target) -> int:
+        """The number of outputs per example (and time) that a model needs."""
+        return target.outputs
+
+    @abstractmethod
+    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Means over the batch, each []: "loss", which is differentiated, then any others, detached.
+
+        A value named "nll" is recorded under the tags nll/train and nll/test, which a Metric may name.
+        """
+
+
+def predict(model: nn.Module, batch: Batch) -> Tensor:
+    """``model(inputs)``, or of a series ``model(inputs, times, mask)``."""
+    if batch.times is None:
+        return model(batch.inputs)
+    return model(batch.inputs, batch.times, batch.mask)
