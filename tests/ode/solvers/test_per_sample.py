@@ -315,7 +315,7 @@ def test_what_cannot_work_is_refused_in_a_sentence():
         ("try 'kvaerno5'", dict(solver="bdf")),
         ("try 'tsit5'", dict(solver="yoshida4", dt=0.1)),
         ("use gradient='checkpointed'", dict(gradient="symplectic")),
-        ("without checkpoints", dict(gradient="checkpointed", gradient_options=dict(checkpoints=3))),
+        ("without the option checkpoints", dict(gradient="checkpointed", gradient_options=dict(checkpoints=3))),
         (r"\[T\] or \[3, T\]", dict(ts=torch.zeros(2, 4))),
         ("one number each", dict(events=Event(lambda t, y: y))),
     ):
