@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def signature(name: str, value: Any) -> str:
 def shown(parameter: inspect.Parameter) -> str:
     annotation = "" if parameter.annotation is parameter.empty else f": {parameter.annotation}"
     value = parameter.default
-    default = "" if value is parameter.empty else f" = {getattr(value, '__name__', None) or repr(value)}"
+    default = "" if value is parameter.empty else f" = {re.sub(r'<function (\w+) at 0x\w+>', r'\1', repr(value))}"
     return {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "") + (
         f"{parameter.name}{annotation}{default}"
     )

@@ -67,12 +67,11 @@ def page(tmp_path_factory):
     return folder, outputs
 
 
-def run_of(page, data):
+def run_of(page, data, solver="dopri5"):
     """Folder and result of the run on a data set."""
-    (path,) = [
-        path for path in page[0].glob("outputs/train/*/result.json") if json.loads(path.read_text())["data"] == data
-    ]
-    return path.parent, json.loads(path.read_text())
+    found = {path.parent: json.loads(path.read_text()) for path in page[0].glob("outputs/train/*/result.json")}
+    ((folder, result),) = [(f, r) for f, r in found.items() if (r["data"], r["solver"]) == (data, solver)]
+    return folder, result
 
 
 def test_a_classifier(page):
@@ -80,7 +79,7 @@ def test_a_classifier(page):
     _, pair = run_of(page, "petals")
     assert (pair["model"], pair["dynamics"], pair["data"]) == ("pair", "swirl", "petals") and pair["nfe_forward"] > 0
     assert pair["test_error"] <= 0.3  # chance is one half
-    _, photos = run_of(page, "photos")
+    _, photos = run_of(page, "photos", "rk4")
     assert photos["data"] == "photos" and photos["steps"] == 1
 
 
@@ -114,7 +113,7 @@ def test_a_series_with_an_objective_of_its_own(page):
     assert 0 < result["numerical_error"] < 1e-2 and 0 < result["gradient_error"] < 1e-1
     *_, last = read_metrics(folder / "metrics.jsonl")
     assert last["pinball/test"] == result["pinball"] and "pinball/train" in last
-    trained, ledger = page[1][4:]
+    trained, ledger = page[1][4:6]
     assert "pinball loss" in trained and "pinball loss" in ledger and f"{result['pinball']:.4f}" in ledger
 
 
@@ -148,3 +147,18 @@ def test_data_that_a_model_cannot_learn_from_is_refused_in_one_sentence(page, wo
     done = noderun(page[0], "train", "--config-dir", "mine", "model=flow", "dynamics=exact_trace", *words)
     assert done.returncode == (1 if "path" in words[-1] or "decays" in words[0] else 2)
     assert sentence in re.sub(r"\s+", " ", done.stderr) and "Traceback" not in done.stderr
+
+
+def test_a_solver(page):
+    _, result = run_of(page, "petals", "ralston3")
+    assert result["nfe_forward"] == 2 * 5 * 3  # two blocks, five steps, three stages
+    assert 0 < result["numerical_error"] < 1e-2
+
+
+def test_a_gradient_method():
+    (block,) = re.findall(
+        r"```python\n(from dataclasses import dataclass\n\nimport torch\nimport noderun.*?)```", PAGE.read_text(), re.S
+    )
+    run: dict[str, object] = {}
+    exec(compile(block, "docs/extending.md", "exec"), run)
+    assert run["rate"].grad.item() == pytest.approx(0.3 * torch.tensor(0.5).exp().item(), rel=1e-3)
