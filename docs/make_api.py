@@ -73,8 +73,9 @@ def signature(name: str, value: Any) -> str:
 
 def shown(parameter: inspect.Parameter) -> str:
     annotation = "" if parameter.annotation is parameter.empty else f": {parameter.annotation}"
-    value = parameter.default
-    default = "" if value is parameter.empty else f" = {re.sub(r'<function (\w+) at 0x\w+>', r'\1', repr(value))}"
+    # functions by name: their addresses differ from run to run
+    value = re.sub(r"<function (\w+) at 0x\w+>", r"\1", repr(parameter.default))
+    default = "" if parameter.default is parameter.empty else f" = {value}"
     return {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "") + (
         f"{parameter.name}{annotation}{default}"
     )
