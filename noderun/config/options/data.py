@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from noderun.config.options.option import FACT, Option
+from noderun.config.options.option import FACT, Option, declaration
 from noderun.config.options.types import Count, FolderName, NotNegative
 
 BatchSize = Annotated[Count, "examples per step"]
@@ -23,14 +23,14 @@ class Data(Option, group="data"):
     user_class: str | None = None
 
 
-@dataclass(frozen=True)
+@declaration
 class Images(Data):
     """Images with classes."""
 
     augment: Annotated[bool, "random crop with padding 4, and flip if a mirror image keeps its class"] = False
 
 
-@dataclass(frozen=True)
+@declaration
 class Mnist(Images, name="mnist"):
     """MNIST (LeCun et al. 1998): 60000 training and 10000 test images, 28x28. About 11 MB."""
 
@@ -42,14 +42,14 @@ class Mnist5k(Images, name="mnist5k"):
     its test set. Nothing to download; enough to tell models apart."""
 
 
-@dataclass(frozen=True)
+@declaration
 class FashionMnist(Images, name="fashion_mnist"):
     """Fashion-MNIST (Xiao et al. 2017): clothes in MNIST's shape, and harder. About 30 MB."""
 
     batch_size: BatchSize = 128
 
 
-@dataclass(frozen=True)
+@declaration
 class Cifar10(Images, name="cifar10"):
     """CIFAR-10 (Krizhevsky 2009): 50000 training and 10000 test images, 3x32x32. About 170 MB."""
 
@@ -60,35 +60,35 @@ class Digits(Images, name="digits"):
     """8x8 digits of scikit-learn (1797, the last 360 are the test set): the quickest real images there are."""
 
 
-@dataclass(frozen=True)
+@declaration
 class Points(Data):
     """Points in space, generated rather than read."""
 
     examples: Annotated[Count, "training examples, and as many again for the test"] = 2000
 
 
-@dataclass(frozen=True)
+@declaration
 class Circles(Points, name="circles"):
     """A circle inside a circle."""
 
     noise: Annotated[NotNegative, "standard deviation"] = 0.05
 
 
-@dataclass(frozen=True)
+@declaration
 class Moons(Points, name="moons"):
     """Two interleaved half circles."""
 
     noise: Annotated[NotNegative, "standard deviation"] = 0.1
 
 
-@dataclass(frozen=True)
+@declaration
 class Sines(Points, name="sines"):
     """Two sine curves, one above the other (Dupont et al. 2019)."""
 
     shift: Annotated[float, "between the curves; the authors'"] = 1.4
 
 
-@dataclass(frozen=True)
+@declaration
 class Spheres(Points, name="spheres"):
     """A ball inside a shell (Dupont et al. 2019): no flow of the plane can part them by a line, only by tearing."""
 
@@ -96,7 +96,7 @@ class Spheres(Points, name="spheres"):
     dimension: Annotated[Count, "of the space"] = 2
 
 
-@dataclass(frozen=True)
+@declaration
 class Crossing1d(Points, name="crossing_1d"):
     """Two groups of points on a line that have to change places (Dupont et al. 2019): a flow on the line cannot, and
     its squared error stays at 1 or above. For objective=regress without a readout: experiment=anode/crossing_1d."""

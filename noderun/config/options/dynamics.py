@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from noderun.config.options.option import FACT, Option
+from noderun.config.options.option import FACT, Option, declaration
 from noderun.config.options.types import Activation, Count, Index
 
 Time = Annotated[bool, "f sees t"]
@@ -23,7 +23,7 @@ class Conv(Dynamics, name="conv"):
     of each convolution. Its channels are those of the state (model.width)."""
 
 
-@dataclass(frozen=True)
+@declaration
 class ConvAnode(Dynamics, name="conv_anode"):
     """f of Dupont et al. 2019 for images: 1x1, 3x3 and 1x1 convolutions with ReLU, and no norm."""
 
@@ -35,7 +35,7 @@ class ConvAnode(Dynamics, name="conv_anode"):
     ] = False
 
 
-@dataclass(frozen=True)
+@declaration
 class ConvSquash(Dynamics, name="conv_squash"):
     """Convolutions gated and shifted by time, the concatsquash layers of FFJORD (Grathwohl et al. 2019)."""
 
@@ -44,7 +44,7 @@ class ConvSquash(Dynamics, name="conv_squash"):
     activation: Annotated[Activation, "smooth, so that high-order methods keep their order; the authors'"] = "softplus"
 
 
-@dataclass(frozen=True)
+@declaration
 class Mlp(Dynamics, name="mlp"):
     """A fully connected f on the flattened state."""
 
@@ -55,7 +55,7 @@ class Mlp(Dynamics, name="mlp"):
     output: Annotated[Activation, "what follows the last map"] = "identity"
 
 
-@dataclass(frozen=True)
+@declaration
 class Transformer(Dynamics, name="transformer"):
     """A transformer over the pixels or patches of the state, or over tokens [N, D]; time is added to every token."""
 
@@ -66,7 +66,7 @@ class Transformer(Dynamics, name="transformer"):
     positions: Annotated[bool, "learned; false makes f equivariant under permutations of the tokens"] = True
 
 
-@dataclass(frozen=True)
+@declaration
 class Unet(Dynamics, name="unet"):
     """A U-Net (Ronneberger et al. 2015): the map halved and restored, with skips; time enters every block."""
 

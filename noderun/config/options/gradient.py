@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from noderun.config.options.option import FACT, Option, Reference
+from noderun.config.options.option import FACT, Option, Reference, declaration
 from noderun.config.options.types import Count, Positive, Tolerance
 
 Checkpoints = Annotated[Count | None, "how many states to hold; null: that of every accepted step"]
@@ -25,7 +25,7 @@ class Gradient(Option, group="gradient"):
     options: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@declaration
 class Adjoint(Gradient, name="adjoint"):
     """The continuous adjoint (Pontryagin 1962, Chen et al. 2018): a second ODE backwards in time; constant memory."""
 
@@ -35,7 +35,7 @@ class Adjoint(Gradient, name="adjoint"):
     ] = "full"
 
 
-@dataclass(frozen=True)
+@declaration
 class Interpolated(Gradient, name="interpolated"):
     """The adjoint along the stored dense forward solution: it does not drift, at several stored states per step."""
 
@@ -49,14 +49,14 @@ class Backprop(Gradient, name="backprop"):
     """Through the steps of the solver: exact for the discrete solution; memory grows with the number of steps."""
 
 
-@dataclass(frozen=True)
+@declaration
 class Checkpointed(Gradient, name="checkpointed"):
     """Backprop that keeps only the states between steps and makes each step again backwards: exact; little memory."""
 
     checkpoints: Checkpoints = None
 
 
-@dataclass(frozen=True)
+@declaration
 class Symplectic(Gradient, name="symplectic"):
     """Checkpointed, replayed stage by stage with one graph of f at a time: exact, in the least memory; it costs one
     more evaluation of f per stage."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from noderun.config.options.objective import Objective
-from noderun.config.options.option import FACT, Option, Reference
+from noderun.config.options.option import FACT, Option, Reference, declaration
 from noderun.config.options.types import Count, FolderName, Index, Positive
 
 Part = Literal["dynamics", "solver", "gradient", "regularizer"]
@@ -34,7 +34,7 @@ class Model(Option, group="model"):
     user_class: str | None = None
 
 
-@dataclass(frozen=True)
+@declaration
 class OdeNet(Model, name="odenet"):
     """The ODE-Net of Chen et al. 2018: stem, then one ODE block y(t1) of dy/dt = f(t, y), then head."""
 
@@ -51,7 +51,7 @@ class OdeNet(Model, name="odenet"):
     ] = "pool"
 
 
-@dataclass(frozen=True)
+@declaration
 class RkNet(OdeNet, name="rknet"):
     """RK-Net (Chen et al. 2018, table 1): the ODE-Net's net, integrated by fixed steps of an explicit Runge-Kutta
     method and differentiated through the steps. It has no gradient group: backprop is what makes it an RK-Net."""
@@ -62,7 +62,7 @@ class RkNet(OdeNet, name="rknet"):
     fixed_steps: Annotated[bool, FACT] = True
 
 
-@dataclass(frozen=True)
+@declaration
 class ResNet(Model, name="resnet"):
     """The residual net that the ODE-Net replaces: stem, pre-activation residual blocks, head."""
 
@@ -76,7 +76,7 @@ class ResNet(Model, name="resnet"):
     tied: Annotated[bool, "true: one block at all depths, with time as an input; Euler's method on the ODE-Net"] = False
 
 
-@dataclass(frozen=True)
+@declaration
 class RevNet(Model, name="revnet"):
     """RevNet (Gomez et al. 2017): residual blocks that can be run backwards, so that no activation is kept."""
 
@@ -85,7 +85,7 @@ class RevNet(Model, name="revnet"):
     blocks: Blocks = 6
 
 
-@dataclass(frozen=True)
+@declaration
 class Hamiltonian(Model, name="hamiltonian"):
     """Reversible nets that are discrete mechanics (Chang et al. 2018): stable at any depth; no activation is kept."""
 
@@ -98,7 +98,7 @@ class Hamiltonian(Model, name="hamiltonian"):
     )
 
 
-@dataclass(frozen=True)
+@declaration
 class Plain(Model, name="plain"):
     """The residual net without its skips: what the skips are worth."""
 
@@ -107,7 +107,7 @@ class Plain(Model, name="plain"):
     blocks: Blocks = 6
 
 
-@dataclass(frozen=True)
+@declaration
 class StemHead(Model, name="stem"):
     """Stem and head with nothing in between (132,874 parameters): what the depth is worth, which on MNIST is little."""
 
@@ -115,7 +115,7 @@ class StemHead(Model, name="stem"):
     width: Width = 64
 
 
-@dataclass(frozen=True)
+@declaration
 class Mlp(Model, name="mlp"):
     """One hidden layer (LeCun et al. 1998), the first row of Chen et al. 2018, table 1."""
 

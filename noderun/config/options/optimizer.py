@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from noderun.config.options.option import FACT, Option
+from noderun.config.options.option import FACT, Option, declaration
 from noderun.config.options.types import Fraction, NotNegative, Positive
 
 Betas = Annotated[tuple[Fraction, ...], "decay of the means of the gradient and of its square"]
@@ -19,7 +19,7 @@ class Optimizer(Option, group="optimizer"):
     options: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@declaration
 class Adam(Optimizer, name="adam"):
     """Adam (Kingma and Ba 2015)."""
 
@@ -27,7 +27,7 @@ class Adam(Optimizer, name="adam"):
     betas: Betas = (0.9, 0.999)
 
 
-@dataclass(frozen=True)
+@declaration
 class AdamW(Optimizer, name="adamw"):
     """AdamW (Loshchilov and Hutter 2019)."""
 
@@ -36,7 +36,7 @@ class AdamW(Optimizer, name="adamw"):
     betas: Betas = (0.9, 0.999)
 
 
-@dataclass(frozen=True)
+@declaration
 class Sgd(Optimizer, name="sgd"):
     """Stochastic gradient descent with momentum."""
 

@@ -42,6 +42,10 @@ class Option:
             OPTIONS[cls.group][name] = cls
 
 
+# for options, which are read and never made: a dataclass's methods would double the import time of this package
+declaration = dataclass(frozen=True, init=False, repr=False, eq=False)
+
+
 @dataclass(frozen=True)
 class Setting:
     """One key of an option; ``default`` is what a YAML file would say, a reference included."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from noderun.config.options.option import FACT, Option
+from noderun.config.options.option import FACT, Option, declaration
 from noderun.config.options.types import Count, NotNegative
 
 MEAN = "factor on the mean over batch and dimensions"
@@ -19,28 +19,28 @@ class Regularizer(Option, group="regularizer"):
     user_class: str | None = None
 
 
-@dataclass(frozen=True)
+@declaration
 class Nothing(Regularizer, name="none"):
     """The loss alone."""
 
     weight: Annotated[NotNegative, FACT] = 0.0
 
 
-@dataclass(frozen=True)
+@declaration
 class Kinetic(Regularizer, name="kinetic"):
     """Kinetic energy, the mean of |f|^2 along the flow (Finlay et al. 2020): straight paths at constant speed."""
 
     weight: Annotated[NotNegative, f"{MEAN}; the authors' for images"] = 0.01
 
 
-@dataclass(frozen=True)
+@declaration
 class Jacobian(Regularizer, name="jacobian"):
     """Size of df/dy along the flow, by one vector of noise per solve (Finlay et al. 2020)."""
 
     weight: Annotated[NotNegative, f"{MEAN}; the authors' for images"] = 0.01
 
 
-@dataclass(frozen=True)
+@declaration
 class TayNode(Regularizer, name="taynode"):
     """Size of the order-th derivative of the solution (Kelly et al. 2020)."""
 
@@ -48,7 +48,7 @@ class TayNode(Regularizer, name="taynode"):
     order: Annotated[Count, "the authors' 3 for MNIST; the cost of f about doubles with each"] = 3
 
 
-@dataclass(frozen=True)
+@declaration
 class ErrorEstimate(Regularizer, name="error"):
     """The solver's own error estimate, as root mean square, at one random time per solve (Pal et al. 2021 and 2023)."""
 
@@ -57,7 +57,7 @@ class ErrorEstimate(Regularizer, name="error"):
     ] = 10.0
 
 
-@dataclass(frozen=True)
+@declaration
 class Stiffness(Regularizer, name="stiffness"):
     """The solver's own estimate of stiffness, a lower bound of |df/dy|, at one random time per solve (Pal et al. 2021
     and 2023)."""

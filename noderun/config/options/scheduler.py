@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from noderun.config.options.option import FACT, Option, Reference
+from noderun.config.options.option import FACT, Option, Reference, declaration
 from noderun.config.options.types import Count, Fraction, Positive
 
 Horizon = Annotated[
@@ -26,7 +26,7 @@ class Constant(Scheduler, name="constant"):
     """The learning rate stays as it is; the only schedule by which a finished run can go on for more epochs."""
 
 
-@dataclass(frozen=True)
+@declaration
 class Cosine(Scheduler, name="cosine"):
     """Half a cosine down to the floor (Loshchilov and Hutter 2017)."""
 
@@ -37,7 +37,7 @@ class Cosine(Scheduler, name="cosine"):
     ] = ()
 
 
-@dataclass(frozen=True)
+@declaration
 class OneCycle(Scheduler, name="one_cycle"):
     """Up, then down by cosines (Smith and Topin 2018): the most that few epochs can give."""
 
@@ -47,7 +47,7 @@ class OneCycle(Scheduler, name="one_cycle"):
     end: Annotated[Positive, "fraction of the learning rate at the end; PyTorch's default"] = 4e-6
 
 
-@dataclass(frozen=True)
+@declaration
 class Step(Scheduler, name="step"):
     """Times gamma at each milestone, as Chen et al. 2018 for MNIST."""
 

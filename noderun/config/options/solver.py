@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from noderun.config.options.option import FACT, Option, Reference
+from noderun.config.options.option import FACT, Option, Reference, declaration
 from noderun.config.options.types import Count, NotNegative, Positive, Tolerance
 from noderun.config.validation import Constraint
 
@@ -34,7 +34,7 @@ class Solver(Option, group="solver"):
     user_class: str | None = None
 
 
-@dataclass(frozen=True)
+@declaration
 class ExplicitRungeKutta(Solver):
     """Steps that can be compiled."""
 
@@ -43,49 +43,49 @@ class ExplicitRungeKutta(Solver):
     ] = False
 
 
-@dataclass(frozen=True)
+@declaration
 class Euler(ExplicitRungeKutta, name="euler"):
     """Euler 1768, order 1, fixed steps: a residual net with shared weights."""
 
     dt: Annotated[Positive | None, "ten steps over t1=1: as deep as a small residual net"] = 0.1
 
 
-@dataclass(frozen=True)
+@declaration
 class Midpoint(ExplicitRungeKutta, name="midpoint"):
     """The explicit midpoint method (Runge 1895), order 2, fixed steps."""
 
     dt: Annotated[Positive | None, "ten steps over t1=1"] = 0.1
 
 
-@dataclass(frozen=True)
+@declaration
 class Heun2(ExplicitRungeKutta, name="heun2"):
     """Heun 1900, the explicit trapezoidal rule, order 2, fixed steps; adaptive_heun has its error estimate."""
 
     dt: Annotated[Positive | None, "over t1=1"] = 0.1
 
 
-@dataclass(frozen=True)
+@declaration
 class Ralston2(ExplicitRungeKutta, name="ralston2"):
     """Ralston 1962, order 2, fixed steps: of its kind the one with the smallest error bound."""
 
     dt: Annotated[Positive | None, "over t1=1"] = 0.1
 
 
-@dataclass(frozen=True)
+@declaration
 class Heun3(ExplicitRungeKutta, name="heun3"):
     """Heun 1900, order 3, fixed steps."""
 
     dt: Annotated[Positive | None, "over t1=1"] = 0.2
 
 
-@dataclass(frozen=True)
+@declaration
 class Rk4(ExplicitRungeKutta, name="rk4"):
     """The classical Runge-Kutta method (Kutta 1901), order 4, fixed steps."""
 
     dt: Annotated[Positive | None, "16 evaluations over t1=1, about what dopri5 spends at tolerance 1e-3"] = 0.25
 
 
-@dataclass(frozen=True)
+@declaration
 class Rk438(ExplicitRungeKutta, name="rk4_38"):
     """Kutta's 3/8 rule (1901), order 4, fixed steps; torchdiffeq calls it rk4."""
 
@@ -124,14 +124,14 @@ class Dop853(ExplicitRungeKutta, name="dop853"):
     """Hairer's DOP853, order 8(5,3): for tight tolerances, twelve evaluations a step."""
 
 
-@dataclass(frozen=True)
+@declaration
 class Richardson(Solver, name="richardson"):
     """Richardson 1911: one step against two halves gives any method an error estimate and one order more."""
 
     method: Annotated[str, "any one-step method with fixed steps"] = "rk4"
 
 
-@dataclass(frozen=True)
+@declaration
 class AdamsBashforth(Solver, name="adams_bashforth"):
     """Bashforth and Adams 1883, explicit multistep, one evaluation a step; the first steps are dop853's."""
 
@@ -139,7 +139,7 @@ class AdamsBashforth(Solver, name="adams_bashforth"):
     order: Annotated[Order, "of the method"] = 4
 
 
-@dataclass(frozen=True)
+@declaration
 class AdamsMoulton(Solver, name="adams_moulton"):
     """Moulton 1926, predictor and corrector, two evaluations a step; the first steps are dop853's."""
 
@@ -151,7 +151,7 @@ class Adams(Solver, name="adams"):
     """Adams's method of variable order 1 to 12 and variable step, the family of LSODE that Chen et al. 2018 used."""
 
 
-@dataclass(frozen=True)
+@declaration
 class Scipy(Solver, name="scipy"):
     """scipy's solvers as a reference, on the host in double precision; gradient=adjoint only."""
 
@@ -166,63 +166,63 @@ class ReversibleHeun(Solver, name="reversible_heun"):
     """Kidger et al. 2021, order 2(1), reversible: gradient=reversible needs no checkpoints."""
 
 
-@dataclass(frozen=True)
+@declaration
 class SemiImplicitEuler(Solver, name="semi_implicit_euler"):
     """The symplectic Euler method, order 1, on a state (q, p)."""
 
     dt: Annotated[Positive | None, "fixed steps, over t1=1"] = 0.05
 
 
-@dataclass(frozen=True)
+@declaration
 class Leapfrog(Solver, name="leapfrog"):
     """Stoermer and Verlet's method, order 2, symplectic, on a state (q, p)."""
 
     dt: Annotated[Positive | None, "fixed steps, over t1=1"] = 0.1
 
 
-@dataclass(frozen=True)
+@declaration
 class Yoshida4(Solver, name="yoshida4"):
     """Yoshida 1990, order 4, symplectic, on a state (q, p)."""
 
     dt: Annotated[Positive | None, "fixed steps, over t1=1"] = 0.2
 
 
-@dataclass(frozen=True)
+@declaration
 class ImplicitEuler(Solver, name="implicit_euler"):
     """The implicit Euler method, order 1, L-stable, fixed steps."""
 
     dt: Annotated[Positive | None, "ten steps over t1=1, each a Newton iteration"] = 0.1
 
 
-@dataclass(frozen=True)
+@declaration
 class ImplicitMidpoint(Solver, name="implicit_midpoint"):
     """The implicit midpoint rule, Gauss collocation of order 2, fixed steps: keeps quadratic invariants."""
 
     dt: Annotated[Positive | None, "ten steps over t1=1, each a Newton iteration"] = 0.1
 
 
-@dataclass(frozen=True)
+@declaration
 class Trapezoid(Solver, name="trapezoid"):
     """The trapezoidal rule (Crank, Nicolson 1947), order 2, A-stable, fixed steps."""
 
     dt: Annotated[Positive | None, "ten steps over t1=1, each a Newton iteration"] = 0.1
 
 
-@dataclass(frozen=True)
+@declaration
 class Gauss4(Solver, name="gauss4"):
     """Gauss collocation of order 4 (Hammer, Hollingsworth 1955), fixed steps: keeps quadratic invariants."""
 
     dt: Annotated[Positive | None, "four steps over t1=1, two coupled stages each"] = 0.25
 
 
-@dataclass(frozen=True)
+@declaration
 class Gauss6(Solver, name="gauss6"):
     """Gauss collocation of order 6 (Butcher 1964), fixed steps: keeps quadratic invariants."""
 
     dt: Annotated[Positive | None, "two steps over t1=1, three coupled stages each"] = 0.5
 
 
-@dataclass(frozen=True)
+@declaration
 class Radau3(Solver, name="radau3"):
     """Radau IIA of order 3 (Ehle 1969), L-stable, fixed steps."""
 
