@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from noderun.ode.configured import ConfiguredSolve
-from noderun.ode.solvers import METHODS, Solution
+from noderun.ode.solvers import Solution
 from noderun.ode.solvers.nesting import map_tensors
 from noderun.regularizers import Local, Quadrature, Regularizer
 from noderun.regularizers.quadrature import require_tensor
@@ -83,8 +83,7 @@ class SolveBlock(nn.Module):
         row = sum((time - t) * span < 0 for time in host)
         solution = self.solve(self.dynamics, y0, torch.cat([times[:row], times.new_tensor([t]), times[row:]]))
         steps = float(torch.as_tensor(solution.stats.accepted, dtype=torch.float64).mean())
-        solver = self.configured.solver
-        method: Any = METHODS[solver] if isinstance(solver, str) else solver
+        method: Any = self.configured.method
         self.penalty = span * regularizer(self.dynamics, method.tableau, t, solution.ys[row], span / steps)
         return replace(solution, ts=times, ys=torch.cat([solution.ys[:row], solution.ys[row + 1 :]]))
 

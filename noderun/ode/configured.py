@@ -8,8 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
+from noderun.ode.arguments import make_method
 from noderun.ode.engine import solve
-from noderun.ode.solvers import Solution
+from noderun.ode.gradients import Gradient
+from noderun.ode.solvers import Method, Solution, StepController
+from noderun.ode.solvers.control import Norm
+from noderun.ode.solvers.tableau import ButcherTableau
 
 
 @dataclass(frozen=True)
@@ -26,23 +30,27 @@ class ConfiguredSolve:
     0.0
     """
 
-    solver: Any = None
+    solver: str | Method | ButcherTableau = "dopri5"
     solver_options: Mapping[str, Any] | None = None
     compile: bool | None = None
     rtol: float | None = None
     atol: float | None = None
     dt: float | None = None
     max_steps: int | None = None
-    controller: Any = None
-    norm: Any = None
+    controller: str | StepController | None = None
+    norm: str | Norm | None = None
     first_step: float | None = None
     min_step: float | None = None
     max_step: float | None = None
     per_sample: bool | None = None
-    gradient: Any = None
+    gradient: str | Gradient | None = None
     gradient_rtol: float | None = None
     gradient_atol: float | None = None
     gradient_options: Mapping[str, Any] | None = None
+
+    @property
+    def method(self) -> Method:
+        return make_method(self.solver, self.solver_options or {})
 
     def __call__(self, f: Any, y0: Any, ts: Tensor | Sequence[float], **overrides: Any) -> Solution:
         """Solve with these choices; ``overrides`` are arguments of ``solve`` that replace or extend them."""

@@ -19,7 +19,6 @@ from noderun.dynamics import DYNAMICS
 from noderun.models import MODELS, SolveBlock
 from noderun.objectives import OBJECTIVES, Objective
 from noderun.ode.configured import ConfiguredSolve
-from noderun.ode.gradients import GRADIENTS
 from noderun.ode.solvers import METHODS, StepController
 from noderun.ode.solvers.method import Method
 from noderun.regularizers import REGULARIZERS
@@ -153,15 +152,6 @@ def step_control(solver: Solver) -> dict[str, Any]:
     chosen: dict[str, Any] = {"controller": gains if isinstance(gains, str) else StepController(*gains)}
     chosen |= {name: getattr(solver, name) for name in ("norm", "first_step", "min_step", "max_step", "per_sample")}
     return {name: value for name, value in chosen.items() if value is not None}
-
-
-def closer(solver: Solver | None, gradient: Gradient | None) -> str:
-    """Which settings bring a solve's gradient closer to that of the flow."""
-    if solver is None or solver.dt is not None:
-        return "a smaller solver.dt"
-    if gradient is None or GRADIENTS[gradient.name].exact:
-        return f"a tolerance below {solver.rtol:g}"
-    return f"a gradient.rtol below {gradient.rtol:g}, or gradient=checkpointed"
 
 
 def make_lr_schedule(scheduler: Scheduler, lr: float, steps_per_epoch: int) -> Schedule:

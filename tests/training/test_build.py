@@ -65,6 +65,9 @@ def made(settings):
     return make_solve(settings.solver, settings.gradient)
 
 
+STEPS = {"controller": "I", "norm": "rms", "min_step": 0.0, "per_sample": False}
+
+
 def test_solve_gets_what_the_settings_say():
     assert made(settings()) == ConfiguredSolve(
         solver="dopri5",
@@ -72,6 +75,7 @@ def test_solve_gets_what_the_settings_say():
         rtol=1e-2,
         atol=1e-3,
         max_steps=10_000,
+        **STEPS,
         gradient="adjoint",
         gradient_rtol=1e-1,
         gradient_atol=1e-3,
@@ -79,7 +83,7 @@ def test_solve_gets_what_the_settings_say():
     )
     fixed = settings(solver=Solver("rk4", rtol=None, atol=None, dt=0.25), gradient=None)
     assert made(fixed) == ConfiguredSolve(
-        solver="rk4", solver_options={}, dt=0.25, max_steps=10_000, gradient="backprop"
+        solver="rk4", solver_options={}, dt=0.25, max_steps=10_000, **STEPS, gradient="backprop"
     )
 
 
