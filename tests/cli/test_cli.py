@@ -50,7 +50,7 @@ WRONG = {
     "train problem=kepler": ["train takes no problem", "did you mean `noderun integrate problem=kepler`?"],
     "integrate model=resnet": ["integrate takes no model", "did you mean `noderun train model=resnet`?"],
     "sweep problem=kepler,lorenz": ["sweep takes no problem", "`noderun integrate problem=kepler`"],
-    "train model.objective=density": ["model.objective must be one of classify, regress, sign, not 'density'"],
+    "train model.objective=densty": ["model.objective must be one of classify, regress, sign, density", "not 'densty'"],
     "train trainer.epochs=abc": ["trainer.epochs must be a whole number from 1, not 'abc'"],
     "train trainer.epochs=1.5": ["trainer.epochs must be a whole number"],
     "train trainer.epochs=0": ["trainer.epochs must be a whole number from 1, not 0"],
