@@ -30,16 +30,10 @@ def measure(setup: Setup, settings: Settings, trained: Mapping[str, Any]) -> dic
     test = evaluate(setup, lambda: None)
     seconds = time.perf_counter() - start
     examples = sum(len(batch) for batch in setup.batches("test", 0, 0))
-    facts = {
-        **chosen(settings),
-        "task": "evaluate",
-        "seconds": seconds,
-        "examples_per_second": quotient(examples, seconds),
-        "device": str(setup.device),
-        "status": "done",
-    }
+    found = {**test, **solved, "seconds": seconds, "examples_per_second": quotient(examples, seconds)}
     kept = {key: trained.get(key) for key in ("parameters", "epochs", "steps")}
-    return dict.fromkeys(trained) | numbers(setup, {**test, **solved}) | kept | facts
+    outcome = {"task": "evaluate", "device": str(setup.device), "status": "done"}
+    return dict.fromkeys(trained) | numbers(setup, found) | chosen(settings) | kept | outcome
 
 
 def measured_solves(setup: Setup) -> dict[str, float | None]:

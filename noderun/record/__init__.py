@@ -1,1 +1,1 @@
-"""What a run leaves behind while it runs: metrics.jsonl, TensorBoard, the terminal."""
+"""The records of a run: its folder, metrics.jsonl, TensorBoard, the terminal."""

@@ -34,7 +34,7 @@ NAMES = (
 
 
 def is_ours(name: str) -> bool:
-    """Whether a run writes an entry of that name into its folder."""
+    """Whether a run writes a file or folder of that name into its folder."""
     return any(fnmatchcase(name.removesuffix(NEW), pattern) for pattern in NAMES)
 
 

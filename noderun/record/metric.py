@@ -51,15 +51,15 @@ class Metric:
         return number if math.isfinite(number) else None
 
 
-def _cost(name: str, label: str, format: str, tag: str = "-", unit: str = "", headline: bool = False) -> Metric:
+def _cost(name: str, label: str, format: str, tag: str, unit: str = "", headline: bool = False) -> Metric:
     return Metric(name, label, format, unit, tag=tag, headline=headline)
 
 
-# Every result.json has these, null if they do not apply; a tag "-" marks what is not read from metrics.jsonl.
+# Every result.json has these, null if they do not apply. A tag without a slash is not in metrics.jsonl.
 _SHARED = (
-    Metric("parameters", "parameters", ",", better=None, tag="-", headline=False),
-    Metric("epochs", "epochs", "", better=None, tag="-", headline=False),
-    Metric("steps", "steps", "", better=None, tag="-", headline=False),
+    Metric("parameters", "parameters", ",", better=None, tag="parameters", headline=False),
+    Metric("epochs", "epochs", "", better=None, tag="epochs", headline=False),
+    Metric("steps", "steps", "", better=None, tag="steps", headline=False),
     Metric("train_loss", "train loss", ".4f", tag="loss/train", headline=False),
     Metric("test_loss", "test loss", ".4f", tag="loss/test"),
     Metric("test_error", "test error", ".2%", tag="error/test"),
@@ -76,8 +76,8 @@ _SHARED = (
     _cost("reconstruction_error", "reconstruction error", ".1e", "solve/reconstruction_error"),
     _cost("memory_saved_mib", "saved for backward", ".2f", "memory/saved_mib", "MiB", headline=True),
     _cost("memory_peak_mib", "peak memory", ".0f", "memory/peak_mib", "MiB", headline=True),
-    _cost("seconds", "seconds", ".1f", headline=True),
-    Metric("examples_per_second", "examples/s", ".1f", better="higher", tag="-", headline=False),
+    _cost("seconds", "seconds", ".1f", "seconds", headline=True),
+    Metric("examples_per_second", "examples/s", ".1f", better="higher", tag="examples_per_second", headline=False),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _SHARED}  # and those that ``know`` adds
 CHOICES = ("task", "model", "dynamics", "data", "solver", "gradient", "rtol", "atol", "seed")

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON object a row, append-only, the source of truth of a run."""
+"""metrics.jsonl: one JSON object per row, append-only, the source of truth of a run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Metrics:
         self._file.truncate(self._bytes)
 
     def write(self, row: Mapping[str, float | None], step: int, epoch: int) -> None:
-        # JSON has no NaN: a number that is none becomes null
+        # JSON has no NaN: it becomes null
         values = {key: v if v is not None and math.isfinite(v) else None for key, v in row.items()}
         line = (json.dumps({"step": step, "epoch": epoch, **values}) + "\n").encode()
         self._file.write(line)

@@ -1,4 +1,4 @@
-"""What a user sees while a run runs, all on stderr: a live line and one row an epoch."""
+"""The progress of a run on stderr: a live line and one row per epoch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ CONSOLE = Console(stderr=True)  # one for the bar and the logs, so that neither 
 
 
 def handler() -> RichHandler:
-    """Returns a log handler on the shared console, for Hydra's job_logging."""
+    """A log handler on the shared console, for Hydra's job_logging."""
     return RichHandler(console=CONSOLE, show_path=False, rich_tracebacks=True)
 
 
 class Terminal:
-    """mode: ``live`` (plain where stderr is no terminal), ``plain`` or ``quiet``."""
+    """mode: ``live`` (plain if stderr is not a terminal), ``plain`` or ``quiet``."""
 
     def __init__(self, mode: str, epochs: int, total: int, step: int = 0) -> None:
         self._quiet = mode == "quiet"
@@ -71,7 +71,7 @@ class Terminal:
 
 
 def live_text(row: Mapping[str, float | None]) -> str:
-    """`41.0 it/s loss 0.083 nfe 26+32 mem 1.2 GiB` out of a row; what a model does not have stays out."""
+    """`41.0 it/s loss 0.083 nfe 26+32 mem 1.2 GiB` from a row, without what the row lacks."""
     parts = []
     if step_ms := row.get("time/step_ms"):
         parts.append(f"{1000 / step_ms:.3g} it/s")

@@ -12,17 +12,19 @@ from noderun.training.setup import Setup
 
 
 def make_result(setup: Setup, settings: Settings, progress: Progress) -> dict[str, Any]:
-    found = {**progress.means.values(), **progress.test, **progress.measured, "memory/peak_mib": progress.peak_mib}
-    facts = {
+    found = {
+        **progress.means.values(),
+        **progress.test,
+        **progress.measured,
+        "memory/peak_mib": progress.peak_mib,
         "parameters": sum(p.numel() for p in setup.model.parameters() if p.requires_grad),
         "epochs": progress.epoch,
         "steps": progress.step,
         "seconds": progress.training_seconds + progress.test_seconds,
         "examples_per_second": quotient(progress.examples, progress.training_seconds),
-        "device": str(setup.device),
-        "status": "done",
     }
-    return dict.fromkeys(RESULT_KEYS) | chosen(settings) | numbers(setup, found) | facts
+    outcome = {"device": str(setup.device), "status": "done"}
+    return dict.fromkeys(RESULT_KEYS) | chosen(settings) | numbers(setup, found) | outcome
 
 
 def numbers(setup: Setup, found: dict[str, float | None]) -> dict[str, float | None]:

@@ -13,16 +13,18 @@ from noderun.config.schema import (
     Model,
     Objective,
     Optimizer,
+    Regularizer,
     Scheduler,
     Settings,
     Solver,
     Trainer,
 )
 from noderun.config.user_code import search_in
-from noderun.config.validation import ConfigError
+from noderun.config.validation import ConfigError, Incompatible
 from noderun.ode import engine
 from noderun.ode.configured import ConfiguredSolve
 from noderun.training.build import make_device, make_setup, make_solve, train_run
+from noderun.training.compatibility import check
 from noderun.training.diagnostics import remedy
 
 CPU = torch.device("cpu")
@@ -206,3 +208,54 @@ def test_a_users_own_dynamics_data_and_model(tmp_path, monkeypatch):
     result = train_run(chosen, tmp_path / "run")
     assert result["parameters"] == 1 and result["test_error"] is None
     assert result["rmse"] < 0.01  # exp(-rate) = 1/2 is within reach
+
+
+SOLVER = """
+from noderun.ode.solvers.method import Info
+from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
+from noderun.ode.solvers.rk4 import METHOD
+
+
+class Mine(ExplicitRungeKutta):
+    def __init__(self, half=False):
+        vars(self).update(vars(METHOD))
+        self.half = half
+
+
+class Size:
+    def __init__(self, power):
+        self.power = power
+
+    def __call__(self, y0):
+        return lambda f, t, y: (f(t, y), y.abs().pow(self.power).flatten(1).mean(1))
+"""
+
+
+@pytest.fixture
+def own_solver(tmp_path, monkeypatch):
+    (tmp_path / "own_solver.py").write_text(SOLVER)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    search_in([str(tmp_path)])
+    return Solver("mine", rtol=None, atol=None, dt=0.5, options={"half": True}, user_class="own_solver:Mine")
+
+
+def test_a_users_own_solver_is_made_and_given_to_solve(own_solver):
+    solve = make_solve(own_solver, None)
+    assert type(solve.solver).__name__ == "Mine" and solve.solver.half and solve.solver_options is None
+    check(settings(solver=own_solver), set())
+    with pytest.raises(ConfigError, match="own_solver:Mine is called as Mine.third.: .*unexpected keyword"):
+        check(settings(solver=replace(own_solver, options={"third": 1})), set())
+    with pytest.raises(Incompatible, match="solver=mine takes fixed steps only"):
+        check(settings(solver=replace(own_solver, dt=None)), set())
+
+
+def test_a_users_own_regularizer_enters_the_loss(own_solver):
+    own = Regularizer("size", weight=0.5, options={"power": 2}, user_class="own_solver:Size")
+    model = Model("odenet", uses=(*ALL, "regularizer"), options={"stem": "linear", "width": 8})
+    chosen = settings(model=model, regularizer=own)
+    check(chosen, set())
+    setup = make_setup(chosen, CPU)
+    values = setup.values(next(setup.batches("train", 0, 0)))
+    assert values["regularizer"] > 0 and setup.penalty_weight == 0.5
+    with pytest.raises(ConfigError, match="own_solver:Size is called as Size.*missing a required argument: 'power'"):
+        check(settings(model=model, regularizer=replace(own, options={})), set())

@@ -27,4 +27,5 @@ class Objective:
         if "class" not in value:
             raise ConfigError(f"{key} must be {cls.WORDS}")
         options = {str(name): argument for name, argument in value.items() if name != "class"}
-        return cls("own", options, as_type(str, value["class"], f"{key}.class"))
+        reference = as_type(str, value["class"], f"{key}.class")
+        return cls(reference.rpartition(":")[2], options, reference)

@@ -1,0 +1,63 @@
+"""Objectives: what they report, of which targets, and how masks count."""
+
+import pytest
+import torch
+from torch import nn
+
+from noderun.data import Batch, Classes, Density, Values
+from noderun.objectives import OBJECTIVES, Objective
+from noderun.record.metric import METRICS, RESULT_KEYS, Metric, describe, know_those_of
+from noderun.training.loop import evaluate
+from noderun.training.setup import Setup
+
+TARGETS = {"classify": Classes(3), "regress": Values((2, 2)), "sign": Classes(2), "density": Density(5)}
+OUTPUTS = {"classify": 3, "regress": 4, "sign": 1, "density": 5}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_its_metrics_are_in_every_result_and_better_low(name):
+    objective = OBJECTIVES[name]()
+    assert objective.metrics and all(metric.name in RESULT_KEYS for metric in objective.metrics)
+    assert {metric.better for metric in objective.metrics} == {"lower"}
+    assert isinstance(TARGETS[name], objective.targets) and objective.outputs(TARGETS[name]) == OUTPUTS[name]
+
+
+def test_regression_on_a_series_counts_observed_values_and_every_example_the_same():
+    targets = torch.tensor([[[1.0], [2.0], [torch.nan]], [[1.0], [torch.nan], [torch.nan]]])
+    mask = targets[..., 0].isfinite()
+    outputs = nn.Parameter(torch.zeros(2, 3, 1))
+    values = OBJECTIVES["regress"]()(
+        lambda inputs, times, seen: outputs, Batch(targets, targets, torch.arange(3.0).expand(2, 3), mask)
+    )
+    values["loss"].backward()
+    assert values["mse"].item() == pytest.approx(((1 + 4) / 2 + 1) / 2)  # not (1 + 4 + 1) / 3
+    assert torch.isfinite(outputs.grad).all() and outputs.grad[~mask].abs().max() == 0
+
+
+def test_regression_refuses_to_broadcast():
+    with pytest.raises(ValueError, match=r"returns \(4, 1\) for targets of shape \(4,\)"):
+        OBJECTIVES["regress"]()(nn.Linear(2, 1), Batch(torch.ones(4, 2), torch.ones(4)))
+
+
+def test_a_metric_that_is_never_reported_is_an_error():
+    class Silent(Objective):
+        metrics = (Metric("gain", "gain"),)
+
+        def __call__(self, model, batch):
+            return {"loss": model(batch.inputs).sum()}
+
+    rows = Batch(torch.ones(4, 2))
+    setup = Setup(nn.Linear(2, 1), [], Silent(), None, None, lambda *which: iter([rows]), 1, torch.device("cpu"))
+    with pytest.raises(ValueError, match="metric gain is made from gain/test; it reports"):
+        evaluate(setup, lambda: None)
+
+
+def test_an_own_metric_is_known_again_from_the_runs_folder(tmp_path, monkeypatch):
+    gain = Metric("gain", "gain", ".1f", unit="dB", better="higher")
+    describe([METRICS["nll"], gain], tmp_path)
+    monkeypatch.setattr("noderun.record.metric.METRICS", known := dict(METRICS))
+    know_those_of(tmp_path)
+    assert known == METRICS | {"gain": gain} and known["gain"].heading == "gain (dB)"
+    assert gain.value({"gain/test": 2.0}) == 2.0 and gain.value({}) is gain.value({"gain/test": torch.inf}) is None
+    describe([METRICS["nll"]], empty := tmp_path / "empty")
+    assert not empty.exists()
