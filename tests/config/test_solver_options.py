@@ -57,7 +57,7 @@ def test_it_reaches_the_engine(word, composer):
 def test_the_gains_of_a_named_controller_are_that_controller(composer):
     gains = CONTROLLERS["PID"].integral, CONTROLLERS["PID"].proportional, CONTROLLERS["PID"].derivative
     solve = made(composer, f"solver.controller=[{','.join(map(str, gains))}]")
-    assert solve.keywords["controller"] == CONTROLLERS["PID"]
+    assert solve.controller == CONTROLLERS["PID"]
 
 
 @pytest.mark.parametrize("name", [name for name, info in SOLVERS.items() if info.adaptive])

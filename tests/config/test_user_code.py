@@ -180,7 +180,7 @@ def test_code_that_cannot_be_loaded_is_one_sentence(reference, here):
 PARTS = """
 from noderun.ode.solvers import METHODS
 from noderun.regularizers import REGULARIZERS
-from noderun.training.objectives import OBJECTIVES
+from noderun.objectives import OBJECTIVES
 
 def make_solver(method):
     return METHODS[method]
@@ -189,12 +189,12 @@ def make_regularizer(power):
     assert power == 2
     return REGULARIZERS["kinetic"]()
 
-class Scaled:
+class Scaled(OBJECTIVES["classify"]):
     def __init__(self, factor):
         self.factor = factor
 
     def __call__(self, model, batch):
-        found = OBJECTIVES["classify"](model, batch)
+        found = super().__call__(model, batch)
         return found | {"loss": self.factor * found["loss"]}
 """
 STEPS = "rtol: ${tolerance}\natol: ${tolerance}\ndt: 0.25\n"
