@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -70,7 +71,7 @@ class SolveBlock(nn.Module):
         f = Quadrature(self.dynamics, regularizer(y0), y0)
         solution = self.solve(f, f.start, ts, norm=f.norm)
         *parts, integrals = solution.ys
-        self.penalty = integrals[-1].mean()
+        self.penalty = direction(ts) * integrals[-1].mean()
         return replace(solution, ys=f.nested(parts))
 
     def _with_step(self, regularizer: Local, y0: Any, ts: Times) -> Solution:
@@ -84,7 +85,7 @@ class SolveBlock(nn.Module):
         solution = self.solve(self.dynamics, y0, torch.cat([times[:row], times.new_tensor([t]), times[row:]]))
         steps = float(torch.as_tensor(solution.stats.accepted, dtype=torch.float64).mean())
         method: Any = self.configured.method
-        self.penalty = span * regularizer(self.dynamics, method.tableau, t, solution.ys[row], span / steps)
+        self.penalty = abs(span) * regularizer(self.dynamics, method.tableau, t, solution.ys[row], span / steps)
         return replace(solution, ts=times, ys=torch.cat([solution.ys[:row], solution.ys[row + 1 :]]))
 
 
@@ -98,6 +99,11 @@ class ODEBlock(SolveBlock):
     def forward(self, y0: Any) -> Any:  # type: ignore[override]
         # Times as numbers on the host: a tensor on a GPU would cost a synchronization.
         return map_tensors(lambda y: y[-1], self.integrate(y0, [0.0, self.t1]).ys)
+
+
+def direction(ts: Times) -> Tensor | float:
+    """1 forward in time and -1 backward: a penalty is an integral over |dt|, whichever way the solve goes."""
+    return (ts[-1] - ts[0]).detach().sign() if isinstance(ts, Tensor) else math.copysign(1.0, ts[-1] - ts[0])
 
 
 def _at_least_float32(y: Tensor) -> Tensor:

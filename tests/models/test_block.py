@@ -120,6 +120,16 @@ def test_a_penalty_changes_no_output_at_any_time(name):
     assert block.penalty is None
 
 
+@pytest.mark.parametrize("times", [[1.0, 0.0], torch.tensor([1.0, 0.0])], ids=["numbers", "tensor"])
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_a_penalty_is_positive_backward_in_time_too(name, times):
+    torch.manual_seed(0)
+    block = SolveBlock(Pair(), ConfiguredSolve(solver="tsit5", dt=0.1, gradient="backprop"))
+    block.regularizer = REGULARIZERS[name]()
+    block(torch.ones(4, 2), times)
+    assert block.penalty > 0
+
+
 @pytest.mark.parametrize("nesting", ["tuple", "dict"])
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_a_regularizer_of_one_tensor_refuses_a_nested_state(name, nesting):
