@@ -70,7 +70,8 @@ class SolveBlock(nn.Module):
         f = Quadrature(self.dynamics, regularizer(y0), y0)
         solution = self.solve(f, f.start, ts, norm=f.norm)
         *parts, integrals = solution.ys
-        self.penalty = integrals[-1].mean()
+        backwards = float(ts[-1]) < float(ts[0])  # then dt is negative, and a penalty must not become a reward
+        self.penalty = -integrals[-1].mean() if backwards else integrals[-1].mean()
         return replace(solution, ys=f.nested(parts))
 
     def _with_step(self, regularizer: Local, y0: Any, ts: Times) -> Solution:
@@ -84,7 +85,7 @@ class SolveBlock(nn.Module):
         solution = self.solve(self.dynamics, y0, torch.cat([times[:row], times.new_tensor([t]), times[row:]]))
         steps = float(torch.as_tensor(solution.stats.accepted, dtype=torch.float64).mean())
         method: Any = self.configured.method
-        self.penalty = span * regularizer(self.dynamics, method.tableau, t, solution.ys[row], span / steps)
+        self.penalty = abs(span) * regularizer(self.dynamics, method.tableau, t, solution.ys[row], span / steps)
         return replace(solution, ts=times, ys=torch.cat([solution.ys[:row], solution.ys[row + 1 :]]))
 
 
