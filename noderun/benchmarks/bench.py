@@ -32,7 +32,7 @@ TIMED: dict[str, Callable[[Settings, str], Iterator[Case]]] = {
     "startup": lambda settings, device: startup_cases(settings.quick),
     "epoch": lambda settings, device: epoch_cases(settings.data, device),
 }
-ALL = ("solve", "gradient", "training", "startup", "memory")  # an epoch only where it is asked for
+ALL = ("solve", "gradient", "training", "startup", "memory")  # an epoch only if asked for
 PACKAGES = ("noderun", "torch", "torchdiffeq", "torchode", "diffrax", "jax")
 
 

@@ -24,7 +24,7 @@ TASKS = {
     "compare": Task("multirun", "several models on one budget, side by side: noderun compare model=resnet,odenet"),
     "integrate": Task("hydra", "a classical problem or a lab: noderun integrate problem=kepler solver=dop853"),
     "evaluate": Task("multirun", "a finished run under other solvers: noderun evaluate run=FOLDER solver=euler,dopri5"),
-    "bench": Task("hydra", "this engine beside its peers on the same work: noderun bench suite=solve"),
+    "bench": Task("hydra", "the same work by torchdiffeq, torchode and diffrax: noderun bench suite=solve"),
     "list": Task("plain", "what can be chosen: noderun list model, noderun list model=odenet"),
     "runs": Task("plain", "the ledger of all runs: noderun runs model=odenet --sort test_error"),
     "report": Task("plain", "figures and one page of runs, sweeps, comparisons: noderun report FOLDER..."),

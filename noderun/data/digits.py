@@ -8,7 +8,7 @@ import torch
 
 from noderun.data.batch import Batch
 from noderun.data.dataset import Dataset
-from noderun.data.images import Pixels, labelled_images
+from noderun.data.images import Pixels, labeled_images
 
 # The first four fifths in the file's order, which goes writer by writer (its sequence of labels repeats about every
 # 130): nearly all of the last 360 are by writers that training never saw.
@@ -23,4 +23,4 @@ def digits(root: Path, augment: bool = False) -> Dataset:
     images = torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1)
     labels = torch.from_numpy(bunch.target).long()
     train, test = Batch(images[:TRAINING], labels[:TRAINING]), Batch(images[TRAINING:], labels[TRAINING:])
-    return labelled_images("digits", train, test, Pixels(white=16, padding=1 if augment else 0))
+    return labeled_images("digits", train, test, Pixels(white=16, padding=1 if augment else 0))

@@ -16,7 +16,7 @@ from torch import Tensor
 from noderun.data.batch import Batch
 from noderun.data.dataset import Dataset
 from noderun.data.files import DataMissing, corrupt, read_bytes, read_verified
-from noderun.data.images import Pixels, labelled_images
+from noderun.data.images import Pixels, labeled_images
 
 FOLDERS = {"mnist": Path("MNIST", "raw"), "fashion_mnist": Path("FashionMNIST", "raw")}
 PREFIXES = {"train": "train", "test": "t10k"}
@@ -38,12 +38,12 @@ MD5 = {
 
 def mnist(root: Path, augment: bool = False) -> Dataset:
     prepare = Pixels(padding=4 if augment else 0)
-    return labelled_images("mnist", *_splits("mnist", root), prepare)
+    return labeled_images("mnist", *_splits("mnist", root), prepare)
 
 
 def fashion_mnist(root: Path, augment: bool = False) -> Dataset:
     prepare = Pixels(padding=4 if augment else 0, flip=augment)
-    return labelled_images("fashion_mnist", *_splits("fashion_mnist", root), prepare)
+    return labeled_images("fashion_mnist", *_splits("fashion_mnist", root), prepare)
 
 
 def _splits(name: str, root: Path) -> tuple[Batch, Batch]:

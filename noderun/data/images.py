@@ -47,6 +47,6 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(mirrored, images.flip(3), images)
 
 
-def labelled_images(name: str, train: Batch, test: Batch, prepare: Pixels, classes: int = 10) -> Dataset:
+def labeled_images(name: str, train: Batch, test: Batch, prepare: Pixels, classes: int = 10) -> Dataset:
     """A Dataset of uint8 images [N, C, H, W] with int64 labels [N] in both splits."""
     return Dataset(name, tuple(train.inputs.shape[1:]), Classes(classes), train, test, prepare)

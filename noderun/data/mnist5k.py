@@ -17,7 +17,7 @@ from noderun.data.batch import Batch
 from noderun.data.dataset import Dataset
 from noderun.data.files import read_verified
 from noderun.data.idx import read_split
-from noderun.data.images import Pixels, labelled_images
+from noderun.data.images import Pixels, labeled_images
 
 FILE = Path(__file__).with_name("mnist5k.npz")
 MD5 = "16c2c3717944b66ec1b0a3f7522590b3"
@@ -31,7 +31,7 @@ def mnist5k(root: Path, augment: bool = False) -> Dataset:
         Batch(torch.from_numpy(arrays[f"{split}_images"]), torch.from_numpy(arrays[f"{split}_labels"]).long())
         for split in PER_CLASS
     )
-    return labelled_images("mnist5k", train, test, Pixels(padding=4 if augment else 0))
+    return labeled_images("mnist5k", train, test, Pixels(padding=4 if augment else 0))
 
 
 def first_of_each_class(labels: Tensor, count: int) -> Tensor:

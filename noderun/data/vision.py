@@ -15,7 +15,7 @@ from noderun.data.batch import Batch
 from noderun.data.dataset import Dataset
 from noderun.data.files import DataError, DataMissing, read_verified
 from noderun.data.idx import FOLDERS
-from noderun.data.images import Pixels, labelled_images
+from noderun.data.images import Pixels, labeled_images
 from noderun.record.folders import tried
 
 CIFAR_FOLDER, CIFAR_ARCHIVE = "cifar-10-batches-py", "cifar-10-python.tar.gz"
@@ -57,11 +57,11 @@ def cifar10(root: Path, augment: bool = False) -> Dataset:
     source = published("cifar10")
     archive = root / CIFAR_ARCHIVE
     if (root / CIFAR_FOLDER).exists() or not archive.exists():
-        return labelled_images("cifar10", *_splits(source, root), prepare)
+        return labeled_images("cifar10", *_splits(source, root), prepare)
     read_verified(archive, source.tgz_md5)
     with tempfile.TemporaryDirectory() as folder, tarfile.open(archive) as packed:
         packed.extractall(folder, filter="data")
-        return labelled_images("cifar10", *_splits(source, Path(folder)), prepare)
+        return labeled_images("cifar10", *_splits(source, Path(folder)), prepare)
 
 
 def _splits(source: Any, root: Path) -> tuple[Batch, Batch]:

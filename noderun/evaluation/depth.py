@@ -77,7 +77,7 @@ def along_depth(setup: Setup) -> tuple[list[float], list[Tensor], Tensor]:
 
 
 def labels(targets: Tensor) -> list[Any]:
-    """The class of each example, of targets -1 and 1 too; None where targets are no classes."""
+    """The class of each example, of targets -1 and 1 too; None if targets are not classes."""
     if targets.is_floating_point():
         two = targets.numel() == len(targets) and bool((targets.abs() == 1).all())
         return (targets.flatten() > 0).int().tolist() if two else [None] * len(targets)
@@ -98,7 +98,7 @@ def trajectory_rows(setup: Setup) -> Rows:
 def in_a_plane(states: Tensor) -> tuple[Tensor, float | None]:
     """[times, B, dimensions] to [times, B, 2], and the share of the variance (all times together) that it shows.
 
-    None where nothing was projected. A component points to where its largest weight is positive, so that one epoch's
+    None if nothing was projected. A component points to where its largest weight is positive, so that one epoch's
     picture is not the mirror image of the last one's.
     """
     if states.shape[2] <= 2:
@@ -179,7 +179,7 @@ def field_rows(block: ODEBlock, y0: Tensor, rows: Rows) -> Rows:
 
 @torch.no_grad()
 def decision_rows(setup: Setup) -> Rows:
-    """The model's class on a grid over the plane, and test examples; ValueError where inputs are no plane's points."""
+    """The model's class on a grid over the plane, and test examples; ValueError if inputs are not points in a plane."""
     inputs, targets = test_examples(setup, 256)
     if inputs.shape[1:] != (2,) or labels(targets)[0] is None:
         raise ValueError(f"a decision map needs classes of points in a plane; an input is {list(inputs.shape[1:])}")

@@ -69,13 +69,13 @@ def observed_order(rows: Rows) -> float | None:
 def draw(context: LabContext, points: Rows, rows: Rows) -> None:
     families = list(dict.fromkeys(row["family"] for row in points))
     slopes = {row["solver"]: row["observed order"] for row in rows}
-    labelled = [row | {"label": label(row["solver"], slopes[row["solver"]])} for row in points]
+    labeled = [row | {"label": label(row["solver"], slopes[row["solver"]])} for row in points]
     columns = min(2, len(families))
     with style.figure(math.ceil(len(families) / columns), columns, width=6.0, height=3.8) as (drawn, axes):
         for panel in axes.flat[len(families) :]:
             panel.axis("off")
         for panel, kind in zip(axes.flat, families, strict=False):
-            style.draw_lines(panel, [row for row in labelled if row["family"] == kind], "h", "error", "label")
+            style.draw_lines(panel, [row for row in labeled if row["family"] == kind], "h", "error", "label")
             panel.set(title=kind, xlabel="step size h", ylabel=f"relative error at t = {context.problem.span[1]:.4g}")
             style.log_scale(panel, "xy")
             panel.set_ylim(1e-15, 10)

@@ -28,7 +28,7 @@ SHARED = ("test_loss", "nfe_forward", "nfe_backward", "memory_peak_mib")
 
 
 class TensorBoard:
-    """Scalars of one run, x-axis the optimiser step; events beyond ``last_step`` are purged."""
+    """Scalars of one run, x-axis the optimizer step; events beyond ``last_step`` are purged."""
 
     def __init__(self, folder: Path, last_step: int = -1) -> None:
         self._writer = SummaryWriter(str(folder), purge_step=last_step + 1)

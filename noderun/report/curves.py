@@ -54,7 +54,7 @@ def draw_learning(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def name_dashes(axes: Axes, names: Mapping[str, str]) -> None:
-    """Legend entries that say what the dashes mean, after those that say what the colours mean."""
+    """Legend entries that say what the dashes mean, after those that say what the colors mean."""
     for name, dashes in names.items():
         axes.plot([], [], color="grey", linestyle=dashes, label=name)
 

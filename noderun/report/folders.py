@@ -45,7 +45,7 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """SettingError where there is no run, or one that is damaged or was written by another version."""
+    """ConfigError if there is no run, or if it is damaged or was written by another version."""
     if not folder.is_dir():
         raise ConfigError(f"no folder {folder.absolute()}")
     if not (folder / "status.json").is_file():
@@ -72,7 +72,7 @@ def runs_of(folder: Path) -> list[Run]:
 
 
 def checked(path: Path, read: Callable[[Path], Read]) -> Read:
-    """SettingError where a file is there and cannot be read."""
+    """ConfigError if a file exists and cannot be read."""
     import yaml
 
     try:
@@ -94,7 +94,7 @@ def read_words(path: Path) -> dict[str, Any]:
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:
-    """The rows of a table; none where there is no such file, None where a cell is empty."""
+    """The rows of a table; no rows if the file does not exist, None for an empty cell."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:

@@ -67,7 +67,7 @@ def line_style(i: int) -> dict[str, Any]:
 def draw_lines(
     axes: Axes, rows: Sequence[Result], x: str, y: str, by: str, keep: Callable[[float], bool] = math.isfinite
 ) -> None:
-    """One labelled line for each value of ``by``, of the rows that have finite x and y."""
+    """One labeled line for each value of ``by``, of the rows that have finite x and y."""
     for i, label in enumerate(dict.fromkeys(row[by] for row in rows)):
         points = [(row[x], row[y]) for row in rows if row[by] == label and row[x] is not None and row[y] is not None]
         kept = [(a, b) for a, b in points if keep(a) and keep(b)]
@@ -76,7 +76,7 @@ def draw_lines(
 
 
 def log_scale(axes: Axes, which: str) -> None:
-    """Logarithmic x, y or both, once the lines are drawn; 1, 2 and 5 are labelled where there are few powers of ten."""
+    """Logarithmic x, y or both, once the lines are drawn; 1, 2 and 5 are labeled if there are few powers of ten."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     for name in which:

@@ -59,7 +59,7 @@ def paper_note(experiment: str, rows: Sequence[Row]) -> str:
 
 
 def experiment_of(found: Sequence[Run]) -> str:
-    """The experiment that all of them were told to be; empty where there is none."""
+    """The experiment that all runs belong to; empty if there is none."""
     said = {str(run.words.get("experiment", "")) for run in found}
     return said.pop() if len(said) == 1 else ""
 

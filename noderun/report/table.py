@@ -102,7 +102,7 @@ def headlines() -> list[str]:
 
 
 def columns(results: Sequence[Result], swept: Sequence[str] = ()) -> list[str]:
-    """What a comparison shows: swept keys, words and headlines, each only where it varies and says something new.
+    """The columns of a comparison: swept keys, words and headlines, each only if it varies and says something new.
 
     Of one line nothing varies, so all that applies is shown.
     """
@@ -163,7 +163,7 @@ def print_table(table: Table) -> None:
 
 
 def write_csv(results: Sequence[Result], path: Path) -> None:
-    """results.csv: one line a result, every key that any of them has, empty where null."""
+    """results.csv: one line per result with every key that any of them has, empty for null."""
     keys = list(dict.fromkeys(key for result in results for key in result))
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, keys)

@@ -1,4 +1,4 @@
-"""`noderun bench`: this engine beside its peers, same work, same run."""
+"""`noderun bench`: the same work by noderun, torchdiffeq, torchode and diffrax, in the same run."""
 
 from __future__ import annotations
 

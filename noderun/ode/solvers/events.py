@@ -1,6 +1,6 @@
 """Events g(t, y) = 0: seen as a change of sign between a step's ends and ``LOOKS``, located on its dense output.
 
-Two crossings between neighbours of these leave no change of sign: ``max_step`` bounds how close together they may lie.
+Two crossings between neighbors of these leave no change of sign: ``max_step`` bounds how close together they may lie.
 """
 
 from __future__ import annotations
