@@ -17,6 +17,7 @@ from PIL import Image
 from noderun.ode.configured import ConfiguredSolve
 from noderun.record.metric import RESULT_KEYS
 from noderun.record.metrics import read_metrics
+from noderun.report import figures
 
 PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
 
@@ -153,6 +154,15 @@ def test_a_solver(page):
     _, result = run_of(page, "petals", "ralston3")
     assert result["nfe_forward"] == 2 * 5 * 3  # two blocks, five steps, three stages
     assert 0 < result["numerical_error"] < 1e-2
+
+
+def test_a_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "FIGURES", dict(figures.FIGURES))
+    text = PAGE.read_text().partition("## A figure")[2]
+    exec(compile(re.search(r"```python\n(.*?)```", text, re.S).group(1), "docs/extending.md", "exec"), {})
+    rows = [{"steps_accepted": 4.0, "test_error": 0.2}, {"steps_accepted": 9.0, "test_error": 0.1}]
+    figures.FIGURES["steps_against_error"].draw(rows, tmp_path / "drawn.png")
+    assert (tmp_path / "drawn.png").is_file() and "9.0,0.1" in (tmp_path / "drawn.csv").read_text()
 
 
 def test_a_gradient_method():

@@ -3,9 +3,7 @@
 import csv
 import itertools
 import json
-import logging
 import shutil
-import sys
 import types
 from pathlib import Path
 
@@ -29,15 +27,7 @@ FLOW = "model.stem=none dynamics=mlp dynamics.hidden=4 gradient=backprop".split(
 SMALL = "data=digits data.limit=32 data.batch_size=16 trainer.max_steps=1 trainer.epochs=1 log=quiet device=cpu".split()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def process():
-    """What Hydra does to the process is undone."""
-    root, path = logging.getLogger(), list(sys.path)
-    before, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = before
-    root.setLevel(level)
-    sys.path[:] = path
+pytestmark = pytest.mark.usefixtures("restored_process")
 
 
 @pytest.fixture(scope="module")

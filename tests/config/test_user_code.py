@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import logging
 import subprocess
 import sys
 
@@ -31,15 +30,7 @@ class Swirl(torch.nn.Module):
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def process():
-    """What Hydra and an import of a user's module do to the process is undone."""
-    root, path = logging.getLogger(), list(sys.path)
-    before, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = before
-    root.setLevel(level)
-    sys.path[:] = path
+pytestmark = pytest.mark.usefixtures("restored_process")
 
 
 @pytest.fixture
