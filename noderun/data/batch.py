@@ -16,7 +16,9 @@ class Batch:
     inputs: Tensor
     targets: Tensor | None = None
     times: Tensor | None = None  # [B, T] of a series
-    mask: Tensor | None = None  # [B, T]: which of the series' values were observed
+    mask: Tensor | None = None  # [B, T] or [B, T, D]: which of the series' values were observed
+    target_times: Tensor | None = None  # [B, S]: when the targets are, if not at ``times``
+    target_mask: Tensor | None = None  # [B, S] or [B, S, D]: which of those targets count
     index: Tensor | None = None  # int64 [B]: each example's number in its split; filled in when batches are made
 
     def __len__(self) -> int:

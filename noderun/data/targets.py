@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from noderun.data.transforms import Transform
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -30,9 +32,13 @@ class Values:
 
 @dataclass(frozen=True)
 class Density:
-    """The density that the examples, points in ``dim`` dimensions, were drawn from; there are no targets."""
+    """The density that the examples, points in ``dim`` dimensions, were drawn from; there are no targets.
+
+    ``transform`` goes from the data to the space in which a flow learns it; None stays where the data are.
+    """
 
     dim: int
+    transform: Transform | None = None
 
     @property
     def outputs(self) -> int:
@@ -41,9 +47,10 @@ class Density:
 
 @dataclass(frozen=True)
 class Series:
-    """``dim`` real numbers at each time: targets are float32 [B, T, dim] at ``Batch.times`` [B, T].
+    """``dim`` real numbers at each time: targets are float32 [B, S, dim] at ``Batch.target_times`` [B, S].
 
-    Only those count whose ``Batch.mask`` [B, T] is true; without a mask all do.
+    Only those count whose ``Batch.target_mask`` is true; without one all do. If a batch has no target_times, the
+    targets are at ``times`` and ``mask`` says which count.
     """
 
     dim: int

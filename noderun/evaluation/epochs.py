@@ -30,7 +30,7 @@ class RowsByEpoch(Callback):
 
     def on_epoch_end(self, run: Run) -> Mapping[str, float | None]:
         epoch = run.progress.in_epoch
-        if self.every and (run.progress.step == run.last or epoch % self.every == 0):
+        if self.every and (run.ended or epoch % self.every == 0):
             self.write(run, epoch)
         return {}
 

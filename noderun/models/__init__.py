@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import nn
 
 from noderun.models.block import ODEBlock, SolveBlock
+from noderun.models.flow import Flow
 from noderun.models.mlp import MLP
 from noderun.models.odenet import ODENet
 from noderun.models.plain import PlainNet
@@ -24,4 +25,4 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "hamiltonian": Hamiltonian,
 }
 
-__all__ = ["MODELS", "ODEBlock", "SolveBlock"]
+__all__ = ["MODELS", "Flow", "ODEBlock", "SolveBlock"]

@@ -27,14 +27,17 @@ class Objective(ABC):
 
     @abstractmethod
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Means over the batch, each []: "loss", which is differentiated, then any others, detached.
+        """ "loss" [], which is differentiated, then any others, detached.
 
-        A value named "nll" is recorded under the tags nll/train and nll/test, which a Metric may name.
+        They are means over the batch []; or values per example [B], whose mean is reported, and in testing its
+        standard error. A value named "nll" is recorded under the tags nll/train and nll/test, which a Metric may name.
         """
 
 
 def predict(model: nn.Module, batch: Batch) -> Tensor:
-    """``model(inputs)``, or of a series ``model(inputs, times, mask)``."""
+    """``model(inputs)``, or of a series ``model(inputs, times, mask)``, with target_times if targets have their own."""
     if batch.times is None:
         return model(batch.inputs)
-    return model(batch.inputs, batch.times, batch.mask)
+    if batch.target_times is None:
+        return model(batch.inputs, batch.times, batch.mask)
+    return model(batch.inputs, batch.times, batch.mask, batch.target_times)

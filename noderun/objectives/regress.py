@@ -21,7 +21,8 @@ class Regress(Objective):
     targets = (Values, Series)
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        targets, mask = batch.targets, batch.mask
+        targets = batch.targets
+        mask = batch.mask if batch.target_times is None else batch.target_mask
         assert targets is not None
         outputs = predict(model, batch)
         if outputs.shape != targets.shape:  # mse_loss would broadcast, and learn the wrong thing
@@ -31,7 +32,8 @@ class Regress(Objective):
 
 
 def masked_mse(outputs: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-    """The mean over examples [B, T, D] of each one's mean over the times at which ``mask`` [B, T] is true."""
+    """The mean over examples [B, T, D] of each one's mean over what ``mask``, [B, T] or [B, T, D], says was observed."""
+    mask = mask if mask.dim() == targets.dim() else mask.unsqueeze(-1).expand_as(targets)
     # where, not a product: values that were not observed may be NaN
-    squares = torch.where(mask.unsqueeze(-1), outputs.float() - targets, 0.0).square().mean(-1)
-    return (squares.sum(1) / mask.sum(1).clamp(min=1)).mean()
+    squares = torch.where(mask, outputs.float() - targets, 0.0).square()
+    return (squares.flatten(1).sum(1) / mask.flatten(1).sum(1).clamp(min=1)).mean()

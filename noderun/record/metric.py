@@ -42,6 +42,11 @@ class Metric:
     def heading(self) -> str:
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
+    @property
+    def error_tag(self) -> str:
+        """The tag of the standard error of a mean over examples."""
+        return self.tag.replace("/", "_se/")
+
     def value(self, numbers: Mapping[str, float | None]) -> float | None:
         """The metric out of a run's numbers by tag; None if it is not among them or not finite."""
         number = numbers.get(self.tag)
@@ -77,6 +82,7 @@ _SHARED = (
     _cost("memory_saved_mib", "saved for backward", ".2f", "memory/saved_mib", "MiB", headline=True),
     _cost("memory_peak_mib", "peak memory", ".0f", "memory/peak_mib", "MiB", headline=True),
     _cost("seconds", "seconds", ".1f", "seconds", headline=True),
+    _cost("training_seconds", "seconds of training", ".1f", "training_seconds"),
     Metric("examples_per_second", "examples/s", ".1f", better="higher", tag="examples_per_second", headline=False),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _SHARED}  # and those that ``know`` adds

@@ -31,6 +31,7 @@ NOT_IN_IDENTITY = {
     "data.download",
     "trainer.epochs",
     "trainer.max_steps",
+    "trainer.max_seconds",
     "trainer.diagnostics_every",
     "trainer.log_every",
     "trainer.checkpoint_seconds",
@@ -143,7 +144,11 @@ def is_done(folder: Path, settings: Settings) -> bool:
         return False
     # a result without these keys is another version's: such a run is resumed and writes its result again
     steps, epochs = (int(result.get(key) or 0) for key in ("steps", "epochs"))
-    return epochs >= trainer.epochs or (trainer.max_steps is not None and steps >= trainer.max_steps)
+    if trainer.max_steps is not None and steps >= trainer.max_steps:
+        return True
+    if trainer.max_seconds is not None:
+        return float(result.get("training_seconds") or 0) >= trainer.max_seconds
+    return epochs >= trainer.epochs
 
 
 def check_may_clear(folder: Path) -> None:

@@ -19,9 +19,12 @@ def handler() -> RichHandler:
 
 
 class Terminal:
-    """mode: ``live`` (plain if stderr is not a terminal), ``plain`` or ``quiet``."""
+    """mode: ``live`` (plain if stderr is not a terminal), ``plain`` or ``quiet``.
 
-    def __init__(self, mode: str, epochs: int, total: int, step: int = 0) -> None:
+    ``total`` is the budget, in steps or in seconds, and ``epochs`` how many make it up, if that is known.
+    """
+
+    def __init__(self, mode: str, epochs: int | None, total: float, done: float = 0) -> None:
         self._quiet = mode == "quiet"
         self._epochs = epochs
         self._header = False
@@ -34,7 +37,8 @@ class Terminal:
                 TimeRemainingColumn(compact=True),
             )
             self._progress = Progress(*columns, console=CONSOLE, transient=True, refresh_per_second=4)
-            self._task: TaskID = self._progress.add_task("", total=total, completed=step, state="")
+            self._task: TaskID = self._progress.add_task("", total=total, state="")
+            self._progress.update(self._task, completed=done)
 
     def __enter__(self) -> Terminal:
         if self._progress:
@@ -45,14 +49,14 @@ class Terminal:
         if self._progress:
             self._progress.stop()
 
-    def step(self, step: int) -> None:
+    def advance(self, done: float) -> None:
         if self._progress:
-            self._progress.update(self._task, completed=step)
+            self._progress.update(self._task, completed=done)
 
     def state(self, epoch: int, row: Mapping[str, float | None]) -> None:
         """Shows the numbers of a row of metrics.jsonl in the live line."""
         if self._progress:
-            description = f"epoch {epoch}/{self._epochs}"
+            description = f"epoch {epoch}" + (f"/{self._epochs}" if self._epochs else "")
             self._progress.update(self._task, description=description, state=live_text(row))
 
     def epoch(self, cells: Mapping[str, str]) -> None:

@@ -46,7 +46,13 @@ def heading(key: str) -> str:
 
 def run_rows(result: Result) -> list[tuple[str, str]]:
     """(heading, value) of all that applies to one run: what it found, then what it cost."""
-    return [(heading(key), show(key, result[key])) for key in METRICS if result.get(key) is not None]
+    return [(heading(key), show_with_error(key, result)) for key in METRICS if result.get(key) is not None]
+
+
+def show_with_error(key: str, result: Result) -> str:
+    """A number of one run, with its standard error over the test's examples if it has one."""
+    error = result.get(f"{key}_se")
+    return show(key, result[key]) + (f" (standard error {error:.2g})" if error is not None else "")
 
 
 def varying(results: Sequence[Result], keys: Sequence[str]) -> list[str]:

@@ -14,9 +14,9 @@ from noderun.config.schema import Gradient, Regularizer, Scheduler, Settings, So
 from noderun.config.startup import without_collection
 from noderun.config.user_code import load as load_reference
 from noderun.config.validation import ConfigError
-from noderun.data import DataError, Dataset, batch_count, batches, load
+from noderun.data import DataError, Dataset, Density, batch_count, batches, load
 from noderun.dynamics import DYNAMICS
-from noderun.models import MODELS, SolveBlock
+from noderun.models import MODELS, Flow, SolveBlock
 from noderun.objectives import OBJECTIVES, Objective
 from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.solvers import METHODS, StepController
@@ -109,7 +109,16 @@ def make_model(settings: Settings, dataset: Dataset, objective: Objective) -> nn
         used["make_dynamics"] = partial(net, **dynamics.options)
     if settings.solver is not None:
         used["solve"] = make_solve(settings.solver, settings.gradient)
-    return factory(dataset.shape, objective.outputs(dataset.target), **used, **choice.options)
+    model = factory(dataset.shape, objective.outputs(dataset.target), **used, **choice.options)
+    transform = dataset.target.transform if isinstance(dataset.target, Density) else None
+    if transform is not None:
+        if not isinstance(model, Flow):
+            raise DataError(
+                f"data={dataset.name} is learned in transformed units, which a noderun.models.Flow converts; "
+                f"model={choice.name} is not one"
+            )
+        model.transform = transform
+    return model
 
 
 def make_method(solver: Solver) -> Method[Any]:

@@ -75,14 +75,15 @@ class Diagnostics(Callback):
             run.save()
 
     def on_epoch_end(self, run: Run) -> Mapping[str, float | None]:
-        if not self.due:
+        due, self.due = self.due, ()
+        if not due:
             return {}
         start = time.perf_counter()
-        if run.progress.step == run.last:
+        if run.ended:
             run.write_result()
         with run.aside():
-            row = diagnose(self.setup, next(self.setup.batches("train", 0, 0)), run.interrupts.check, self.due)
-        if self.due == (GRADIENT_ERROR,):
+            row = diagnose(self.setup, next(self.setup.batches("train", 0, 0)), run.interrupts.check, due)
+        if due == (GRADIENT_ERROR,):
             self.count += 1
             self.seconds += time.perf_counter() - start
         self.warn(row.get(GRADIENT_ERROR) or 0.0, run.progress.in_epoch)
@@ -90,7 +91,7 @@ class Diagnostics(Callback):
 
     def tags_due(self, run: Run) -> tuple[str, ...]:
         progress = run.progress
-        if progress.step == run.last or (self.every and progress.in_epoch % self.every == 0):
+        if run.ended or (self.every and progress.in_epoch % self.every == 0):
             return tuple(MEASURES)
         return (GRADIENT_ERROR,) if self.setup.blocks and self.affordable(progress) else ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -24,12 +25,24 @@ def advice(updates: int) -> str:
     return "try a smaller optimizer.lr" if updates else "look at the scale of the data and of the first weights"
 
 
+@dataclass(frozen=True)
+class Budget:
+    """The end of a run: a number of optimizer steps, or seconds of training (tests not counted)."""
+
+    steps: int = sys.maxsize
+    seconds: float = math.inf
+
+    def spent(self, progress: Progress) -> bool:
+        return progress.step >= self.steps or progress.training_seconds >= self.seconds
+
+
 @dataclass
 class Progress:
     step: int = 0  # optimizer steps done
     epoch: int = 0  # epochs finished
     batch: int = 0  # batches done of the epoch under way
     tested: int = -1  # step of the last evaluation
+    tested_at: float = 0.0  # its second of training
     examples: int = 0
     training_seconds: float = 0.0
     test_seconds: float = 0.0
@@ -61,6 +74,11 @@ class Progress:
         self.batch += 1
         self.examples += examples
         self.training_seconds += seconds
+
+    def next_epoch(self, steps_per_epoch: int) -> None:
+        """Count the epoch if all of its batches are done."""
+        if self.batch == steps_per_epoch:
+            self.epoch, self.batch = self.epoch + 1, 0
 
     def check_losses(self) -> None:
         """Raises Diverged for the first loss since the last call that has exploded; waits for the device."""

@@ -20,6 +20,7 @@ def make_result(setup: Setup, settings: Settings, progress: Progress) -> dict[st
         "parameters": sum(p.numel() for p in setup.model.parameters() if p.requires_grad),
         "epochs": progress.epoch,
         "steps": progress.step,
+        "training_seconds": progress.training_seconds,
         "seconds": progress.training_seconds + progress.test_seconds,
         "examples_per_second": quotient(progress.examples, progress.training_seconds),
     }
@@ -28,9 +29,14 @@ def make_result(setup: Setup, settings: Settings, progress: Progress) -> dict[st
 
 
 def numbers(setup: Setup, found: dict[str, float | None]) -> dict[str, float | None]:
-    """The metrics that every result has, then the objective's own, out of numbers by tag."""
+    """The metrics that every result has, then the objective's own, out of numbers by tag.
+
+    NAME_se is the standard error of one that is a mean over the examples of the test.
+    """
     shared = [METRICS[key] for key in RESULT_KEYS if key in METRICS]
-    return {metric.name: metric.value(found) for metric in (*shared, *setup.objective.metrics)}
+    values = {metric.name: metric.value(found) for metric in (*shared, *setup.objective.metrics)}
+    errors = {f"{metric.name}_se": found.get(metric.error_tag) for metric in setup.objective.metrics if not metric.of}
+    return values | {name: error for name, error in errors.items() if error is not None}
 
 
 def chosen(settings: Settings) -> dict[str, Any]:

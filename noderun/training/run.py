@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from noderun.config.schema import Settings
+from noderun.config.schema import Settings, Trainer
 from noderun.record import files
 from noderun.record.metric import describe, know
 from noderun.record.recorder import Recorder
@@ -32,9 +34,11 @@ from noderun.training.isolation import isolated
 from noderun.training.loop import evaluate, failures_named, fit
 from noderun.training.memory import PeakMemory
 from noderun.training.multilevel import MultiLevel
-from noderun.training.progress import Progress
+from noderun.training.progress import Budget, Progress
 from noderun.training.result import make_result
 from noderun.training.setup import Setup
+
+TESTS = 20  # in a budget of seconds
 
 
 class Run:
@@ -45,14 +49,16 @@ class Run:
         self.callbacks = [*built_in_callbacks(setup, settings), *callbacks]
         self.progress = Progress()
         mark = self.restore()
-        last, limit = settings.trainer.epochs * setup.steps_per_epoch, settings.trainer.max_steps
-        self.last = last if limit is None else min(last, limit)
+        self.budget = make_budget(settings.trainer, setup.steps_per_epoch)
         self.peak = PeakMemory(setup.device)
         self.interrupts = Interrupts()
         know(setup.objective.metrics)
         describe(setup.objective.metrics, folder)
         self.recorder = Recorder(folder, mark)
-        self.terminal = Terminal(settings.log, settings.trainer.epochs, self.last, self.progress.step)
+        seconds = self.budget.seconds
+        total = self.budget.steps if math.isinf(seconds) else seconds
+        epochs = settings.trainer.epochs if math.isinf(seconds) else None
+        self.terminal = Terminal(settings.log, epochs, total, self.spent)
         self.begun = mark is not None and mark["rows"] > 0
 
     def complete(self) -> dict[str, Any]:
@@ -72,7 +78,7 @@ class Run:
             stack.enter_context(self.terminal)
             for callback in self.callbacks:
                 callback.on_fit_start(self)
-            fit(self.setup, self.progress, self.last, self.settings.trainer.log_every, self)
+            fit(self.setup, self.progress, self.budget, self.settings.trainer.log_every, self)
         return self.write_result()
 
     def write_result(self) -> dict[str, Any]:
@@ -93,41 +99,60 @@ class Run:
 
     def on_step_end(self) -> None:
         """Save if it is time, and stop if a signal asked for it."""
-        self.terminal.step(self.progress.step)
+        self.terminal.advance(self.spent)
         due = time.monotonic() - self.saved_at >= self.settings.trainer.checkpoint_seconds
         if due or self.interrupts.pending:
             self.save()
         self.interrupts.check()
 
+    @property
+    def ended(self) -> bool:
+        return self.budget.spent(self.progress)
+
+    @property
+    def spent(self) -> float:
+        """What was spent of the budget: seconds of training if it is in seconds, else steps."""
+        return self.progress.step if math.isinf(self.budget.seconds) else self.progress.training_seconds
+
+    @property
+    def test_due(self) -> bool:
+        """Each epoch ends in a test; a budget of seconds, in which there may be thousands, holds TESTS of them."""
+        since = self.progress.training_seconds - self.progress.tested_at
+        return self.ended or math.isinf(self.budget.seconds) or since >= self.budget.seconds / TESTS
+
     def on_epoch_end(self) -> None:
-        progress = self.progress
-        try:
+        progress, row = self.progress, dict[str, float | None]()
+        tested = self.test_due
+        if tested:
             self.test()
-        except KeyboardInterrupt:  # testing changed nothing, so it can simply be done again
-            self.save()
-            raise
-        for callback in self.callbacks:
-            callback.on_test_end(self)
-        row = {**progress.take_window(), **progress.test}
-        self.terminal.epoch(self.epoch_cells())
-        if progress.batch == self.setup.steps_per_epoch:
-            progress.epoch, progress.batch = progress.epoch + 1, 0
+            row = {**progress.take_window(), **progress.test}
+            self.terminal.epoch(self.epoch_cells())
+        progress.next_epoch(self.setup.steps_per_epoch)
         for callback in self.callbacks:
             progress.measured |= (measured := callback.on_epoch_end(self))
             row |= measured
+        if not tested:
+            self.on_step_end()
+            return
         self.on_log(row)
-        progress.tested = progress.step
+        progress.tested, progress.tested_at = progress.step, progress.training_seconds
         self.save()
         self.interrupts.check()
 
     def test(self) -> None:
         progress, start = self.progress, time.perf_counter()
         where = f"the test after epoch {progress.in_epoch}, step {progress.step}"
-        with isolated(self.setup.device), failures_named(where, progress.step):
-            progress.test = evaluate(self.setup, self.interrupts.check)
+        try:
+            with isolated(self.setup.device), failures_named(where, progress.step):
+                progress.test = evaluate(self.setup, self.interrupts.check)
+        except KeyboardInterrupt:  # testing changed nothing, so it can simply be done again
+            self.save()
+            raise
         progress.test_seconds += time.perf_counter() - start
         loss = progress.test["loss/test"]
         progress.check_loss(loss, f"the loss is {loss:.3g} in {where}", progress.step)
+        for callback in self.callbacks:
+            callback.on_test_end(self)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -143,13 +168,13 @@ class Run:
 
     def epoch_cells(self) -> dict[str, str]:
         """The epoch's row of the terminal's table, with a column for each of the objective's metrics."""
-        progress, means = self.progress, self.progress.means.values()
+        progress, means, trainer = self.progress, self.progress.means.values(), self.settings.trainer
 
         def cell(value: float | None, form: str) -> str:
             return "-" if value is None else format(value, form)
 
         shown = {
-            "Epoch": f"{progress.epoch + 1}/{self.settings.trainer.epochs}",
+            "Epoch": f"{progress.epoch + 1}" + (f"/{trainer.epochs}" if trainer.max_seconds is None else ""),
             "Time": f"{progress.means.total('seconds'):.1f} s",
             "NFE-F": cell(means.get("nfe/forward"), ".1f"),
             "NFE-B": cell(means.get("nfe/backward"), ".1f"),
@@ -195,6 +220,12 @@ class Run:
             raise ValueError(
                 f"{path} is of another version and cannot be resumed from; fresh=true starts over"
             ) from error
+
+
+def make_budget(trainer: Trainer, steps_per_epoch: int) -> Budget:
+    seconds = math.inf if trainer.max_seconds is None else trainer.max_seconds
+    steps = sys.maxsize if trainer.max_seconds is not None else trainer.epochs * steps_per_epoch
+    return Budget(steps if trainer.max_steps is None else min(steps, trainer.max_steps), seconds)
 
 
 def built_in_callbacks(setup: Setup, settings: Settings) -> list[Callback]:

@@ -61,3 +61,18 @@ def test_an_own_metric_is_known_again_from_the_runs_folder(tmp_path, monkeypatch
     assert gain.value({"gain/test": 2.0}) == 2.0 and gain.value({}) is gain.value({"gain/test": torch.inf}) is None
     describe([METRICS["nll"]], empty := tmp_path / "empty")
     assert not empty.exists()
+
+
+def test_a_value_per_example_is_reported_with_its_standard_error():
+    class Each(Objective):
+        def __call__(self, model, batch):
+            value = batch.inputs[:, 0]
+            return {"loss": value.mean(), "gain": value}
+
+    values = 100 + torch.randn(7, 1, generator=torch.Generator().manual_seed(0))
+    parts = [Batch(values[:4]), Batch(values[4:])]
+    setup = Setup(nn.Linear(1, 1), [], Each(), None, None, lambda *which: iter(parts), 1, torch.device("cpu"))
+    found = evaluate(setup, lambda: None)
+    assert found["gain/test"] == pytest.approx(values.mean().item())
+    assert found["gain_se/test"] == pytest.approx(values.std().item() / 7**0.5, rel=1e-4)
+    assert "loss_se/test" not in found

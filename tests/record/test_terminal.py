@@ -18,7 +18,7 @@ def shown(monkeypatch):
         monkeypatch.setattr(terminal, "CONSOLE", console)
         with Terminal(mode, epochs=2, total=10) as shown:
             for epoch in (1, 2):
-                shown.step(5 * epoch)
+                shown.advance(5 * epoch)
                 shown.state(epoch, ROW)
                 shown.epoch(CELLS)
         return console.file.getvalue()

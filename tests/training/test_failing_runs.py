@@ -17,7 +17,7 @@ from noderun.record.metrics import read_metrics
 from noderun.training import diagnostics, loop
 from noderun.training.diagnostics import GRADIENT_ERROR, MEASURES, Diagnostics
 from noderun.training.isolation import isolated
-from noderun.training.progress import Diverged, Progress
+from noderun.training.progress import Budget, Diverged, Progress
 from noderun.training.run import Run
 from noderun.training.setup import Setup
 
@@ -211,7 +211,7 @@ def test_a_device_is_asked_for_losses_only_when_a_row_is_due(monkeypatch):
         progress.__init__()
         asked.clear()
         setup = replace(make_setup(), device=torch.device(device))
-        loop.fit(setup, progress, last=6, log_every=3, run=callbacks)
+        loop.fit(setup, progress, Budget(steps=6), log_every=3, run=callbacks)
         assert asked == steps
 
 

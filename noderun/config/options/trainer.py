@@ -13,6 +13,10 @@ class Trainer(Option, group="trainer"):
 
     epochs: Annotated[Count, "on mnist5k 8 reach less than 6 % error within five minutes on two cores"] = 8
     max_steps: Annotated[Count | None, "ends a run earlier; null: all epochs"] = None
+    max_seconds: Annotated[
+        Positive | None,
+        "seconds of training, tests not counted, at which a run ends, however many epochs that takes; null: all epochs",
+    ] = None
     precision: Annotated[
         Literal["float32", "bf16"], "bf16: f under autocast, while the state of the solve stays float32"
     ] = "float32"
