@@ -86,7 +86,7 @@ def test_a_classifier(page):
 
 def test_a_density_with_a_nested_state(page):
     folder, result = run_of(page, "ring")
-    assert list(result) == list(RESULT_KEYS)
+    assert list(result) == [*RESULT_KEYS, "nll_se"] and 0 < result["nll_se"] < 0.2
     # a standard normal of these points has an NLL of log(2 pi) + (2^2 + 2 0.3^2) / 2 = 3.93
     assert result["nll"] == result["test_loss"] < 3.5
     assert 0 < result["numerical_error"] < 1e-2 and 0 < result["reconstruction_error"] < 1e-2

@@ -32,7 +32,7 @@ class Regress(Objective):
 
 
 def masked_mse(outputs: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-    """The mean over examples [B, T, D] of each one's mean over what ``mask``, [B, T] or [B, T, D], says was observed."""
+    """The mean over examples [B, T, D] of each one's mean over what ``mask`` says was observed."""
     mask = mask if mask.dim() == targets.dim() else mask.unsqueeze(-1).expand_as(targets)
     # where, not a product: values that were not observed may be NaN
     squares = torch.where(mask, outputs.float() - targets, 0.0).square()
