@@ -28,6 +28,7 @@ TASKS = {
     "list": Task("plain", "what can be chosen: noderun list model, noderun list model=odenet"),
     "runs": Task("plain", "the ledger of all runs: noderun runs model=odenet --sort test_error"),
     "report": Task("plain", "figures and one page of runs, sweeps, comparisons: noderun report FOLDER..."),
+    "sample": Task("plain", "draw from a generative run: noderun sample FOLDER n=1000 seed=0"),
     "data": Task("plain", "fetch or verify data: noderun data fetch mnist"),
     "doctor": Task("plain", "what this machine offers and what is missing"),
 }

@@ -19,6 +19,7 @@ from noderun.data.examples import check_examples, said
 from noderun.data.files import DataError, DataMissing
 from noderun.data.idx import fashion_mnist, mnist
 from noderun.data.mnist5k import mnist5k
+from noderun.data.nested_shapes import nested_shapes
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
 from noderun.data.targets import Classes, Values
 
@@ -74,6 +75,7 @@ SETS: dict[str, Source] = {
     "sines": Source(sines, "vector"),
     "moons": Source(moons, "vector"),
     "circles": Source(circles, "vector"),
+    "nested_shapes": Source(nested_shapes, "vector", Values),
 }
 
 

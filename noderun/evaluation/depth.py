@@ -208,13 +208,3 @@ def norm_rows(setup: Setup) -> Rows:
         {"depth": d, "state": n, "residual": r, "kind": kind}
         for d, n, r in zip(depths, norms, [*added, None], strict=True)
     ]
-
-
-ROWS: dict[str, Callable[[Setup], Rows]] = {
-    "trajectories": trajectory_rows,
-    "steps": step_rows,
-    "nfe_per_input": nfe_rows,
-    "flow": flow_rows,
-    "decision": decision_rows,
-    "norms": norm_rows,
-}

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from noderun.evaluation.depth import ROWS
+from noderun.evaluation.rows import ROWS
 from noderun.report.figures import FIGURES
 from noderun.training.setup import Setup
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from noderun.evaluation.depth import ROWS
+from noderun.evaluation.rows import ROWS
 from noderun.record import files
 from noderun.report.figures import FIGURES, names_of
 from noderun.report.folders import read_csv

@@ -40,6 +40,13 @@ class LoadedRun:
         return [row["step"] for row in rows], [row[tag] for row in rows]
 
 
+def composer_for(config_dir: str | Path | None) -> Composer:
+    """What knows our options and a user's own, whose code it also makes importable."""
+    own = [Path(config_dir)] if config_dir else []
+    search_in([*map(str, own), os.getcwd()])
+    return Composer("train", [*own, config_folder()])
+
+
 def load_run(folder: str | Path, *, device: str = "cpu", config_dir: str | Path | None = None) -> LoadedRun:
     """Load a finished run from its folder.
 
@@ -47,11 +54,9 @@ def load_run(folder: str | Path, *, device: str = "cpu", config_dir: str | Path 
     run's stored configuration names are not imported. The run's data set is read again, because the model is made for
     its shape. Raises ConfigError if the folder holds no finished run or this version cannot read it.
     """
-    place, own = Path(folder), [Path(config_dir)] if config_dir else []
+    place = Path(folder)
     found = finished(place)
-    search_in([*map(str, own), os.getcwd()])
-    composer = Composer("train", [*own, config_folder()])
-    settings = replace(settings_of(place, composer.classes), device=device)
+    settings = replace(settings_of(place, composer_for(config_dir).classes), device=device)
     model = load_setup(place, settings).model
     rows = [json.loads(line) for line in (place / files.METRICS).read_text().splitlines()]
     return LoadedRun(place, model, settings, rows, dict(found.result))

@@ -104,6 +104,14 @@ class Gradient:
     max_steps: Count = 2_000
 
 
+@dataclass(frozen=True)
+class Divergence:
+    dimensions: Counts = (2, 4, 8, 16, 32, 64, 128, 256)
+    batch: Count = 64
+    hidden: Count = 64
+    rounds: Count = 7
+
+
 LABS: dict[str, type] = {
     "trajectory": Trajectory,
     "order": Order,
@@ -112,6 +120,7 @@ LABS: dict[str, type] = {
     "steps": Steps,
     "conservation": Conservation,
     "gradient": Gradient,
+    "divergence": Divergence,
 }
 
 

@@ -1,4 +1,4 @@
-"""The pre-activation residual block of Chen et al.'s ResNet (torchdiffeq, examples/odenet_mnist.py)."""
+"""Residual blocks: Chen et al.'s for images (torchdiffeq, examples/odenet_mnist.py), and one for points."""
 
 from __future__ import annotations
 
@@ -28,3 +28,15 @@ class ResidualBlock(nn.Module):
         shortcut = x if self.shortcut is None else self.shortcut(h)
         h = self.conv2(F.relu(self.norm2(self.conv1(h))))
         return shortcut + self.step * h if self.skip else h
+
+
+class DenseResidualBlock(nn.Module):
+    """x + step W2 tanh(W1 x) of points [B, D]."""
+
+    def __init__(self, size: int, width: int, step: float = 1.0) -> None:
+        super().__init__()
+        self.step = step
+        self.residual = nn.Sequential(nn.Linear(size, width), nn.Tanh(), nn.Linear(width, size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.step * self.residual(x)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from noderun.dynamics.conv import Conv
-from noderun.models.residual import ResidualBlock
+from noderun.dynamics.mlp import MLP
+from noderun.models.residual import DenseResidualBlock, ResidualBlock
 from noderun.models.stem_head import make_head, make_stem
 
 
@@ -46,14 +47,17 @@ class ResNet(nn.Sequential):
         tied: bool = False,
         step: float | None = None,
         double_at: Sequence[int] = (),
+        head: str = "pool",
     ) -> None:
         first, state_shape = make_stem(stem, shape, width)
         body: nn.Module
         if tied:
-            body = TiedResidualBlocks(Conv(state_shape), blocks, step)
+            body = TiedResidualBlocks((Conv if len(state_shape) == 3 else MLP)(state_shape), blocks, step)
+        elif len(state_shape) == 1:
+            body = nn.Sequential(*(DenseResidualBlock(state_shape[0], width, step or 1.0) for _ in range(blocks)))
         else:
             body = residual_blocks(state_shape, blocks, step=1.0 if step is None else step)
-        super().__init__(OrderedDict(stem=first, blocks=body, head=make_head(state_shape, outputs)))
+        super().__init__(OrderedDict(stem=first, blocks=body, head=make_head(state_shape, outputs, head)))
         self.double_at = tuple(double_at)
 
     def refine(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
@@ -68,7 +72,7 @@ class ResNet(nn.Sequential):
         assert isinstance(body, nn.Sequential)
         deeper, pairs = [], []
         for block in body:
-            assert isinstance(block, ResidualBlock)
+            assert isinstance(block, ResidualBlock | DenseResidualBlock)
             block.step = block.step / 2
             twin = copy.deepcopy(block)
             deeper += [block, twin]

@@ -24,12 +24,14 @@ REPORT = "report.html"
 RESULTS = "results.csv"
 BENCH = "bench.json"
 TABLES = "tables.md"
+SAMPLES = "samples.npz"
+INTERPOLATION = "interpolation.npz"
 
 NEW = ".new"  # ends the name of a file until it is whole
 OF_A_START = frozenset({HYDRA, LOCK, LOG})  # exist before a run has a status
 NAMES = (
     *(HYDRA, LOCK, LOG, STATUS, ENVIRONMENT, RESULT, OWN_METRICS, METRICS, CHECKPOINT, EVENTS),
-    *(FIGURES, EVALUATE, REPORT, RESULTS, BENCH, TABLES),
+    *(FIGURES, EVALUATE, REPORT, RESULTS, BENCH, TABLES, SAMPLES, INTERPOLATION),
 )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from noderun.config.validation import ConfigError, nearest
-from noderun.report import costs, curves, depth, precision
+from noderun.report import costs, curves, depth, plane, precision
 from noderun.report.epochs import Panel, draw_epochs, rows_by_epoch
 from noderun.report.folders import Run
 
@@ -23,7 +23,7 @@ class Figure:
 
     ``rows`` makes the rows out of the runs, or out of the measurements of `noderun evaluate`; it returns none if they
     cannot have the figure, and ``needs`` says what is missing. The rows of a figure of the trained model come from the
-    function of the same name in ``evaluation.depth.ROWS`` instead. ``panel`` draws the same picture into given axes:
+    function of the same name in ``evaluation.rows.ROWS`` instead. ``panel`` draws the same picture into given axes:
     training then leaves its rows at several epochs, and NAME_by_epoch shows them side by side with ``legend`` as the
     legend's title.
     """
@@ -124,6 +124,12 @@ FIGURES = {
         depth.draw_decision,
         source="model",
         panel=depth.decision_panel,
+    ),
+    "grid": Figure(
+        "The plane before and after the map",
+        "a map of the plane: points in it as inputs and as targets",
+        plane.draw_grid,
+        source="model",
     ),
     "norms": Figure(
         "Norm of the state along depth",

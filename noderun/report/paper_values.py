@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from noderun.record.metric import METRICS
 from noderun.report.table import Cell, Result, best, heading, over_seeds, show, troubles, varying
 
 # Chen et al. 2018, table 1: memory in the number of layers L of a residual net, or of a solver's steps L~
@@ -20,7 +21,7 @@ GRADIENT_MEMORY = {
 }
 MODEL_MEMORY = {"resnet": "O(L)", "plain": "O(L)", "revnet": "O(1)", "hamiltonian": "O(1)", "rknet": "O(L̃)"}
 TIME = {"resnet": "O(L)", "plain": "O(L)", "revnet": "O(L)", "hamiltonian": "O(L)"}
-COSTS = ("memory_saved_mib", "memory_peak_mib", "seconds", "nfe_forward", "nfe_backward")
+COSTS = ("memory_saved_mib", "memory_peak_mib", "training_seconds", "seconds", "nfe_forward", "nfe_backward")
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,28 @@ def chen_table(
         results = [*results, *absent]
     extra = [key for key in swept if key not in ("model", "seed")]
     keys = [*varying(results, list(dict.fromkeys((*extra, "seeds", "gradient")))), *troubles(results)[1:]]
-    names = ["model", *(heading(key) for key in keys), "status", "test error", *(["paper"] if paper else [])]
-    names += ["parameters", *(["paper"] if paper else []), "saved (MiB)", "claim", "peak (MiB)", "time (s)", "claim"]
-    names += ["NFE forward", "NFE backward"]
-    winners = {key: best(results, key) for key in ("test_error", *COSTS)}
-    return drop_empty(names, [line(result, i, keys, winners, paper) for i, result in enumerate(results)])
+    found = outcomes(results)
+    names = ["model", *(heading(key) for key in keys), "status"]
+    names += [name for key in found for name in (heading(key), "standard error")] + (["paper"] if paper else [])
+    names += ["parameters", *(["paper"] if paper else []), "saved (MiB)", "claim", "peak (MiB)", "training (s)"]
+    names += ["time (s)", "claim", "NFE forward", "NFE backward", "NFE test"]
+    winners = {key: best(results, key) for key in (*found, *COSTS, "nfe_test")}
+    return drop_empty(names, [line(result, i, keys, found, winners, paper) for i, result in enumerate(results)])
 
 
-def line(result: Result, i: int, keys: Sequence[str], winners: Mapping[str, Any], paper: Paper | None) -> list[Cell]:
+def outcomes(results: Sequence[Result]) -> list[str]:
+    """What the test found of how good the models are; the loss only if there is no other number."""
+    found = [
+        key
+        for key, metric in METRICS.items()
+        if metric.headline and metric.tag.endswith("/test") and any(result.get(key) is not None for result in results)
+    ]
+    return [key for key in found if key != "test_loss"] or found
+
+
+def line(
+    result: Result, i: int, keys: Sequence[str], found: Sequence[str], winners: Mapping[str, Any], paper: Paper | None
+) -> list[Cell]:
     stated = paper.lines.get(str(result.get("model"))) if paper else None
     done = result.get("status") == "done"
 
@@ -96,12 +111,16 @@ def line(result: Result, i: int, keys: Sequence[str], winners: Mapping[str, Any]
         return ("-" if value is None else str(value), False)
 
     cells = [plain(result.get("model")), *((show(key, result.get(key)), False) for key in keys)]
-    cells += [plain(result.get("status")), measured("test_error")]
+    cells += [plain(result.get("status"))]
+    for key in found:
+        error = result.get(f"{key}_se")
+        cells += [measured(key), plain(None if error is None else f"{error:.2g}")]
     cells += [plain(stated and show("test_error", stated.test_error))] if paper else []
     cells += [measured("parameters"), *([plain(stated and stated.parameters)] if paper else [])]
     cells += [measured("memory_saved_mib"), plain(memory_claim(result) or (stated and stated.memory))]
-    cells += [measured("memory_peak_mib"), measured("seconds"), plain(time_claim(result) or (stated and stated.time))]
-    return [*cells, measured("nfe_forward"), measured("nfe_backward")]
+    cells += [measured("memory_peak_mib"), measured("training_seconds"), measured("seconds")]
+    cells += [plain(time_claim(result) or (stated and stated.time))]
+    return [*cells, measured("nfe_forward"), measured("nfe_backward"), measured("nfe_test")]
 
 
 def drop_empty(names: list[str], rows: list[list[Cell]]) -> tuple[list[str], list[list[Cell]]]:

@@ -15,7 +15,7 @@ from noderun.cli.tasks.evaluate import measured_before
 from noderun.data.files import DataMissing
 from noderun.data.sources import SETS, Source
 from noderun.evaluation import epochs
-from noderun.evaluation.depth import ROWS
+from noderun.evaluation.rows import ROWS
 from noderun.evaluation.trained import with_floats
 from noderun.record import files, run_folder
 from noderun.training import build

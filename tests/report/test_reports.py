@@ -8,7 +8,7 @@ import pytest
 from fabricated import RESULT, fabricate, tolerance_grid
 
 from noderun.cli.main import main
-from noderun.evaluation.depth import ROWS
+from noderun.evaluation.rows import ROWS
 from noderun.report.figures import FIGURES, draw_figures, names_of
 from noderun.report.folders import labels, runs_of, told_apart_by
 from noderun.report.paper_values import chen_table

@@ -24,6 +24,7 @@ READS = {  # lab -> the groups that it reads; the solvers of the others are in l
     "steps": ("problem", "solver"),
     "conservation": ("problem", "solver"),
     "gradient": ("solver",),
+    "divergence": (),
 }
 NOT_IN_IDENTITY = {"name", "log", "device", "fresh"}
 

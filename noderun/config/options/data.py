@@ -105,3 +105,13 @@ class Crossing1d(Points, name="crossing_1d"):
     examples: Annotated[
         Count, "a batch is balanced if its size is even; training draws its points anew in every epoch"
     ] = 256
+
+
+@declaration
+class NestedShapes(Points, name="nested_shapes"):
+    """A circle in a square that are to become a star in a clover: a map of the plane to be fitted, as in
+    experiment=shapes/nested. A homeomorphism can do it; a net that folds the plane can, too."""
+
+    batch_size: Annotated[Count, "examples per step; all of them at once"] = 256
+    examples: Annotated[Count, "half on each outline; training draws its points anew in every epoch"] = 256
+    turn: Annotated[float, "of the star, in full turns: the space between the outlines is twisted by as much"] = 0.25

@@ -64,16 +64,19 @@ class RkNet(OdeNet, name="rknet"):
 
 @declaration
 class ResNet(Model, name="resnet"):
-    """The residual net that the ODE-Net replaces: stem, pre-activation residual blocks, head."""
+    """The residual net that the ODE-Net replaces: stem, pre-activation residual blocks, head. On points, with
+    stem=none, a block is x + h W2 tanh(W1 x)."""
 
+    takes: Takes = ("image", "vector")
     stem: Annotated[Stem, "conv: 576,778 parameters; residual: 601,482, the paper's 0.60M"] = "conv"
-    width: Width = 64
+    width: Annotated[Count, "channels of the state; of points, the width inside a block"] = 64
     blocks: Annotated[Count, "residual blocks; 6 is the paper's"] = 6
     step: Annotated[Positive | None, "h in y + h F(y); null: 1, or 1 / blocks if tied"] = None
     double_at: Annotated[
         tuple[Count, ...], "epochs after which the depth is doubled and h halved, each block followed by its copy"
     ] = ()
     tied: Annotated[bool, "true: one block at all depths, with time as an input; Euler's method on the ODE-Net"] = False
+    head: Head = "pool"
 
 
 @declaration

@@ -1,0 +1,20 @@
+"""The rows of each figure of the trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from noderun.evaluation import depth, plane
+from noderun.evaluation.depth import Rows
+from noderun.training.setup import Setup
+
+# name -> its rows; ValueError if the model or its data have no such picture
+ROWS: dict[str, Callable[[Setup], Rows]] = {
+    "trajectories": depth.trajectory_rows,
+    "steps": depth.step_rows,
+    "nfe_per_input": depth.nfe_rows,
+    "flow": depth.flow_rows,
+    "decision": depth.decision_rows,
+    "norms": depth.norm_rows,
+    "grid": plane.grid_rows,
+}
