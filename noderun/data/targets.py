@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
+
+from torch import Tensor
 
 from noderun.data.transforms import Transform
 
@@ -34,11 +38,30 @@ class Values:
 class Density:
     """The density that the examples, points in ``dim`` dimensions, were drawn from; there are no targets.
 
-    ``transform`` goes from the data to the space in which a flow learns it; None stays where the data are.
+    ``transform`` goes from the data to the space in which a flow learns it; None stays where the data are. ``entropy``
+    is that of the density in nats, if it is known: no model has a smaller mean of -log p(x).
     """
 
     dim: int
     transform: Transform | None = None
+    entropy: float | None = None
+
+    @property
+    def outputs(self) -> int:
+        return self.dim
+
+
+@dataclass(frozen=True)
+class Energy:
+    """The density exp(-energy(z)) / Z in ``dim`` dimensions; ``energy`` takes z [B, dim] and returns [B].
+
+    There are no examples of it and no targets: the inputs are drawn from a standard normal, which a flow is to carry to
+    that density. ``log_normalizer`` is log Z.
+    """
+
+    dim: int
+    energy: Callable[[Tensor], Tensor]
+    log_normalizer: float
 
     @property
     def outputs(self) -> int:
@@ -60,4 +83,5 @@ class Series:
         return self.dim
 
 
-Target = Classes | Values | Density | Series
+Target = Classes | Values | Density | Energy | Series
+TARGETS: tuple[type, ...] = get_args(Target)

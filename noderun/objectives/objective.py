@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from noderun.data import Batch, Classes, Density, Series, Target, Values
+from noderun.data import TARGETS, Batch, Target
 from noderun.record.metric import Metric
 
 
@@ -19,7 +19,7 @@ class Objective(ABC):
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = ()
-    targets: ClassVar[tuple[type, ...]] = (Classes, Values, Density, Series)
+    targets: ClassVar[tuple[type, ...]] = TARGETS
 
     def outputs(self, target: Target) -> int:
         """The number of outputs per example (and time) that a model needs."""
