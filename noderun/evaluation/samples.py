@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -16,9 +18,9 @@ CHUNK = 1000  # examples that are drawn at a time
 def draw(setup: Setup, n: int, seed: int, temperature: float = 1.0) -> Tensor:
     """n examples [n, *shape] in the units of the data; those of a flow from data to data start at test points.
 
-    Raises ValueError if the model does not generate, or if it cannot have a temperature.
+    Raises ValueError if such a flow is given a temperature, or has fewer points to start from.
     """
-    model = generative(setup.model)
+    model: Any = setup.model
     generator = torch.Generator(setup.device).manual_seed(seed)
     source = first_test_batches(setup, n).source
     if source is None:
@@ -32,11 +34,9 @@ def draw(setup: Setup, n: int, seed: int, temperature: float = 1.0) -> Tensor:
     return torch.cat([decoded(model, z) for z in in_own_units(model, source[chosen]).split(CHUNK)])
 
 
-def generative(model: nn.Module) -> nn.Module:
-    """The model; ValueError if it has nothing to draw samples with."""
-    if not callable(getattr(model, "sample", None)):
-        raise ValueError(f"{type(model).__name__} is no generative model: it has no sample(n)")
-    return model
+def generates(model: nn.Module) -> bool:
+    """Whether there is anything to draw samples with."""
+    return callable(getattr(model, "sample", None))
 
 
 @torch.no_grad()

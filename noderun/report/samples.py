@@ -107,25 +107,25 @@ def draw_histograms(data: np.ndarray, samples: np.ndarray, path: Path) -> None:
         save(drawn, path, rows)
 
 
-def draw_interpolation(data: np.ndarray, path_between: np.ndarray, path: Path) -> None:
+def draw_interpolation(data: np.ndarray, samples: np.ndarray, path: Path) -> None:
     """The way between two examples: a curve among the data, a strip of images, or each dimension along the way."""
-    if path_between.ndim == 4:
-        draw_images({"between": path_between}, path, min(len(path_between), 2 * SIDE))
+    if samples.ndim == 4:
+        draw_images({"between": samples}, path, min(len(samples), 2 * SIDE))
         return
     with figure(width=5.0, height=4.2) as (drawn, axes):
         panel = axes[0, 0]
-        if path_between.shape[1] == 2:
+        if samples.shape[1] == 2:
             cloud(panel, data[:SHOWN], COLORS[4])
-            panel.plot(*path_between.T, "-o", color=COLORS[1], markersize=3)
-            panel.plot(*path_between[[0, -1]].T, "s", color=COLORS[6], label="ends")
+            panel.plot(*samples.T, "-o", color=COLORS[1], markersize=3)
+            panel.plot(*samples[[0, -1]].T, "s", color=COLORS[6], label="ends")
             panel.legend()
         else:
             panel.plot(
-                np.linspace(0, 1, len(path_between)),
-                path_between,
-                label=[f"{i + 1}" for i in range(path_between.shape[1])],
+                np.linspace(0, 1, len(samples)),
+                samples,
+                label=[f"{i + 1}" for i in range(samples.shape[1])],
             )
             panel.set(xlabel="along the way", ylabel="value")
             panel.legend(title="dimension", ncols=2)
-        columns = [f"x{i + 1}" for i in range(path_between.shape[1])]
-        save(drawn, path, [dict(zip(columns, map(float, x), strict=True)) for x in path_between])
+        columns = [f"x{i + 1}" for i in range(samples.shape[1])]
+        save(drawn, path, [dict(zip(columns, map(float, x), strict=True)) for x in samples])

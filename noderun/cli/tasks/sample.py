@@ -49,7 +49,7 @@ def main(words: list[str]) -> int:
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a finished run")
     parser.add_argument(
-        "words", nargs="*", metavar="key=value", help="n, seed, temperature, between, device, data.root"
+        "words", nargs="*", default=[], metavar="key=value", help="n, seed, temperature, between, device, data.root"
     )
     parser.add_argument("--config-dir", type=Path, help="your own options, if the run has code of yours")
     chosen = parser.parse_intermixed_args(words)
@@ -92,6 +92,7 @@ def load(folder: Path, asked: Asked, root: str | None, config_dir: Path | None) 
     """The run's model and data; ConfigError if the folder holds no finished run, or its data or code are not there."""
     from noderun.data import DataError
     from noderun.evaluation.load import composer_for
+    from noderun.evaluation.samples import generates
     from noderun.evaluation.trained import finished, load_setup, settings_of
 
     finished(folder)
@@ -101,6 +102,11 @@ def load(folder: Path, asked: Asked, root: str | None, config_dir: Path | None) 
         setup: Setup = load_setup(folder, replace(settings, device=asked.device, data=data))
     except DataError as error:
         raise ConfigError(str(error)) from None
+    if not generates(setup.model):
+        raise ConfigError(
+            f"{folder.absolute()} is a run of model={settings.model.name}, which generates nothing: sample draws from "
+            "normalizing flows and from model=vae"
+        )
     return setup
 
 
@@ -114,12 +120,12 @@ def drawn(setup: Setup, asked: Asked, folder: Path) -> list[Path]:
     data = first_test_batches(setup, DATA_SHOWN).inputs.cpu().numpy()
     if asked.between is None:
         array, show = files.SAMPLES, draw_samples
-        samples = draw(setup, asked.n, asked.seed, asked.temperature).cpu().numpy()
+        samples = draw(setup, asked.n, asked.seed, asked.temperature)
     else:
         array, show = files.INTERPOLATION, draw_interpolation
-        samples = interpolate(setup, (asked.between[0], asked.between[1]), asked.n).cpu().numpy()
+        samples = interpolate(setup, (asked.between[0], asked.between[1]), asked.n)
     made = [folder / array, folder / files.FIGURES / f"{Path(array).stem}.png"]
     with files.replacing(made[0]) as new, new.open("wb") as file:
-        np.savez(file, samples=samples, seed=asked.seed, settings=json.dumps(asdict(asked)))
-    show(data, samples, made[1])
+        np.savez(file, samples=samples.cpu().numpy(), seed=asked.seed, settings=json.dumps(asdict(asked)))
+    show(data, samples.cpu().numpy(), made[1])
     return made
