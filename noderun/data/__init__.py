@@ -4,7 +4,7 @@ from noderun.data.batch import Batch
 from noderun.data.dataset import Dataset, batch_count, batches
 from noderun.data.files import DataError, DataMissing
 from noderun.data.sources import SETS, Source, check, fetch, load, require
-from noderun.data.targets import Classes, Density, Series, Target, Values
+from noderun.data.targets import Classes, Density, Energy, Levels, Series, Target, Values
 
 __all__ = [
     "SETS",
@@ -14,6 +14,8 @@ __all__ = [
     "DataMissing",
     "Dataset",
     "Density",
+    "Energy",
+    "Levels",
     "Series",
     "Source",
     "Target",
