@@ -46,6 +46,7 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
     dataset = make_dataset(settings, device, objective)
     if reason := unfit(settings, objective, dataset.sample, type(dataset.target)):
         raise DataError(reason)
+    objective = objective.for_target(dataset.target)
     model = make_model(settings, dataset, objective).to(device)
     optimizer, regularizer = settings.optimizer, settings.regularizer
     blocks = [module for module in model.modules() if isinstance(module, SolveBlock)]
