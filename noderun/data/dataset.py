@@ -11,7 +11,7 @@ from torch import Tensor
 
 from noderun.data.batch import Batch
 from noderun.data.files import DataError
-from noderun.data.targets import Classes, Density, Series, Target, Values
+from noderun.data.targets import Classes, Target
 
 Prepare = Callable[[Batch, torch.Generator | None], Batch]
 SAMPLES = {1: "vector", 3: "image"}  # number of dimensions of an example -> what a model calls it
@@ -49,10 +49,10 @@ class Dataset:
             if len(lengths) != 1 or 0 in lengths:
                 found = [tuple(part.shape) for part in parts]
                 raise DataError(f"{self.name}: the tensors of {split} need one common leading length > 0, got {found}")
-        if not isinstance(self.target, Classes | Values | Density | Series):
+        if not isinstance(self.target, Target):
             raise DataError(
-                f"{self.name}: target is {self.target!r}; it is Classes(count), Values(shape), Density(dim) or "
-                "Series(dim)"
+                f"{self.name}: target is {self.target!r}; it is Classes(count), Values(shape), Density(dim), "
+                "Energy(dim, energy), Levels(dim, count) or Series(dim)"
             )
         if isinstance(self.target, Classes) and not (isinstance(self.target.count, int) and self.target.count > 1):
             raise DataError(f"{self.name}: target is Classes({self.target.count!r}); the count is a number from 2")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from noderun.data import Batch, Classes, Density, Series, Target, Values
+from noderun.data import TARGETS, Batch, Target
 from noderun.record.metric import Metric
 
 
@@ -19,11 +20,19 @@ class Objective(ABC):
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = ()
-    targets: ClassVar[tuple[type, ...]] = (Classes, Values, Density, Series)
+    targets: ClassVar[tuple[type, ...]] = TARGETS
 
     def outputs(self, target: Target) -> int:
         """The number of outputs per example (and time) that a model needs."""
         return target.outputs
+
+    def for_target(self, target: Target) -> Objective:
+        """The objective as it is for a data set's target."""
+        return self
+
+    def over_split(self, model: nn.Module, batches: Iterator[Batch]) -> dict[str, Tensor]:
+        """Numbers [] about a whole test split, such as the distance between two distributions of points."""
+        return {}
 
     @abstractmethod
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
