@@ -4,7 +4,7 @@ from noderun.data.batch import Batch
 from noderun.data.dataset import Dataset, batch_count, batches
 from noderun.data.files import DataError, DataMissing
 from noderun.data.sources import SETS, Source, check, fetch, load, require
-from noderun.data.targets import TARGETS, Classes, Density, Energy, Series, Target, Values
+from noderun.data.targets import TARGETS, Classes, Density, Energy, Levels, Series, Target, Values
 
 __all__ = [
     "SETS",
@@ -16,6 +16,7 @@ __all__ = [
     "Dataset",
     "Density",
     "Energy",
+    "Levels",
     "Series",
     "Source",
     "Target",

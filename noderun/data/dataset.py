@@ -51,8 +51,8 @@ class Dataset:
                 raise DataError(f"{self.name}: the tensors of {split} need one common leading length > 0, got {found}")
         if not isinstance(self.target, Target):
             raise DataError(
-                f"{self.name}: target is {self.target!r}; it is Classes(count), Values(shape), Density(dim) or "
-                "Series(dim)"
+                f"{self.name}: target is {self.target!r}; it is Classes(count), Values(shape), Density(dim), "
+                "Energy(dim, energy), Levels(dim, count) or Series(dim)"
             )
         if isinstance(self.target, Classes) and not (isinstance(self.target.count, int) and self.target.count > 1):
             raise DataError(f"{self.name}: target is Classes({self.target.count!r}); the count is a number from 2")

@@ -175,4 +175,4 @@ def with_source(dataset: Dataset, name: str) -> Dataset:
         return batch if generator is None else replace(batch, source=draw(len(batch), generator))
 
     test = replace(dataset.test, source=fixed(draw, len(dataset.test), SOURCE_SEED))
-    return replace(dataset, test=test, prepare=prepare)
+    return replace(dataset, target=replace(dataset.target, source=name), test=test, prepare=prepare)

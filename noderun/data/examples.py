@@ -10,7 +10,7 @@ from torch import Tensor
 from noderun.data.batch import Batch
 from noderun.data.dataset import Dataset
 from noderun.data.files import DataError
-from noderun.data.targets import Classes, Density, Energy, Series, Values
+from noderun.data.targets import Classes, Density, Energy, Levels, Series, Values
 
 CHUNK = 512  # examples that are prepared at a time
 
@@ -61,7 +61,7 @@ def check_batch(dataset: Dataset, batch: Batch, where: str, start: int) -> None:
         raise DataError(f"{where}: one input has shape {found}, but shape={said} was said")
     if dataset.sample == "series":
         check_times(batch, where, start)
-    if isinstance(target, Density | Energy):
+    if isinstance(target, Density | Energy | Levels):
         if targets is not None:
             raise DataError(f"{where}: a density is learned from the inputs alone, but there are targets")
     elif targets is None:

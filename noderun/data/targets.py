@@ -38,12 +38,15 @@ class Values:
 class Density:
     """The density that the examples, points in ``dim`` dimensions, were drawn from; there are no targets.
 
-    ``transform`` goes from the data to the space in which a flow learns it; None stays where the data are. ``entropy``
-    is that of the density in nats, if it is known: no model has a smaller mean of -log p(x).
+    ``transform`` goes from the data to the space in which a flow learns it; None stays where the data are.
+    ``source`` names the data set whose points, ``Batch.source``, a flow is to carry to this density; None: a flow
+    starts from a standard normal. ``entropy`` is that of the density in nats, if it is known: no model has a smaller
+    mean of -log p(x).
     """
 
     dim: int
     transform: Transform | None = None
+    source: str | None = None
     entropy: float | None = None
 
     @property
@@ -69,6 +72,22 @@ class Energy:
 
 
 @dataclass(frozen=True)
+class Levels:
+    """The probability of examples whose ``dim`` numbers are 0, 1, ..., count - 1, each divided by count - 1.
+
+    Two levels are black and white; the inputs [B, ...] are float32 in [0, 1].
+    """
+
+    dim: int
+    count: int
+
+    @property
+    def outputs(self) -> int:
+        """The logits per example: one number for two levels, otherwise one for each level."""
+        return self.dim * (1 if self.count == 2 else self.count)
+
+
+@dataclass(frozen=True)
 class Series:
     """``dim`` real numbers at each time: targets are float32 [B, S, dim] at ``Batch.target_times`` [B, S].
 
@@ -83,5 +102,5 @@ class Series:
         return self.dim
 
 
-Target = Classes | Values | Density | Energy | Series
+Target = Classes | Values | Density | Energy | Levels | Series
 TARGETS: tuple[type, ...] = get_args(Target)

@@ -5,6 +5,9 @@ from collections.abc import Callable
 from torch import nn
 
 from noderun.models.block import ODEBlock, SolveBlock
+from noderun.models.cnf import CNF
+from noderun.models.continuous import ContinuousFlow
+from noderun.models.ffjord import FFJORD
 from noderun.models.flow import Flow
 from noderun.models.mlp import MLP
 from noderun.models.odenet import ODENet
@@ -23,6 +26,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "stem": StemHead,
     "revnet": RevNet,
     "hamiltonian": Hamiltonian,
+    "cnf": CNF,
+    "ffjord": FFJORD,
 }
 
-__all__ = ["MODELS", "Flow", "ODEBlock", "SolveBlock"]
+__all__ = ["MODELS", "ContinuousFlow", "Flow", "ODEBlock", "SolveBlock"]

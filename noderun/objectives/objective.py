@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -24,6 +25,14 @@ class Objective(ABC):
     def outputs(self, target: Target) -> int:
         """The number of outputs per example (and time) that a model needs."""
         return target.outputs
+
+    def for_target(self, target: Target) -> Objective:
+        """The objective as it is for a data set's target."""
+        return self
+
+    def over_split(self, model: nn.Module, batches: Iterator[Batch]) -> dict[str, Tensor]:
+        """Numbers [] about a whole test split, such as the distance between two distributions of points."""
+        return {}
 
     @abstractmethod
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from noderun.config.options.objective import Objective
 from noderun.config.options.option import FACT, Option, Reference, declaration
-from noderun.config.options.types import Count, FolderName, Index, Positive
+from noderun.config.options.types import Count, FolderName, Index, Positive, Tolerance
 
 Part = Literal["dynamics", "solver", "gradient", "regularizer"]
 Takes = Annotated[tuple[str, ...], FACT]
@@ -123,3 +123,55 @@ class Mlp(Model, name="mlp"):
     """One hidden layer (LeCun et al. 1998), the first row of Chen et al. 2018, table 1."""
 
     hidden: Annotated[Count, "hidden units; 300 gives 238,510 parameters, the paper's 0.24M"] = 300
+
+
+Estimate = Literal["exact", "hutchinson"]
+
+
+class ContinuousFlow(Model):
+    """A density that an ODE carries to a standard normal; its log-determinant is a part of the state."""
+
+    objective: Annotated[Objective, Reference("density"), "what the model is trained for"] = Objective("density")
+    takes: Takes = ("vector",)
+    uses: Uses = SOLVES
+    t1: Annotated[Positive, "end time: the data are at t1, the normal at 0"] = 1.0
+    learn_t1: Annotated[bool, "true: the end time is a parameter, which starts at t1"] = False
+    divergence: Annotated[
+        Estimate, "in training; exact: the whole trace; hutchinson: its estimate by one vector of noise per solve"
+    ] = "exact"
+    noise: Annotated[Literal["rademacher", "gaussian"], "of hutchinson: each component -1 or 1, or normal"] = (
+        "rademacher"
+    )
+    test_divergence: Annotated[Estimate, "in testing, whatever training used"] = "exact"
+    norm: Annotated[
+        Literal["full", "point"], "what the solver's error norm sees; full: the point and log p; point: the point"
+    ] = "full"
+    test_tolerance: Annotated[
+        Tolerance | None,
+        "of the solver in testing, also where training takes fixed steps: a likelihood is one only if its solve is "
+        "accurate; null: tested as trained",
+    ] = 1e-5
+
+
+@declaration
+class Cnf(ContinuousFlow, name="cnf"):
+    """The continuous normalizing flow of Chen et al. 2018, section 4: gated planar units, whose trace has a closed form
+    and whose weights a small net makes out of t."""
+
+    chooses: ClassVar = {"gradient": "backprop", "optimizer": "adam", "scheduler": "constant"}
+
+    uses: Uses = ("solver", "gradient", "regularizer")
+    t1: Annotated[Positive, "end time: the data are at t1, the normal at 0; the authors' 10"] = 10.0
+    units: Annotated[Count, "M of the paper"] = 64
+    hidden: Annotated[Count, "width of the net that makes the weights"] = 32
+
+
+@declaration
+class Ffjord(ContinuousFlow, name="ffjord"):
+    """FFJORD (Grathwohl et al. 2019): a continuous normalizing flow along any dynamics."""
+
+    chooses: ClassVar = {"dynamics": "time_mlp", "gradient": "backprop", "optimizer": "adam", "scheduler": "constant"}
+
+    takes: Takes = ("vector", "image")
+    blocks: Annotated[Count, "flows one after another, each with dynamics of its own"] = 1
+    batch_norm: Annotated[bool, "batch normalization by moving averages between two blocks"] = True
