@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +14,12 @@ from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.solvers import Solution
 from noderun.ode.solvers.nesting import map_tensors
 from noderun.regularizers import Local, Quadrature, Regularizer
-from noderun.regularizers.quadrature import require_tensor
+from noderun.regularizers.quadrature import require_tensor, with_args
 
 Solve = Callable[..., Any]  # (f, y0, ts, **overrides) -> Solution, for instance a ConfiguredSolve
 MakeDynamics = Callable[[tuple[int, ...]], nn.Module]
 Times = Tensor | Sequence[float]
+Given = Mapping[str, Any]
 
 
 class SolveBlock(nn.Module):
@@ -27,7 +28,10 @@ class SolveBlock(nn.Module):
     y0 is a tensor [B, ...], or a tuple or dict of such; half precision becomes float32. ``stats`` holds the statistics
     of the last solve (None before the first). With a ``regularizer``, a forward pass in training leaves ``penalty``,
     the batch's mean of the regularizer's integral over the solve; otherwise it is None. ``observers`` are called with
-    (y0, ts, Solution) after each solve that has no regularizer.
+    (y0, ts, given, Solution) after each solve that has no regularizer.
+
+    ``given`` are arguments of ``noderun.solve`` that change from batch to batch: ``args``, of which each tensor has a
+    row per example, and ``jump_ts``, for instance.
     """
 
     def __init__(self, dynamics: nn.Module, solve: Solve) -> None:
@@ -37,23 +41,23 @@ class SolveBlock(nn.Module):
         self.stats: Any = None
         self.regularizer: Regularizer | Local | None = None
         self.penalty: Tensor | None = None
-        self.observers: list[Callable[[Any, Times, Solution], None]] = []
+        self.observers: list[Callable[[Any, Times, Given, Solution], None]] = []
 
-    def forward(self, y0: Any, ts: Times) -> Any:
-        return self.integrate(y0, ts)
+    def forward(self, y0: Any, ts: Times, **given: Any) -> Any:
+        return self.integrate(y0, ts, **given)
 
-    def integrate(self, y0: Any, ts: Times) -> Solution:
+    def integrate(self, y0: Any, ts: Times, **given: Any) -> Solution:
         """The solution at ``ts`` [T]: each tensor of ``ys`` is [T, B, ...]."""
         y0 = map_tensors(_at_least_float32, y0)
         self.penalty = None
         if self.regularizer is None or not self.training:
-            solution = self.solve(self.dynamics, y0, ts)
+            solution = self.solve(self.dynamics, y0, ts, **given)
             for observe in self.observers:
-                observe(y0, ts, solution)
+                observe(y0, ts, given, solution)
         elif isinstance(self.regularizer, Local):
-            solution = self._with_step(self.regularizer, y0, ts)
+            solution = self._with_step(self.regularizer, y0, ts, given)
         else:
-            solution = self._with_integral(self.regularizer, y0, ts)
+            solution = self._with_integral(self.regularizer, y0, ts, given)
         self.stats = solution.stats
         return solution
 
@@ -67,14 +71,14 @@ class SolveBlock(nn.Module):
             )
         return self.solve
 
-    def _with_integral(self, regularizer: Regularizer, y0: Any, ts: Times) -> Solution:
+    def _with_integral(self, regularizer: Regularizer, y0: Any, ts: Times, given: Given) -> Solution:
         f = Quadrature(self.dynamics, regularizer(y0), y0)
-        solution = self.solve(f, f.start, ts, norm=f.norm)
+        solution = self.solve(f, f.start, ts, norm=f.norm, **given)
         *parts, integrals = solution.ys
         self.penalty = direction(ts) * integrals[-1].mean()
         return replace(solution, ys=f.nested(parts))
 
-    def _with_step(self, regularizer: Local, y0: Any, ts: Times) -> Solution:
+    def _with_step(self, regularizer: Local, y0: Any, ts: Times, given: Given) -> Solution:
         """Adds an output at a random time, from which the regularizer looks at one step of the solve's mean size."""
         require_tensor(regularizer, y0)
         times = ts if isinstance(ts, Tensor) else torch.as_tensor(ts, dtype=torch.float64)
@@ -82,10 +86,12 @@ class SolveBlock(nn.Module):
         span = host[-1] - host[0]
         t = host[0] + torch.rand(()).item() * span
         row = sum((time - t) * span < 0 for time in host)
-        solution = self.solve(self.dynamics, y0, torch.cat([times[:row], times.new_tensor([t]), times[row:]]))
+        all_times = torch.cat([times[:row], times.new_tensor([t]), times[row:]])
+        solution = self.solve(self.dynamics, y0, all_times, **given)
         steps = float(torch.as_tensor(solution.stats.accepted, dtype=torch.float64).mean())
         method: Any = self.configured.method
-        self.penalty = abs(span) * regularizer(self.dynamics, method.tableau, t, solution.ys[row], span / steps)
+        f = with_args(self.dynamics, given.get("args", ()))
+        self.penalty = abs(span) * regularizer(f, method.tableau, t, solution.ys[row], span / steps)
         return replace(solution, ts=times, ys=torch.cat([solution.ys[:row], solution.ys[row + 1 :]]))
 
 

@@ -31,8 +31,8 @@ class Quadrature(nn.Module):
         self.size, self.batch = sum(y.numel() for y in tensors), len(tensors[0])
         self.start = (*tensors, tensors[0].new_zeros(self.batch))
 
-    def forward(self, t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        dy, dr = self.integrand(self.f, t, self.nested(state[:-1]))
+    def forward(self, t: Tensor, state: tuple[Tensor, ...], *args: Any) -> tuple[Tensor, ...]:
+        dy, dr = self.integrand(with_args(self.f, args), t, self.nested(state[:-1]))
         parts = self.parts(dy)
         return *parts, dr.to(parts[0].dtype)
 
@@ -52,6 +52,11 @@ class Quadrature(nn.Module):
         """
         count = v.shape[-1] * self.size // (self.size + self.batch)
         return torch.linalg.vector_norm(v[..., :count], dim=-1) / count**0.5
+
+
+def with_args(f: Callable[..., Any], args: tuple[Any, ...]) -> Field:
+    """f(t, y, *args) as a function of t and y."""
+    return (lambda t, y: f(t, y, *args)) if args else f
 
 
 def mean_square(v: Tensor) -> Tensor:
