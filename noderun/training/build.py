@@ -46,6 +46,7 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
     objective = make_objective(settings)
     if reason := unfit(settings, objective, dataset.sample, type(dataset.target)):
         raise DataError(reason)
+    objective = objective.on(dataset.target)
     model = make_model(settings, dataset, objective).to(device)
     optimizer, regularizer = settings.optimizer, settings.regularizer
     blocks = [module for module in model.modules() if isinstance(module, SolveBlock)]
