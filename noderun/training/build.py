@@ -61,6 +61,7 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
         objective=objective,
         optimizer=make_optimizer(optimizer.name, model, optimizer.lr, optimizer.weight_decay, optimizer.options),
         lr_schedule=make_lr_schedule(settings.scheduler, optimizer.lr, steps_per_epoch),
+        horizon=settings.scheduler.horizon and settings.scheduler.horizon * steps_per_epoch,
         batches=lambda split, epoch, start: batches(dataset, split, size, settings.seed, epoch, start),
         steps_per_epoch=steps_per_epoch,
         device=device,
