@@ -121,10 +121,11 @@ def series_dataset(
 ) -> Dataset:
     """The Dataset of a task; ``asked`` are the settings of its Question, of which None means its default."""
     question = Question(task, **{key: value for key, value in asked.items() if value is not None})
-    splits = [question.of(records, seed + 2 * i, test=i == 1) for i, records in enumerate((train, test))]
-    batches = dict(zip(("train", "test"), splits, strict=True))
-    check_observed(name, batches)
-    return Dataset(name, tuple(splits[0].inputs.shape[1:]), target_of(question, train, classes), **batches)
+    training, testing = question.of(train, seed, False), question.of(test, seed + 2, True)
+    check_observed(f"{name}, train", training)
+    check_observed(f"{name}, test", testing)
+    shape = tuple(training.inputs.shape[1:])
+    return Dataset(name, shape, target_of(question, train, classes), training, testing)
 
 
 def target_of(question: Question, records: Records, classes: int | None) -> Target:
@@ -137,10 +138,9 @@ def target_of(question: Question, records: Records, classes: int | None) -> Targ
     return Series(records.values.shape[-1])
 
 
-def check_observed(name: str, batches: Mapping[str, Batch]) -> None:
+def check_observed(where: str, batch: Batch) -> None:
     """DataError for a series of which nothing is given, or nothing is asked."""
-    for split, batch in batches.items():
-        for words, mask in (("observed", batch.mask), ("to be answered", batch.target_mask)):
-            empty = torch.zeros(1, dtype=torch.bool) if mask is None else ~mask.flatten(1).any(1)
-            if empty.any():
-                raise DataError(f"{name}: nothing of series {int(empty.int().argmax())} of {split} is {words}")
+    for words, mask in (("observed", batch.mask), ("to be answered", batch.target_mask)):
+        empty = torch.zeros(1, dtype=torch.bool) if mask is None else ~mask.flatten(1).any(1)
+        if empty.any():
+            raise DataError(f"{where}: nothing of series {int(empty.int().argmax())} is {words}")

@@ -13,13 +13,13 @@ import torch
 
 from noderun.config.validation import nearest
 from noderun.data import idx, vision
+from noderun.data.curves import spirals
 from noderun.data.dataset import Dataset
 from noderun.data.digits import digits
 from noderun.data.examples import check_examples, said
 from noderun.data.files import DataError, DataMissing
 from noderun.data.idx import fashion_mnist, mnist
 from noderun.data.mnist5k import mnist5k
-from noderun.data.curves import spirals
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
 from noderun.data.series import TARGETS
 from noderun.data.targets import Classes, Values

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from noderun.data import Batch, Classes, Series, Target, Values
-from noderun.objectives.classify import Classify
+from noderun.objectives.classify import ClassifySeries
 from noderun.objectives.objective import Objective
 from noderun.objectives.regress import Regress
 
@@ -16,7 +16,7 @@ class SeriesObjective(Objective):
     targets = (Classes, Values, Series)
 
     def on(self, target: Target) -> Objective:
-        return (Classify() if isinstance(target, Classes) else Regress()).on(target)
+        return (ClassifySeries() if isinstance(target, Classes) else Regress()).on(target)
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         raise NotImplementedError("the target of the data decides between classify and regress: see on()")

@@ -114,13 +114,15 @@ class SeriesData(Data):
     task: Annotated[Task | None, Reference("${task}"), "what is asked of a series"] = None
     observed: Annotated[Share, "share of the points (of the history, in a forecast) that a model is given"] = 1.0
     history: Annotated[Share, "forecast: the first part of the time span, from which the rest is asked"] = 0.5
-    score: Annotated[Literal["all", "held_out"], "interpolate: which points count; held_out: those not observed"] = "all"
+    score: Annotated[Literal["all", "held_out"], "interpolate: which points count; held_out: those not observed"] = (
+        "all"
+    )
 
 
 @declaration
 class Spirals(SeriesData, name="spirals"):
-    """Plane spirals of both directions (Chen et al. 2018, section 5.1): 1000 series of 200 points, half of them history,
-    and 200 more for the test, which is scored against the curve without its noise."""
+    """Plane spirals of both directions (Chen et al. 2018, section 5.1): 1000 series of 200 points, half of them
+    history, and 200 more for the test, which is scored against the curve without its noise."""
 
     task: Annotated[
         Literal["forecast", "interpolate", "classify"] | None,

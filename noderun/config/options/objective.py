@@ -13,7 +13,9 @@ Name = Literal["classify", "regress", "sign", "density", "series"]
 class Objective:
     """What a model is trained for; one of the user's own has a class, whose keyword arguments are ``options``."""
 
-    WORDS: ClassVar = "one of classify, regress, sign, density, series, or a mapping with class: module:Name and its arguments"
+    WORDS: ClassVar = (
+        "one of classify, regress, sign, density, series, or a mapping with class: module:Name and its arguments"
+    )
 
     name: str = "classify"
     options: dict[str, Any] = field(default_factory=dict)
