@@ -13,6 +13,7 @@ import torch
 
 from noderun.config.validation import nearest
 from noderun.data import idx, vision
+from noderun.data.curves import spirals
 from noderun.data.dataset import Dataset
 from noderun.data.densities import POINTS, density, with_source
 from noderun.data.digits import digits
@@ -23,6 +24,7 @@ from noderun.data.idx import fashion_mnist, mnist
 from noderun.data.mnist5k import mnist5k
 from noderun.data.nested_shapes import nested_shapes
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
+from noderun.data.series import TARGET_OF
 from noderun.data.targets import TARGETS, Classes, Density, Energy, Values
 
 
@@ -58,6 +60,7 @@ class Source:
     read: Callable[..., Dataset]
     sample: str
     target: type = Classes
+    tasks: Mapping[str, type] = field(default_factory=dict)  # of a series: task -> target; the first is the natural one
     download: Callable[[Path], None] | None = None
     require: Callable[[Path], None] | None = None
     others: Mapping[type, Callable[..., Dataset]] = field(default_factory=dict)
@@ -69,6 +72,17 @@ class Source:
     def target_for(self, wanted: tuple[type, ...]) -> type | None:
         """The first target of the set that an objective with these ``targets`` can be trained on."""
         return next((target for target in self.readers if issubclass(target, wanted)), None)
+
+    def targets(self, options: Mapping[str, Any]) -> tuple[type, ...]:
+        """The kinds of target that the set can have with these options, of which a series' task is one."""
+        if not self.tasks:
+            return tuple(self.readers)
+        return (self.tasks[options.get("task") or next(iter(self.tasks))],)
+
+
+def tasks(*names: str) -> dict[str, type]:
+    """The tasks of a set, the natural one first, with their targets."""
+    return {name: TARGET_OF[name] for name in names}
 
 
 SETS: dict[str, Source] = {
@@ -92,6 +106,7 @@ SETS: dict[str, Source] = {
     **{name: Source(density(name), "vector", Density) for name in POINTS if name not in ("moons", "circles")},
     **{name: Source(energy(name), "vector", Energy) for name in ENERGIES},
     "nested_shapes": Source(nested_shapes, "vector", Values),
+    "spirals": Source(spirals, "series", tasks=tasks("forecast", "interpolate", "classify")),
 }
 
 

@@ -90,7 +90,7 @@ class FlowBlock(SolveBlock):
     def carried(self, y: Tensor, times: Times, index: Tensor | None) -> tuple[Tensor, Tensor]:
         """y at the end of the times, and log |det| [B] of that map."""
         start = (y, y.new_zeros(len(y), *(1 for _ in y.shape[1:])))
-        ys, log_dets = self.integrate(start, times, self.noise(y, index), **self.in_testing()).ys
+        ys, log_dets = self.integrate(start, times, args=self.noise(y, index), **self.in_testing()).ys
         return ys[-1], log_dets[-1].flatten()
 
     def inverse(self, z: Tensor) -> Tensor:

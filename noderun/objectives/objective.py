@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -27,11 +27,14 @@ class Objective(ABC):
         return target.outputs
 
     def for_target(self, target: Target) -> Objective:
-        """The objective as it is for a data set's target."""
+        """The objective for a data set with this target, if that decides which one it is."""
         return self
 
-    def over_split(self, model: nn.Module, batches: Iterator[Batch]) -> dict[str, Tensor]:
-        """Numbers [] about a whole test split, such as the distance between two distributions of points."""
+    def over_split(self, model: nn.Module, batches: Iterator[Batch], values: Mapping[str, Tensor]) -> dict[str, float]:
+        """Numbers of the whole test that are not means over examples, such as a distance between two clouds of points.
+
+        ``values`` are those that were reported per example, by name, each for the whole test [N].
+        """
         return {}
 
     @abstractmethod

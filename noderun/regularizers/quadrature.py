@@ -33,8 +33,8 @@ class Quadrature(nn.Module):
         self.size, self.batch = sum(y.numel() for y in tensors), len(tensors[0])
         self.start = (*tensors, tensors[0].new_zeros(self.batch))
 
-    def forward(self, t: Tensor, state: tuple[Tensor, ...], *args: Tensor) -> tuple[Tensor, ...]:
-        dy, dr = self.integrand(lambda t, y: self.f(t, y, *args), t, self.nested(state[:-1]))
+    def forward(self, t: Tensor, state: tuple[Tensor, ...], *args: Any) -> tuple[Tensor, ...]:
+        dy, dr = self.integrand(with_args(self.f, args), t, self.nested(state[:-1]))
         parts = self.parts(dy)
         return *parts, dr.to(parts[0].dtype)
 
@@ -77,6 +77,11 @@ def of_point(integrand: Integrand, velocity: Field) -> Integrand:
         return derivative, dr
 
     return of_state
+
+
+def with_args(f: Callable[..., Any], args: tuple[Any, ...]) -> Field:
+    """f(t, y, *args) as a function of t and y."""
+    return (lambda t, y: f(t, y, *args)) if args else f
 
 
 def mean_square(v: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from noderun.data import Batch
 from noderun.models import SolveBlock
-from noderun.models.block import Args, Times, passed_on
+from noderun.models.block import Given, Times
 from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.solvers import Solution
 from noderun.ode.solvers.nesting import map_tensors, tensors_in
 from noderun.training.memory import saved_bytes
 from noderun.training.setup import Setup
 
-Observed = tuple[SolveBlock, Any, Times, Args, Any]  # block, y0, ts, args, ys
+Observed = tuple[SolveBlock, Any, Times, Given, Any]  # block, y0, ts, what else its solve was given, ys
 REFERENCE_FACTOR, TIGHTEST = 1e-3, 1e-12
 # exact, and no longer than the run can wait for
 REFERENCE: dict[str, Any] = {
@@ -44,28 +44,32 @@ FIXED_STEP_GRADIENT_REFERENCE = {"solver": "dopri5", "rtol": 1e-7, "atol": 1e-7}
 class BlockPass:
     """One solve of a block: the state [B, ...] at the start, the output times [T], and dL/dys [T, B, ...].
 
-    State and cotangent may be nested, in the same way. ``args`` are what else the dynamics take, each [B, ...].
+    State and cotangent may be nested, in the same way. ``given`` are the other arguments of the solve.
     """
 
     block: SolveBlock
     y0: Any
     ts: Times
-    args: Args
     cotangents: Any
+    given: Given = field(default_factory=dict)
 
     def first(self, examples: int) -> BlockPass:
         """The same pass of the first examples of the batch."""
-        y0, args = map_tensors(lambda y: y[:examples], (self.y0, self.args))
-        return replace(self, y0=y0, args=args, cotangents=map_tensors(lambda g: g[:, :examples], self.cotangents))
+        y0, given = map_tensors(lambda y: y[:examples], self.y0), self.given_args(lambda x: x[:examples])
+        return replace(self, y0=y0, cotangents=map_tensors(lambda g: g[:, :examples], self.cotangents), given=given)
 
     def double(self) -> BlockPass:
-        y0, args, cotangents = map_tensors(Tensor.double, (self.y0, self.args, self.cotangents))
-        return replace(self, y0=y0, args=args, cotangents=cotangents)
+        y0, cotangents = map_tensors(Tensor.double, self.y0), map_tensors(Tensor.double, self.cotangents)
+        return replace(self, y0=y0, cotangents=cotangents, given=self.given_args(Tensor.double))
+
+    def given_args(self, change: Callable[[Tensor], Tensor]) -> Given:
+        """``given`` with each tensor of its args changed."""
+        return {**self.given, "args": map_tensors(change, self.given.get("args", ()))}
 
     def solve(self, f: nn.Module | None = None, y0: Any = None, **overrides: Any) -> Any:
         """ys of the pass, of the block's own field and start unless others are given."""
         f, y0 = self.block.dynamics if f is None else f, self.y0 if y0 is None else y0
-        return self.block.solve(f, y0, self.ts, **passed_on(self.args), **overrides).ys
+        return self.block.solve(f, y0, self.ts, **{**self.given, **overrides}).ys
 
     def end(self, f: nn.Module | None = None, y0: Any = None, **overrides: Any) -> Any:
         return map_tensors(lambda ys: ys[-1], self.solve(f, y0, **overrides))
@@ -76,10 +80,10 @@ def observed(blocks: Sequence[SolveBlock]) -> Iterator[list[Observed]]:
     """Inside, each solve of the blocks is noted, in order."""
     seen: list[Observed] = []
 
-    def note(block: SolveBlock) -> Callable[[Any, Times, Args, Solution], None]:
-        def observe(y0: Any, ts: Times, args: Args, solution: Solution) -> None:
+    def note(block: SolveBlock) -> Callable[[Any, Times, Given, Solution], None]:
+        def observe(y0: Any, ts: Times, given: Given, solution: Solution) -> None:
             start = map_tensors(Tensor.detach, y0)
-            seen.append((block, start, ts.detach() if isinstance(ts, Tensor) else ts, args, solution.ys))
+            seen.append((block, start, ts.detach() if isinstance(ts, Tensor) else ts, given, solution.ys))
 
         return observe
 
@@ -101,7 +105,7 @@ def passes(setup: Setup, batch: Batch) -> list[BlockPass]:
     found = torch.autograd.grad(loss, tensors, allow_unused=True)
     gradients = iter(torch.zeros_like(y) if g is None else g for y, g in zip(tensors, found, strict=True))
     cotangents = map_tensors(lambda y: next(gradients), outputs)
-    return [BlockPass(block, y0, ts, args, g) for (block, y0, ts, args, _), g in zip(seen, cotangents, strict=True)]
+    return [BlockPass(block, y0, ts, g, given) for (block, y0, ts, given, _), g in zip(seen, cotangents, strict=True)]
 
 
 def reference_settings(

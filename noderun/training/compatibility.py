@@ -62,7 +62,7 @@ def check_data_fits(settings: Settings) -> None:
 
     if not settings.data.user_class:
         source = SETS[settings.data.name]
-        if reason := unfit(settings, make_objective(settings), source.sample, *source.readers):
+        if reason := unfit(settings, make_objective(settings), source.sample, *source.targets(settings.data.options)):
             raise Incompatible(reason)
 
 

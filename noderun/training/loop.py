@@ -106,21 +106,19 @@ def evaluate(setup: Setup, pause: Callable[[], None]) -> dict[str, float]:
     ValueError if the objective does not report a number that one of its metrics is made from.
     """
     setup.model.eval()
-    means, squares, count = RunningMeans(), RunningMeans(), 0
+    means, reported = RunningMeans(), dict[str, list[Tensor]]()
     for batch in setup.batches("test", 0, 0):
         pause()
         values = setup.values(batch)
         means.add({f"{name}/test": over_batch(value) for name, value in values.items()}, weight=len(batch))
-        per_example = {name: value.double() for name, value in values.items() if value.dim()}
-        squares.add({name: value.square().mean() for name, value in per_example.items()}, weight=len(batch))
-        count += len(batch)
         means.add({"nfe/test": solve_numbers(block.stats for block in setup.blocks)["nfe/forward"]})
-    found = means.values()
-    for name, square in squares.values().items():
-        variance = max(square - found[f"{name}/test"] ** 2, 0.0)
-        found[f"{name}_se/test"] = math.sqrt(variance / max(count - 1, 1))
-    whole = setup.objective.over_split(setup.model, setup.batches("test", 0, 0))
-    found |= {f"{name}/test": float(value) for name, value in whole.items()}
+        for name, value in values.items():
+            if value.dim():
+                reported.setdefault(name, []).append(value.double())
+    per_example = {name: torch.cat(parts) for name, parts in reported.items()}
+    errors = {f"{name}_se": value.std().item() / len(value) ** 0.5 for name, value in per_example.items()}
+    whole = setup.objective.over_split(setup.model, setup.batches("test", 0, 0), per_example)
+    found = means.values() | {f"{name}/test": float(value) for name, value in (errors | whole).items()}
     for metric in setup.objective.metrics:
         if metric.tag.endswith("/test") and metric.tag not in found:
             raise ValueError(

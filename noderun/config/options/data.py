@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from noderun.config.options.option import FACT, Option, declaration
-from noderun.config.options.types import Count, FolderName, NotNegative
+from noderun.config.options.option import FACT, Option, Reference, declaration
+from noderun.config.options.types import Count, FolderName, NotNegative, Share, Task
 
 Planar = Literal[
     "8gaussians", "checkerboard", "moons", "circles", "cnf_circles", "rings", "2spirals", "swissroll", "pinwheel"
@@ -190,3 +190,31 @@ class NestedShapes(Points, name="nested_shapes"):
     batch_size: Annotated[Count, "examples per step; all of them at once"] = 256
     examples: Annotated[Count, "half on each outline; training draws its points anew in every epoch"] = 256
     turn: Annotated[float, "of the star, in full turns: the space between the outlines is twisted by as much"] = 0.25
+
+
+@dataclass(frozen=True)
+class SeriesData(Data):
+    """Time series. A task that is asked of them is one of those that ``task`` lists."""
+
+    task: Annotated[Task | None, Reference("${task}"), "what is asked of a series"] = None
+    observed: Annotated[Share, "share of the points (of the history, in a forecast) that a model is given"] = 1.0
+    history: Annotated[Share, "forecast: the first part of the time span, from which the rest is asked"] = 0.5
+    score: Annotated[Literal["all", "held_out"], "interpolate: which points count; held_out: those not observed"] = (
+        "all"
+    )
+
+
+@declaration
+class Spirals(SeriesData, name="spirals"):
+    """Plane spirals of both directions (Chen et al. 2018, section 5.1): 1000 series of 200 points, half of them
+    history, and 200 more for the test, which is scored against the curve without its noise."""
+
+    task: Annotated[
+        Literal["forecast", "interpolate", "classify"] | None,
+        Reference("${task}"),
+        "null: forecast; classify: the direction",
+    ] = None
+    batch_size: Annotated[Count, "series per step"] = 100
+    examples: Annotated[Count, "training series; a fifth as many for the test"] = 1000
+    points: Annotated[Count, "of the history, and as many after it"] = 100
+    noise: Annotated[NotNegative, "standard deviation; the paper does not state its own"] = 0.1
