@@ -26,7 +26,7 @@ from noderun.config.options import (
     Trainer,
 )
 from noderun.config.options.option import facts_of
-from noderun.config.options.types import Device, FolderName, Seed, Tolerance
+from noderun.config.options.types import Device, FolderName, Seed, Task, Tolerance
 from noderun.config.validation import ConfigError, as_type, show
 
 __all__ = ["GROUPS", "Data", "Dynamics", "Gradient", "Model", "Objective", "Optimizer", "Regularizer", "Scheduler"]
@@ -66,6 +66,7 @@ GROUPS: dict[str, type[Option]] = {
     "scheduler": Scheduler,
 }
 OWN_PARTS = tuple(name for name, cls in GROUPS.items() if "user_class" in cls.__dataclass_fields__)  # by class:
+REFERRED_TO: dict[str, Any] = {"tolerance": Tolerance, "task": Task | None}  # keys that only other settings read
 OPTIONAL = ("dynamics", "solver", "gradient", "regularizer")  # ignored, and None, if the model does not use them
 
 
@@ -76,8 +77,9 @@ def typed(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Settings:
     """
     hints = get_type_hints(Settings, include_extras=True)
     # what others refer to comes first, so that a wrong value is blamed on the key that was given
-    if "tolerance" in config:  # it is only what others refer to
-        as_type(Tolerance, config["tolerance"], "tolerance")
+    for key, hint in REFERRED_TO.items():
+        if key in config:
+            as_type(hint, config[key], key)
     shared = {key: as_type(hints[key], config[key], key) for key in hints if key not in GROUPS and key in config}
     nodes: dict[str, Any] = {name: typed_group(name, config.get(name), defaults.get(name) or {}) for name in GROUPS}
     unused = {name for name in OPTIONAL if name not in nodes["model"].uses}

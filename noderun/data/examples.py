@@ -69,7 +69,8 @@ def check_batch(dataset: Dataset, batch: Batch, where: str, start: int) -> None:
     elif isinstance(target, Classes):
         check_labels(targets, target.count, len(inputs), f"{where}: labels", start)
     else:
-        check_numbers(targets, f"{where}: targets", start, batch.mask if isinstance(target, Series) else None)
+        counted = batch.mask if batch.target_times is None else batch.target_mask
+        check_numbers(targets, f"{where}: targets", start, counted if isinstance(target, Series) else None)
         check_target_shape(target, batch, where)
 
 
@@ -80,25 +81,33 @@ def check_target_shape(target: Values | Series, batch: Batch, where: str) -> Non
     elif batch.times is None:
         raise DataError(f"{where}: target={target} asks for values at times, but there are no times")
     else:
-        wanted = (batch.times.shape[1], target.dim)
+        when = batch.times if batch.target_times is None else batch.target_times
+        wanted = (when.shape[1], target.dim)
     if tuple(batch.targets.shape[1:]) != wanted:
         found = tuple(batch.targets.shape[1:])
         raise DataError(f"{where}: one target has shape {found}, but target={target} needs {wanted}")
 
 
 def check_times(batch: Batch, where: str, start: int) -> None:
-    times, mask = batch.times, batch.mask
-    if times is None:
+    if batch.times is None:
         raise DataError(f"{where}: prepare lost the times")
-    check_numbers(times, f"{where}: times", start)
+    check_ordered(batch.times, batch.mask, batch.inputs, where, "", start)
+    if batch.target_times is not None and batch.targets is not None:
+        check_ordered(batch.target_times, batch.target_mask, batch.targets, where, "target_", start)
+
+
+def check_ordered(times: Tensor, mask: Tensor | None, values: Tensor, where: str, kind: str, start: int) -> None:
+    """Times [B, T] in order, and a mask [B, T] or of the values' own shape [B, T, D]."""
+    check_numbers(times, f"{where}: {kind}times", start)
     if times.dim() != 2:
-        raise DataError(f"{where}: times have shape {tuple(times.shape)}; they are [B, T], a row per example")
+        raise DataError(f"{where}: {kind}times have shape {tuple(times.shape)}; they are [B, T], a row per example")
     unordered = (times.diff() < 0).any(1)
     if unordered.any():
-        raise DataError(f"{where}: times of example {start + int(unordered.int().argmax())} do not increase")
-    if mask is not None and (mask.dtype != torch.bool or mask.shape != times.shape):
+        raise DataError(f"{where}: {kind}times of example {start + int(unordered.int().argmax())} do not increase")
+    if mask is not None and (mask.dtype != torch.bool or mask.shape not in (times.shape, values.shape)):
         raise DataError(
-            f"{where}: mask is {mask.dtype} {tuple(mask.shape)}; it is torch.bool {tuple(times.shape)}, as times are"
+            f"{where}: {kind}mask is {mask.dtype} {tuple(mask.shape)}; it is torch.bool {tuple(times.shape)}, as times "
+            f"are, or {tuple(values.shape)}"
         )
 
 

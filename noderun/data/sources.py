@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ import torch
 
 from noderun.config.validation import nearest
 from noderun.data import idx, vision
+from noderun.data.curves import spirals
 from noderun.data.dataset import Dataset
 from noderun.data.digits import digits
 from noderun.data.examples import check_examples, said
@@ -20,6 +21,7 @@ from noderun.data.files import DataError, DataMissing
 from noderun.data.idx import fashion_mnist, mnist
 from noderun.data.mnist5k import mnist5k
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
+from noderun.data.series import TARGETS
 from noderun.data.targets import Classes, Values
 
 
@@ -52,8 +54,20 @@ class Source:
     read: Callable[..., Dataset]
     sample: str
     target: type = Classes
+    tasks: Mapping[str, type] = field(default_factory=dict)  # of a series: task -> target; the first is the natural one
     download: Callable[[Path], None] | None = None
     require: Callable[[Path], None] | None = None
+
+    def target_of(self, options: Mapping[str, Any]) -> type:
+        """The kind of target that the set has with these options, which may choose a task."""
+        if not self.tasks:
+            return self.target
+        return self.tasks[options.get("task") or next(iter(self.tasks))]
+
+
+def tasks(*names: str) -> dict[str, type]:
+    """The tasks of a set, the natural one first, with their targets."""
+    return {name: TARGETS[name] for name in names}
 
 
 SETS: dict[str, Source] = {
@@ -74,6 +88,7 @@ SETS: dict[str, Source] = {
     "sines": Source(sines, "vector"),
     "moons": Source(moons, "vector"),
     "circles": Source(circles, "vector"),
+    "spirals": Source(spirals, "series", tasks=tasks("forecast", "interpolate", "classify")),
 }
 
 

@@ -9,6 +9,7 @@ from noderun.models.flow import Flow
 from noderun.models.mlp import MLP
 from noderun.models.odenet import ODENet
 from noderun.models.plain import PlainNet
+from noderun.models.recurrent import RNN
 from noderun.models.resnet import ResNet
 from noderun.models.revnet import Hamiltonian, RevNet
 from noderun.models.stem import StemHead
@@ -23,6 +24,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "stem": StemHead,
     "revnet": RevNet,
     "hamiltonian": Hamiltonian,
+    "rnn": RNN,
 }
 
 __all__ = ["MODELS", "Flow", "ODEBlock", "SolveBlock"]

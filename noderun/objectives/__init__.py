@@ -4,6 +4,7 @@ from noderun.objectives.classify import Classify
 from noderun.objectives.density import MeanNLL
 from noderun.objectives.objective import Objective
 from noderun.objectives.regress import Regress
+from noderun.objectives.series import SeriesObjective
 from noderun.objectives.sign_regression import SignRegression
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -11,6 +12,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "regress": Regress,
     "sign": SignRegression,
     "density": MeanNLL,
+    "series": SeriesObjective,
 }
 
 __all__ = ["OBJECTIVES", "Objective"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -21,6 +22,10 @@ class Objective(ABC):
     metrics: ClassVar[tuple[Metric, ...]] = ()
     targets: ClassVar[tuple[type, ...]] = (Classes, Values, Density, Series)
 
+    def on(self, target: Target) -> Objective:
+        """The objective for a data set with this target, if that decides which one it is."""
+        return self
+
     def outputs(self, target: Target) -> int:
         """The number of outputs per example (and time) that a model needs."""
         return target.outputs
@@ -32,6 +37,10 @@ class Objective(ABC):
         They are means over the batch []; or values per example [B], whose mean is reported, and in testing its
         standard error. A value named "nll" is recorded under the tags nll/train and nll/test, which a Metric may name.
         """
+
+    def of_split(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+        """Numbers of the whole test that are no means over examples, from all values per example, by name."""
+        return {}
 
 
 def predict(model: nn.Module, batch: Batch) -> Tensor:

@@ -27,13 +27,15 @@ class Regress(Objective):
         outputs = predict(model, batch)
         if outputs.shape != targets.shape:  # mse_loss would broadcast, and learn the wrong thing
             raise ValueError(f"the model returns {tuple(outputs.shape)} for targets of shape {tuple(targets.shape)}")
-        loss = functional.mse_loss(outputs.float(), targets) if mask is None else masked_mse(outputs, targets, mask)
-        return {"loss": loss, "mse": loss.detach()}
+        mse = squared_error(outputs, targets, mask)
+        return {"loss": mse.mean(), "mse": mse.detach()}
 
 
-def masked_mse(outputs: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-    """The mean over examples [B, T, D] of each one's mean over what ``mask`` says was observed."""
+def squared_error(outputs: Tensor, targets: Tensor, mask: Tensor | None) -> Tensor:
+    """[B]: each example's mean over its values, or over those that ``mask`` says were observed."""
+    if mask is None:
+        return functional.mse_loss(outputs.float(), targets, reduction="none").flatten(1).mean(1)
     mask = mask if mask.dim() == targets.dim() else mask.unsqueeze(-1).expand_as(targets)
     # where, not a product: values that were not observed may be NaN
     squares = torch.where(mask, outputs.float() - targets, 0.0).square()
-    return (squares.flatten(1).sum(1) / mask.flatten(1).sum(1).clamp(min=1)).mean()
+    return squares.flatten(1).sum(1) / mask.flatten(1).sum(1).clamp(min=1)

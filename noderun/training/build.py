@@ -46,6 +46,7 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
     objective = make_objective(settings)
     if reason := unfit(settings, objective, dataset.sample, type(dataset.target)):
         raise DataError(reason)
+    objective = objective.on(dataset.target)
     model = make_model(settings, dataset, objective).to(device)
     optimizer, regularizer = settings.optimizer, settings.regularizer
     blocks = [module for module in model.modules() if isinstance(module, SolveBlock)]
@@ -60,6 +61,7 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
         objective=objective,
         optimizer=make_optimizer(optimizer.name, model, optimizer.lr, optimizer.weight_decay, optimizer.options),
         lr_schedule=make_lr_schedule(settings.scheduler, optimizer.lr, steps_per_epoch),
+        horizon=settings.scheduler.horizon and settings.scheduler.horizon * steps_per_epoch,
         batches=lambda split, epoch, start: batches(dataset, split, size, settings.seed, epoch, start),
         steps_per_epoch=steps_per_epoch,
         device=device,

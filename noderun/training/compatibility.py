@@ -62,7 +62,8 @@ def check_data_fits(settings: Settings) -> None:
 
     if not settings.data.user_class:
         source = SETS[settings.data.name]
-        if reason := unfit(settings, make_objective(settings), source.sample, source.target):
+        target = source.target_of(settings.data.options)
+        if reason := unfit(settings, make_objective(settings), source.sample, target):
             raise Incompatible(reason)
 
 

@@ -54,7 +54,7 @@ def fit(setup: Setup, progress: Progress, budget: Budget, log_every: int, run: C
         for batch in islice(setup.batches("train", progress.epoch, progress.batch), left):
             log_now = (progress.step + 1) % log_every == 0
             with failures_named(f"epoch {progress.epoch + 1}, step {progress.step + 1}", progress.step):
-                numbers = train_step(setup, batch, progress.step, with_norm=log_now)
+                numbers = train_step(setup, batch, budget.position(progress, setup.horizon), with_norm=log_now)
             now = time.perf_counter()
             progress.advance(numbers, len(batch), now - start)
             start = now
@@ -80,7 +80,7 @@ def failures_named(where: str, updates: int) -> Iterator[None]:
 
 
 def train_step(setup: Setup, batch: Batch, step: int, with_norm: bool = False) -> dict[str, Number | None]:
-    """Make one optimizer step; returns the batch's numbers under the tags of metrics.jsonl."""
+    """Make one optimizer step at this step of the schedule; returns the batch's numbers by tag."""
     set_lr(setup.optimizer, setup.lr_schedule(step))
     setup.optimizer.zero_grad(set_to_none=True)
     values = setup.values(batch)
@@ -107,11 +107,14 @@ def evaluate(setup: Setup, pause: Callable[[], None]) -> dict[str, float]:
     """
     setup.model.eval()
     means, squares, count = RunningMeans(), RunningMeans(), 0
+    all_values: dict[str, list[Tensor]] = {}
     for batch in setup.batches("test", 0, 0):
         pause()
         values = setup.values(batch)
         means.add({f"{name}/test": over_batch(value) for name, value in values.items()}, weight=len(batch))
         per_example = {name: value.double() for name, value in values.items() if value.dim()}
+        for name, value in per_example.items():
+            all_values.setdefault(name, []).append(value)
         squares.add({name: value.square().mean() for name, value in per_example.items()}, weight=len(batch))
         count += len(batch)
         means.add({"nfe/test": solve_numbers(block.stats for block in setup.blocks)["nfe/forward"]})
@@ -119,6 +122,8 @@ def evaluate(setup: Setup, pause: Callable[[], None]) -> dict[str, float]:
     for name, square in squares.values().items():
         variance = max(square - found[f"{name}/test"] ** 2, 0.0)
         found[f"{name}_se/test"] = math.sqrt(variance / max(count - 1, 1))
+    whole = setup.objective.of_split({name: torch.cat(parts) for name, parts in all_values.items()})
+    found |= {f"{name}/test": value for name, value in whole.items()}
     for metric in setup.objective.metrics:
         if metric.tag not in found:
             raise ValueError(

@@ -4,19 +4,25 @@ import pytest
 import torch
 from torch import nn
 
-from noderun.data import Batch, Classes, Density, Values
+from noderun.data import Batch, Classes, Density, Series, Values
 from noderun.objectives import OBJECTIVES, Objective
 from noderun.record.metric import METRICS, RESULT_KEYS, Metric, describe, know_those_of
 from noderun.training.loop import evaluate
 from noderun.training.setup import Setup
 
-TARGETS = {"classify": Classes(3), "regress": Values((2, 2)), "sign": Classes(2), "density": Density(5)}
-OUTPUTS = {"classify": 3, "regress": 4, "sign": 1, "density": 5}
+TARGETS = {
+    "classify": Classes(3),
+    "regress": Values((2, 2)),
+    "sign": Classes(2),
+    "density": Density(5),
+    "series": Values((2, 2)),
+}
+OUTPUTS = {"classify": 3, "regress": 4, "sign": 1, "density": 5, "series": 4}
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_its_metrics_are_in_every_result_and_better_low(name):
-    objective = OBJECTIVES[name]()
+    objective = OBJECTIVES[name]().on(TARGETS[name])
     assert objective.metrics and all(metric.name in RESULT_KEYS for metric in objective.metrics)
     assert {metric.better for metric in objective.metrics} == {"lower"}
     assert isinstance(TARGETS[name], objective.targets) and objective.outputs(TARGETS[name]) == OUTPUTS[name]
@@ -30,8 +36,26 @@ def test_regression_on_a_series_counts_observed_values_and_every_example_the_sam
         lambda inputs, times, seen: outputs, Batch(targets, targets, torch.arange(3.0).expand(2, 3), mask)
     )
     values["loss"].backward()
-    assert values["mse"].item() == pytest.approx(((1 + 4) / 2 + 1) / 2)  # not (1 + 4 + 1) / 3
+    assert values["mse"].mean().item() == pytest.approx(((1 + 4) / 2 + 1) / 2)  # not (1 + 4 + 1) / 3
     assert torch.isfinite(outputs.grad).all() and outputs.grad[~mask].abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "reported"),
+    [(Classes(3), {"test_error", "accuracy"}), (Classes(2), {"test_error", "accuracy", "auc"}), (Series(2), {"rmse"})],
+)
+def test_a_series_objective_is_that_of_its_target(target, reported):
+    assert {metric.name for metric in OBJECTIVES["series"]().on(target).metrics} == reported
+
+
+def test_the_area_under_the_curve_is_of_the_whole_test():
+    logits = torch.tensor([[0.0, 1.0], [0.0, 3.0], [0.0, 2.0], [0.0, 0.0]])
+    rows = Batch(logits, torch.tensor([0, 1, 1, 0]))
+    objective = OBJECTIVES["series"]().on(Classes(2))
+    halves = [rows.rows(slice(2)), rows.rows(slice(2, 4))]
+    setup = Setup(nn.Identity(), [], objective, None, None, lambda *which: iter(halves), 1, torch.device("cpu"))
+    found = evaluate(setup, lambda: None)
+    assert found["auc/test"] == 1.0 and found["accuracy/test"] == 0.75 and found["accuracy_se/test"] > 0
 
 
 def test_regression_refuses_to_broadcast():

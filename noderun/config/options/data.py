@@ -1,10 +1,10 @@
 """Data: where batches come from."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from noderun.config.options.option import FACT, Option, declaration
-from noderun.config.options.types import Count, FolderName, NotNegative
+from noderun.config.options.option import FACT, Option, Reference, declaration
+from noderun.config.options.types import Count, FolderName, NotNegative, Share, Task
 
 BatchSize = Annotated[Count, "examples per step"]
 
@@ -105,3 +105,31 @@ class Crossing1d(Points, name="crossing_1d"):
     examples: Annotated[
         Count, "a batch is balanced if its size is even; training draws its points anew in every epoch"
     ] = 256
+
+
+@dataclass(frozen=True)
+class SeriesData(Data):
+    """Time series. A task that is asked of them is one of those that ``task`` lists."""
+
+    task: Annotated[Task | None, Reference("${task}"), "what is asked of a series"] = None
+    observed: Annotated[Share, "share of the points (of the history, in a forecast) that a model is given"] = 1.0
+    history: Annotated[Share, "forecast: the first part of the time span, from which the rest is asked"] = 0.5
+    score: Annotated[Literal["all", "held_out"], "interpolate: which points count; held_out: those not observed"] = (
+        "all"
+    )
+
+
+@declaration
+class Spirals(SeriesData, name="spirals"):
+    """Plane spirals of both directions (Chen et al. 2018, section 5.1): 1000 series of 200 points, half of them
+    history, and 200 more for the test, which is scored against the curve without its noise."""
+
+    task: Annotated[
+        Literal["forecast", "interpolate", "classify"] | None,
+        Reference("${task}"),
+        "null: forecast; classify: the direction",
+    ] = None
+    batch_size: Annotated[Count, "series per step"] = 100
+    examples: Annotated[Count, "training series; a fifth as many for the test"] = 1000
+    points: Annotated[Count, "of the history, and as many after it"] = 100
+    noise: Annotated[NotNegative, "standard deviation; the paper does not state its own"] = 0.1

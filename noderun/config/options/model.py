@@ -25,7 +25,8 @@ class Model(Option, group="model"):
     objective: Annotated[
         Objective,
         Reference("classify"),
-        "cross entropy of classes, squared error, smooth L1 distance to the labels -1 and 1, or mean -log p(x)",
+        "cross entropy of classes, squared error, smooth L1 distance to the labels -1 and 1, mean -log p(x), or "
+        "whichever of the first two a series' task asks for",
     ] = Objective()
     takes: Takes = ("image",)
     uses: Uses = ()
@@ -120,3 +121,22 @@ class Mlp(Model, name="mlp"):
     """One hidden layer (LeCun et al. 1998), the first row of Chen et al. 2018, table 1."""
 
     hidden: Annotated[Count, "hidden units; 300 gives 238,510 parameters, the paper's 0.24M"] = 300
+
+
+@dataclass(frozen=True)
+class SeriesModel(Model):
+    """A model of time series, trained for what the task of its data asks."""
+
+    chooses: ClassVar = {"data": "spirals", "optimizer": "adam"}
+
+    takes: Takes = ("series",)
+    objective: Annotated[
+        Objective, Reference("series"), "series: cross entropy of classes, squared error of values, as the task asks"
+    ] = Objective("series")
+
+
+@declaration
+class Rnn(SeriesModel, name="rnn"):
+    """A GRU that is given the path, its increments, the gaps in time and what was observed: the plain rival."""
+
+    hidden: Annotated[Count, "size of the hidden state"] = 64

@@ -6,14 +6,16 @@ from typing import Any, ClassVar, Literal
 
 from noderun.config.validation import ConfigError, as_type
 
-Name = Literal["classify", "regress", "sign", "density"]
+Name = Literal["classify", "regress", "sign", "density", "series"]
 
 
 @dataclass(frozen=True)
 class Objective:
     """What a model is trained for; one of the user's own has a class, whose keyword arguments are ``options``."""
 
-    WORDS: ClassVar = "one of classify, regress, sign, density, or a mapping with class: module:Name and its arguments"
+    WORDS: ClassVar = (
+        "one of classify, regress, sign, density, series, or a mapping with class: module:Name and its arguments"
+    )
 
     name: str = "classify"
     options: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,146 @@
+"""A recorded set of series, and the task that makes questions and answers of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noderun import noise
+from noderun.data.batch import Batch
+from noderun.data.dataset import Dataset
+from noderun.data.files import DataError
+from noderun.data.targets import Classes, Series, Target, Values
+
+TARGETS: Mapping[str, type] = {"interpolate": Series, "forecast": Series, "classify": Classes, "regress": Values}
+DROPPED = 1  # the stream of random numbers that decides which points are not observed
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Series as they were recorded: what a channel did not record, and what pads a short series, is not in the mask.
+
+    ``truth`` are the values without noise, where they are known: a test is scored against them.
+    """
+
+    values: Tensor  # float32 [N, T, D]
+    times: Tensor  # float32 [N, T], not decreasing; padding repeats the last time
+    mask: Tensor  # bool [N, T, D]
+    labels: Tensor | None = None  # int64 [N], for classify
+    numbers: Tensor | None = None  # float32 [N, K], for regress
+    truth: Tensor | None = None  # float32 [N, T, D]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of each series.
+
+    interpolate: the values at all times, of which a share ``observed`` is given; ``score`` says which of them count.
+    forecast: the values after the first ``history`` of the time span, of which a share ``observed`` is given.
+    classify, regress: the label or the numbers of a series, of whose points a share ``observed`` is given.
+    """
+
+    task: str
+    observed: float = 1.0
+    history: float = 0.5
+    score: str = "all"
+
+    def __post_init__(self) -> None:
+        if self.score == "held_out" and self.observed == 1:
+            raise DataError("data.score=held_out scores what is not observed: give data.observed below 1")
+
+    def of(self, records: Records, seed: int, test: bool) -> Batch:
+        """The batch that asks this of the records; a ``test`` is scored against the truth where that is known."""
+        given = self.given(records, seed)
+        inputs, times, mask = packed(records.values, records.times, given)
+        batch = Batch(inputs, times=times, mask=mask)
+        if self.task == "classify":
+            return replace(batch, targets=records.labels)
+        if self.task == "regress":
+            return replace(batch, targets=records.numbers)
+        answers = records.values if records.truth is None or not test else records.truth
+        targets, target_times, target_mask = packed(answers, records.times, self.asked(records, given))
+        return replace(batch, targets=targets, target_times=target_times, target_mask=target_mask)
+
+    def given(self, records: Records, seed: int) -> Tensor:
+        """bool [N, T, D]: what a model sees. Of the n points of a series, round(observed n) are drawn."""
+        there = records.mask
+        if self.task == "forecast":
+            there = there & self.past(records)
+        if self.observed == 1:
+            return there
+        point = there.any(-1)
+        chance = noise.uniform(seed + DROPPED, torch.arange(len(records)), tuple(point.shape[1:]))
+        rank = chance.masked_fill(~point, 2.0).argsort(1).argsort(1)
+        kept = rank < (self.observed * point.sum(1, keepdim=True)).round().clamp(min=1)
+        return there & kept.unsqueeze(-1)
+
+    def asked(self, records: Records, given: Tensor) -> Tensor:
+        """bool [N, T, D]: the values that count."""
+        if self.task == "forecast":
+            return records.mask & ~self.past(records)
+        return records.mask & ~given if self.score == "held_out" else records.mask
+
+    def past(self, records: Records) -> Tensor:
+        """bool [N, T, 1]: within the first ``history`` of the span of all times; at its end is still within."""
+        start, end = records.times.min(), records.times.max()
+        return (records.times <= start + self.history * (end - start)).unsqueeze(-1)
+
+
+def packed(values: Tensor, times: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, times and mask of the points with any value, moved to the front; what is left over pads the end.
+
+    Padding repeats a series' last time; values that are not in the mask are 0.
+    """
+    point = mask.any(-1)
+    counts = point.sum(1)
+    order = (~point).int().argsort(dim=1, stable=True)[:, : max(int(counts.max()), 1)]
+    place = torch.arange(order.shape[1]).expand_as(order)
+    last = order.gather(1, (counts - 1).clamp(min=0).unsqueeze(1))
+    order = torch.where(place < counts.unsqueeze(1), order, last)
+    rows = torch.arange(len(values)).unsqueeze(1)
+    kept = mask[rows, order] & (place < counts.unsqueeze(1)).unsqueeze(-1)
+    return torch.where(kept, values[rows, order], 0.0), times[rows, order], kept
+
+
+def series_dataset(
+    name: str,
+    train: Records,
+    test: Records,
+    task: str,
+    *,
+    classes: int | None = None,
+    seed: int = 0,
+    **asked: Any,
+) -> Dataset:
+    """The Dataset of a task; ``asked`` are the settings of its Question, of which None means its default."""
+    question = Question(task, **{key: value for key, value in asked.items() if value is not None})
+    training, testing = question.of(train, seed, False), question.of(test, seed + 2, True)
+    check_observed(f"{name}, train", training)
+    check_observed(f"{name}, test", testing)
+    shape = tuple(training.inputs.shape[1:])
+    return Dataset(name, shape, target_of(question, train, classes), training, testing)
+
+
+def target_of(question: Question, records: Records, classes: int | None) -> Target:
+    if question.task == "classify":
+        assert classes is not None
+        return Classes(classes)
+    if question.task == "regress":
+        assert records.numbers is not None
+        return Values(tuple(records.numbers.shape[1:]))
+    return Series(records.values.shape[-1])
+
+
+def check_observed(where: str, batch: Batch) -> None:
+    """DataError for a series of which nothing is given, or nothing is asked."""
+    for words, mask in (("observed", batch.mask), ("to be answered", batch.target_mask)):
+        empty = torch.zeros(1, dtype=torch.bool) if mask is None else ~mask.flatten(1).any(1)
+        if empty.any():
+            raise DataError(f"{where}: nothing of series {int(empty.int().argmax())} is {words}")
