@@ -32,6 +32,7 @@ from noderun.ode.gradients.field_checks import check_field
 from noderun.ode.gradients.output_times import DifferentiableTimes
 from noderun.ode.gradients.parameters import backward_field, named_params, params_to_differentiate
 from noderun.ode.per_sample import BatchedSolution, sample_layout, sample_problem, solve_samples
+from noderun.ode.resets import solve_between_resets
 from noderun.ode.solvers import Event, Occurrences, Solution, SolveError, Statistics, StepController, StepOptions
 from noderun.ode.solvers.control import Norm
 from noderun.ode.solvers.dense import DenseOutput
@@ -193,7 +194,9 @@ def solve(
     - ``dense``: True keeps the continuous extension, so that ``interpolate(t)`` of the result gives y at any time of
       the solve, at the memory of eight states per step.
     - ``events``: one ``Event`` or several. They are located on the continuous extension, which is looked at four times
-      per step beside its ends. If one is terminal, it ends the solve, and the last of ts may be infinite.
+      per step beside its ends. If one is terminal, it ends the solve, and the last of ts may be infinite; if it has a
+      ``reset``, the solve goes on from there with another state. Their times and states have gradients, also in what
+      an event's function and reset depend on.
 
     Failures:
 
@@ -238,6 +241,20 @@ def solve(
     choices: dict[str, Any] = dict(method=method, control=control, params=params, events=watched)
     choices |= dict(backward=control.backward(gradient_rtol, gradient_atol))
     choices |= dict(fractions=NODES if dense else ENDS if steps else ())
+    if any(event.reset for event in watched):
+        if steps or dense:
+            raise ValueError("steps=True and dense=True end at a reset: name the times in ts instead")
+
+        def piece(y: Any, times: Tensor, events: Sequence[Event]) -> Solution | BatchedSolution:
+            if per_sample:
+                samples = sample_problem(f, y, layout, times, args, compact=compact, **choices | dict(events=events))
+                return solve_samples(samples, chosen, times, False, throw)
+            start, host = state_layout(y, method, False)[1], checked_times(times, True)
+            problem = make_problem(f, layout, start, host, args, **choices | dict(events=events))
+            return solve_problem(problem, chosen, times, False, throw)
+
+        field = (lambda t, y: f(t, y, *args)) if args else f
+        return solve_between_resets(piece, field, y0, times, watched, max_steps, per_sample)
     if per_sample:
         samples = sample_problem(f, y0, layout, times, args, compact=compact, **choices)
         return solve_samples(samples, chosen, times, steps, throw)
@@ -339,8 +356,9 @@ def make_solution(problem: Problem, rows: Tensor, times: Tensor, steps: bool, st
     rows = problem.flat(rows)
     wanted = outputs.every_step() if steps else outputs.asked
     with_times = times.requires_grad and torch.is_grad_enabled()
-    if with_times or len(wanted) < len(rows) or ys.shape[1:] != layout.shapes[0]:
-        chosen = rows if len(wanted) == len(rows) else rows[wanted]
+    every_row = wanted == list(range(len(rows)))
+    if with_times or not every_row or ys.shape[1:] != layout.shapes[0]:
+        chosen = rows if every_row else rows[wanted]
         if with_times:
             chosen = DifferentiableTimes.apply(functools.partial(time_derivative, problem), chosen, times)
         ys = layout.unflatten(chosen)

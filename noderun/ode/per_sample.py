@@ -206,13 +206,13 @@ def differentiable_event(problem: SampleProblem, event: Event, t: Tensor, y: Ten
     field, there = problem.field.of(None), torch.isfinite(t)
     at, state = torch.where(there, t, problem.ts[:, 0]), torch.where(there.unsqueeze(1), y, problem.y0.detach())
     at = field.within(at)
-    value = field.value(event.fn, at, state)
+    value = field.value(event, at, state)
     if not value.requires_grad:
         return t, y
     with torch.no_grad():
         slope = field(at, state)
     problem.stats.nfe_forward += there
-    rate = rates(lambda t, y: field.value(event.fn, t, y), at, state.detach(), slope)
+    rate = rates(lambda t, y: field.value(event, t, y), at, state.detach(), slope)
     shift = -(value - value.detach()) / torch.where(there & (rate != 0), rate, torch.inf)
     return t + shift.double(), y + slope * shift.unsqueeze(1)
 

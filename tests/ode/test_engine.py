@@ -231,3 +231,10 @@ def test_times_that_the_states_dtype_hardly_tells_apart_are_warned_of(per_sample
         noderun.odeint(f, torch.zeros(1, 1), torch.tensor([now, now + 1], dtype=torch.float64))
     solve(f, torch.zeros(1, 1).double(), [now, now + 1], per_sample=per_sample)
     solve(f, torch.zeros(1, 1), [0.0, 1.0], per_sample=per_sample)
+
+
+@pytest.mark.parametrize("ts", [[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, 0.5, 0.5, 1.0]])
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_times_may_repeat(ts, per_sample):
+    ys = solve(lambda t, y: -y, torch.ones(2, 1, dtype=torch.float64), ts, per_sample=per_sample, rtol=1e-8).ys
+    torch.testing.assert_close(ys[:, 0, 0], torch.exp(-torch.tensor(ts, dtype=torch.float64)), atol=1e-6, rtol=0)

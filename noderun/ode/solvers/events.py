@@ -28,15 +28,23 @@ class Event:
     """A time at which ``fn(t, y)`` crosses zero: rising (``direction`` 1), falling (-1) or either way (0).
 
     ``fn`` returns one number, or [B] with ``per_sample=True``; a truth value rises when it becomes true. A terminal
-    event ends the solve there. Where ``fn`` is zero at the start, as the height of a ball that is thrown from the
-    ground, the event is its next zero. Crossings closer together than a fifth of a step may pass unseen.
+    event ends the solve there; with a ``reset`` it goes on from the state ``reset(t, y)`` at that time instead, which
+    has y's nesting and shapes. ``args`` are further arguments of ``fn`` and ``reset``; with ``per_sample=True`` their
+    tensors with a leading dimension B are one per sample, and t is [b, 1, ..., 1].
+
+    Where ``fn`` is zero at the start, as the height of a ball that is thrown from the ground, the event is its next
+    zero. Crossings closer together than a fifth of a step may pass unseen.
     """
 
-    fn: Callable[[Tensor, Any], Tensor]
+    fn: Callable[..., Tensor]
     direction: int = 0
     terminal: bool = True
+    reset: Callable[..., Any] | None = None
+    args: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.reset is not None and not self.terminal:
+            raise ValueError("an event with a reset interrupts the solve: leave terminal=True")
         if self.direction not in (-1, 0, 1):
             raise ValueError(f"an event's direction is {self.direction}; it is 1 (rising), -1 (falling) or 0 (either)")
 
@@ -69,7 +77,7 @@ class EventDetector:
         """g(t, y) [1] in double precision on the host."""
         time, event = stage_times(t, 0.0, (0.0,), y, self.field.bounds)[0], self.events[which]
         with torch.no_grad():
-            value = as_number(event.fn(time, self.field.layout.unflatten(y.detach())))
+            value = as_number(event.fn(time, self.field.layout.unflatten(y.detach()), *event.args))
         if value.numel() != 1:
             raise ValueError(f"an event's function returned shape {list(value.shape)}; it returns one number")
         return value.detach().reshape(1).to("cpu", torch.float64)
@@ -149,7 +157,7 @@ def differentiable_event(
         return result, y
 
     def value(t: Tensor, y: Tensor) -> Tensor:
-        return as_number(event.fn(t, field.layout.unflatten(y))).reshape(())
+        return as_number(event.fn(t, field.layout.unflatten(y), *event.args)).reshape(())
 
     now = value(time, y)
     if not now.requires_grad:

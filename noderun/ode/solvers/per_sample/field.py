@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.errors import SolveError
-from noderun.ode.solvers.events import as_number
+from noderun.ode.solvers.events import Event, as_number
 from noderun.ode.solvers.field import Autocast, recorded, unchanged
 from noderun.ode.solvers.nesting import map_tensors
 from noderun.ode.solvers.per_sample.times import SampleBounds
@@ -44,20 +44,30 @@ class SampleField:
     def of(self, samples: Tensor | None) -> BatchedField:
         """f for these samples, None being all; tensors in args with a leading dimension of B are gathered too."""
 
-        def gathered(x: Tensor) -> Tensor:
-            return x[samples] if x.dim() and len(x) == self.size else x
-
         if samples is None:
             return BatchedField(self, self.args, self.sign, self.bounds)
         sign = None if self.sign is None else self.sign[samples]
-        return BatchedField(self, map_tensors(gathered, self.args), sign, self.bounds.take(samples))
+        return BatchedField(self, self.gathered(self.args, samples), sign, self.bounds.take(samples), samples)
+
+    def gathered(self, args: tuple[Any, ...], samples: Tensor) -> tuple[Any, ...]:
+        rows: tuple[Any, ...] = map_tensors(lambda x: x[samples] if x.dim() and len(x) == self.size else x, args)
+        return rows
 
 
 class BatchedField:
     """f along the way of some samples: s [b], y [b, N] -> dy/ds [b, N]."""
 
-    def __init__(self, field: SampleField, args: tuple[Any, ...], sign: Tensor | None, bounds: SampleBounds) -> None:
+    def __init__(
+        self,
+        field: SampleField,
+        args: tuple[Any, ...],
+        sign: Tensor | None,
+        bounds: SampleBounds,
+        samples: Tensor | None = None,
+    ) -> None:
         self.field, self.args, self.sign, self.bounds, self.layout = field, args, sign, bounds, field.layout
+        self.samples = samples  # None: all
+        self.args_of: dict[int, tuple[Any, ...]] = {}  # those of the events, by identity
 
     def within(self, s: Tensor) -> Tensor:
         """Times [..., b] as f may see them: of the state's real dtype, and moved to the bounds if they lie beyond.
@@ -135,9 +145,14 @@ class BatchedField:
         parts = zip(rebuilt.leaves(state), layout.sizes, strict=True)
         return torch.cat([leaf.reshape(count, size) for leaf, size in parts], dim=1)
 
-    def value(self, fn: Callable[..., Tensor], s: Tensor, y: Tensor) -> Tensor:
-        """An event's function fn(t, y) [b]."""
-        value = as_number(fn(self.time(self.within(s)), self.state(y)))
+    def value(self, event: Event, s: Tensor, y: Tensor) -> Tensor:
+        """An event's function fn(t, y, *args) [b]."""
+        args = event.args
+        if args and self.samples is not None:
+            if id(event) not in self.args_of:
+                self.args_of[id(event)] = self.field.gathered(args, self.samples)
+            args = self.args_of[id(event)]
+        value = as_number(event.fn(self.time(self.within(s)), self.state(y), *args))
         if value.numel() != len(s):
             got = describe((value.shape,))
             raise ValueError(f"an event's function returned {got} for {len(s)} samples; it returns one number each")

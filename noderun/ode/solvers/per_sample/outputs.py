@@ -66,7 +66,7 @@ class SampleOutputs:
 
     def event_values(self, field: BatchedField, t: Tensor, y: Tensor) -> Tensor:
         """[b, events]."""
-        return torch.stack([field.value(event.fn, t, y) for event in self.problem.events], dim=1)
+        return torch.stack([field.value(event, t, y) for event in self.problem.events], dim=1)
 
     def inside(self, field: BatchedField, step: SampleStep, theta: float) -> Tensor:
         """The events' values [b, events] at one fraction of every sample's step."""
@@ -135,4 +135,4 @@ class SampleOutputs:
 def value_at(field: BatchedField, step: SampleStep, event: Event, theta: Tensor) -> Tensor:
     """g at t + theta h [b] of all samples, each at its own fraction."""
     y = step.between(torch.arange(len(theta), device=theta.device), theta)
-    return field.value(event.fn, step.t + theta * step.h, y)
+    return field.value(event, step.t + theta * step.h, y)
