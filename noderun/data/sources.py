@@ -12,18 +12,20 @@ from typing import Any, Protocol
 import torch
 
 from noderun.config.validation import nearest
-from noderun.data import idx, vision
+from noderun.data import freyfaces, idx, silhouettes, uci, vision
 from noderun.data.dataset import Dataset
 from noderun.data.densities import POINTS, density, with_source
 from noderun.data.digits import digits
 from noderun.data.energies import ENERGIES, energy
 from noderun.data.examples import check_examples, said
-from noderun.data.files import DataError, DataMissing
+from noderun.data.files import DataError, DataMissing, Unbounded
 from noderun.data.idx import fashion_mnist, mnist
+from noderun.data.images import as_binary, as_density
 from noderun.data.mnist5k import mnist5k
 from noderun.data.nested_shapes import nested_shapes
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
-from noderun.data.targets import TARGETS, Classes, Density, Energy, Values
+from noderun.data.tables import table
+from noderun.data.targets import TARGETS, Classes, Density, Energy, Levels, Values
 
 
 class Choice(Protocol):
@@ -71,19 +73,51 @@ class Source:
         return next((target for target in self.readers if issubclass(target, wanted)), None)
 
 
+def gray(read: Callable[..., Dataset]) -> dict[type, Callable[..., Dataset]]:
+    """The readers of gray images for other targets than their classes."""
+    return {Density: as_density(read), Levels: as_binary(read)}
+
+
 SETS: dict[str, Source] = {
-    "mnist5k": Source(mnist5k, "image"),
-    "digits": Source(digits, "image"),
-    "mnist": Source(mnist, "image", download=partial(vision.download, "mnist"), require=partial(idx.require, "mnist")),
+    "mnist5k": Source(mnist5k, "image", others=gray(mnist5k)),
+    "digits": Source(digits, "image", others=gray(digits)),
+    "mnist": Source(
+        mnist,
+        "image",
+        download=partial(vision.download, "mnist"),
+        require=partial(idx.require, "mnist"),
+        others=gray(mnist),
+    ),
     "fashion_mnist": Source(
         fashion_mnist,
         "image",
         download=partial(vision.download, "fashion_mnist"),
         require=partial(idx.require, "fashion_mnist"),
+        others=gray(fashion_mnist),
     ),
     "cifar10": Source(
-        vision.cifar10, "image", download=partial(vision.download, "cifar10"), require=vision.require_cifar10
+        vision.cifar10,
+        "image",
+        download=partial(vision.download, "cifar10"),
+        require=vision.require_cifar10,
+        others={Density: as_density(vision.cifar10, alpha=0.05)},  # Dinh et al. 2017
     ),
+    "caltech_silhouettes": Source(
+        silhouettes.read, "image", Levels, download=silhouettes.download, require=silhouettes.require
+    ),
+    "freyfaces": Source(
+        freyfaces.read,
+        "image",
+        Levels,
+        download=freyfaces.download,
+        require=freyfaces.require,
+        others={Density: as_density(freyfaces.read)},
+    ),
+    "table": Source(table, "vector", Density),
+    **{
+        name: Source(each.read, "vector", Density, download=each.download, require=each.require)
+        for name, each in uci.TABLES.items()
+    },
     "crossing_1d": Source(crossing_1d, "vector", Values),
     "spheres": Source(spheres, "vector"),
     "sines": Source(sines, "vector"),
@@ -118,12 +152,12 @@ def load(
 
 def fetch(name: str, root: Path | str) -> str:
     """Download what is missing under root, then check it; returns one sentence about what is there."""
-    return _describe(name, _read(name, Path(root), download=True), Path(root))
+    return _described(name, Path(root), download=True)
 
 
 def check(name: str, root: Path | str) -> str:
     """Verify the files under root without network; one sentence, or DataError."""
-    return _describe(name, _read(name, Path(root), download=False), Path(root))
+    return _described(name, Path(root), download=False)
 
 
 def require(name: str, root: Path | str) -> None:
@@ -189,7 +223,12 @@ def _made(make: Callable[..., Dataset], data: Choice) -> Dataset:
     return dataset
 
 
-def _describe(name: str, dataset: Dataset, root: Path) -> str:
+def _described(name: str, root: Path, download: bool) -> str:
+    where = f"in {root.absolute()}" if _source(name).download else "shipped with the package"
+    try:
+        dataset = _read(name, root, download)
+    except Unbounded as reason:
+        return f"{name}: complete, {where}; as it is, {reason}"
     check_examples(dataset)
-    where = f"in {root.absolute()}" if SETS[name].download else "shipped with the package"
-    return f"{name}: complete, {where}; {len(dataset.train)} training and {len(dataset.test)} test examples"
+    valid = "" if dataset.valid is None else f", {len(dataset.valid)} validation"
+    return f"{name}: complete, {where}; {len(dataset.train)} training{valid} and {len(dataset.test)} test examples"
