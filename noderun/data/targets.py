@@ -53,13 +53,15 @@ class Density:
 
 @dataclass(frozen=True)
 class Energy:
-    """The density exp(-energy(x)) / Z in ``dim`` dimensions, of which there are no examples: inputs are placeholders.
+    """The density exp(-energy(z)) / Z in ``dim`` dimensions; ``energy`` takes z [B, dim] and returns [B].
 
-    ``energy`` goes from points [B, dim] to [B]; Z is unknown.
+    There are no examples of it and no targets: the inputs are drawn from a standard normal, which a flow is to carry to
+    that density. ``log_normalizer`` is log Z.
     """
 
     dim: int
     energy: Callable[[Tensor], Tensor]
+    log_normalizer: float
 
     @property
     def outputs(self) -> int:

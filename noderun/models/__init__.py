@@ -1,17 +1,21 @@
 """The models; each is made from plain values, the factory of its dynamics and a solve."""
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
 from noderun.models.block import ODEBlock, SolveBlock
 from noderun.models.flow import Flow
+from noderun.models.flow_matching import FlowMatching
 from noderun.models.mlp import MLP
 from noderun.models.odenet import ODENet
 from noderun.models.plain import PlainNet
+from noderun.models.planar import PlanarNF
 from noderun.models.resnet import ResNet
 from noderun.models.revnet import Hamiltonian, RevNet
 from noderun.models.stem import StemHead
+from noderun.models.zuko import ZukoFlow
 
 # name -> factory(shape, outputs, **options), with make_dynamics and solve if the option's file says that it uses them
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -23,6 +27,11 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "stem": StemHead,
     "revnet": RevNet,
     "hamiltonian": Hamiltonian,
+    "flow_matching": FlowMatching,
+    "planar_nf": PlanarNF,
+    "realnvp": partial(ZukoFlow, "RealNVP"),
+    "nsf": partial(ZukoFlow, "NSF"),
+    "maf": partial(ZukoFlow, "MAF"),
 }
 
 __all__ = ["MODELS", "Flow", "ODEBlock", "SolveBlock"]

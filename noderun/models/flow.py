@@ -31,6 +31,11 @@ class Flow(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def draw(self, z: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """y of a point z of the normal, and log |det dy/dz| [B]: ``decode`` with its change of volume."""
+        y = self.decode(z)
+        return y, -self.encode(y, index)[1]
+
     def forward(self, x: Tensor, index: Tensor | None = None) -> Tensor:
         """log p(x) [B] in nats, in the units of the data."""
         y, log_det = self.transform(x)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from noderun.data import Batch, Density
 from noderun.models.flow import Flow
 from noderun.objectives.objective import Objective
-from noderun.record.metric import METRICS
+from noderun.record.metric import METRICS, Metric
 
 
 class MeanNLL(Objective):
@@ -18,7 +19,7 @@ class MeanNLL(Objective):
     Of quantized data bits per dimension are reported too: those of the values before they were scaled to [0, 1].
     """
 
-    metrics = (METRICS["nll"],)
+    metrics: ClassVar[tuple[Metric, ...]] = (METRICS["nll"],)
     targets = (Density,)
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

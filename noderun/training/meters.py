@@ -79,9 +79,11 @@ def quotient(count: float, seconds: float) -> float | None:
 def solve_numbers(statistics: Iterable[Any]) -> dict[str, Number | None]:
     """One batch's solver statistics, summed over a model's blocks, under the tags of metrics.jsonl.
 
+    Those of a block that has solved nothing are None.
+
     Samples that are solved each by itself count as their mean.
     """
-    blocks = list(statistics)
+    blocks = [solved for solved in statistics if solved is not None]
 
     def total(field: Callable[[Any], Any]) -> Number | None:
         counts = [mean(count) for b in blocks if (count := field(b)) is not None]
