@@ -4,10 +4,11 @@ from noderun.data.batch import Batch
 from noderun.data.dataset import Dataset, batch_count, batches
 from noderun.data.files import DataError, DataMissing
 from noderun.data.sources import SETS, Source, check, fetch, load, require
-from noderun.data.targets import Classes, Density, Energy, Levels, Series, Target, Values
+from noderun.data.targets import TARGETS, Classes, Density, Energy, Levels, Series, Target, Values
 
 __all__ = [
     "SETS",
+    "TARGETS",
     "Batch",
     "Classes",
     "DataError",

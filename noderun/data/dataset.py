@@ -11,7 +11,7 @@ from torch import Tensor
 
 from noderun.data.batch import Batch
 from noderun.data.files import DataError
-from noderun.data.targets import Classes, Density, Energy, Levels, Series, Target, Values
+from noderun.data.targets import Classes, Target
 
 Prepare = Callable[[Batch, torch.Generator | None], Batch]
 SAMPLES = {1: "vector", 3: "image"}  # number of dimensions of an example -> what a model calls it
@@ -49,7 +49,7 @@ class Dataset:
             if len(lengths) != 1 or 0 in lengths:
                 found = [tuple(part.shape) for part in parts]
                 raise DataError(f"{self.name}: the tensors of {split} need one common leading length > 0, got {found}")
-        if not isinstance(self.target, Classes | Values | Density | Energy | Levels | Series):
+        if not isinstance(self.target, Target):
             raise DataError(
                 f"{self.name}: target is {self.target!r}; it is Classes(count), Values(shape), Density(dim), "
                 "Energy(dim, energy), Levels(dim, count) or Series(dim)"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,13 +14,15 @@ import torch
 from noderun.config.validation import nearest
 from noderun.data import idx, vision
 from noderun.data.dataset import Dataset
+from noderun.data.densities import POINTS, density, with_source
 from noderun.data.digits import digits
+from noderun.data.energies import ENERGIES, energy
 from noderun.data.examples import check_examples, said
 from noderun.data.files import DataError, DataMissing
 from noderun.data.idx import fashion_mnist, mnist
 from noderun.data.mnist5k import mnist5k
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
-from noderun.data.targets import Classes, Values
+from noderun.data.targets import TARGETS, Classes, Density, Energy, Values
 
 
 class Choice(Protocol):
@@ -37,16 +39,19 @@ class Choice(Protocol):
     @property
     def augment(self) -> bool: ...
     @property
+    def source(self) -> str | None: ...
+    @property
     def options(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
 class Source:
-    """``read(root, augment, **options)`` never writes; the last two are None for a set that ships with the package.
+    """``read(root, augment, **options)`` never writes.
 
     ``sample`` (image, vector or series) and ``target`` are known before anything is read, so that a model or an
-    objective that does not fit them is refused before a run starts. ``require(root)`` raises DataMissing if files are
-    not there, without reading them.
+    objective that does not fit them is refused before a run starts. ``others`` read the same set for other targets,
+    with the same options: the objective decides. ``download`` and ``require`` are None for a set that has no files of
+    its own; ``require(root)`` raises DataMissing if they are not there, without reading them.
     """
 
     read: Callable[..., Dataset]
@@ -54,6 +59,15 @@ class Source:
     target: type = Classes
     download: Callable[[Path], None] | None = None
     require: Callable[[Path], None] | None = None
+    others: Mapping[type, Callable[..., Dataset]] = field(default_factory=dict)
+
+    @property
+    def readers(self) -> dict[type, Callable[..., Dataset]]:
+        return {self.target: self.read, **self.others}
+
+    def target_for(self, wanted: tuple[type, ...]) -> type | None:
+        """The first target of the set that an objective with these ``targets`` can be trained on."""
+        return next((target for target in self.readers if issubclass(target, wanted)), None)
 
 
 SETS: dict[str, Source] = {
@@ -72,17 +86,30 @@ SETS: dict[str, Source] = {
     "crossing_1d": Source(crossing_1d, "vector", Values),
     "spheres": Source(spheres, "vector"),
     "sines": Source(sines, "vector"),
-    "moons": Source(moons, "vector"),
-    "circles": Source(circles, "vector"),
+    "moons": Source(moons, "vector", others={Density: density("moons")}),
+    "circles": Source(circles, "vector", others={Density: density("circles")}),
+    **{name: Source(density(name), "vector", Density) for name in POINTS if name not in ("moons", "circles")},
+    **{name: Source(energy(name), "vector", Energy) for name in ENERGIES},
 }
 
 
-def load(data: Choice, device: torch.device | str, make: Callable[..., Dataset] | None = None) -> Dataset:
-    """The chosen set on the device; ``make`` is a user's own class or function, called with the options alone."""
+def load(
+    data: Choice,
+    device: torch.device | str,
+    make: Callable[..., Dataset] | None = None,
+    targets: tuple[type, ...] = TARGETS,
+) -> Dataset:
+    """The chosen set on the device, with the first of its targets that is among ``targets``.
+
+    ``make`` is a user's own class or function, called with the options alone.
+    """
     if make is None:
-        dataset = _read(data.name, Path(data.root), data.download, data.augment, **data.options)
+        read = partial(_read, data.name, Path(data.root), data.download, targets)
+        dataset = read(augment=data.augment, **data.options)
     else:
         dataset = _made(make, data)
+    if data.source is not None:
+        dataset = with_source(dataset, data.source)
     limited = dataset if data.limit is None else dataset.limited(data.limit)
     return limited.to(device)
 
@@ -114,9 +141,16 @@ def _advised(name: str) -> Iterator[None]:
         raise DataMissing(f"{name}: {missing}; {advice}") from None
 
 
-def _read(name: str, root: Path, download: bool, augment: bool = False, **options: Any) -> Dataset:
+def _read(
+    name: str,
+    root: Path,
+    download: bool,
+    targets: tuple[type, ...] = TARGETS,
+    augment: bool = False,
+    **options: Any,
+) -> Dataset:
     source = _source(name)
-    read = partial(source.read, root, augment, **options)
+    read = partial(source.readers[source.target_for(targets) or source.target], root, augment, **options)
     if source.download is not None and not download:
         with _advised(name):
             return read()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import get_args
 
 from torch import Tensor
 
@@ -39,12 +40,14 @@ class Density:
 
     ``transform`` goes from the data to the space in which a flow learns it; None stays where the data are.
     ``source`` names the data set whose points, ``Batch.source``, a flow is to carry to this density; None: a flow
-    starts from a standard normal.
+    starts from a standard normal. ``entropy`` is that of the density in nats, if it is known: no model has a smaller
+    mean of -log p(x).
     """
 
     dim: int
     transform: Transform | None = None
     source: str | None = None
+    entropy: float | None = None
 
     @property
     def outputs(self) -> int:
@@ -100,3 +103,4 @@ class Series:
 
 
 Target = Classes | Values | Density | Energy | Levels | Series
+TARGETS: tuple[type, ...] = get_args(Target)

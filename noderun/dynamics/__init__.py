@@ -8,6 +8,7 @@ from noderun.dynamics.conv import Conv
 from noderun.dynamics.conv_anode import ConvAnode
 from noderun.dynamics.conv_squash import ConvSquash
 from noderun.dynamics.mlp import MLP
+from noderun.dynamics.time_mlp import TimeMLP
 from noderun.dynamics.transformer import Transformer
 from noderun.dynamics.unet import UNet
 
@@ -17,6 +18,7 @@ DYNAMICS: dict[str, Callable[..., nn.Module]] = {
     "conv_anode": ConvAnode,
     "conv_squash": ConvSquash,
     "mlp": MLP,
+    "time_mlp": TimeMLP,
     "transformer": Transformer,
     "unet": UNet,
 }

@@ -6,6 +6,9 @@ from functools import partial
 from torch import nn
 
 from noderun.models.block import ODEBlock, SolveBlock
+from noderun.models.cnf import CNF
+from noderun.models.continuous import ContinuousFlow
+from noderun.models.ffjord import FFJORD
 from noderun.models.flow import Flow
 from noderun.models.flow_matching import FlowMatching
 from noderun.models.mlp import MLP
@@ -15,6 +18,7 @@ from noderun.models.planar import PlanarNF
 from noderun.models.resnet import ResNet
 from noderun.models.revnet import Hamiltonian, RevNet
 from noderun.models.stem import StemHead
+from noderun.models.vae import VAE
 from noderun.models.zuko import ZukoFlow
 
 # name -> factory(shape, outputs, **options), with make_dynamics and solve if the option's file says that it uses them
@@ -27,11 +31,14 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "stem": StemHead,
     "revnet": RevNet,
     "hamiltonian": Hamiltonian,
+    "cnf": CNF,
+    "ffjord": FFJORD,
     "flow_matching": FlowMatching,
     "planar_nf": PlanarNF,
+    "vae": VAE,
     "realnvp": partial(ZukoFlow, "RealNVP"),
     "nsf": partial(ZukoFlow, "NSF"),
     "maf": partial(ZukoFlow, "MAF"),
 }
 
-__all__ = ["MODELS", "Flow", "ODEBlock", "SolveBlock"]
+__all__ = ["MODELS", "ContinuousFlow", "Flow", "FlowMatching", "ODEBlock", "SolveBlock"]

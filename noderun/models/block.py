@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.solvers import Solution
+from noderun.ode.solvers.control import rms
 from noderun.ode.solvers.nesting import map_tensors
 from noderun.regularizers import Local, Quadrature, Regularizer
-from noderun.regularizers.quadrature import require_tensor
+from noderun.regularizers.quadrature import Integrand, require_tensor
 
 Solve = Callable[..., Any]  # (f, y0, ts, **overrides) -> Solution, for instance a ConfiguredSolve
 MakeDynamics = Callable[[tuple[int, ...]], nn.Module]
 Times = Tensor | Sequence[float]
+Args = tuple[Tensor, ...]
 
 
 class SolveBlock(nn.Module):
@@ -27,7 +29,7 @@ class SolveBlock(nn.Module):
     y0 is a tensor [B, ...], or a tuple or dict of such; half precision becomes float32. ``stats`` holds the statistics
     of the last solve (None before the first). With a ``regularizer``, a forward pass in training leaves ``penalty``,
     the batch's mean of the regularizer's integral over the solve; otherwise it is None. ``observers`` are called with
-    (y0, ts, Solution) after each solve that has no regularizer.
+    (y0, ts, args, Solution) after each solve that has no regularizer.
     """
 
     def __init__(self, dynamics: nn.Module, solve: Solve) -> None:
@@ -37,25 +39,36 @@ class SolveBlock(nn.Module):
         self.stats: Any = None
         self.regularizer: Regularizer | Local | None = None
         self.penalty: Tensor | None = None
-        self.observers: list[Callable[[Any, Times, Solution], None]] = []
+        self.observers: list[Callable[[Any, Times, Args, Solution], None]] = []
 
     def forward(self, y0: Any, ts: Times) -> Any:
         return self.integrate(y0, ts)
 
-    def integrate(self, y0: Any, ts: Times) -> Solution:
-        """The solution at ``ts`` [T]: each tensor of ``ys`` is [T, B, ...]."""
+    def integrate(self, y0: Any, ts: Times, args: Args = (), **overrides: Any) -> Solution:
+        """The solution at ``ts`` [T]: each tensor of ``ys`` is [T, B, ...].
+
+        ``args``, tensors [B, ...], are passed on to the dynamics; ``overrides`` are arguments of this solve alone.
+        """
         y0 = map_tensors(_at_least_float32, y0)
         self.penalty = None
         if self.regularizer is None or not self.training:
-            solution = self.solve(self.dynamics, y0, ts)
+            solution = self.solve(self.dynamics, y0, ts, **passed_on(args), **overrides)
             for observe in self.observers:
-                observe(y0, ts, solution)
+                observe(y0, ts, args, solution)
         elif isinstance(self.regularizer, Local):
-            solution = self._with_step(self.regularizer, y0, ts)
+            solution = self._with_step(self.regularizer, y0, ts, args)
         else:
-            solution = self._with_integral(self.regularizer, y0, ts)
+            solution = self._with_integral(self.regularizer, y0, ts, args)
         self.stats = solution.stats
         return solution
+
+    def integrand(self, regularizer: Regularizer, y0: Any) -> Integrand:
+        """What is integrated beside the state in a solve from y0."""
+        return regularizer(y0)
+
+    def point(self, state: Any) -> tuple[nn.Module, Any]:
+        """The field and the state that a ``Local`` regularizer looks at."""
+        return self.dynamics, state
 
     @property
     def configured(self) -> ConfiguredSolve:
@@ -67,26 +80,31 @@ class SolveBlock(nn.Module):
             )
         return self.solve
 
-    def _with_integral(self, regularizer: Regularizer, y0: Any, ts: Times) -> Solution:
-        f = Quadrature(self.dynamics, regularizer(y0), y0)
-        solution = self.solve(f, f.start, ts, norm=f.norm)
+    def _with_integral(self, regularizer: Regularizer, y0: Any, ts: Times, args: Args) -> Solution:
+        norm = getattr(self.solve, "norm", None)
+        f = Quadrature(self.dynamics, self.integrand(regularizer, y0), y0, norm if callable(norm) else rms)
+        solution = self.solve(f, f.start, ts, norm=f.norm, **passed_on(args))
         *parts, integrals = solution.ys
         self.penalty = direction(ts) * integrals[-1].mean()
         return replace(solution, ys=f.nested(parts))
 
-    def _with_step(self, regularizer: Local, y0: Any, ts: Times) -> Solution:
+    def _with_step(self, regularizer: Local, y0: Any, ts: Times, args: Args) -> Solution:
         """Adds an output at a random time, from which the regularizer looks at one step of the solve's mean size."""
-        require_tensor(regularizer, y0)
+        f, point = self.point(y0)
+        require_tensor(regularizer, point)
         times = ts if isinstance(ts, Tensor) else torch.as_tensor(ts, dtype=torch.float64)
         host = times.tolist()
         span = host[-1] - host[0]
         t = host[0] + torch.rand(()).item() * span
         row = sum((time - t) * span < 0 for time in host)
-        solution = self.solve(self.dynamics, y0, torch.cat([times[:row], times.new_tensor([t]), times[row:]]))
+        more = torch.cat([times[:row], times.new_tensor([t]), times[row:]])
+        solution = self.solve(self.dynamics, y0, more, **passed_on(args))
         steps = float(torch.as_tensor(solution.stats.accepted, dtype=torch.float64).mean())
         method: Any = self.configured.method
-        self.penalty = abs(span) * regularizer(self.dynamics, method.tableau, t, solution.ys[row], span / steps)
-        return replace(solution, ts=times, ys=torch.cat([solution.ys[:row], solution.ys[row + 1 :]]))
+        _, y = self.point(map_tensors(lambda ys: ys[row], solution.ys))
+        self.penalty = abs(span) * regularizer(f, method.tableau, t, y, span / steps)
+        ys = map_tensors(lambda ys: torch.cat([ys[:row], ys[row + 1 :]]), solution.ys)
+        return replace(solution, ts=times, ys=ys)
 
 
 class ODEBlock(SolveBlock):
@@ -99,6 +117,11 @@ class ODEBlock(SolveBlock):
     def forward(self, y0: Any) -> Any:  # type: ignore[override]
         # Times as numbers on the host: a tensor on a GPU would cost a synchronization.
         return map_tensors(lambda y: y[-1], self.integrate(y0, [0.0, self.t1]).ys)
+
+
+def passed_on(args: Args) -> dict[str, Any]:
+    """The keywords of a solve whose dynamics take ``args``."""
+    return {"args": args} if args else {}
 
 
 def direction(ts: Times) -> Tensor | float:

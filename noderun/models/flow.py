@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +33,14 @@ class Flow(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def draw(self, z: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """y of a point z of the normal, and log |det dy/dz| [B]: ``decode`` with its change of volume."""
-        y = self.decode(z)
-        return y, -self.encode(y, index)[1]
+    def decode_with_log_det(self, z: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """decode(z) and log |det dy/dz| [B], of which a flow that is trained by its own samples needs both."""
+        raise NotImplementedError
+
+    @property
+    def sampling_stats(self) -> Sequence[Any]:
+        """The statistics of the solves that the last ``decode`` made; empty if it solved nothing."""
+        return ()
 
     def forward(self, x: Tensor, index: Tensor | None = None) -> Tensor:
         """log p(x) [B] in nats, in the units of the data."""
@@ -43,6 +49,13 @@ class Flow(nn.Module):
         return log_normal(z) + change + log_det
 
     log_prob = forward
+
+    @torch.no_grad()
+    def inverse_error(self, x: Tensor) -> Tensor:
+        """|decode(encode(x)) - x| / |x| [] over all of x [B, ...], in the space of the flow."""
+        y, _ = self.transform(x)
+        z, _ = self.encode(y)
+        return torch.linalg.vector_norm(self.decode(z) - y) / torch.linalg.vector_norm(y)
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from noderun.models.block import MakeDynamics, Solve, SolveBlock
-from noderun.models.flow import Flow
+from noderun.models.block import MakeDynamics, Solve
+from noderun.models.continuous import ContinuousFlow, FlowBlock
+from noderun.models.ffjord import COSTLY, warn_of_cost
 from noderun.models.optimal_transport import assignment, squared_distances
 from noderun.models.probability_paths import Linear, VariancePreserving
-
-
-class WithDivergence(nn.Module):
-    """d(y, l)/dt = (f, div f), the divergence by one vector-Jacobian product per dimension."""
-
-    def __init__(self, dynamics: nn.Module) -> None:
-        super().__init__()
-        self.dynamics = dynamics
-
-    def forward(self, t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        keep = torch.is_grad_enabled()
-        with torch.enable_grad():
-            y = state[0] if state[0].requires_grad else state[0].detach().requires_grad_()
-            dy = self.dynamics(t, y)
-            flat = dy.flatten(1)
-            rows = [
-                torch.autograd.grad(flat[:, i].sum(), y, create_graph=keep, retain_graph=True)[0].flatten(1)[:, i]
-                for i in range(flat.shape[1])
-            ]
-        return dy, torch.stack(rows).sum(0)
 
 
 class WithEnergy(nn.Module):
@@ -45,7 +28,7 @@ class WithEnergy(nn.Module):
         return velocity, velocity.square().flatten(1).sum(1)
 
 
-class FlowMatching(Flow):
+class FlowMatching(ContinuousFlow):
     """x(1) of dx/dt = f(t, x) from x(0) of the source: a standard normal, or the points that come with the data.
 
     ``path`` joins points of the source and of the data, which ``coupling`` pairs: independent, or by exact optimal
@@ -65,16 +48,24 @@ class FlowMatching(Flow):
         sigma: float = 0.0,
         coupling: str = "independent",
         transport_points: int = 2000,
+        test_divergence: str = "exact",
+        **options: Any,
     ) -> None:
-        super().__init__(shape)
-        self.block = SolveBlock(WithDivergence(make_dynamics(self.shape)), solve)
+        options |= {"divergence": test_divergence, "test_divergence": test_divergence}
+        super().__init__(shape, [make_dynamics(shape)], solve, **options)
         self.path = VariancePreserving() if path == "vp" else Linear(sigma)
         self.coupling = coupling
         self.transport_points = transport_points
+        if test_divergence == "exact" and math.prod(shape) > COSTLY:
+            warn_of_cost("test_divergence", math.prod(shape))
+
+    @property
+    def block(self) -> FlowBlock:
+        return cast(FlowBlock, self.chain[0])
 
     @property
     def velocity(self) -> nn.Module:
-        return self.block.dynamics.dynamics
+        return self.block.dynamics.velocity
 
     def regression(self, x: Tensor, source: Tensor | None) -> dict[str, Tensor]:
         """The mean of |f(t, x_t) - u_t|^2 per dimension, and what pairing cost, in milliseconds."""
@@ -95,12 +86,11 @@ class FlowMatching(Flow):
 
     def transport(self, x0: Tensor) -> tuple[Tensor, Tensor]:
         """x(1), and the integral of |f|^2 along each path [B]."""
-        x, energy = self.block.solve(WithEnergy(self.velocity), (x0, x0.new_zeros(len(x0))), [0.0, 1.0]).ys
+        block, start = self.block, (x0, x0.new_zeros(len(x0)))
+        x, energy = block.solve(WithEnergy(self.velocity), start, block.times(), **block.in_testing()).ys
         return x[-1], energy[-1]
 
-    def encode(self, y: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        z, change = self.block((y, y.new_zeros(len(y))), [1.0, 0.0]).ys
-        return z[-1], -change[-1]
-
-    def decode(self, z: Tensor) -> Tensor:
-        return self.block.solve(self.velocity, z, [0.0, 1.0]).ys[-1]
+    def sample(self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
+        if self.source is not None:
+            raise ValueError(f"this flow starts from points of {self.source}, not from a normal: give some to decode()")
+        return super().sample(n, generator=generator, temperature=temperature)

@@ -69,9 +69,9 @@ class PlanarNF(Flow):
         return self.through(y) if self.formula == "encode" else self.back(y)
 
     def decode(self, z: Tensor) -> Tensor:
-        return self.draw(z)[0]
+        return self.decode_with_log_det(z)[0]
 
-    def draw(self, z: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def decode_with_log_det(self, z: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.through(z) if self.formula == "decode" else self.back(z)
 
     def through(self, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Flows of a variational posterior, whose parameters an encoder gives for each example (amortized).
 
-``flow(z, h, index)`` carries z [B, D] by the flow that the features h [B, H] choose: the new z and log |det dz'/dz| [B].
+``flow(z, h, index)`` carries z [B, D] by the flow that the features h [B, H] choose: to z' [B, D], with
+log |det dz'/dz| [B].
 """
 
 from __future__ import annotations

@@ -23,5 +23,9 @@ class ZukoFlow(Flow):
         z, log_det = self.flow.transform().call_and_ladj(y.flatten(1))
         return z.view_as(y), log_det
 
+    def decode_with_log_det(self, z: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y, log_det = self.flow.transform().inv.call_and_ladj(z.flatten(1))
+        return y.view_as(z), log_det
+
     def decode(self, z: Tensor) -> Tensor:
         return self.flow.transform().inv(z.flatten(1)).view_as(z)

@@ -3,6 +3,7 @@
 from noderun.objectives.classify import Classify
 from noderun.objectives.density import MeanNLL
 from noderun.objectives.density_matching import DensityMatching
+from noderun.objectives.elbo import ELBO
 from noderun.objectives.flow_matching import FlowMatching
 from noderun.objectives.objective import Objective
 from noderun.objectives.regress import Regress
@@ -15,6 +16,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "density": MeanNLL,
     "flow_matching": FlowMatching,
     "density_matching": DensityMatching,
+    "elbo": ELBO,
 }
 
 __all__ = ["OBJECTIVES", "Objective"]

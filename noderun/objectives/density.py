@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from noderun.data import Batch, Density
@@ -12,11 +13,14 @@ from noderun.models.flow import Flow
 from noderun.objectives.objective import Objective
 from noderun.record.metric import METRICS, Metric
 
+INVERTED = 64  # examples of a batch that are decoded again in testing
+
 
 class MeanNLL(Objective):
     """The model returns log p(x) [B] in nats; the loss is the mean of -log p(x).
 
-    Of quantized data bits per dimension are reported too: those of the values before they were scaled to [0, 1].
+    Of quantized data bits per dimension are reported too: those of the values before they were scaled to [0, 1]. In
+    testing a flow also decodes what it has encoded.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = (METRICS["nll"],)
@@ -26,8 +30,9 @@ class MeanNLL(Objective):
         if not isinstance(model, Flow):
             nll = -model(batch.inputs).float()
             return {"loss": nll.mean(), "nll": nll.detach()}
-        nll = -model(batch.inputs, batch.index).float()
-        return {"loss": nll.mean()} | numbers(nll.detach(), model)
+        way_back = {} if model.training else inverse_numbers(model, batch.inputs[:INVERTED])
+        nll = -model(batch.inputs, batch.index).float()  # last, so that NFE are those of the likelihood
+        return {"loss": nll.mean()} | numbers(nll.detach(), model) | way_back
 
 
 def numbers(nll: Tensor, model: Flow) -> dict[str, Tensor]:
@@ -36,3 +41,10 @@ def numbers(nll: Tensor, model: Flow) -> dict[str, Tensor]:
     if levels is None:
         return {"nll": nll}
     return {"nll": nll, "bits_per_dim": nll / (dim * math.log(2)) + math.log2(levels)}
+
+
+def inverse_numbers(model: Flow, x: Tensor) -> dict[str, Tensor]:
+    """The error of decode(encode(x)), and the evaluations of f that sampling takes if it solves an ODE."""
+    found = {"inverse_error": model.inverse_error(x)}
+    counts = [torch.as_tensor(stats.nfe_forward, dtype=torch.float64).mean() for stats in model.sampling_stats]
+    return found | ({"nfe_sampling": torch.stack(counts).sum()} if counts else {})

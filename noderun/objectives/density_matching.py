@@ -32,6 +32,6 @@ class DensityMatching(Objective):
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(model, Flow) and self.target is not None
         z = batch.inputs
-        x, log_det = model.draw(z, batch.index)
+        x, log_det = model.decode_with_log_det(z, batch.index)
         kl = log_normal(z) - log_det + self.target.energy(x) + self.target.log_normalizer
         return {"loss": kl.mean(), "kl": kl.detach()}

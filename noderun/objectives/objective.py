@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from noderun.data import Batch, Classes, Density, Energy, Levels, Series, Target, Values
+from noderun.data import TARGETS, Batch, Target
 from noderun.record.metric import Metric
 
 
@@ -21,7 +21,7 @@ class Objective(ABC):
 
     metrics: ClassVar[tuple[Metric, ...]] = ()
     models: ClassVar[type[nn.Module]] = nn.Module
-    targets: ClassVar[tuple[type, ...]] = (Classes, Values, Density, Energy, Levels, Series)
+    targets: ClassVar[tuple[type, ...]] = TARGETS
 
     def outputs(self, target: Target) -> int:
         """The number of outputs per example (and time) that a model needs."""

@@ -74,6 +74,8 @@ _SHARED = (
     _cost("nfe_forward", "NFE forward", ".1f", "nfe/forward", headline=True),
     _cost("nfe_backward", "NFE backward", ".1f", "nfe/backward", headline=True),
     _cost("nfe_test", "NFE test", ".1f", "nfe/test"),
+    _cost("nfe_sampling", "NFE sampling", ".1f", "nfe_sampling/test"),
+    _cost("inverse_error", "inverse error", ".1e", "inverse_error/test"),
     _cost("steps_accepted", "accepted", ".1f", "steps/accepted"),
     _cost("steps_rejected", "rejected", ".1f", "steps/rejected"),
     _cost("numerical_error", "numerical error", ".1e", "solve/numerical_error", headline=True),

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from noderun.data import Batch
 from noderun.models import SolveBlock
-from noderun.models.block import Times
+from noderun.models.block import Args, Times, passed_on
 from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.solvers import Solution
 from noderun.ode.solvers.nesting import map_tensors, tensors_in
 from noderun.training.memory import saved_bytes
 from noderun.training.setup import Setup
 
-Observed = tuple[SolveBlock, Any, Times, Any]  # block, y0, ts, ys
+Observed = tuple[SolveBlock, Any, Times, Args, Any]  # block, y0, ts, args, ys
 REFERENCE_FACTOR, TIGHTEST = 1e-3, 1e-12
 # exact, and no longer than the run can wait for
 REFERENCE: dict[str, Any] = {
@@ -44,28 +44,28 @@ FIXED_STEP_GRADIENT_REFERENCE = {"solver": "dopri5", "rtol": 1e-7, "atol": 1e-7}
 class BlockPass:
     """One solve of a block: the state [B, ...] at the start, the output times [T], and dL/dys [T, B, ...].
 
-    State and cotangent may be nested, in the same way.
+    State and cotangent may be nested, in the same way. ``args`` are what else the dynamics take, each [B, ...].
     """
 
     block: SolveBlock
     y0: Any
     ts: Times
+    args: Args
     cotangents: Any
 
     def first(self, examples: int) -> BlockPass:
         """The same pass of the first examples of the batch."""
-        y0 = map_tensors(lambda y: y[:examples], self.y0)
-        return replace(self, y0=y0, cotangents=map_tensors(lambda g: g[:, :examples], self.cotangents))
+        y0, args = map_tensors(lambda y: y[:examples], (self.y0, self.args))
+        return replace(self, y0=y0, args=args, cotangents=map_tensors(lambda g: g[:, :examples], self.cotangents))
 
     def double(self) -> BlockPass:
-        return replace(
-            self, y0=map_tensors(Tensor.double, self.y0), cotangents=map_tensors(Tensor.double, self.cotangents)
-        )
+        y0, args, cotangents = map_tensors(Tensor.double, (self.y0, self.args, self.cotangents))
+        return replace(self, y0=y0, args=args, cotangents=cotangents)
 
     def solve(self, f: nn.Module | None = None, y0: Any = None, **overrides: Any) -> Any:
         """ys of the pass, of the block's own field and start unless others are given."""
         f, y0 = self.block.dynamics if f is None else f, self.y0 if y0 is None else y0
-        return self.block.solve(f, y0, self.ts, **overrides).ys
+        return self.block.solve(f, y0, self.ts, **passed_on(self.args), **overrides).ys
 
     def end(self, f: nn.Module | None = None, y0: Any = None, **overrides: Any) -> Any:
         return map_tensors(lambda ys: ys[-1], self.solve(f, y0, **overrides))
@@ -76,10 +76,12 @@ def observed(blocks: Sequence[SolveBlock]) -> Iterator[list[Observed]]:
     """Inside, each solve of the blocks is noted, in order."""
     seen: list[Observed] = []
 
-    def note(block: SolveBlock) -> Callable[[Any, Times, Solution], None]:
-        def observe(y0: Any, ts: Times, solution: Solution) -> None:
+    def note(block: SolveBlock) -> Callable[[Any, Times, Args, Solution], None]:
+        def observe(y0: Any, ts: Times, args: Args, solution: Solution) -> None:
+            if not torch.is_grad_enabled():  # of a number beside the loss
+                return
             start = map_tensors(Tensor.detach, y0)
-            seen.append((block, start, ts.detach() if isinstance(ts, Tensor) else ts, solution.ys))
+            seen.append((block, start, ts.detach() if isinstance(ts, Tensor) else ts, args, solution.ys))
 
         return observe
 
@@ -101,7 +103,7 @@ def passes(setup: Setup, batch: Batch) -> list[BlockPass]:
     found = torch.autograd.grad(loss, tensors, allow_unused=True)
     gradients = iter(torch.zeros_like(y) if g is None else g for y, g in zip(tensors, found, strict=True))
     cotangents = map_tensors(lambda y: next(gradients), outputs)
-    return [BlockPass(block, y0, ts, g) for (block, y0, ts, _), g in zip(seen, cotangents, strict=True)]
+    return [BlockPass(block, y0, ts, args, g) for (block, y0, ts, args, _), g in zip(seen, cotangents, strict=True)]
 
 
 def reference_settings(

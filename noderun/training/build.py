@@ -16,7 +16,7 @@ from noderun.config.user_code import load as load_reference
 from noderun.config.validation import ConfigError
 from noderun.data import DataError, Dataset, Density, batch_count, batches, load
 from noderun.dynamics import DYNAMICS
-from noderun.models import MODELS, Flow, SolveBlock
+from noderun.models import MODELS, Flow, FlowMatching, SolveBlock
 from noderun.objectives import OBJECTIVES, Objective
 from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.solvers import METHODS, StepController
@@ -42,8 +42,8 @@ def train_run(settings: Settings, folder: Path, callbacks: Sequence[Callback] = 
 
 def make_setup(settings: Settings, device: torch.device) -> Setup:
     """Everything that a training run works with; the model's weights are drawn from torch's generator."""
-    dataset = make_dataset(settings, device)
     objective = make_objective(settings)
+    dataset = make_dataset(settings, device, objective)
     if reason := unfit(settings, objective, dataset.sample, type(dataset.target)):
         raise DataError(reason)
     objective = objective.for_target(dataset.target)
@@ -61,6 +61,7 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
         objective=objective,
         optimizer=make_optimizer(optimizer.name, model, optimizer.lr, optimizer.weight_decay, optimizer.options),
         lr_schedule=make_lr_schedule(settings.scheduler, optimizer.lr, steps_per_epoch),
+        horizon=settings.scheduler.horizon and settings.scheduler.horizon * steps_per_epoch,
         batches=lambda split, epoch, start: batches(dataset, split, size, settings.seed, epoch, start),
         steps_per_epoch=steps_per_epoch,
         device=device,
@@ -87,9 +88,10 @@ def load_class(reference: str) -> Any:
     return imported(reference.partition(":")[0], partial(load_reference, reference))
 
 
-def make_dataset(settings: Settings, device: torch.device) -> Dataset:
+def make_dataset(settings: Settings, device: torch.device, objective: Objective) -> Dataset:
+    """The chosen set, asking for what the objective can be trained on."""
     reference = settings.data.user_class
-    return load(settings.data, device, load_class(reference) if reference else None)
+    return load(settings.data, device, load_class(reference) if reference else None, objective.targets)
 
 
 def make_objective(settings: Settings) -> Objective:
@@ -119,6 +121,8 @@ def make_model(settings: Settings, dataset: Dataset, objective: Objective) -> nn
                 f"model={choice.name} is not one"
             )
         model.transform = transform
+    if isinstance(model, FlowMatching) and isinstance(dataset.target, Density):
+        model.source = dataset.target.source
     return model
 
 

@@ -67,7 +67,7 @@ def check_data_fits(settings: Settings) -> None:
 
     if not settings.data.user_class:
         source = SETS[settings.data.name]
-        if reason := unfit(settings, make_objective(settings), source.sample, source.target):
+        if reason := unfit(settings, make_objective(settings), source.sample, *source.readers):
             raise Incompatible(reason)
 
 
@@ -98,15 +98,20 @@ def check_packages(settings: Settings) -> None:
             raise Incompatible(f"{what} needs {PACKAGES[package]}, which is not here: pip install 'noderun[flows]'")
 
 
-def unfit(settings: Settings, objective: Objective, sample: str, target: type) -> str | None:
-    """Why model and objective cannot work with a data set of this sort of sample and target; None if they can."""
+def unfit(settings: Settings, objective: Objective, sample: str, *targets: type) -> str | None:
+    """Why model and objective cannot work with a set of this sort of sample and these targets; None if they can."""
     model, data = settings.model, settings.data
     if sample not in model.takes:
         return f"model={model.name} takes {' or '.join(model.takes)} data; data={data.name} is {sample}"
-    if not issubclass(target, objective.targets):
-        wanted = " or ".join(kind.__name__ for kind in objective.targets)
-        said = model.objective.user_class or model.objective.name
-        return f"model.objective={said} needs {wanted} as the target; data={data.name} asks for {target.__name__}"
+    target = next((target for target in targets if issubclass(target, objective.targets)), None)
+    said = f"model.objective={model.objective.user_class or model.objective.name}"
+    if target is None:
+        wanted, found = (" or ".join(kind.__name__ for kind in kinds) for kinds in (objective.targets, targets))
+        return f"{said} needs {wanted} as the target; data={data.name} asks for {found}"
+    if data.source is not None and target.__name__ != "Density":
+        return (
+            f"data.source is where a flow to a density begins, and {said} asks data={data.name} for {target.__name__}"
+        )
     return None
 
 

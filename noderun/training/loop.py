@@ -54,7 +54,7 @@ def fit(setup: Setup, progress: Progress, budget: Budget, log_every: int, run: C
         for batch in islice(setup.batches("train", progress.epoch, progress.batch), left):
             log_now = (progress.step + 1) % log_every == 0
             with failures_named(f"epoch {progress.epoch + 1}, step {progress.step + 1}", progress.step):
-                numbers = train_step(setup, batch, progress.step, with_norm=log_now)
+                numbers = train_step(setup, batch, budget.position(progress, setup.horizon), with_norm=log_now)
             now = time.perf_counter()
             progress.advance(numbers, len(batch), now - start)
             start = now
@@ -80,7 +80,7 @@ def failures_named(where: str, updates: int) -> Iterator[None]:
 
 
 def train_step(setup: Setup, batch: Batch, step: int, with_norm: bool = False) -> dict[str, Number | None]:
-    """Make one optimizer step; returns the batch's numbers under the tags of metrics.jsonl."""
+    """Make one optimizer step at this step of the schedule; returns the batch's numbers by tag."""
     set_lr(setup.optimizer, setup.lr_schedule(step))
     setup.optimizer.zero_grad(set_to_none=True)
     for block in setup.blocks:

@@ -35,6 +35,15 @@ class Budget:
     def spent(self, progress: Progress) -> bool:
         return progress.step >= self.steps or progress.training_seconds >= self.seconds
 
+    def position(self, progress: Progress, horizon: int | None) -> int:
+        """The step at which a schedule stands whose end is ``horizon`` steps away from its start.
+
+        In a budget of seconds, whose steps nobody knows beforehand, the schedule spans the budget.
+        """
+        if horizon is None or math.isinf(self.seconds):
+            return progress.step
+        return int(horizon * progress.training_seconds / self.seconds)
+
 
 @dataclass
 class Progress:

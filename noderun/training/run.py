@@ -173,9 +173,12 @@ class Run:
         def cell(value: float | None, form: str) -> str:
             return "-" if value is None else format(value, form)
 
+        number, seconds = f"{progress.epoch + 1}", progress.training_seconds  # all of them, if they are the budget
+        if trainer.max_seconds is None:
+            number, seconds = f"{number}/{trainer.epochs}", progress.means.total("seconds")
         shown = {
-            "Epoch": f"{progress.epoch + 1}" + (f"/{trainer.epochs}" if trainer.max_seconds is None else ""),
-            "Time": f"{progress.means.total('seconds'):.1f} s",
+            "Epoch": number,
+            "Time": f"{seconds:.1f} s",
             "NFE-F": cell(means.get("nfe/forward"), ".1f"),
             "NFE-B": cell(means.get("nfe/backward"), ".1f"),
             "Train Loss": cell(means.get("loss/train"), ".4f"),

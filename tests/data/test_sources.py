@@ -38,7 +38,7 @@ PUBLISHED = [name for name, source in SETS.items() if source.download is not Non
 
 
 def chosen(name, root="nowhere", **others):
-    values = dict(name=name, root=str(root), download=False, limit=None, augment=False, options={})
+    values = dict(name=name, root=str(root), download=False, limit=None, augment=False, source=None, options={})
     return SimpleNamespace(**values | others)
 
 

@@ -12,6 +12,7 @@ STATES = {
     "conv_anode": [(6, 8, 8)],
     "conv_squash": MAPS,
     "mlp": [(7,), (2, 3, 3)],
+    "time_mlp": [(7,), (2, 3, 3)],
     "transformer": [*MAPS, (5, 3)],
     "unet": [*MAPS, (1, 3, 3)],
 }

@@ -46,7 +46,7 @@ def test_both_directions_agree(formula):
     torch.manual_seed(0)
     flow = MODELS["planar_nf"]((2,), 2, layers=8, formula=formula).double()
     z = torch.randn(50, 2, dtype=torch.float64)
-    y, log_det = flow.draw(z)
+    y, log_det = flow.decode_with_log_det(z)
     back, change = flow.encode(y)
     torch.testing.assert_close(back, z, rtol=0, atol=1e-9)
     torch.testing.assert_close(change, -log_det, rtol=0, atol=1e-9)

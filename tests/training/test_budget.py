@@ -9,6 +9,7 @@ from training_problem import make_settings, make_setup
 from noderun.record.metrics import read_metrics
 from noderun.training import run as run_module
 from noderun.training.isolation import isolated
+from noderun.training.progress import Budget, Progress
 from noderun.training.run import Run
 
 
@@ -54,3 +55,9 @@ def test_more_seconds_continue(train, tmp_path):
     second = train(tmp_path, max_seconds=10.0)
     assert second["steps"] > first["steps"] and second["training_seconds"] >= 10.0
     assert train(tmp_path, max_seconds=10.0)["steps"] == second["steps"]
+
+
+def test_a_schedule_spans_the_seconds():
+    progress, budget = Progress(step=7, training_seconds=3.0), Budget(seconds=12.0)
+    assert budget.position(progress, horizon=1000) == 250
+    assert budget.position(progress, horizon=None) == Budget(steps=100).position(progress, horizon=1000) == 7

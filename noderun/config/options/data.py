@@ -1,11 +1,16 @@
 """Data: where batches come from."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from noderun.config.options.option import FACT, Option, declaration
 from noderun.config.options.types import Count, FolderName, NotNegative
 
+Planar = Literal[
+    "8gaussians", "checkerboard", "moons", "circles", "cnf_circles", "rings", "2spirals", "swissroll", "pinwheel"
+]
+EITHER = "training examples, and as many again for the test, null: 2000; of a density as of 8gaussians"
+SOURCE = "set of points from which a flow to this one begins; null: a standard normal"
 BatchSize = Annotated[Count, "examples per step"]
 
 
@@ -19,6 +24,7 @@ class Data(Option, group="data"):
     limit: Annotated[Count | None, "training examples only, of classes balanced over them; null: all"] = None
     batch_size: BatchSize = 64
     augment: Annotated[bool, FACT] = False
+    source: Annotated[Planar | None, FACT] = None
     options: dict[str, Any] = field(default_factory=dict)
     user_class: str | None = None
 
@@ -68,17 +74,86 @@ class Points(Data):
 
 
 @declaration
-class Circles(Points, name="circles"):
-    """A circle inside a circle."""
+class Plane(Data):
+    """A density of the plane in FFJORD's scale (Grathwohl et al. 2019); training draws fresh points in every batch."""
 
-    noise: Annotated[NotNegative, "standard deviation"] = 0.05
+    batch_size: BatchSize = 512
+    examples: Annotated[Count, "points per epoch; the test has 20000"] = 51_200
+    source: Annotated[Planar | None, SOURCE] = None
+
+
+class EightGaussians(Plane, name="8gaussians"):
+    """Eight normals on a circle, in FFJORD's scale; entropy 2.832 nats."""
+
+
+class Checkerboard(Plane, name="checkerboard"):
+    """Eight squares of a checkerboard, in FFJORD's scale: a density with edges; entropy log 32 = 3.466 nats."""
+
+
+class CnfCircles(Plane, name="cnf_circles"):
+    """A circle inside a circle as in torchdiffeq's example cnf.py (Chen et al. 2018); entropy 0.788 nats."""
+
+
+class Rings(Plane, name="rings"):
+    """Four circles in each other, in FFJORD's scale; entropy 2.623 nats."""
+
+
+class TwoSpirals(Plane, name="2spirals"):
+    """Two arms of a spiral, in FFJORD's scale; entropy 2.645 nats."""
+
+
+class Swissroll(Plane, name="swissroll"):
+    """A spiral, in FFJORD's scale; entropy 2.670 nats."""
+
+
+class Pinwheel(Plane, name="pinwheel"):
+    """Five bent arms, in FFJORD's scale; entropy 2.317 nats."""
 
 
 @declaration
-class Moons(Points, name="moons"):
-    """Two interleaved half circles."""
+class Circles(Data, name="circles"):
+    """A circle inside a circle: two classes; for a flow a density in FFJORD's scale, of entropy 3.268 nats, from which
+    training draws fresh points in every batch."""
 
-    noise: Annotated[NotNegative, "standard deviation"] = 0.1
+    examples: Annotated[Count | None, EITHER] = None
+    noise: Annotated[NotNegative | None, "standard deviation at radii 0.5 and 1; null: 0.05, or 0.08 of a density"] = (
+        None
+    )
+    source: Annotated[Planar | None, SOURCE] = None
+
+
+@declaration
+class Moons(Data, name="moons"):
+    """Two interleaved half circles: two classes; for a flow a density in FFJORD's scale, of entropy 2.394 nats, from
+    which training draws fresh points in every batch."""
+
+    examples: Annotated[Count | None, EITHER] = None
+    noise: Annotated[NotNegative | None, "standard deviation at radius 1; null: 0.1"] = None
+    source: Annotated[Planar | None, SOURCE] = None
+
+
+@declaration
+class UnnormalizedDensity(Data):
+    """A density known up to a factor (Rezende and Mohamed 2015, table 1): there are no examples of it."""
+
+    batch_size: BatchSize = 512
+    examples: Annotated[Count, "points of the flow's normal per epoch; the test has 20000"] = 51_200
+
+
+class U1(UnnormalizedDensity, name="u1"):
+    """Energy U1 of Rezende and Mohamed (2015, table 1): a ring with two modes."""
+
+
+class U2(UnnormalizedDensity, name="u2"):
+    """Energy U2 of Rezende and Mohamed (2015, table 1): a sine wave that ends softly at |z1| = 4."""
+
+
+class U3(UnnormalizedDensity, name="u3"):
+    """Energy U3 of Rezende and Mohamed (2015, table 1): a sine wave with a detour; it ends as U2's."""
+
+
+class U4(UnnormalizedDensity, name="u4"):
+    """Energy U4 of Rezende and Mohamed (2015, table 1): a sine wave and a step down from it; they end as U2's."""
 
 
 @declaration

@@ -1,7 +1,7 @@
 """Dynamics: the vector field f(t, y; theta) of a model that solves an ODE."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from noderun.config.options.option import FACT, Option, declaration
 from noderun.config.options.types import Activation, Count, Index
@@ -53,6 +53,20 @@ class Mlp(Dynamics, name="mlp"):
     activation: Annotated[Activation, "smooth, so that high-order methods keep their order"] = "tanh"
     time: Time = True
     output: Annotated[Activation, "what follows the last map"] = "identity"
+
+
+@declaration
+class TimeMlp(Dynamics, name="time_mlp"):
+    """A fully connected f whose every layer sees t, as FFJORD's (Grathwohl et al. 2019); its trace is known in closed
+    form."""
+
+    layer: Annotated[
+        Literal["ignore", "concat", "gated", "concat_squash"],
+        "of W x + b; ignore: no t; concat: + c t; gated: times sigmoid(a t + d); concat_squash: both",
+    ] = "concat_squash"
+    hidden: Annotated[Count, "width of the layers in between; the authors' for points in the plane"] = 64
+    layers: Annotated[Count, "linear maps; the authors' for points in the plane"] = 4
+    activation: Annotated[Activation, "smooth, so that high-order methods keep their order; the authors'"] = "tanh"
 
 
 @declaration

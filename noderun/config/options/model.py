@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from noderun.config.options.objective import Objective
 from noderun.config.options.option import FACT, Option, Reference, declaration
-from noderun.config.options.types import Count, FolderName, Index, NotNegative, Positive
+from noderun.config.options.types import Count, FolderName, Index, NotNegative, Positive, Tolerance
 
 Part = Literal["dynamics", "solver", "gradient", "regularizer"]
 Takes = Annotated[tuple[str, ...], FACT]
@@ -123,6 +123,58 @@ class Mlp(Model, name="mlp"):
     hidden: Annotated[Count, "hidden units; 300 gives 238,510 parameters, the paper's 0.24M"] = 300
 
 
+Estimate = Literal["exact", "hutchinson"]
+
+
+class ContinuousFlow(Model):
+    """A density that an ODE carries to a standard normal; its log-determinant is a part of the state."""
+
+    objective: Annotated[Objective, Reference("density"), "what the model is trained for"] = Objective("density")
+    takes: Takes = ("vector",)
+    uses: Uses = SOLVES
+    t1: Annotated[Positive, "end time: the data are at t1, the normal at 0"] = 1.0
+    learn_t1: Annotated[bool, "true: the end time is a parameter, which starts at t1"] = False
+    divergence: Annotated[
+        Estimate, "in training; exact: the whole trace; hutchinson: its estimate by one vector of noise per solve"
+    ] = "exact"
+    noise: Annotated[Literal["rademacher", "gaussian"], "of hutchinson: each component -1 or 1, or normal"] = (
+        "rademacher"
+    )
+    test_divergence: Annotated[Estimate, "in testing, whatever training used"] = "exact"
+    norm: Annotated[
+        Literal["full", "point"], "what the solver's error norm sees; full: the point and log p; point: the point"
+    ] = "full"
+    test_tolerance: Annotated[
+        Tolerance | None,
+        "of the solver in testing, also where training takes fixed steps: a likelihood is one only if its solve is "
+        "accurate; null: tested as trained",
+    ] = 1e-5
+
+
+@declaration
+class Cnf(ContinuousFlow, name="cnf"):
+    """The continuous normalizing flow of Chen et al. 2018, section 4: gated planar units, whose trace has a closed form
+    and whose weights a small net makes out of t."""
+
+    chooses: ClassVar = {"gradient": "backprop", "optimizer": "adam", "scheduler": "constant"}
+
+    uses: Uses = ("solver", "gradient", "regularizer")
+    t1: Annotated[Positive, "end time: the data are at t1, the normal at 0; the authors' 10"] = 10.0
+    units: Annotated[Count, "M of the paper"] = 64
+    hidden: Annotated[Count, "width of the net that makes the weights"] = 32
+
+
+@declaration
+class Ffjord(ContinuousFlow, name="ffjord"):
+    """FFJORD (Grathwohl et al. 2019): a continuous normalizing flow along any dynamics."""
+
+    chooses: ClassVar = {"dynamics": "time_mlp", "gradient": "backprop", "optimizer": "adam", "scheduler": "constant"}
+
+    takes: Takes = ("vector", "image")
+    blocks: Annotated[Count, "flows one after another, each with dynamics of its own"] = 1
+    batch_norm: Annotated[bool, "batch normalization by moving averages between two blocks"] = True
+
+
 Hidden = Annotated[tuple[Count, ...], "widths of the layers of each transform's net"]
 
 
@@ -148,6 +200,8 @@ class FlowMatching(Model, name="flow_matching"):
         Literal["independent", "ot"],
         "ot: source and data of a batch are paired by exact optimal transport (needs noderun[flows])",
     ] = "independent"
+    test_divergence: Annotated[Estimate, "of log p; exact: the whole trace; hutchinson: its estimate"] = "exact"
+    test_tolerance: Annotated[Tolerance | None, "of the solver in testing; null: that of the solver"] = 1e-5
     transport_points: Annotated[Count, "test points between which distances are computed, if there is data.source"] = (
         2000
     )
@@ -205,3 +259,26 @@ class MAF(ZukoFlow, name="maf"):
 
     transforms: Annotated[Count, "one after another; the paper's 5"] = 5
     randperm: Annotated[bool, "false: the order is reversed at each transform; true: at random"] = False
+
+
+@declaration
+class Vae(Model, name="vae"):
+    """A variational autoencoder (Kingma and Welling 2014) with perceptrons, whose posterior can be a flow."""
+
+    chooses: ClassVar = {"gradient": "backprop", "optimizer": "adam", "scheduler": "constant"}
+
+    objective: Annotated[Objective, Reference("elbo"), "minus the evidence lower bound"] = Objective("elbo")
+    takes: Takes = ("image", "vector")
+    uses: Uses = ("solver", "gradient")
+    latent: Annotated[Count, "dimensions of z; the flow papers' 64"] = 64
+    hidden: Annotated[tuple[Count, ...], "widths of the encoder's layers; the decoder's are these, backwards"] = (
+        300,
+        300,
+    )
+    posterior: Annotated[
+        Literal["none", "planar", "ffjord"], "the flow after the normal; its parameters are the encoder's"
+    ] = "none"
+    layers: Annotated[Count, "of posterior=planar"] = 16
+    rank: Annotated[Count, "of posterior=ffjord: by how much its weights differ between examples"] = 4
+    flow_hidden: Annotated[tuple[Count, ...], "widths of the layers of posterior=ffjord"] = (128, 128)
+    warmup: Annotated[Index, "training steps over which the weight of the KL divergence grows from 0 to 1"] = 0

@@ -15,7 +15,8 @@ class Trainer(Option, group="trainer"):
     max_steps: Annotated[Count | None, "ends a run earlier; null: all epochs"] = None
     max_seconds: Annotated[
         Positive | None,
-        "seconds of training, tests not counted, at which a run ends, however many epochs that takes; null: all epochs",
+        "seconds of training, tests not counted, at which a run ends, however many epochs that takes; a schedule of "
+        "the learning rate then spans them; null: all epochs",
     ] = None
     precision: Annotated[
         Literal["float32", "bf16"], "bf16: f under autocast, while the state of the solve stays float32"

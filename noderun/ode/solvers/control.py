@@ -37,6 +37,16 @@ def max_rms_norm(sizes: Sequence[int]) -> Norm:
     return norm
 
 
+@functools.cache  # so that compiled steps, which belong to a norm, are found again
+def leading_rms(count: int, of: int) -> Norm:
+    """The root mean square over the first ``count`` of every ``of`` numbers of a batch of states."""
+
+    def norm(v: Tensor) -> Tensor:
+        return rms(v[..., : v.shape[-1] * count // of])
+
+    return norm
+
+
 def max_state_norm(norm: Norm, size: int) -> Norm:
     """``norm`` of a state [size], and the largest of several states in one vector, as the adjoint's is."""
 
