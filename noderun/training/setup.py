@@ -26,9 +26,9 @@ class Setup:
     steps_per_epoch: int
     device: torch.device
     bf16: bool = False
+    validated: bool = False  # the data have a split "valid"
     clip_norm: float | None = None
     penalty_weight: float = 0.0
-    validated: bool = False  # the data have a split "valid"
 
     def values(self, batch: Batch) -> dict[str, Tensor]:
         """The objective's means over the batch; in bf16 the nets run under autocast, a solve's state stays float32.
