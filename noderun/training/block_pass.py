@@ -78,8 +78,6 @@ def observed(blocks: Sequence[SolveBlock]) -> Iterator[list[Observed]]:
 
     def note(block: SolveBlock) -> Callable[[Any, Times, Args, Solution], None]:
         def observe(y0: Any, ts: Times, args: Args, solution: Solution) -> None:
-            if not torch.is_grad_enabled():  # of a number beside the loss
-                return
             start = map_tensors(Tensor.detach, y0)
             seen.append((block, start, ts.detach() if isinstance(ts, Tensor) else ts, args, solution.ys))
 
@@ -97,6 +95,7 @@ def passes(setup: Setup, batch: Batch) -> list[BlockPass]:
     setup.model.eval()
     with observed(setup.blocks) as seen, torch.enable_grad():
         loss = setup.values(batch)["loss"]
+    seen = [each for each in seen if any(y.requires_grad for y in tensors_in(each[-1]))]  # others are not the loss's
     # an output that the loss does not depend on, for instance y0 itself, has no gradient
     outputs = [ys for *_, ys in seen]
     tensors = list(tensors_in(outputs))

@@ -39,6 +39,9 @@ class RunningMeans:
             self._sums[name] = self._sums.get(name, 0.0) + total
             self._weights[name] = self._weights.get(name, 0.0) + other._weights[name]
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._weights
+
     def values(self) -> dict[str, float]:
         return {name: total / self._weights[name] for name, total in self._settled().items()}
 

@@ -126,6 +126,7 @@ class Mlp(Model, name="mlp"):
 Estimate = Literal["exact", "hutchinson"]
 
 
+@declaration
 class ContinuousFlow(Model):
     """A density that an ODE carries to a standard normal; its log-determinant is a part of the state."""
 
