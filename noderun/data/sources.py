@@ -53,8 +53,10 @@ class Source:
 
     ``sample`` (image, vector or series) and ``target`` are known before anything is read, so that a model or an
     objective that does not fit them is refused before a run starts. ``others`` read the same set for other targets,
-    with the same options: the objective decides. ``download`` and ``require`` are None for a set that has no files of
-    its own; ``require(root)`` raises DataMissing if they are not there, without reading them.
+    with the same options: the objective decides. A set with a split for validation is ``validated``; one whose options
+    may ask for what its files do not hold is ``examined`` before a run starts. ``download`` and ``require`` are None
+    for a set that has no files of its own; ``require(root)`` raises DataMissing if they are not there, without reading
+    them.
     """
 
     read: Callable[..., Dataset]
@@ -63,6 +65,8 @@ class Source:
     download: Callable[[Path], None] | None = None
     require: Callable[[Path], None] | None = None
     others: Mapping[type, Callable[..., Dataset]] = field(default_factory=dict)
+    validated: bool = False
+    examined: bool = False
 
     @property
     def readers(self) -> dict[type, Callable[..., Dataset]]:
@@ -103,19 +107,20 @@ SETS: dict[str, Source] = {
         others={Density: as_density(vision.cifar10, alpha=0.05)},  # Dinh et al. 2017
     ),
     "caltech_silhouettes": Source(
-        silhouettes.read, "image", Levels, download=silhouettes.download, require=silhouettes.require
+        silhouettes.read, "image", Levels, silhouettes.download, silhouettes.require, validated=True
     ),
     "freyfaces": Source(
         freyfaces.read,
         "image",
         Levels,
-        download=freyfaces.download,
-        require=freyfaces.require,
+        freyfaces.download,
+        freyfaces.require,
         others={Density: as_density(freyfaces.read)},
+        validated=True,
     ),
-    "table": Source(table, "vector", Density),
+    "table": Source(table, "vector", Density, validated=True, examined=True),
     **{
-        name: Source(each.read, "vector", Density, download=each.download, require=each.require)
+        name: Source(each.read, "vector", Density, each.download, each.require, validated=True, examined=True)
         for name, each in uci.TABLES.items()
     },
     "crossing_1d": Source(crossing_1d, "vector", Values),
@@ -166,6 +171,17 @@ def require(name: str, root: Path | str) -> None:
     if source.require is not None:
         with _advised(name):
             source.require(Path(root))
+
+
+def examine(data: Choice) -> None:
+    """Raise DataError if a table is not as it was asked for; one that is still to be downloaded is not looked at."""
+    source = _source(data.name)
+    if source.examined:
+        try:
+            _read(data.name, Path(data.root), download=False, **data.options)
+        except DataMissing:
+            if source.download is None or not data.download:
+                raise
 
 
 @contextmanager

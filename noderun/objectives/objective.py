@@ -16,10 +16,11 @@ class Objective(ABC):
     """A loss to be minimized, and the numbers to be reported beside it.
 
     ``metrics`` describe what is shown of it in results, tables and the ledger; ``targets`` are the kinds of target
-    that a data set must ask for.
+    that a data set must ask for, ``models`` the class of the models that it can train.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = ()
+    models: ClassVar[type[nn.Module]] = nn.Module
     targets: ClassVar[tuple[type, ...]] = TARGETS
 
     def outputs(self, target: Target) -> int:

@@ -71,6 +71,11 @@ class Progress:
         """The number, from 1, of the epoch under way, or of the last one between two."""
         return self.epoch + (self.batch > 0)
 
+    @property
+    def solves(self) -> bool:
+        """Whether the training steps of this epoch solve an ODE."""
+        return "nfe/forward" in self.window or "nfe/forward" in self.means
+
     def begin_epoch(self) -> None:
         if self.batch == 0:
             self.means = RunningMeans()

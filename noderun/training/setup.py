@@ -26,10 +26,10 @@ class Setup:
     steps_per_epoch: int
     device: torch.device
     bf16: bool = False
+    validated: bool = False  # the data have a split "valid"
     clip_norm: float | None = None
     penalty_weight: float = 0.0
     horizon: int | None = None  # steps after which the schedule of the learning rate ends; None if it has no end
-    validated: bool = False  # the data have a split "valid"
 
     def values(self, batch: Batch) -> dict[str, Tensor]:
         """The objective's means over the batch; in bf16 the nets run under autocast, a solve's state stays float32.

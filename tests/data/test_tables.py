@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from noderun.data import DataError, DataMissing, batches, check, load, uci
+from noderun.cli.main import main
+from noderun.data import SETS, DataError, DataMissing, batches, check, load, uci
 from noderun.data.examples import check_examples
 from tests.data.test_densities import chosen
 
@@ -193,3 +194,30 @@ def test_the_real_tables_are_taken_or_refused(name, sentence):
         load(chosen(name, root), "cpu")
     if "dequantize" in sentence:
         load(chosen(name, root, options={"dequantize": True}), "cpu")
+
+
+@pytest.mark.usefixtures("restored_process")
+def test_an_unfit_table_is_refused_before_anything_is_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = written(tmp_path, FAULTS["copy"][0](NORMAL), kind="npy")
+    wrong = {
+        "data=table": "data=table needs data.path=FILE",
+        "data=table data.path=absent.csv": "no file absent.csv in",
+        f"data=table data.path={path}": "column 4 repeats column 2",
+        f"data=table data.path={path} data.columns=[a]": "no column 'a'",
+        "data=kin8nm data.download=false data.root=here": "no file data.txt in",
+    }
+    for words, sentence in wrong.items():
+        assert main(["train", *words.split(), "model.objective=density", "model.stem=none"]) == 2
+        assert sentence in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_sets_that_say_so_have_a_split_for_validation():
+    root = Path(os.environ.get("NODERUN_DATA", "nowhere"))
+    for name, source in SETS.items():
+        if source.download is None and name != "table":
+            for target in source.readers:
+                assert (load(chosen(name), "cpu", targets=(target,)).valid is not None) == source.validated
+        elif root.is_dir() and name in ("kin8nm", "freyfaces", "caltech_silhouettes", "mnist"):
+            assert (load(chosen(name, root), "cpu").valid is not None) == source.validated
