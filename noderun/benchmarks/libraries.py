@@ -26,8 +26,16 @@ COMPILED = ("backprop", "checkpointed", "adjoint")  # gradients whose way back i
 PEERS = {"torchdiffeq": ("torchdiffeq",), "torchode": ("torchode",), "diffrax": ("diffrax", "jax")}
 
 
-def installed() -> dict[str, bool]:
-    return {name: why_absent(modules) is None for name, modules in PEERS.items()}
+OF_FLOWS = {"zuko": ("zuko",), "torchcfm": ("torchcfm",), "normflows": ("normflows",)}  # beside PEERS
+
+
+def peers(suite: str) -> dict[str, tuple[str, ...]]:
+    """The libraries of a suite, each with the modules that it needs."""
+    return PEERS | OF_FLOWS if suite == "flows" else PEERS
+
+
+def installed(suite: str = "all") -> dict[str, bool]:
+    return {name: why_absent(modules) is None for name, modules in peers(suite).items()}
 
 
 @functools.cache

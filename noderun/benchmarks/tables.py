@@ -15,6 +15,7 @@ TITLES = {
     "training": "Training",
     "startup": "Starting",
     "epoch": "A whole epoch",
+    "flows": "Flows",
 }
 NOTES = {
     "solve": "Times over the limit: as many evaluations of f as noderun's solve makes, and nothing else; where each "
@@ -26,6 +27,9 @@ NOTES = {
     "without concatenating t.",
     "startup": "Whole processes, a new interpreter each time.",
     "epoch": "Each a single time.",
+    "flows": "Forward and backward pass of a training step. All have the same net and weights but zuko, whose net of "
+    "as many units is its own; noderun takes the trace in closed form, diffrax in forward mode, torchdiffeq's example "
+    "by one vector-Jacobian product per dimension. Compilation is not counted.",
 }
 MEMORY = (
     "held / peak in MiB, counted once a storage: held from the end of the forward to the start of the backward pass "

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
 from noderun.cli.planning import Job, key_of, with_refusal
 from noderun.config.compose import Composer, resolved
-from noderun.config.schema import Settings, Solver, typed_group, without_tolerances
-from noderun.config.validation import ConfigError, Incompatible, nearest, quoted, show
+from noderun.config.options.types import Count
+from noderun.config.schema import Model, Settings, Solver, typed_group, without_tolerances
+from noderun.config.validation import ConfigError, Incompatible, as_type, nearest, quoted, show
 from noderun.evaluation.trained import read_config, settings_of, without_gradient
 from noderun.record import run_folder
 from noderun.report.figures import FIGURES, names_of
@@ -27,6 +28,7 @@ class Measurement(Job):
     trained: Settings
     lesion: str | None
     figures: tuple[str, ...]
+    draws: int = 1  # of Hutchinson's noise
 
 
 def solver_words(settings: Settings) -> str:
@@ -45,7 +47,7 @@ def make_measurement(composer: Composer, run: Run, words: Sequence[str], chosen:
     given = {override.key_or_group for override in composer.parse(words)}
     of_solver = sorted(key for key in given if key.partition(".")[0] == "solver")
     trained = settings_of(run.folder, composer.classes)
-    solver, reason = chosen or trained.solver, None
+    solver, reason = chosen or tested_with(trained), None
     words = [f"run={quoted(run.folder)}", *words]
     if trained.solver is None or solver is None:
         words = [word for word in words if key_of(word) not in of_solver]
@@ -56,7 +58,8 @@ def make_measurement(composer: Composer, run: Run, words: Sequence[str], chosen:
     else:
         words = words if "solver" in given else [f"solver={word(solver.name)}", *words]
         config = composer.known(words)[0]
-        solver = under_words(solver, read_config(run.folder).get("tolerance"), config, given)
+        tolerance = trained.model.options.get("test_tolerance") or read_config(run.folder).get("tolerance")
+        solver = under_words(solver, tolerance, config, given)
         words = [*(word for word in words if key_of(word).partition(".")[0] != "solver"), *words_of(solver)]
     asked = resolved(OmegaConf.masked_copy(config, [str(key) for key in config if key != "solver"]))
     settings = replace(
@@ -64,20 +67,48 @@ def make_measurement(composer: Composer, run: Run, words: Sequence[str], chosen:
         data=replace(trained.data, root=str(asked["data"]["root"] or trained.data.root)),
         **{key: asked[key] for key in ("device", "log", "fresh")},
     )
+    divergence, draws = divergence_of(asked["divergence"], settings), as_type(Count, asked["draws"], "draws")
+    settings = replace(settings, model=replace(settings.model, options=test_options(settings.model, divergence)))
+    draws = draws if settings.model.options.get("test_divergence") == "hutchinson" else 1
     figures, lesion = figures_of(asked["figures"], settings), lesion_of(asked["lesion"])
-    known = identity(run, settings, lesion, figures)
+    known = identity(run, settings, lesion, figures, divergence, draws)
     cell = Measurement(
         overrides=tuple(words),
         settings=settings,
         identity=known,
-        run_id=f"{solver_words(settings)}-{run_folder.digest(known)}",
+        run_id="-".join([solver_words(settings), *([divergence] if divergence else []), run_folder.digest(known)]),
         refusal=reason,
         run=run,
         trained=trained,
         lesion=lesion,
         figures=figures,
+        draws=draws,
     )
     return with_refusal(cell, check_measurement)
+
+
+def tested_with(trained: Settings) -> Solver | None:
+    """The solver of the run's own tests: a continuous flow has a tolerance for them, and adaptive steps."""
+    solver, tolerance = trained.solver, trained.model.options.get("test_tolerance")
+    if solver is None or tolerance is None:
+        return solver
+    return replace(solver if solver.dt is None else Solver("dopri5"), rtol=tolerance, atol=tolerance)
+
+
+def divergence_of(value: Any, settings: Settings) -> str | None:
+    """ConfigError if it is no way to a divergence, or if the model has none."""
+    if value is None:
+        return None
+    chosen: str = as_type(Literal["exact", "hutchinson"], value, "divergence")
+    if "test_divergence" not in settings.model.options:
+        raise ConfigError(f"divergence={chosen} is of continuous flows, and model={settings.model.name} is none")
+    return chosen
+
+
+def test_options(model: Model, divergence: str | None) -> dict[str, Any]:
+    """The model's options in this test: the divergence that was asked for, and no tolerance beside the solver's."""
+    own = {"test_tolerance": None} | ({"test_divergence": divergence} if divergence else {})
+    return model.options | {key: value for key, value in own.items() if key in model.options}
 
 
 def under_words(solver: Solver, tolerance: Any, config: DictConfig, given: Set[str]) -> Solver:
@@ -106,10 +137,12 @@ def words_of(solver: Solver) -> list[str]:
     return [f"solver={word(solver.name)}", *(f"++solver.{key}={word(value)}" for key, value in node_of(solver).items())]
 
 
-def identity(run: Run, settings: Settings, lesion: str | None, figures: Sequence[str]) -> dict[str, Any]:
+def identity(
+    run: Run, settings: Settings, lesion: str | None, figures: Sequence[str], divergence: str | None, draws: int
+) -> dict[str, Any]:
     """What makes a measurement the one that it is: the run as far as it was trained, and the test's own choices."""
     solver = settings.solver
-    asked = Asked(run.folder.name, run.result.get("steps"), solver, lesion, list(figures) or None)
+    asked = Asked(run.folder.name, run.result.get("steps"), solver, lesion, list(figures) or None, divergence, draws)
     return run_folder.identity(asked, Asked("", None, solver and Solver(solver.name)), set())
 
 
@@ -122,6 +155,8 @@ class Asked:
     solver: Solver | None
     lesion: str | None = None
     figures: list[str] | None = None
+    divergence: str | None = None
+    draws: int = 1
 
 
 def check_measurement(cell: Measurement) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
 from noderun.config.schema import Settings
+from noderun.models.continuous import FlowBlock
 from noderun.models.lesion import block_count, lesions, without
 from noderun.training.block_pass import (
     FIXED_STEP_GRADIENT_REFERENCE,
@@ -23,17 +25,33 @@ from noderun.training.result import chosen, numbers
 from noderun.training.setup import Setup
 
 
-def measure(setup: Setup, settings: Settings, trained: Mapping[str, Any]) -> dict[str, Any]:
-    """One test of the whole test split; ``trained`` is the result.json of the run."""
+def measure(setup: Setup, settings: Settings, trained: Mapping[str, Any], draws: int = 1) -> dict[str, Any]:
+    """A test of the whole test split; ``trained`` is the result.json of the run.
+
+    With several ``draws`` of Hutchinson's noise numbers are means over them, NLL with the standard error of that mean,
+    and the time is that of one.
+    """
     solved = measured_solves(setup)  # first, so that what is timed is warm
     start = time.perf_counter()
-    test = evaluate(setup, lambda: None)
-    seconds = time.perf_counter() - start
+    tests = list(by_draws(setup, draws))
+    seconds = (time.perf_counter() - start) / draws
+    test = {tag: statistics.fmean(found[tag] for found in tests) for tag in tests[0]}
+    over_draws = [found["nll/test"] for found in tests if "nll/test" in found] if draws > 1 else []
+    spread = {"draws": draws, "nll_draws_se": statistics.stdev(over_draws) / draws**0.5} if over_draws else {}
     examples = sum(len(batch) for batch in setup.batches("test", 0, 0))
     found = {**test, **solved, "seconds": seconds, "examples_per_second": quotient(examples, seconds)}
     kept = {key: trained.get(key) for key in ("parameters", "epochs", "steps")}
     outcome = {"task": "evaluate", "device": str(setup.device), "status": "done"}
-    return dict.fromkeys(trained) | numbers(setup, found) | chosen(settings) | kept | outcome
+    return dict.fromkeys(trained) | numbers(setup, found) | spread | chosen(settings) | kept | outcome
+
+
+def by_draws(setup: Setup, draws: int) -> Iterator[dict[str, float]]:
+    """The test by one draw of Hutchinson's noise after another; nothing else differs."""
+    blocks = [block for block in setup.blocks if isinstance(block, FlowBlock)]
+    for seed in range(draws):
+        for block in blocks:
+            block.test_seed = seed
+        yield evaluate(setup, lambda: None)
 
 
 def measured_solves(setup: Setup) -> dict[str, float | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from noderun.evaluation import depth, plane
+from noderun.evaluation import depth, flows, plane
 from noderun.evaluation.depth import Rows
 from noderun.training.setup import Setup
 
@@ -15,6 +15,9 @@ ROWS: dict[str, Callable[[Setup], Rows]] = {
     "nfe_per_input": depth.nfe_rows,
     "flow": depth.flow_rows,
     "decision": depth.decision_rows,
-    "norms": depth.norm_rows,
     "grid": plane.grid_rows,
+    "density": flows.density_rows,
+    "velocity": flows.velocity_rows,
+    "transport": flows.transport_rows,
+    "norms": depth.norm_rows,
 }

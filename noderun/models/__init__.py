@@ -1,6 +1,7 @@
 """The models; each is made from plain values, the factory of its dynamics and a solve."""
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 
@@ -9,13 +10,17 @@ from noderun.models.cnf import CNF
 from noderun.models.continuous import ContinuousFlow
 from noderun.models.ffjord import FFJORD
 from noderun.models.flow import Flow
+from noderun.models.flow_matching import FlowMatching
 from noderun.models.mlp import MLP
 from noderun.models.odenet import ODENet
 from noderun.models.plain import PlainNet
+from noderun.models.planar import PlanarNF
 from noderun.models.recurrent import RNN
 from noderun.models.resnet import ResNet
 from noderun.models.revnet import Hamiltonian, RevNet
 from noderun.models.stem import StemHead
+from noderun.models.vae import VAE
+from noderun.models.zuko import ZukoFlow
 
 # name -> factory(shape, outputs, **options), with make_dynamics and solve if the option's file says that it uses them
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -30,6 +35,12 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "cnf": CNF,
     "ffjord": FFJORD,
     "rnn": RNN,
+    "flow_matching": FlowMatching,
+    "planar_nf": PlanarNF,
+    "vae": VAE,
+    "realnvp": partial(ZukoFlow, "RealNVP"),
+    "nsf": partial(ZukoFlow, "NSF"),
+    "maf": partial(ZukoFlow, "MAF"),
 }
 
-__all__ = ["MODELS", "ContinuousFlow", "Flow", "ODEBlock", "SolveBlock"]
+__all__ = ["MODELS", "ContinuousFlow", "Flow", "FlowMatching", "ODEBlock", "SolveBlock"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import vjp, vmap
 
 MOST_NUMBERS = 2**22  # of vectors that are pulled back at once
@@ -26,7 +26,7 @@ def exact_divergence(f: Any, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return dy, rows.flatten(2).diagonal(dim1=0, dim2=2).sum(1)
 
 
-def hutchinson(f: nn.Module, t: Tensor, y: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def hutchinson(f: Any, t: Tensor, y: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """f(t, y) and e^T df/dy e [B], whose mean over noise e of unit covariance is the trace (Hutchinson 1990)."""
     dy, pull = vjp(lambda y: f(t, y), y)[:2]
     (row,) = pull(noise.to(dy.dtype))

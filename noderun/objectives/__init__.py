@@ -2,6 +2,9 @@
 
 from noderun.objectives.classify import Classify
 from noderun.objectives.density import MeanNLL
+from noderun.objectives.density_matching import DensityMatching
+from noderun.objectives.elbo import ELBO
+from noderun.objectives.flow_matching import FlowMatching
 from noderun.objectives.objective import Objective
 from noderun.objectives.regress import Regress
 from noderun.objectives.series import SeriesObjective
@@ -13,6 +16,9 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "sign": SignRegression,
     "density": MeanNLL,
     "series": SeriesObjective,
+    "flow_matching": FlowMatching,
+    "density_matching": DensityMatching,
+    "elbo": ELBO,
 }
 
 __all__ = ["OBJECTIVES", "Objective"]

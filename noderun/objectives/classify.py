@@ -56,6 +56,8 @@ class ClassifyBinary(ClassifySeries):
             return values
         return values | {"score": logits[:, 1] - logits[:, 0], "positive": labels.float()}
 
-    def over_split(self, model: nn.Module, batches: Iterator[Batch], values: Mapping[str, Tensor]) -> dict[str, float]:
+    def over_split(
+        self, model: nn.Module, batches: Iterator[Batch], values: Mapping[str, Tensor]
+    ) -> Mapping[str, float | Tensor]:
         area, error = auc(values["score"], values["positive"] > 0)
         return {"auc": area, "auc_se": error}

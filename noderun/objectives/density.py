@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from noderun.data import Batch, Density
 from noderun.models.flow import Flow
 from noderun.objectives.objective import Objective
-from noderun.record.metric import METRICS
+from noderun.record.metric import METRICS, Metric
 
 INVERTED = 64  # examples of a batch that are decoded again in testing
 
@@ -22,7 +23,7 @@ class MeanNLL(Objective):
     testing a flow also decodes what it has encoded.
     """
 
-    metrics = (METRICS["nll"],)
+    metrics: ClassVar[tuple[Metric, ...]] = (METRICS["nll"],)
     targets = (Density,)
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -16,10 +16,11 @@ class Objective(ABC):
     """A loss to be minimized, and the numbers to be reported beside it.
 
     ``metrics`` describe what is shown of it in results, tables and the ledger; ``targets`` are the kinds of target
-    that a data set must ask for.
+    that a data set must ask for, ``models`` the class of the models that it can train.
     """
 
     metrics: ClassVar[tuple[Metric, ...]] = ()
+    models: ClassVar[type[nn.Module]] = nn.Module
     targets: ClassVar[tuple[type, ...]] = TARGETS
 
     def outputs(self, target: Target) -> int:
@@ -30,7 +31,9 @@ class Objective(ABC):
         """The objective for a data set with this target, if that decides which one it is."""
         return self
 
-    def over_split(self, model: nn.Module, batches: Iterator[Batch], values: Mapping[str, Tensor]) -> dict[str, float]:
+    def over_split(
+        self, model: nn.Module, batches: Iterator[Batch], values: Mapping[str, Tensor]
+    ) -> Mapping[str, float | Tensor]:
         """Numbers of the whole test that are not means over examples, such as a distance between two clouds of points.
 
         ``values`` are those that were reported per example, by name, each for the whole test [N].

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Row = Mapping[str, Any]
+WEIGHT, DECAY = "regularizer.weight", "optimizer.weight_decay"
 ENDS = ("time/forward_ms", "solve/numerical_error", "solve/gradient_error")
 
 
@@ -101,36 +102,37 @@ def draw_loss(rows: Sequence[Row], path: Path) -> None:
     draw_scatter(rows, path, "nfe_forward", "test_loss", "label", "NFE forward", "test loss")
 
 
-def regularizer_rows(found: Sequence[Run]) -> list[dict[str, Any]]:
+def weight_rows(found: Sequence[Run], key: str) -> list[dict[str, Any]]:
     """The weight of a run whose option's default holds is not in its identity, but in its words if it was swept."""
-    if "regularizer.weight" not in told_apart_by(found):
+    if key not in told_apart_by(found):
         return []
-    rows = [row for row in solved(found) if row.get("regularizer.weight") is not None]
-    return [row | {"line": without_weight(row)} for row in rows]
+    rows = [row for row in solved(found) if row.get(key) is not None]
+    return [row | {"line": without_weight(row, key)} for row in rows]
 
 
-def without_weight(row: Row) -> str:
+def without_weight(row: Row, key: str) -> str:
     """What else tells the run apart, so that one line is one study of the weight."""
-    words = [part for part in row["label"].split(", ") if not part.startswith("regularizer.weight")]
+    words = [part for part in row["label"].split(", ") if not part.startswith(key)]
     return ", ".join(words) or str(row.get("regularizer") or row["model"])
 
 
-def draw_regularizer(rows: Sequence[Row], path: Path) -> None:
-    last = "test_error" if any(row.get("test_error") is not None for row in rows) else "test_loss"
+def draw_weight(rows: Sequence[Row], path: Path, key: str, name: str) -> None:
+    """NFE and the outcome of the test against a weight in the loss."""
+    outcomes = {"test_error": "test error (%)", "nll": "NLL (nats)", "test_loss": "test loss"}
+    last = next(k for k in outcomes if any(row.get(k) is not None for row in rows) or k == "test_loss")
     with figure(1, 2, width=4.4, height=3.6) as (drawn, axes):
-        for panel, key, name in zip(axes[0], ("nfe_forward", last), ("NFE forward", None), strict=True):
-            scatter(panel, rows, "regularizer.weight", key, "line")
-            name = name or ("test error (%)" if last == "test_error" else "test loss")
-            panel.set(xlabel="weight of the regularizer", ylabel=name)
-            panel.set_xscale("symlog", linthresh=smallest(rows))
+        for panel, y, label in ((axes[0, 0], "nfe_forward", "NFE forward"), (axes[0, 1], last, outcomes[last])):
+            scatter(panel, rows, key, y, "line")
+            panel.set(xlabel=name, ylabel=label)
+            panel.set_xscale("symlog", linthresh=smallest(rows, key))
             panel.xaxis.get_major_locator().set_params(numticks=6)
         outside_legend(axes[0, 1])
         save(drawn, path, rows)
 
 
-def smallest(rows: Sequence[Row]) -> float:
+def smallest(rows: Sequence[Row], key: str) -> float:
     """Where the axis turns linear, so that a weight of 0 has its place."""
-    return min((float(r["regularizer.weight"]) for r in rows if r["regularizer.weight"] > 0), default=1.0)
+    return min((float(r[key]) for r in rows if r[key] > 0), default=1.0)
 
 
 def draw_scatter(rows: Sequence[Row], path: Path, x: str, y: str, by: str, x_name: str, y_name: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from noderun.config.validation import ConfigError, nearest
-from noderun.report import costs, curves, depth, plane, precision
+from noderun.report import costs, curves, depth, flows, likelihoods, plane, precision
 from noderun.report.epochs import Panel, draw_epochs, rows_by_epoch
 from noderun.report.folders import Run
 
@@ -72,8 +72,27 @@ FIGURES = {
     "regularizer": Figure(
         "NFE and error against the regularizer's weight",
         "a sweep over regularizer.weight",
-        costs.draw_regularizer,
-        costs.regularizer_rows,
+        partial(costs.draw_weight, key=costs.WEIGHT, name="weight of the regularizer"),
+        partial(costs.weight_rows, key=costs.WEIGHT),
+    ),
+    "weight_decay": Figure(
+        "NFE and what the test found against weight decay",
+        "a sweep over optimizer.weight_decay",
+        partial(costs.draw_weight, key=costs.DECAY, name="weight decay"),
+        partial(costs.weight_rows, key=costs.DECAY),
+    ),
+    "nll_seconds": Figure(
+        "NLL against seconds of training",
+        "a density that was tested",
+        likelihoods.draw_seconds,
+        likelihoods.seconds_rows,
+    ),
+    "nll_tolerance": Figure(
+        "NLL against the tolerance of the test",
+        "measurements of a continuous flow of several NFE",
+        likelihoods.draw_tolerance,
+        likelihoods.tolerance_rows,
+        source="measurements",
     ),
     "precision": Figure(
         "Precision against NFE and time",
@@ -130,6 +149,26 @@ FIGURES = {
         "a map of the plane: points in it as inputs and as targets",
         plane.draw_grid,
         source="model",
+    ),
+    "density": Figure(
+        "Data, density and samples",
+        "a normalizing flow of points in a plane",
+        flows.draw_density,
+        source="model",
+    ),
+    "velocity": Figure(
+        "Velocity field",
+        "a continuous flow of points in a plane",
+        flows.draw_velocity,
+        source="model",
+        of_solve=True,
+    ),
+    "transport": Figure(
+        "Particles and density over time",
+        "a continuous flow of points in a plane",
+        flows.draw_transport,
+        source="model",
+        of_solve=True,
     ),
     "norms": Figure(
         "Norm of the state along depth",

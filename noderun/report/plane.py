@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from noderun.report.flows import even
 from noderun.report.style import COLORS, figure, outside_legend, save
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def draw_grid(rows: Sequence[Row], path: Path) -> None:
         )
         after.plot([], [], color=COLORS[1], label="det J <= 0")
         outside_legend(after)
-        save(drawn, path, [{key: row.get(key) for key in {**tested[0], **grid[0]}} for row in rows])
+        save(drawn, path, even(rows))
 
 
 def draw_lines_of(axes: Axes, grid: Sequence[Row], x: str, y: str) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SHOWN = 2000  # points of a scatter
 SIDE = 8  # images along one side of a grid
-BINS, COLUMNS = 50, 4  # of histograms
+BINS, COLUMNS, DIMENSIONS = 50, 4, 32  # of histograms
 
 
 def draw_samples(data: np.ndarray, samples: np.ndarray, path: Path) -> None:
@@ -56,7 +56,8 @@ def rows_of(kind: str, points: np.ndarray) -> list[dict[str, Any]]:
 
 def draw_images(groups: dict[str, np.ndarray], path: Path, side: int) -> None:
     """A grid of images for each group; the CSV has a line per image with its values in [0, 1]."""
-    with figure(1, len(groups), width=4.0, height=4.2) as (drawn, axes):
+    lines = max(-(-min(len(images), side * side) // side) for images in groups.values())
+    with figure(1, len(groups), width=0.5 * side, height=0.5 * lines + 0.3) as (drawn, axes):
         for panel, (title, images) in zip(axes[0], groups.items(), strict=True):
             panel.imshow(tiled(images[: side * side], side), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             panel.set(title=title)
@@ -83,8 +84,8 @@ def image_rows(kind: str, images: np.ndarray) -> list[dict[str, Any]]:
 
 
 def draw_histograms(data: np.ndarray, samples: np.ndarray, path: Path) -> None:
-    """The distribution of each dimension, of the data filled and of the samples as a line."""
-    dim = samples.shape[1]
+    """The distribution of each of the first dimensions, of the data filled and of the samples as a line."""
+    dim = min(samples.shape[1], DIMENSIONS)
     rows: list[dict[str, Any]] = []
     with figure(-(-dim // COLUMNS), min(dim, COLUMNS), width=2.4, height=2.0) as (drawn, axes):
         for i, panel in enumerate(axes.flat):
@@ -110,7 +111,8 @@ def draw_histograms(data: np.ndarray, samples: np.ndarray, path: Path) -> None:
 def draw_interpolation(data: np.ndarray, samples: np.ndarray, path: Path) -> None:
     """The way between two examples: a curve among the data, a strip of images, or each dimension along the way."""
     if samples.ndim == 4:
-        draw_images({"between": samples}, path, min(len(samples), 2 * SIDE))
+        shown = np.linspace(0, len(samples) - 1, min(len(samples), 2 * SIDE)).round().astype(int)
+        draw_images({"between": samples[shown]}, path, len(shown))
         return
     with figure(width=5.0, height=4.2) as (drawn, axes):
         panel = axes[0, 0]

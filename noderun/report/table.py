@@ -37,10 +37,16 @@ def show(key: str, value: Any) -> str:
         return f"{show(key, value.mean)} ± {show(key, value.deviation)}"
     if key in METRICS:
         return format(value, METRICS[key].format)
+    if key.endswith("_se"):
+        return f"{value:.2g}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def heading(key: str) -> str:
+    """What a column is called; NAME_se is the standard error of NAME over examples, NAME_draws_se that over draws."""
+    for ending, words in (("_draws_se", "standard error over draws"), ("_se", "standard error")):
+        if key.removesuffix(ending) in METRICS and key.endswith(ending):
+            return words
     return METRICS[key].heading if key in METRICS else key
 
 

@@ -16,7 +16,7 @@ from noderun.config.user_code import load as load_reference
 from noderun.config.validation import ConfigError
 from noderun.data import DataError, Dataset, Density, batch_count, batches, load
 from noderun.dynamics import DYNAMICS
-from noderun.models import MODELS, Flow, SolveBlock
+from noderun.models import MODELS, Flow, FlowMatching, SolveBlock
 from noderun.objectives import OBJECTIVES, Objective
 from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.solvers import METHODS, StepController
@@ -68,6 +68,7 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
         bf16=trainer.precision == "bf16",
         clip_norm=trainer.clip_norm,
         penalty_weight=regularizer.weight if regularizer else 0.0,
+        validated=dataset.valid is not None,
     )
 
 
@@ -121,6 +122,8 @@ def make_model(settings: Settings, dataset: Dataset, objective: Objective) -> nn
                 f"model={choice.name} is not one"
             )
         model.transform = transform
+    if isinstance(model, FlowMatching) and isinstance(dataset.target, Density):
+        model.source = dataset.target.source
     return model
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import fields
+from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from noderun.config import schema
@@ -23,6 +25,7 @@ MADE_WITH = {  # group -> what its part is made with, before the keys of its opt
     "optimizer": ("params", "lr"),
     "scheduler": ("steps_per_epoch", "horizon"),
 }
+PACKAGES = {"zuko": "zuko", "ot": "POT"}  # module -> name, of the extra "flows"
 FORWARD = {"dynamics": ("t", "y"), "model": ("x",), "series": ("x", "times", "mask")}
 OF_ADAPTIVE_STEPS = ("controller", "norm", "first_step", "min_step", "max_step")
 OWN_CONTROL = {  # solver -> the settings of adaptive steps that mean nothing to it
@@ -47,6 +50,8 @@ def check(settings: Settings, given: Set[str]) -> None:
     with isolated(torch.device("cpu")):  # a module that sets a default dtype sets it for the jobs that load it alone
         check_code(settings)
     check_data_fits(settings)
+    check_flow(settings, given)
+    check_packages(settings)
     if settings.solver:
         check_steps(settings, given)
     if settings.gradient:
@@ -64,6 +69,33 @@ def check_data_fits(settings: Settings) -> None:
         source = SETS[settings.data.name]
         if reason := unfit(settings, make_objective(settings), source.sample, *source.targets(settings.data.options)):
             raise Incompatible(reason)
+
+
+def check_flow(settings: Settings, given: Set[str]) -> None:
+    """Raises Incompatible if a flow cannot start or go where it was told to."""
+    model, source = settings.model, settings.data.source
+    if source is not None and model.objective.name != "flow_matching":
+        raise Incompatible(
+            f"data.source={source} is where model=flow_matching begins; model={model.name} with "
+            f"model.objective={model.objective.name} begins at a standard normal"
+        )
+    if model.options.get("path") == "vp" and source is not None:
+        raise Incompatible(
+            f"model.path=vp begins at a standard normal, and data.source={source} is another density: try "
+            "model.path=linear"
+        )
+    if model.options.get("path") == "vp" and "model.sigma" in given:
+        raise Incompatible("model.sigma is of model.path=linear; model.path=vp has the widths of its diffusion")
+
+
+def check_packages(settings: Settings) -> None:
+    """Raises Incompatible if a package of an extra is needed and not installed."""
+    model = settings.model
+    transports = model.options.get("coupling") == "ot" or settings.data.source is not None
+    for package in (*model.packages, *(["ot"] if transports else [])):
+        if find_spec(package) is None:
+            what = "optimal transport" if package == "ot" else f"model={model.name}"
+            raise Incompatible(f"{what} needs {PACKAGES[package]}, which is not here: pip install 'noderun[flows]'")
 
 
 def unfit(settings: Settings, objective: Objective, sample: str, *targets: type) -> str | None:
@@ -84,16 +116,18 @@ def unfit(settings: Settings, objective: Objective, sample: str, *targets: type)
 
 
 def check_data(settings: Any) -> None:
-    """Raises Incompatible if files of a set that may not be downloaded are missing."""
-    from noderun.data import DataMissing, require
+    """Raises Incompatible if files that may not be downloaded are missing, or a table is not fit for a density."""
+    from noderun.data import DataError, examine, require
 
     data = getattr(settings, "data", None)
-    if data is None or data.download or data.user_class:
+    if data is None or data.user_class:
         return
     try:
-        require(data.name, data.root)
-    except DataMissing as missing:
-        raise Incompatible(str(missing)) from None
+        if not data.download:
+            require(data.name, data.root)
+        examine(data)
+    except DataError as error:
+        raise Incompatible(str(error)) from None
 
 
 def check_code(settings: Settings) -> None:
@@ -101,6 +135,7 @@ def check_code(settings: Settings) -> None:
     from noderun.training.build import load_class
 
     check_objective(settings.model.objective)
+    check_trains(settings.model)
     for group, known in registries().items():
         choice: Any = getattr(settings, group)
         if choice is None:
@@ -119,6 +154,26 @@ def check_objective(choice: schema.Objective) -> None:
 
     if choice.user_class and (reason := misfit(load_class(choice.user_class), (), list(choice.options))):
         raise ConfigError(f"model.objective: class: {choice.user_class} does not take its keys: {reason}")
+
+
+def check_trains(model: schema.Model) -> None:
+    """Raises Incompatible if the objective is for another kind of model."""
+    from noderun.models import MODELS
+    from noderun.objectives import OBJECTIVES
+    from noderun.training.build import load_class
+
+    choice = model.objective
+    objective = load_class(choice.user_class) if choice.user_class else OBJECTIVES[choice.name]
+    made = class_of(load_class(model.user_class) if model.user_class else MODELS.get(model.name))
+    wanted = getattr(objective, "models", object)
+    if isinstance(made, type) and not issubclass(made, wanted):
+        fitting = [name for name, known in MODELS.items() if issubclass(class_of(known), wanted)]
+        raise Incompatible(f"model.objective={choice.name} trains model={' or '.join(fitting)}, not {model.name}")
+
+
+def class_of(made: Any) -> Any:
+    """What a factory with some of its arguments makes."""
+    return made.func if isinstance(made, partial) else made
 
 
 def check_call(settings: Settings, group: str, name: str, made: Any) -> None:

@@ -46,6 +46,7 @@ def worst(measure: Callable[[BlockPass], float]) -> Measure:
 
 
 GRADIENT_ERROR = "solve/gradient_error"
+OF_TRAINING = ("memory/saved_mib", GRADIENT_ERROR)  # nothing for a field that is learned without a solve
 MEASURES: dict[str, Measure] = {
     "memory/saved_mib": lambda seen: sum(map(solve_bytes, seen)) / MIB,
     "time/forward_ms": forward_ms,
@@ -92,8 +93,8 @@ class Diagnostics(Callback):
     def tags_due(self, run: Run) -> tuple[str, ...]:
         progress = run.progress
         if run.ended or (self.every and progress.in_epoch % self.every == 0):
-            return tuple(MEASURES)
-        return (GRADIENT_ERROR,) if self.setup.blocks and self.affordable(progress) else ()
+            return tuple(tag for tag in MEASURES if progress.solves or tag not in OF_TRAINING)
+        return (GRADIENT_ERROR,) if progress.solves and self.affordable(progress) else ()
 
     def affordable(self, progress: Progress) -> bool:
         """Whether one more measurement of the gradient's error keeps their time within SHARE of the training's.

@@ -83,6 +83,8 @@ def train_step(setup: Setup, batch: Batch, step: int, with_norm: bool = False) -
     """Make one optimizer step at this step of the schedule; returns the batch's numbers by tag."""
     set_lr(setup.optimizer, setup.lr_schedule(step))
     setup.optimizer.zero_grad(set_to_none=True)
+    for block in setup.blocks:
+        block.stats = None  # those of the last test, if this step solves nothing
     values = setup.values(batch)
     values["loss"].backward()
     numbers: dict[str, Number | None] = {f"{name}/train": over_batch(v) for name, v in values.items()}
@@ -99,26 +101,31 @@ def over_batch(value: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(setup: Setup, pause: Callable[[], None]) -> dict[str, float]:
-    """Means over the test split, each example counting the same, and NFE per batch.
+def evaluate(setup: Setup, pause: Callable[[], None], split: str = "test") -> dict[str, float]:
+    """Means over the test split, or that for validation, each example counting the same, and NFE per batch.
 
     What the objective reports for each example also has its standard error, under NAME_se/test.
     ValueError if the objective does not report a number that one of its metrics is made from.
     """
     setup.model.eval()
     means, reported = RunningMeans(), dict[str, list[Tensor]]()
-    for batch in setup.batches("test", 0, 0):
+    for batch in setup.batches(split, 0, 0):
         pause()
         values = setup.values(batch)
-        means.add({f"{name}/test": over_batch(value) for name, value in values.items()}, weight=len(batch))
-        means.add({"nfe/test": solve_numbers(block.stats for block in setup.blocks)["nfe/forward"]})
+        means.add({f"{name}/{split}": over_batch(value) for name, value in values.items()}, weight=len(batch))
+        means.add({f"nfe/{split}": solve_numbers(block.stats for block in setup.blocks)["nfe/forward"]})
         for name, value in values.items():
             if value.dim():
                 reported.setdefault(name, []).append(value.double())
     per_example = {name: torch.cat(parts) for name, parts in reported.items()}
-    errors = {f"{name}_se": value.std().item() / len(value) ** 0.5 for name, value in per_example.items()}
-    whole = setup.objective.over_split(setup.model, setup.batches("test", 0, 0), per_example)
-    found = means.values() | {f"{name}/test": float(value) for name, value in (errors | whole).items()}
+    errors = {
+        f"{name}_se": value.std().item() / len(value) ** 0.5 for name, value in per_example.items() if len(value) > 1
+    }
+    found = means.values() | {f"{name}/{split}": error for name, error in errors.items()}
+    if split != "test":
+        return found
+    whole = setup.objective.over_split(setup.model, setup.batches(split, 0, 0), per_example)
+    found |= {f"{name}/{split}": float(value) for name, value in whole.items()}
     for metric in setup.objective.metrics:
         if metric.tag.endswith("/test") and metric.tag not in found:
             raise ValueError(

@@ -39,6 +39,9 @@ class RunningMeans:
             self._sums[name] = self._sums.get(name, 0.0) + total
             self._weights[name] = self._weights.get(name, 0.0) + other._weights[name]
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._weights
+
     def values(self) -> dict[str, float]:
         return {name: total / self._weights[name] for name, total in self._settled().items()}
 
@@ -79,9 +82,11 @@ def quotient(count: float, seconds: float) -> float | None:
 def solve_numbers(statistics: Iterable[Any]) -> dict[str, Number | None]:
     """One batch's solver statistics, summed over a model's blocks, under the tags of metrics.jsonl.
 
+    Those of a block that has solved nothing are None.
+
     Samples that are solved each by itself count as their mean.
     """
-    blocks = list(statistics)
+    blocks = [solved for solved in statistics if solved is not None]
 
     def total(field: Callable[[Any], Any]) -> Number | None:
         counts = [mean(count) for b in blocks if (count := field(b)) is not None]

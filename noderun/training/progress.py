@@ -60,6 +60,7 @@ class Progress:
     window: RunningMeans = field(default_factory=RunningMeans)  # since the last row
     means: RunningMeans = field(default_factory=RunningMeans)  # from the epoch's first batch to the last row
     test: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)  # the test of the weights that were best in validation
     measured: dict[str, float | None] = field(default_factory=dict)  # by callbacks, the last of each tag
 
     def __post_init__(self) -> None:
@@ -69,6 +70,11 @@ class Progress:
     def in_epoch(self) -> int:
         """The number, from 1, of the epoch under way, or of the last one between two."""
         return self.epoch + (self.batch > 0)
+
+    @property
+    def solves(self) -> bool:
+        """Whether the training steps of this epoch solve an ODE."""
+        return "nfe/forward" in self.window or "nfe/forward" in self.means
 
     def begin_epoch(self) -> None:
         if self.batch == 0:

@@ -4,11 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from noderun.config.options import OPTIONS
 from noderun.dynamics import DYNAMICS
-from noderun.models import MODELS, Flow, ODEBlock
+from noderun.models import MODELS, ODEBlock
 from noderun.ode import engine
 
-CLASSIFIERS = [name for name, made in MODELS.items() if not issubclass(made, Flow)]
+CLASSIFIERS = [name for name in MODELS if OPTIONS["model"][name].objective.name == "classify"]
 SHAPES = [(1, 28, 28), (3, 32, 32), (1, 8, 8)]
 MNIST = (1, 28, 28)
 

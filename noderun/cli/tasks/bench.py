@@ -37,7 +37,7 @@ def work(job: Job, folder: Path) -> None:
     import torch
 
     from noderun.benchmarks.bench import Incomplete, run_suites, write
-    from noderun.benchmarks.libraries import PEERS, installed, why_absent
+    from noderun.benchmarks.libraries import installed, peers, why_absent
     from noderun.training.build import make_device
 
     settings, threads = job.settings, torch.get_num_threads()
@@ -45,9 +45,9 @@ def work(job: Job, folder: Path) -> None:
     command = " ".join(["noderun bench", *said])
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    absent = [name for name, there in installed().items() if not there]
+    absent = [name for name, there in installed(settings.suite).items() if not there]
     for name in absent:
-        log.warning("%s is absent: %s (pip install 'noderun[bench]')", name, why_absent(PEERS[name]))
+        log.warning("%s is absent: %s (pip install 'noderun[bench]')", name, why_absent(peers(settings.suite)[name]))
     try:
         device = str(make_device(settings.device))
         found = run_suites(settings, device, log.info)

@@ -65,7 +65,7 @@ def work(cell: Measurement, folder: Path) -> None:
     if cell.lesion is not None:
         draw_lesions(lesion_rows(setup, cell.lesion), folder / files.FIGURES / "lesions.png")
     draw_named(cell.figures, setup, folder / files.FIGURES)
-    run_folder.write_json(folder / files.RESULT, measure(setup, cell.settings, cell.run.result))
+    run_folder.write_json(folder / files.RESULT, measure(setup, cell.settings, cell.run.result, cell.draws))
 
 
 def finish(folder: Path, jobs: Sequence[Measurement], swept: Sequence[str]) -> None:
@@ -78,7 +78,9 @@ def finish(folder: Path, jobs: Sequence[Measurement], swept: Sequence[str]) -> N
     write_csv(known, folder / files.RESULTS)
     others = [key for key in swept if key != "tolerance" and key.partition(".")[0] != "solver"]
     words = varying(rows, ["run", "removed block", "trained with", "tested with", *others]) + troubles(rows)
-    numbers = [name for name, metric in METRICS.items() if metric.better is not None]
+    shown = [name for name, metric in METRICS.items() if metric.better is not None]
+    numbers = [name for name in shown if name != "test_loss" or not any(row.get("nll") is not None for row in rows)]
+    numbers = [key for name in numbers for key in (name, f"{name}_se", f"{name}_draws_se")]
     keys = [*(words or ["tested with"]), *(k for k in numbers if any(row.get(k) is not None for row in rows))]
     print_table(filled_table([heading(key) for key in keys], comparison_cells(rows, keys)))
     made = draw_possible(known, folder / files.FIGURES, names_of("measurements"))

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from noderun.config.options.objective import Objective
 from noderun.config.options.option import FACT, Option, Reference, declaration
-from noderun.config.options.types import Count, FolderName, Index, Positive, Tolerance
+from noderun.config.options.types import Count, FolderName, Index, NotNegative, Positive, Tolerance
 
 Part = Literal["dynamics", "solver", "gradient", "regularizer"]
 Takes = Annotated[tuple[str, ...], FACT]
@@ -30,6 +30,7 @@ class Model(Option, group="model"):
     ] = Objective()
     takes: Takes = ("image",)
     uses: Uses = ()
+    packages: Annotated[tuple[str, ...], FACT] = ()  # of an extra, without which the model cannot be made
     fixed_steps: Annotated[bool, FACT] = False  # the steps define the model: an adaptive solver would be another one
     options: dict[str, Any] = field(default_factory=dict)  # keyword arguments of what makes it: stem, width, ...
     user_class: str | None = None
@@ -129,6 +130,7 @@ class Mlp(Model, name="mlp"):
 Estimate = Literal["exact", "hutchinson"]
 
 
+@declaration
 class ContinuousFlow(Model):
     """A density that an ODE carries to a standard normal; its log-determinant is a part of the state."""
 
@@ -195,3 +197,112 @@ class Rnn(SeriesModel, name="rnn"):
     """A GRU that is given the path, its increments, the gaps in time and what was observed: the plain rival."""
 
     hidden: Annotated[Count, "size of the hidden state"] = 64
+
+
+Hidden = Annotated[tuple[Count, ...], "widths of the layers of each transform's net"]
+
+
+@declaration
+class FlowMatching(Model, name="flow_matching"):
+    """A continuous flow whose field is learned by regression on the velocities of paths from a source to the data
+    (Lipman et al. 2023): training solves nothing, density and samples do. From data to data with data.source."""
+
+    chooses: ClassVar = {"data": "8gaussians", "dynamics": "mlp", "optimizer": "adam", "scheduler": "constant"}
+
+    objective: Annotated[Objective, Reference("flow_matching"), "regression; flow_matching is the only one"] = (
+        Objective("flow_matching")
+    )
+    takes: Takes = ("vector", "image")
+    uses: Uses = ("dynamics", "solver")
+    path: Annotated[
+        Literal["linear", "vp"],
+        "linear: straight (Tong et al. 2024); vp: the variance-preserving diffusion of score matching, for its "
+        "probability-flow ODE (Song et al. 2021)",
+    ] = "linear"
+    sigma: Annotated[NotNegative, "standard deviation around the linear path"] = 0.0
+    coupling: Annotated[
+        Literal["independent", "ot"],
+        "ot: source and data of a batch are paired by exact optimal transport (needs noderun[flows])",
+    ] = "independent"
+    test_divergence: Annotated[Estimate, "of log p; exact: the whole trace; hutchinson: its estimate"] = "exact"
+    test_tolerance: Annotated[Tolerance | None, "of the solver in testing; null: that of the solver"] = 1e-5
+    transport_points: Annotated[Count, "test points between which distances are computed, if there is data.source"] = (
+        2000
+    )
+
+
+@declaration
+class PlanarNF(Model, name="planar_nf"):
+    """Planar flows (Rezende and Mohamed 2015): layers z + u tanh(w'z + b)."""
+
+    chooses: ClassVar = {"data": "8gaussians", "optimizer": "adam", "scheduler": "constant"}
+
+    objective: Annotated[
+        Objective, Reference("density"), "density: maximum likelihood; density_matching: of data that are an energy"
+    ] = Objective("density")
+    takes: Takes = ("vector",)
+    layers: Count = 32
+    formula: Annotated[
+        Literal["encode", "decode"],
+        "the direction of the formula, the other is a bisection: encode for density, decode for density_matching",
+    ] = "encode"
+
+
+@declaration
+class ZukoFlow(Model):
+    """A discrete flow of the library zuko."""
+
+    chooses: ClassVar = {"data": "8gaussians", "optimizer": "adam", "scheduler": "constant"}
+
+    objective: Annotated[Objective, Reference("density"), "maximum likelihood"] = Objective("density")
+    takes: Takes = ("vector", "image")
+    packages: Annotated[tuple[str, ...], FACT] = ("zuko",)
+    transforms: Annotated[Count, "one after another; zuko's default"] = 3
+    hidden_features: Hidden = (64, 64)
+
+
+@declaration
+class RealNVP(ZukoFlow, name="realnvp"):
+    """RealNVP (Dinh et al. 2017) by zuko: affine coupling layers."""
+
+    transforms: Annotated[Count, "coupling layers"] = 8
+    randmask: Annotated[bool, "false: the halves take turns, even and odd; true: halves at random"] = False
+
+
+@declaration
+class NSF(ZukoFlow, name="nsf"):
+    """Neural spline flow (Durkan et al. 2019) by zuko: autoregressive rational-quadratic splines on [-5, 5]."""
+
+    bins: Annotated[Count, "of each spline; zuko's default"] = 8
+    randperm: Annotated[bool, "false: the order is reversed at each transform; true: at random"] = False
+
+
+@declaration
+class MAF(ZukoFlow, name="maf"):
+    """Masked autoregressive flow (Papamakarios et al. 2017) by zuko."""
+
+    transforms: Annotated[Count, "one after another; the paper's 5"] = 5
+    randperm: Annotated[bool, "false: the order is reversed at each transform; true: at random"] = False
+
+
+@declaration
+class Vae(Model, name="vae"):
+    """A variational autoencoder (Kingma and Welling 2014) with perceptrons, whose posterior can be a flow."""
+
+    chooses: ClassVar = {"gradient": "backprop", "optimizer": "adam", "scheduler": "constant"}
+
+    objective: Annotated[Objective, Reference("elbo"), "minus the evidence lower bound"] = Objective("elbo")
+    takes: Takes = ("image", "vector")
+    uses: Uses = ("solver", "gradient")
+    latent: Annotated[Count, "dimensions of z; the flow papers' 64"] = 64
+    hidden: Annotated[tuple[Count, ...], "widths of the encoder's layers; the decoder's are these, backwards"] = (
+        300,
+        300,
+    )
+    posterior: Annotated[
+        Literal["none", "planar", "ffjord"], "the flow after the normal; its parameters are the encoder's"
+    ] = "none"
+    layers: Annotated[Count, "of posterior=planar"] = 16
+    rank: Annotated[Count, "of posterior=ffjord: by how much its weights differ between examples"] = 4
+    flow_hidden: Annotated[tuple[Count, ...], "widths of the layers of posterior=ffjord"] = (128, 128)
+    warmup: Annotated[Index, "training steps over which the weight of the KL divergence grows from 0 to 1"] = 0

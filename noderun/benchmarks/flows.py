@@ -1,0 +1,60 @@
+"""The suite flows: a training step of continuous flows, of flow matching and of planar flows, beside their peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from noderun.benchmarks import libraries
+from noderun.benchmarks.case import Case, Contenders, as_arrays, errors_of
+from noderun.benchmarks.flow_peers import (
+    TorchdiffeqFlow,
+    diffrax_gradient,
+    noderun_flow,
+    with_weights_of,
+    zuko_flow,
+)
+from noderun.data.densities import POINTS
+
+TOL = 1e-5
+OURS = {  # contender -> its gradient, and whether its steps are compiled
+    "noderun backprop": ("backprop", None),
+    "noderun checkpointed": ("checkpointed", None),
+    "noderun adjoint": ("adjoint", None),
+    "noderun compiled checkpointed": ("checkpointed", True),
+}
+
+
+def flow_cases(device: str, quick: bool) -> Iterator[Case]:
+    yield likelihood_case(8 if quick else 512, device, 1e-3 if quick else TOL, quick)
+
+
+def eight_gaussians(batch: int, device: str) -> Tensor:
+    return POINTS["8gaussians"](batch, torch.Generator().manual_seed(0)).to(device)
+
+
+def likelihood_case(batch: int, device: str, tol: float, quick: bool) -> Case:
+    """The gradient of the mean of -log p(x) in all weights of a continuous flow: a training step but the update."""
+    x = eight_gaussians(batch, device)
+    there = libraries.installed("flows")
+    ours = {name: chosen for name, chosen in OURS.items() if not (quick and chosen[1])}  # compilation takes minutes
+    nets = {name: noderun_flow(tol, gradient, compiled).to(device) for name, (gradient, compiled) in ours.items()}
+    first = nets["noderun backprop"]
+    if there["torchdiffeq"]:
+        nets["torchdiffeq odeint_adjoint"] = with_weights_of(first, TorchdiffeqFlow(tol).to(device))
+    contenders: Contenders = {name: partial(nll_gradient, net, x) for name, net in nets.items()}
+    if there["diffrax"]:
+        contenders["diffrax jit"] = diffrax_gradient(first, x, tol)
+    exact = with_weights_of(first, noderun_flow(1e-3 * tol, "checkpointed")).double()
+    errors = errors_of(contenders, lambda: as_arrays(nll_gradient(exact, x.double())))
+    if there["zuko"]:  # a net of its own, so there is nothing to agree on
+        contenders["zuko.flows.CNF"] = partial(nll_gradient, zuko_flow(tol).to(device), x)
+    return Case("flows", f"continuous flow, 8gaussians, B = {batch}, tol = {tol:g}", contenders, errors, 1000 * tol)
+
+
+def nll_gradient(model: nn.Module, x: Tensor) -> list[Tensor]:
+    loss: Callable[..., Tensor] = model
+    return list(torch.autograd.grad(-loss(x).mean(), list(model.parameters())))

@@ -1,0 +1,76 @@
+"""Flows from the command line: what is refused before a run, and what a short run leaves behind."""
+
+import json
+
+import pytest
+
+from noderun.cli.planning import make_job
+from noderun.config import config_folder
+from noderun.config.compose import Composer
+from noderun.config.validation import Incompatible
+from noderun.training import compatibility
+from noderun.training.build import train_run
+
+
+def job(*words):
+    return make_job(Composer("train", [config_folder()]), list(words))
+
+
+TO_MOONS = ["model=flow_matching", "data=moons", "data.source=8gaussians"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([*TO_MOONS, "model.path=vp"], "model.path=vp begins at a standard normal, and data.source=8gaussians is an"),
+        (["model=flow_matching", "model.path=vp", "model.sigma=0.1"], "model.sigma is of model.path=linear"),
+        (["model=nsf", "data=moons", "data.source=8gaussians"], "data.source=8gaussians is where model=flow_matching"),
+        (["model=nsf", "model.objective=flow_matching"], "objective=flow_matching trains model=flow_matching, not nsf"),
+        (["model=odenet", "model.objective=elbo", "data=digits"], "objective=elbo trains model=vae, not odenet"),
+        (["model=planar_nf", "data=u1"], "model.objective=density needs Density as the target; data=u1"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_a_sentence(words, sentence):
+    with pytest.raises(Incompatible, match=sentence):
+        job(*words)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["model=nsf"], "model=nsf needs zuko, which is not here: pip install 'noderun\\[flows\\]'"),
+        (["model=flow_matching", "model.coupling=ot"], "optimal transport needs POT, which is not here: pip install"),
+        (TO_MOONS, "optimal transport needs POT"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_its_extra(words, sentence, monkeypatch):
+    monkeypatch.setattr(compatibility, "find_spec", lambda name: None)
+    with pytest.raises(Incompatible, match=sentence):
+        job(*words)
+
+
+def run(folder, *words):
+    settings = job(*words, "log=quiet", "device=cpu", "trainer.max_steps=3", "data.examples=64", "data.batch_size=32")
+    train_run(settings.settings, folder)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return json.loads((folder / "result.json").read_text()), rows
+
+
+@pytest.fixture
+def few_test_points(monkeypatch):
+    monkeypatch.setattr("noderun.data.densities.TEST", 100)
+
+
+def test_flow_matching_solves_in_the_test_alone(tmp_path, few_test_points):
+    result, rows = run(tmp_path, "model=flow_matching")
+    assert result["nll"] == result["test_loss"] and result["nll_se"] > 0
+    assert result["nfe_test"] > 0 and result["nfe_forward"] is result["nfe_backward"] is None
+    assert result["gradient_error"] is None and result["numerical_error"] < 0.1
+    assert not any("nfe/forward" in row for row in rows)
+
+
+def test_data_to_data_reports_distances_and_the_time_of_pairing(tmp_path, few_test_points):
+    result, _ = run(tmp_path, *TO_MOONS, "model.coupling=ot")
+    for name in ("w2_squared", "w2_squared_euler", "path_energy", "straightness", "coupling_ms"):
+        assert result[name] > 0, name
+    assert result["nll"] is None
