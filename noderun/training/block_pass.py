@@ -95,6 +95,7 @@ def passes(setup: Setup, batch: Batch) -> list[BlockPass]:
     setup.model.eval()
     with observed(setup.blocks) as seen, torch.enable_grad():
         loss = setup.values(batch)["loss"]
+    seen = [each for each in seen if any(y.requires_grad for y in tensors_in(each[-1]))]  # others are not the loss's
     # an output that the loss does not depend on, for instance y0 itself, has no gradient
     outputs = [ys for *_, ys in seen]
     tensors = list(tensors_in(outputs))

@@ -273,6 +273,13 @@ def check_gradient(settings: Settings, given: Set[str]) -> None:
     assert gradient is not None
     if solver and (reason := GRADIENTS[gradient.name]().refusal(make_method(solver))):
         raise Incompatible(reason)
+    own_product = settings.dynamics is not None and settings.dynamics.name != "time_mlp"
+    divergence = settings.model.options.get("divergence")
+    if gradient.name == "forward" and divergence and (divergence == "hutchinson" or own_product):
+        raise Incompatible(
+            "gradient=forward cannot be taken through the vector-Jacobian products of a divergence, which only "
+            "dynamics=time_mlp and model=cnf have in closed form: use gradient=checkpointed, which is as exact"
+        )
     useless = given & {"gradient.rtol", "gradient.atol"}
     if useless and GRADIENTS[gradient.name].exact:
         raise Incompatible(
