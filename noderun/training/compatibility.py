@@ -190,6 +190,8 @@ def check_steps(settings: Settings, given: Set[str]) -> None:
     if solver.dt is not None and useless:
         raise Incompatible(f"{min(useless)} was given, but fixed steps (solver.dt={solver.dt:g}) have no tolerance")
     check_solver(solver)
+    if model.options.get("norm") == "point" and (solver.dt is not None or solver.norm != Solver.norm):
+        raise Incompatible("model.norm=point is the error norm of adaptive steps: leave solver.norm and solver.dt out")
     if solver.per_sample:
         check_per_sample(solver, settings.gradient, settings.regularizer)
 
