@@ -84,14 +84,14 @@ def unfit(settings: Settings, objective: Objective, sample: str, *targets: type)
 
 
 def check_data(settings: Any) -> None:
-    """Raises Incompatible if files that may not be downloaded are missing, or a table is not fit for a density."""
-    from noderun.data import DataError, examine, require
+    """Raises Incompatible if files that may or can not be downloaded are missing, or a table is unfit for a density."""
+    from noderun.data import SETS, DataError, examine, require
 
     data = getattr(settings, "data", None)
     if data is None or data.user_class:
         return
     try:
-        if not data.download:
+        if not (data.download and SETS[data.name].download):
             require(data.name, data.root)
         examine(data)
     except DataError as error:
