@@ -18,10 +18,10 @@ CHUNK = 512  # examples that are prepared at a time
 def check_examples(dataset: Dataset) -> None:
     """Raise DataError, in one sentence, if a prepared batch is not what a model takes.
 
-    Every example of both splits is prepared once as in testing, and the first batch as in training.
+    Every example of all splits is prepared once as in testing, and the first batch as in training.
     """
     seen: set[int] = set()
-    for split, rows in (("train", dataset.train), ("test", dataset.test)):
+    for split, rows in dataset.splits.items():
         for start in range(0, len(rows), CHUNK):
             batch = prepared(dataset, rows, start, None)
             check_batch(dataset, batch, f"{dataset.name}, {split}", start)

@@ -84,16 +84,18 @@ def unfit(settings: Settings, objective: Objective, sample: str, *targets: type)
 
 
 def check_data(settings: Any) -> None:
-    """Raises Incompatible if files of a set that may not be downloaded are missing."""
-    from noderun.data import DataMissing, require
+    """Raises Incompatible if files that may or can not be downloaded are missing, or a table is unfit for a density."""
+    from noderun.data import SETS, DataError, examine, require
 
     data = getattr(settings, "data", None)
-    if data is None or data.download or data.user_class:
+    if data is None or data.user_class:
         return
     try:
-        require(data.name, data.root)
-    except DataMissing as missing:
-        raise Incompatible(str(missing)) from None
+        if not (data.download and SETS[data.name].download):
+            require(data.name, data.root)
+        examine(data)
+    except DataError as error:
+        raise Incompatible(str(error)) from None
 
 
 def check_code(settings: Settings) -> None:

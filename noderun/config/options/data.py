@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from noderun.config.options.option import FACT, Option, declaration
-from noderun.config.options.types import Count, FolderName, NotNegative
+from noderun.config.options.types import Count, FolderName, Fraction, NotNegative, Seed
 
 Planar = Literal[
     "8gaussians", "checkerboard", "moons", "circles", "cnf_circles", "rings", "2spirals", "swissroll", "pinwheel"
@@ -31,7 +31,7 @@ class Data(Option, group="data"):
 
 @declaration
 class Images(Data):
-    """Images with classes."""
+    """Images: with classes; for a flow points of a density, dequantized; for an autoencoder in black and white."""
 
     augment: Annotated[bool, "random crop with padding 4, and flip if a mirror image keeps its class"] = False
 
@@ -64,6 +64,91 @@ class Cifar10(Images, name="cifar10"):
 
 class Digits(Images, name="digits"):
     """8x8 digits of scikit-learn (1797, the last 360 are the test set): the quickest real images there are."""
+
+
+@declaration
+class CaltechSilhouettes(Images, name="caltech_silhouettes"):
+    """Outlines of objects in black and white (Marlin et al. 2010), 28x28, for model=vae: 4100 to train, 2264 to
+    validate, 2307 to test. About 1 MB."""
+
+    batch_size: Annotated[Count, "examples per step; van den Berg et al. 2018"] = 100
+
+
+@declaration
+class FreyFaces(Images, name="freyfaces"):
+    """1965 images of one face (Roweis), 28x20, in 256 levels, for model=vae or as points of a density: 1565 to train,
+    200 to validate, 200 to test. About 1 MB."""
+
+    batch_size: Annotated[Count, "examples per step; van den Berg et al. 2018"] = 100
+
+
+@declaration
+class Rows(Data):
+    """A table whose rows are points of a density, standardized for the flow; its NLL is in the table's units."""
+
+    batch_size: Annotated[Count, "examples per step; Grathwohl et al. 2019"] = 1000
+    columns: Annotated[tuple[str, ...], "those to learn, by name, or 'column 1', ... without names; []: all"] = ()
+    valid: Annotated[Fraction, "share of the rows to validate on"] = 0.1
+    test: Annotated[Fraction, "share of the rows to test on"] = 0.1
+    split_seed: Annotated[Seed, "of the order in which rows are shared out; not the run's"] = 0
+    dequantize: Annotated[bool, "noise of one quantum on discrete columns, on which a density has no bound"] = False
+
+
+@declaration
+class Table(Rows, name="table"):
+    """A table of your own, as a density: data.path=FILE."""
+
+    path: Annotated[str | None, ".csv, .npy, .txt in columns, or .npz with arrays train, test and perhaps valid"] = None
+    valid_path: Annotated[str | None, "a file of its own for the rows to validate on"] = None
+    test_path: Annotated[str | None, "a file of its own for the rows to test on"] = None
+
+
+class Kin8nm(Rows, name="kin8nm"):
+    """Forward kinematics of a robot arm (Delve), as a density: 8192 rows of 9 continuous columns. About 1 MB."""
+
+
+class PowerPlant(Rows, name="power_plant"):
+    """Combined cycle power plant (UCI), as a density: 9568 rows of 5 discrete columns: add data.dequantize=true."""
+
+
+class Protein(Rows, name="protein"):
+    """Protein tertiary structure (UCI), as a density: 45730 rows of 10 discrete columns: add data.dequantize=true."""
+
+
+class Naval(Rows, name="naval"):
+    """Naval propulsion plant (UCI): 11934 rows of 18 columns. Two are constant and one is a copy: name others in
+    data.columns."""
+
+
+@declaration
+class Benchmark(Data):
+    """A table as Papamakarios et al. (2017) prepared it, from their files under data.root, in nats of that table."""
+
+    batch_size: Annotated[Count, "examples per step; Grathwohl et al. 2019"] = 1000
+
+
+class Power(Benchmark, name="power"):
+    """POWER as Papamakarios et al. (2017) prepared it: 6 columns, from data.root/power/data.npy; not to be fetched."""
+
+
+class Gas(Benchmark, name="gas"):
+    """GAS as Papamakarios et al. (2017) prepared it: 8 columns, from data.root/gas/ethylene_CO.csv, which their pickle
+    becomes; not to be fetched."""
+
+
+class Hepmass(Benchmark, name="hepmass"):
+    """HEPMASS as Papamakarios et al. (2017) prepared it: 21 columns, from data.root/hepmass/1000_train.csv and
+    1000_test.csv; not to be fetched."""
+
+
+class MiniBooNE(Benchmark, name="miniboone"):
+    """MINIBOONE as Papamakarios et al. (2017) prepared it: 43 columns, from data.root/miniboone/data.npy; not to be
+    fetched."""
+
+
+class Bsds300(Benchmark, name="bsds300"):
+    """BSDS300 as Papamakarios et al. (2017) prepared it: 63 columns, from data.root/BSDS300/BSDS300.hdf5, which needs
+    h5py; not to be fetched."""
 
 
 @declaration
