@@ -1,4 +1,4 @@
-"""The observations of a batch of series as models of continuous time need them: knots in order, each with what was seen.
+"""The observations of a batch of series as continuous-time models need them: knots in order, each with what was seen.
 
 Target times become knots at which nothing was observed, so that every output is read at a knot. The padding behind a
 series' last observation is moved to that time: nothing passes there, and no model's state changes.

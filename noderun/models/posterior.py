@@ -99,5 +99,5 @@ class AmortizedFFJORD(nn.Module):
         index = torch.arange(len(z), device=z.device) if index is None else index
         e = noise.rademacher(seed, index, tuple(z.shape[1:]), z.dtype)
         given: tuple[Any, ...] = (e, *self.parameters_of(h).split(self.sizes, dim=1))
-        zs, log_dets = self.block.integrate((z, z.new_zeros(len(z))), [0.0, 1.0], given).ys
+        zs, log_dets = self.block.integrate((z, z.new_zeros(len(z))), [0.0, 1.0], args=given).ys
         return zs[-1], log_dets[-1]
