@@ -19,6 +19,7 @@ from noderun.data.digits import digits
 from noderun.data.examples import check_examples, said
 from noderun.data.files import DataError, DataMissing
 from noderun.data.idx import fashion_mnist, mnist
+from noderun.data.mechanics import bouncing_ball, cubic_spiral, two_body
 from noderun.data.mnist5k import mnist5k
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
 from noderun.data.series import TARGETS
@@ -89,6 +90,9 @@ SETS: dict[str, Source] = {
     "moons": Source(moons, "vector"),
     "circles": Source(circles, "vector"),
     "spirals": Source(spirals, "series", tasks=tasks("forecast", "interpolate", "classify")),
+    "two_body": Source(two_body, "series", tasks=tasks("interpolate")),
+    "bouncing_ball": Source(bouncing_ball, "series", tasks=tasks("interpolate")),
+    "cubic_spiral": Source(cubic_spiral, "series", tasks=tasks("interpolate")),
 }
 
 

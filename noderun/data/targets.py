@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from noderun.data.system import System
 from noderun.data.transforms import Transform
 
 
@@ -50,10 +51,11 @@ class Series:
     """``dim`` real numbers at each time: targets are float32 [B, S, dim] at ``Batch.target_times`` [B, S].
 
     Only those count whose ``Batch.target_mask`` is true; without one all do. If a batch has no target_times, the
-    targets are at ``times`` and ``mask`` says which count.
+    targets are at ``times`` and ``mask`` says which count. ``system`` is what is known of what made the series.
     """
 
     dim: int
+    system: System = field(default_factory=System)
 
     @property
     def outputs(self) -> int:

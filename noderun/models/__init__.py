@@ -7,7 +7,9 @@ from torch import nn
 from noderun.models.block import ODEBlock, SolveBlock
 from noderun.models.flow import Flow
 from noderun.models.mlp import MLP
+from noderun.models.observed import HamiltonianNN, NeuralODE
 from noderun.models.odenet import ODENet
+from noderun.models.physics import Hybrid, Physics
 from noderun.models.plain import PlainNet
 from noderun.models.recurrent import RNN
 from noderun.models.resnet import ResNet
@@ -25,6 +27,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "revnet": RevNet,
     "hamiltonian": Hamiltonian,
     "rnn": RNN,
+    "neural_ode": NeuralODE,
+    "hamiltonian_nn": HamiltonianNN,
+    "physics": Physics,
+    "hybrid": Hybrid,
 }
 
 __all__ = ["MODELS", "Flow", "ODEBlock", "SolveBlock"]

@@ -39,15 +39,20 @@ class SolveBlock(nn.Module):
         self.penalty: Tensor | None = None
         self.observers: list[Callable[[Any, Times, Solution], None]] = []
 
-    def forward(self, y0: Any, ts: Times) -> Any:
-        return self.integrate(y0, ts)
+    def forward(self, y0: Any, ts: Times, **overrides: Any) -> Any:
+        return self.integrate(y0, ts, **overrides)
 
-    def integrate(self, y0: Any, ts: Times) -> Solution:
-        """The solution at ``ts`` [T]: each tensor of ``ys`` is [T, B, ...]."""
+    def integrate(self, y0: Any, ts: Times, **overrides: Any) -> Solution:
+        """The solution at ``ts`` [T]: each tensor of ``ys`` is [T, B, ...].
+
+        ``overrides`` are arguments of ``solve`` that replace those chosen; a regularizer allows none.
+        """
         y0 = map_tensors(_at_least_float32, y0)
         self.penalty = None
+        if overrides and self.regularizer is not None:
+            raise ValueError(f"a regularizer is integrated by the solve as it was chosen, without {min(overrides)}=")
         if self.regularizer is None or not self.training:
-            solution = self.solve(self.dynamics, y0, ts)
+            solution = self.solve(self.dynamics, y0, ts, **overrides)
             for observe in self.observers:
                 observe(y0, ts, solution)
         elif isinstance(self.regularizer, Local):

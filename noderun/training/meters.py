@@ -79,9 +79,9 @@ def quotient(count: float, seconds: float) -> float | None:
 def solve_numbers(statistics: Iterable[Any]) -> dict[str, Number | None]:
     """One batch's solver statistics, summed over a model's blocks, under the tags of metrics.jsonl.
 
-    Samples that are solved each by itself count as their mean.
+    Samples that are solved each by itself count as their mean. A block that solved nothing has None.
     """
-    blocks = list(statistics)
+    blocks = [block for block in statistics if block is not None]
 
     def total(field: Callable[[Any], Any]) -> Number | None:
         counts = [mean(count) for b in blocks if (count := field(b)) is not None]

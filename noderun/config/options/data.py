@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from noderun.config.options.option import FACT, Option, Reference, declaration
-from noderun.config.options.types import Count, FolderName, NotNegative, Share, Task
+from noderun.config.options.types import Count, FolderName, NotNegative, Positive, Share, Task
 
 BatchSize = Annotated[Count, "examples per step"]
 
@@ -133,3 +133,45 @@ class Spirals(SeriesData, name="spirals"):
     examples: Annotated[Count, "training series; a fifth as many for the test"] = 1000
     points: Annotated[Count, "of the history, and as many after it"] = 100
     noise: Annotated[NotNegative, "standard deviation; the paper does not state its own"] = 0.1
+
+
+@dataclass(frozen=True)
+class MechanicalData(SeriesData):
+    """Series of a mechanical system."""
+
+    task: Annotated[Literal["interpolate", "forecast"] | None, Reference("${task}"), "null: interpolate"] = None
+
+
+@declaration
+class TwoBody(MechanicalData, name="two_body"):
+    """Orbits of two equal masses (Greydanus et al. 2019): positions and momenta in the plane, without noise; the test
+    has a fifth as many orbits of its own."""
+
+    batch_size: Annotated[Count, "orbits per step"] = 20
+    examples: Annotated[Count, "orbits; the authors'"] = 1000
+    points: Annotated[Count, "per orbit, at equal distances; the authors'"] = 50
+    span: Annotated[Positive, "of time; the authors'"] = 20.0
+    noise: Annotated[NotNegative, "relative change of a circular orbit's speed at the start; the authors'"] = 0.05
+
+
+@declaration
+class BouncingBall(MechanicalData, name="bouncing_ball"):
+    """Heights of bouncing balls, each with a floor and a restitution of its own; the test asks for the same balls'
+    heights without noise. All balls are one batch by default."""
+
+    batch_size: Annotated[Count, "balls per step"] = 32
+    examples: Annotated[Count, "balls"] = 32
+    points: Annotated[Count, "heights per ball, at random times"] = 60
+    span: Annotated[Positive, "seconds"] = 2.5
+    noise: Annotated[NotNegative, "standard deviation of a height, in meters"] = 0.02
+
+
+@declaration
+class CubicSpiral(MechanicalData, name="cubic_spiral"):
+    """dy/dt = A y^3 in the plane, torchdiffeq's first example: training sees windows of one trajectory, the test is
+    the whole of it from its start."""
+
+    batch_size: Annotated[Count, "windows per step; the example's"] = 20
+    points: Annotated[Count, "of the trajectory, over 25 units of time; the example's"] = 1000
+    window: Annotated[Count, "points of a window; the example's"] = 10
+    noise: Annotated[NotNegative, "standard deviation"] = 0.0

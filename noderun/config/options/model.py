@@ -140,3 +140,72 @@ class Rnn(SeriesModel, name="rnn"):
     """A GRU that is given the path, its increments, the gaps in time and what was observed: the plain rival."""
 
     hidden: Annotated[Count, "size of the hidden state"] = 64
+
+
+@dataclass(frozen=True)
+class ObservedModel(Model):
+    """A model of series that are the states of a system, solved from the first."""
+
+    takes: Takes = ("series",)
+    uses: Uses = ("dynamics", "solver", "gradient")
+    objective: Annotated[
+        Objective,
+        Reference("trajectory"),
+        "trajectory: what was observed along it; derivative: the field at observed states, without a solve",
+    ] = Objective("trajectory")
+
+
+@declaration
+class NeuralOde(ObservedModel, name="neural_ode"):
+    """A net as the field of states that are observed (Chen et al. 2018)."""
+
+    chooses: ClassVar = {"data": "cubic_spiral", "dynamics": "mlp", "optimizer": "adam", "gradient": "checkpointed"}
+
+    order: Annotated[Literal[1, 2], "2: the state is positions and their speeds, and the net the acceleration"] = 1
+
+
+@declaration
+class HamiltonianNn(ObservedModel, name="hamiltonian_nn"):
+    """A net as the energy of positions and momenta, which then move by Hamilton's equations (Greydanus et al. 2019).
+    model=hamiltonian is another thing: a classifier whose layers are steps of such equations."""
+
+    chooses: ClassVar = {"data": "two_body", "optimizer": "adam", "gradient": "checkpointed"}
+
+    uses: Uses = ("solver", "gradient")
+    hidden: Annotated[Count, "width of the layers in between; the authors'"] = 200
+    layers: Annotated[Count, "linear maps; the authors'"] = 3
+
+
+@declaration
+class Physics(ObservedModel, name="physics"):
+    """A known f whose parameters are unknown: system identification by maximum likelihood. `noderun evaluate
+    run=FOLDER figures=parameters` shows them with intervals."""
+
+    chooses: ClassVar = {
+        "data": "cubic_spiral",
+        "dynamics": "lotka_volterra",
+        "optimizer": "lbfgs",
+        "gradient": "checkpointed",
+    }
+
+    noise: Annotated[Literal["normal", "lognormal"], "of the observations around the trajectory"] = "normal"
+    initial: Annotated[Literal["observed", "learned"], "the first state; learned: one per training series"] = "observed"
+    starts: Annotated[Count, "training begins at the likeliest of so many points around the first guess"] = 1
+    spread: Annotated[Positive, "standard deviation of those points, of logarithms where a parameter is positive"] = 0.5
+    correction: Annotated[Index, "hidden units of a net that is added to f; 0: none"] = 0
+
+
+@declaration
+class Hybrid(Physics, name="hybrid"):
+    """Physics with events that reset the state, each series at its own times: parameters of the events are learned
+    through the times at which they happen."""
+
+    chooses: ClassVar = {
+        "data": "bouncing_ball",
+        "dynamics": "bouncing_ball",
+        "optimizer": "adam",
+        "gradient": "checkpointed",
+    }
+
+    initial: Annotated[Literal["observed", "learned"], "the first state; learned: one per training series"] = "learned"
+    own: Annotated[bool, "each series has parameters of its own; false: all share them"] = True

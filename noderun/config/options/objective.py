@@ -2,20 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from noderun.config.validation import ConfigError, as_type
 
-Name = Literal["classify", "regress", "sign", "density", "series"]
+Name = Literal["classify", "regress", "sign", "density", "series", "trajectory", "derivative"]
 
 
 @dataclass(frozen=True)
 class Objective:
     """What a model is trained for; one of the user's own has a class, whose keyword arguments are ``options``."""
 
-    WORDS: ClassVar = (
-        "one of classify, regress, sign, density, series, or a mapping with class: module:Name and its arguments"
-    )
+    WORDS: ClassVar = f"one of {', '.join(get_args(Name))}, or a mapping with class: module:Name and its arguments"
 
     name: str = "classify"
     options: dict[str, Any] = field(default_factory=dict)
