@@ -6,10 +6,11 @@ from torch import nn
 
 from noderun.models.block import ODEBlock, SolveBlock
 from noderun.models.flow import Flow
+from noderun.models.latent_ode import LatentODE
 from noderun.models.mlp import MLP
 from noderun.models.odenet import ODENet
 from noderun.models.plain import PlainNet
-from noderun.models.recurrent import RNN
+from noderun.models.recurrent import GRUD, ODERNN, RNN
 from noderun.models.resnet import ResNet
 from noderun.models.revnet import Hamiltonian, RevNet
 from noderun.models.stem import StemHead
@@ -25,6 +26,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "revnet": RevNet,
     "hamiltonian": Hamiltonian,
     "rnn": RNN,
+    "gru_d": GRUD,
+    "ode_rnn": ODERNN,
+    "latent_ode": LatentODE,
 }
 
 __all__ = ["MODELS", "Flow", "ODEBlock", "SolveBlock"]

@@ -21,10 +21,13 @@ class Regress(Objective):
     targets = (Values, Series)
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        return self.judge(predict(model, batch), batch)
+
+    def judge(self, outputs: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The values of a model's outputs."""
         targets = batch.targets
         mask = batch.mask if batch.target_times is None else batch.target_mask
         assert targets is not None
-        outputs = predict(model, batch)
         if outputs.shape != targets.shape:  # mse_loss would broadcast, and learn the wrong thing
             raise ValueError(f"the model returns {tuple(outputs.shape)} for targets of shape {tuple(targets.shape)}")
         mse = squared_error(outputs, targets, mask)

@@ -83,6 +83,7 @@ def train_step(setup: Setup, batch: Batch, step: int, with_norm: bool = False) -
     """Make one optimizer step at this step of the schedule; returns the batch's numbers by tag."""
     set_lr(setup.optimizer, setup.lr_schedule(step))
     setup.optimizer.zero_grad(set_to_none=True)
+    setup.objective.step = step
     values = setup.values(batch)
     values["loss"].backward()
     numbers: dict[str, Number | None] = {f"{name}/train": over_batch(v) for name, v in values.items()}
