@@ -50,10 +50,12 @@ class Series:
     """``dim`` real numbers at each time: targets are float32 [B, S, dim] at ``Batch.target_times`` [B, S].
 
     Only those count whose ``Batch.target_mask`` is true; without one all do. If a batch has no target_times, the
-    targets are at ``times`` and ``mask`` says which count.
+    targets are at ``times`` and ``mask`` says which count. ``scale`` is the size of the targets' unit, per channel, in
+    the units of the data, in which errors are reported.
     """
 
     dim: int
+    scale: tuple[float, ...] | None = None
 
     @property
     def outputs(self) -> int:

@@ -48,7 +48,7 @@ class GapBlock(SolveBlock):
 
 def with_euler_steps(solve: ConfiguredSolve, steps: int) -> ConfiguredSolve:
     adaptive = ("solver_options", "compile", "rtol", "atol", "controller", "norm", "first_step", "min_step", "max_step")
-    return replace(solve, solver="euler", dt=1 / steps, **dict.fromkeys(adaptive))  # type: ignore[arg-type]
+    return replace(solve, solver="euler", dt=1 / steps, **dict.fromkeys(adaptive))
 
 
 class TotalStatistics:

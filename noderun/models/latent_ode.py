@@ -42,8 +42,8 @@ class LatentODE(nn.Module):
     """z(0) ~ N(0, I), dz/dt = f(t, z), x(t) ~ N(g(z(t)), noise^2); q(z(0) | x) = N(mean, std^2) by the encoder.
 
     Called as a model of series it answers with the mean of q: g(z(t)) [B, S, D] at target_times [B, S], or without
-    them a linear map of z(0), [B, outputs]. Objective ``elbo`` trains it; ``kl_warmup``, ``samples`` and
-    ``label_weight`` are for that.
+    them a linear map of z(0), [B, outputs]. Objective ``elbo`` trains it; ``samples``, ``kl_warmup``
+    and ``label_weight`` are for that.
     """
 
     def __init__(

@@ -41,8 +41,9 @@ class ClassifySeries(Classify):
         return ClassifyBinary() if isinstance(target, Classes) and target.count == 2 else self
 
     def judge(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        values = super().judge(logits, batch)
-        return values | {"accuracy": (logits.detach().argmax(dim=1) == batch.targets).float()}
+        assert batch.targets is not None
+        right = logits.detach().argmax(dim=1) == batch.targets
+        return super().judge(logits, batch) | {"accuracy": right.float()}
 
 
 class ClassifyBinary(ClassifySeries):
