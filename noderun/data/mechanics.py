@@ -21,7 +21,8 @@ GRAVITY = 9.81  # m/s^2
 
 
 def of_system(dataset: Dataset, system: System) -> Dataset:
-    return replace(dataset, target=Series(dataset.target.outputs, system))
+    assert isinstance(dataset.target, Series)
+    return replace(dataset, target=replace(dataset.target, system=system))
 
 
 def two_body(

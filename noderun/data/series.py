@@ -36,6 +36,10 @@ class Records:
     def __len__(self) -> int:
         return len(self.values)
 
+    def standardized(self, mean: Tensor, scale: Tensor) -> Records:
+        truth = None if self.truth is None else (self.truth - mean) / scale
+        return replace(self, values=(self.values - mean) / scale, truth=truth)
+
 
 @dataclass(frozen=True)
 class Question:
@@ -119,23 +123,36 @@ def series_dataset(
     seed: int = 0,
     **asked: Any,
 ) -> Dataset:
-    """The Dataset of a task; ``asked`` are the settings of its Question, of which None means its default."""
+    """The Dataset of a task, with each channel standardized by training's mean and standard deviation.
+
+    ``asked`` are the settings of its Question, of which None means its default.
+    """
+    mean, scale = unit_of(train)
+    train, test = train.standardized(mean, scale), test.standardized(mean, scale)
     question = Question(task, **{key: value for key, value in asked.items() if value is not None})
     training, testing = question.of(train, seed, False), question.of(test, seed + 2, True)
     check_observed(f"{name}, train", training)
     check_observed(f"{name}, test", testing)
     shape = tuple(training.inputs.shape[1:])
-    return Dataset(name, shape, target_of(question, train, classes), training, testing)
+    return Dataset(name, shape, target_of(question, train, classes, mean, scale), training, testing)
 
 
-def target_of(question: Question, records: Records, classes: int | None) -> Target:
+def unit_of(records: Records) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel [D] over what was recorded; 1 of a channel that is constant."""
+    count = records.mask.sum((0, 1)).clamp(min=1)
+    mean = torch.where(records.mask, records.values, 0.0).sum((0, 1)) / count
+    square = torch.where(records.mask, records.values - mean, 0.0).square().sum((0, 1)) / count
+    return mean, torch.where(square > 0, square.sqrt(), 1.0)
+
+
+def target_of(question: Question, records: Records, classes: int | None, mean: Tensor, scale: Tensor) -> Target:
     if question.task == "classify":
         assert classes is not None
         return Classes(classes)
     if question.task == "regress":
         assert records.numbers is not None
         return Values(tuple(records.numbers.shape[1:]))
-    return Series(records.values.shape[-1])
+    return Series(records.values.shape[-1], tuple(scale.tolist()), tuple(mean.tolist()))
 
 
 def check_observed(where: str, batch: Batch) -> None:

@@ -29,17 +29,19 @@ class LotkaVolterra(nn.Module):
         beta: float = 0.05,
         gamma: float = 1.0,
         delta: float = 0.05,
+        prey: int = 0,
     ) -> None:
         super().__init__()
         require_state("lotka_volterra", state_shape, 2)
+        self.prey = prey  # its channel
         self.log_alpha, self.log_beta = unknown(math.log(alpha)), unknown(math.log(beta))
         self.log_gamma, self.log_delta = unknown(math.log(gamma)), unknown(math.log(delta))
 
     def forward(self, t: Tensor, y: Tensor) -> Tensor:
-        u, v = y.unbind(-1)
+        u, v = y.unbind(-1) if self.prey == 0 else reversed(y.unbind(-1))
         du = (self.log_alpha.exp() - self.log_beta.exp() * v) * u
         dv = (-self.log_gamma.exp() + self.log_delta.exp() * u) * v
-        return torch.stack([du, dv], dim=-1)
+        return torch.stack([du, dv] if self.prey == 0 else [dv, du], dim=-1)
 
 
 class Pendulum(nn.Module):

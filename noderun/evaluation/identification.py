@@ -141,15 +141,16 @@ def phase_rows(setup: Setup) -> Rows:
     assert batch.targets is not None
     outputs = model(batch.inputs, batch.times, batch.mask, batch.target_times, batch.index)
     rows: Rows = []
-    for kind, values in (("observed", batch.targets), ("solved", outputs)):
+    truth = model.in_units(batch.targets)
+    for kind, values in (("observed", truth), ("solved", model.in_units(outputs))):
         for i, path in enumerate(values[..., :2].tolist()):
             rows += [{"kind": kind, "series": i, "x": x, "y": y} for x, y in path]
-    flat = batch.targets.flatten(0, 1)
+    flat = truth.flatten(0, 1)
     low, high = flat.amin(0)[:2].tolist(), flat.amax(0)[:2].tolist()
     axes = [torch.linspace(a - 0.1 * (b - a), b + 0.1 * (b - a), GRID) for a, b in zip(low, high, strict=True)]
     grid = flat.mean(0).repeat(GRID * GRID, 1)
     grid[:, :2] = torch.cartesian_prod(*axes).to(grid)
-    fields = {"learned": model.dynamics(grid.new_zeros(()), grid)}
+    fields = {"learned": model.field(grid.new_zeros(()), grid)}
     if system is not None and system.field is not None:
         fields["true"] = system.field(grid)
     for kind, slopes in fields.items():

@@ -6,12 +6,13 @@ from torch import nn
 
 from noderun.models.block import ODEBlock, SolveBlock
 from noderun.models.flow import Flow
+from noderun.models.latent_ode import LatentODE
 from noderun.models.mlp import MLP
 from noderun.models.observed import HamiltonianNN, NeuralODE
 from noderun.models.odenet import ODENet
 from noderun.models.physics import Hybrid, Physics
 from noderun.models.plain import PlainNet
-from noderun.models.recurrent import RNN
+from noderun.models.recurrent import GRUD, ODERNN, RNN
 from noderun.models.resnet import ResNet
 from noderun.models.revnet import Hamiltonian, RevNet
 from noderun.models.stem import StemHead
@@ -27,6 +28,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "revnet": RevNet,
     "hamiltonian": Hamiltonian,
     "rnn": RNN,
+    "gru_d": GRUD,
+    "ode_rnn": ODERNN,
+    "latent_ode": LatentODE,
     "neural_ode": NeuralODE,
     "hamiltonian_nn": HamiltonianNN,
     "physics": Physics,

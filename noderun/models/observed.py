@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noderun.data import Dataset, Series
 from noderun.dynamics.systems import HamiltonianField, SecondOrder
 from noderun.models.block import MakeDynamics, Solve, SolveBlock
 from noderun.models.timeline import channel_mask
@@ -28,12 +29,18 @@ class Pair(nn.Module):
 class ObservedState(nn.Module):
     """inputs [B, T, D], times [B, T], mask [B, T(, D)] to y [B, S, D] at target_times [B, S], or at ``times``.
 
-    The first state is each channel's first observation. f sees the time since a series' first time.
+    The first state is each channel's first observation. f sees the time since a series' first time, and y in the
+    units of the data, of which a batch holds (y - mean) / scale; if ``standardized`` it sees the latter.
     """
 
-    def __init__(self, size: int, dynamics: nn.Module, solve: Solve) -> None:
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, size: int, dynamics: nn.Module, solve: Solve, standardized: bool = False) -> None:
         super().__init__()
-        self.size = size
+        self.size, self.standardized = size, standardized
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
         self.pair = isinstance(solve, ConfiguredSolve) and isinstance(solve.method, Splitting)
         if self.pair and size % 2:
             raise ValueError(f"this solver moves positions and momenta in turn; the data have {size} numbers")
@@ -53,8 +60,29 @@ class ObservedState(nn.Module):
         target_times: Tensor | None = None,
         index: Tensor | None = None,
     ) -> Tensor:
-        asked = times if target_times is None else target_times
-        return self.states(self.first_state(inputs, mask, index), asked - times[:, :1], index)[..., : self.size]
+        since = (times if target_times is None else target_times) - times[:, :1]
+        first = self.first_state(inputs if self.standardized else self.in_units(inputs), mask, index)
+        y = self.states(first, since, index)[..., : self.size]
+        return y if self.standardized else (y - self.mean) / self.scale
+
+    @torch.no_grad()
+    def start_from(self, dataset: Dataset) -> None:
+        """Take over the data's units."""
+        target = dataset.target
+        if isinstance(target, Series) and target.mean is not None and target.scale is not None:
+            self.mean.copy_(self.mean.new_tensor(target.mean))
+            self.scale.copy_(self.scale.new_tensor(target.scale))
+
+    def in_units(self, x: Tensor) -> Tensor:
+        """A batch's values [..., D] in the units of the data."""
+        return self.mean + self.scale * x
+
+    def field(self, t: Tensor, y: Tensor) -> Tensor:
+        """dy/dt of y [B, D], both in the units of the data."""
+        if not self.standardized:
+            slope: Tensor = self.dynamics(t, y)
+            return slope
+        return self.scale * self.dynamics(t, (y - self.mean) / self.scale)
 
     def first_state(self, inputs: Tensor, mask: Tensor | None, index: Tensor | None) -> Tensor:
         """[B, D]."""
@@ -78,7 +106,7 @@ class NeuralODE(ObservedState):
         net = make_dynamics((outputs,))
         if order == 2 and outputs % 2:
             raise ValueError(f"model.order=2 takes positions and their speeds; the data have {outputs} numbers")
-        super().__init__(outputs, SecondOrder(net) if order == 2 else net, solve)
+        super().__init__(outputs, SecondOrder(net) if order == 2 else net, solve, standardized=order == 1)
 
 
 class HamiltonianNN(ObservedState):

@@ -65,7 +65,8 @@ class Physics(ObservedState):
     def residuals(self, outputs: Tensor, targets: Tensor, mask: Tensor | None) -> Tensor:
         """[B, S, D] on the scale of the noise, 0 where nothing was observed."""
         there = channel_mask(targets, mask)
-        return torch.where(there, self.scaled(outputs) - self.scaled(torch.where(there, targets, 1.0)), 0.0)
+        found, known = (self.scaled(self.in_units(part)) for part in (outputs, torch.where(there, targets, 0.0)))
+        return torch.where(there, found - known, 0.0)
 
     def loss(self, outputs: Tensor, targets: Tensor, mask: Tensor | None) -> Tensor:
         """[B]: the mean of -log p over a series' values, in nats, of values on the scale of the noise."""
@@ -86,8 +87,10 @@ class Physics(ObservedState):
     @torch.no_grad()
     def start_from(self, dataset: Dataset) -> None:
         """Make what belongs to the training series, and choose where training starts."""
+        super().start_from(dataset)
         rows = dataset.prepare(dataset.train, None)
-        if self.noise == "lognormal" and bool((rows.inputs[channel_mask(rows.inputs, rows.mask)] <= 0).any()):
+        values = self.in_units(rows.inputs)
+        if self.noise == "lognormal" and bool((values[channel_mask(values, rows.mask)] <= 0).any()):
             raise DataError(f"{dataset.name}: model.noise=lognormal is of positive values, and some are not")
         if self.initial == "learned":
             if len(dataset.train) != len(dataset.test):
@@ -95,7 +98,7 @@ class Physics(ObservedState):
                     f"{dataset.name}: its test has other series, whose first states training cannot learn: "
                     "give model.initial=observed"
                 )
-            self.start = nn.Parameter(self.scaled(self.first_state(rows.inputs, rows.mask, None)))
+            self.start = nn.Parameter(self.scaled(self.first_state(values, rows.mask, None)))
         self.choose_start(Batch(**{**rows.parts(), "index": torch.arange(len(rows), device=rows.inputs.device)}))
 
     def choose_start(self, rows: Batch) -> None:
@@ -152,10 +155,11 @@ class Hybrid(Physics):
         for parameter in known.parameters():
             if self.own:
                 parameter.data = parameter.data.expand(len(dataset.train), *parameter.shape).clone()
+        ObservedState.start_from(self, dataset)
         if hasattr(known, "start_from"):
-            rows = dataset.train
-            seen = channel_mask(rows.inputs, rows.mask)
-            known.start_from(torch.where(seen, rows.inputs, torch.inf).flatten(1).amin(1))
+            values = self.in_units(dataset.train.inputs)
+            seen = channel_mask(values, dataset.train.mask)
+            known.start_from(torch.where(seen, values, torch.inf).flatten(1).amin(1))
         super().start_from(dataset)
 
     def states(self, y0: Tensor, since: Tensor, index: Tensor | None) -> Tensor:

@@ -3,6 +3,7 @@
 from noderun.objectives.classify import Classify
 from noderun.objectives.density import MeanNLL
 from noderun.objectives.dynamics import Derivative, Trajectory
+from noderun.objectives.elbo import Elbo
 from noderun.objectives.objective import Objective
 from noderun.objectives.regress import Regress
 from noderun.objectives.series import SeriesObjective
@@ -14,6 +15,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "sign": SignRegression,
     "density": MeanNLL,
     "series": SeriesObjective,
+    "elbo": Elbo,
     "trajectory": Trajectory,
     "derivative": Derivative,
 }

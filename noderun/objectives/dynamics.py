@@ -25,26 +25,27 @@ class Trajectory(Objective):
     metrics = (METRICS["rmse"],)
     targets = (Series,)
 
-    def __init__(self, system: System | None = None) -> None:
-        self.system = system or System()
+    def __init__(self, target: Series | None = None) -> None:
+        self.system, self.scale = (target.system, target.scale) if target else (System(), None)
         if self.system.energy is not None:
-            self.metrics = (*self.metrics, ENERGY)  # type: ignore[misc, assignment]
+            self.metrics = (*self.metrics, ENERGY)  # type: ignore[assignment]
 
     def on(self, target: Target) -> Objective:
         assert isinstance(target, Series)
-        return type(self)(target.system)
+        return type(self)(target)
 
-    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    def __call__(self, model: Any, batch: Batch) -> dict[str, Tensor]:
         assert batch.targets is not None
         mask = batch.mask if batch.target_times is None else batch.target_mask
         outputs = model(batch.inputs, batch.times, batch.mask, batch.target_times, batch.index)
         mse = squared_error(outputs, batch.targets, mask)
+        reported = mse if self.scale is None else squared_error(outputs, batch.targets, mask, self.scale)
         own: Any = getattr(model, "loss", None)
         loss = own(outputs, batch.targets, mask) if own else mse
-        values = {"loss": loss.mean(), "mse": mse.detach()}
+        values = {"loss": loss.mean(), "mse": reported.detach()}
         energy = self.system.energy
         if energy is not None:
-            error = energy(outputs.detach()) - energy(batch.targets)
+            error = energy(model.in_units(outputs.detach())) - energy(model.in_units(batch.targets))
             values["energy_error"] = error.square().mean(1)
         return values
 
@@ -65,10 +66,11 @@ class Derivative(Trajectory):
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         assert batch.times is not None and self.system.field is not None
-        states = batch.inputs.flatten(0, 1)
+        observed: Any = model
+        states = observed.in_units(batch.inputs).flatten(0, 1)
         since = (batch.times - batch.times[:, :1]).reshape(-1, 1)
-        dynamics: Any = model.dynamics
-        loss = (dynamics(since, states) - self.system.field(states)).square().mean()
+        loss = (observed.field(since, states) - self.system.field(states)).square().mean()
         if model.training:
+            observed.block.stats = None  # nothing was solved
             return {"loss": loss}
         return super().__call__(model, batch) | {"loss": loss}

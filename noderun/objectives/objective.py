@@ -16,10 +16,12 @@ class Objective(ABC):
     """A loss to be minimized, and the numbers to be reported beside it.
 
     ``metrics`` describe what is shown of it in results, tables and the ledger; ``targets`` are the kinds of target
-    that a data set must ask for.
+    that a data set must ask for. ``step`` is the number of optimizer steps made so far, which training keeps.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = ()
+    step: int = 0
+
+    metrics: tuple[Metric, ...] = ()
     targets: ClassVar[tuple[type, ...]] = (Classes, Values, Density, Series)
 
     def on(self, target: Target) -> Objective:

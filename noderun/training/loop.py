@@ -82,6 +82,7 @@ def failures_named(where: str, updates: int) -> Iterator[None]:
 def train_step(setup: Setup, batch: Batch, step: int, with_norm: bool = False) -> dict[str, Number | None]:
     """Make one optimizer step at this step of the schedule; returns the batch's numbers by tag."""
     set_lr(setup.optimizer, setup.lr_schedule(step))
+    setup.objective.step = step
     numbers: dict[str, Number | None] = {}
 
     def loss() -> Any:

@@ -1,7 +1,7 @@
 """Dynamics: the vector field f(t, y; theta) of a model that solves an ODE."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from noderun.config.options.option import FACT, Option, declaration
 from noderun.config.options.types import Activation, Count, Index, Positive
@@ -83,6 +83,7 @@ class LotkaVolterra(Dynamics, name="lotka_volterra"):
     beta: Positive = 0.05
     gamma: Positive = 1.0
     delta: Positive = 0.05
+    prey: Annotated[Literal[0, 1], "the channel of the prey; the other is the predators'"] = 0
 
 
 @declaration

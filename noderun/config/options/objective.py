@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from noderun.config.validation import ConfigError, as_type
 
-Name = Literal["classify", "regress", "sign", "density", "series", "trajectory", "derivative"]
+Name = Literal["classify", "regress", "sign", "density", "series", "elbo", "trajectory", "derivative"]
 
 
 @dataclass(frozen=True)
