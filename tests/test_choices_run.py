@@ -15,9 +15,18 @@ from noderun.training.loop import train_step
 CPU = torch.device("cpu")
 MODELS = ["hamiltonian", "mlp", "odenet", "plain", "resnet", "revnet", "rknet", "stem"]
 POINTS = ["spheres", "sines", "moons", "circles"]
+SYSTEMS = ("lotka_volterra", "pendulum", "lorenz", "bouncing_ball")
+OBSERVED = ("model=neural_ode", "model=hamiltonian_nn", "model=hybrid", "model=physics")
 CHOICES = [
     *([f"model={name}"] for name in MODELS),
-    *([f"dynamics={name}", "model.width=16"] for name in DYNAMICS if name != "mlp"),
+    *([f"dynamics={name}", "model.width=16"] for name in DYNAMICS if name not in ("mlp", *SYSTEMS)),
+    ["model=neural_ode"],
+    ["model=neural_ode", "data=two_body", "model.order=2"],
+    ["model=hamiltonian_nn"],
+    ["model=hamiltonian_nn", "model.objective=derivative"],
+    ["model=hamiltonian_nn", "solver=leapfrog", "solver.dt=0.5"],
+    ["model=hybrid", "optimizer=lbfgs", "optimizer.iterations=2"],
+    ["model=physics", "dynamics=pendulum", "optimizer=adam", "model.correction=4"],
     *([f"regularizer={name}", "model.width=16"] for name in ["none", *REGULARIZERS]),
     *(["experiment=anode/spheres", f"data={name}"] for name in POINTS),
     ["model.augment=5"],
@@ -29,7 +38,7 @@ CHOICES = [
 
 @pytest.mark.parametrize("words", CHOICES, ids=" ".join)
 def test_what_can_be_chosen_makes_a_step(words):
-    shown = [] if any("experiment" in word for word in words) else ["data=digits"]
+    shown = [] if any("experiment" in word for word in words) or words[0] in OBSERVED else ["data=digits"]
     job = make_job(Composer("train", [config_folder()]), [*shown, "data.limit=8", "data.batch_size=4", *words])
     with isolated(CPU, 0):
         setup = make_setup(job.settings, CPU)

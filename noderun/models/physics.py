@@ -144,6 +144,10 @@ class Hybrid(Physics):
 
     def __init__(self, *made_with: Any, own: bool = True, **options: Any) -> None:
         super().__init__(*made_with, **options)
+        if not hasattr(self.known, "events"):
+            raise ValueError(
+                f"model=hybrid needs dynamics with events, as bouncing_ball; {type(self.known).__name__} has none"
+            )
         self.own = own
 
     def owned(self) -> set[str]:
