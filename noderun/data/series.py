@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -92,8 +92,8 @@ class Question:
         return records.mask & ~given if self.score == "held_out" else records.mask
 
     def past(self, records: Records) -> Tensor:
-        """bool [N, T, 1]: within the first ``history`` of the span of all times; at its end is still within."""
-        start, end = records.times.min(), records.times.max()
+        """bool [N, T, 1]: within the first ``history`` of a series' own span of time; at its end is still within."""
+        start, end = records.times[:, :1], records.times[:, -1:]
         return (records.times <= start + self.history * (end - start)).unsqueeze(-1)
 
 
@@ -111,6 +111,33 @@ def packed(values: Tensor, times: Tensor, mask: Tensor) -> tuple[Tensor, Tensor,
     rows = torch.arange(len(values)).unsqueeze(1)
     kept = mask[rows, order] & (place < counts.unsqueeze(1)).unsqueeze(-1)
     return torch.where(kept, values[rows, order], 0.0), times[rows, order], kept
+
+
+def padded(series: Sequence[Tensor], times: Sequence[Tensor], **known: Tensor) -> Records:
+    """Records of series [T_i, D] at times [T_i] of unequal lengths; what is NaN was not observed."""
+    lengths = torch.tensor([len(each) for each in series])
+    values = torch.nn.utils.rnn.pad_sequence(list(series), batch_first=True)
+    there = (torch.arange(values.shape[1]) < lengths.unsqueeze(1)).unsqueeze(-1) & values.isfinite()
+    when = torch.stack([torch.cat([t, t[-1:].expand(values.shape[1] - len(t))]) for t in times])
+    return Records(torch.where(there, values, 0.0), when, there, **known)
+
+
+def packed_rows(
+    row: Tensor, time: Tensor, channel: Tensor, value: Tensor, shape: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, times and mask of ``shape`` (series, channels) from one value per line, sorted by (row, time)."""
+    new = torch.ones_like(row, dtype=torch.bool)
+    new[1:] = (row[1:] != row[:-1]) | (time[1:] != time[:-1])
+    point = new.cumsum(0) - 1  # the number of each line's point in time, over all series
+    first = torch.zeros(shape[0], dtype=torch.int64).scatter_reduce(0, row, point, "amin", include_self=False)
+    place = point - first[row]
+    length = int(place.max()) + 1
+    values, mask = torch.zeros(shape[0], length, shape[1]), torch.zeros(shape[0], length, shape[1], dtype=torch.bool)
+    values[row, place, channel], mask[row, place, channel] = value.float(), True
+    last = torch.zeros(shape[0], dtype=time.dtype).scatter_reduce(0, row, time, "amax", include_self=False)
+    times = last.unsqueeze(1).repeat(1, length)
+    times[row, place] = time
+    return values, times.float(), mask
 
 
 def series_dataset(
@@ -134,7 +161,24 @@ def series_dataset(
     check_observed(f"{name}, train", training)
     check_observed(f"{name}, test", testing)
     shape = tuple(training.inputs.shape[1:])
-    return Dataset(name, shape, target_of(question, train, classes, mean, scale), training, testing)
+    return Dataset(name, shape, target_of(question, train, classes, mean, scale), training, testing, trimmed)
+
+
+def trimmed(batch: Batch, generator: torch.Generator | None) -> Batch:
+    """The batch without the padding at the end that none of its series needs."""
+    given = shortened(batch, ("inputs", "times", "mask"))
+    return given if batch.target_mask is None else shortened(given, ("targets", "target_times", "target_mask"))
+
+
+def shortened(batch: Batch, names: tuple[str, str, str]) -> Batch:
+    parts = batch.parts()
+    length = longest(parts[names[2]])
+    return replace(batch, **{name: parts[name][:, :length] for name in names})
+
+
+def longest(mask: Tensor) -> int:
+    """Points of the longest series of [B, T, D]: points come first, padding at the end."""
+    return int(mask.any(-1).sum(1).max())
 
 
 def unit_of(records: Records) -> tuple[Tensor, Tensor]:

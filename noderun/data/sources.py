@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import torch
 
 from noderun.config.validation import nearest
-from noderun.data import idx, vision
-from noderun.data.curves import spirals
+from noderun.data import idx, physionet, series_files, vision
+from noderun.data.curves import damped_pendulum, lorenz, lotka_volterra, oscillators, sinusoids, spirals
 from noderun.data.dataset import Dataset
 from noderun.data.digits import digits
 from noderun.data.examples import check_examples, said
@@ -90,7 +90,29 @@ SETS: dict[str, Source] = {
     "moons": Source(moons, "vector"),
     "circles": Source(circles, "vector"),
     "spirals": Source(spirals, "series", tasks=tasks("forecast", "interpolate", "classify")),
-    "two_body": Source(two_body, "series", tasks=tasks("interpolate")),
+    "sinusoids": Source(sinusoids, "series", tasks=tasks("interpolate", "forecast", "regress")),
+    "oscillators": Source(oscillators, "series", tasks=tasks("interpolate", "forecast")),
+    "damped_pendulum": Source(damped_pendulum, "series", tasks=tasks("interpolate", "forecast", "regress")),
+    "lotka_volterra": Source(lotka_volterra, "series", tasks=tasks("forecast", "interpolate", "regress")),
+    "lorenz": Source(lorenz, "series", tasks=tasks("forecast", "interpolate")),
+    **{
+        name: Source(
+            getattr(series_files, name), "series", tasks=tasks(*chosen), require=partial(series_files.require, name)
+        )
+        for name, chosen in {
+            "lynx_hare": ("interpolate", "forecast"),
+            "japanese_vowels": ("classify", "interpolate", "forecast"),
+            "mocap35": ("forecast", "interpolate"),
+            "mujoco_forecast": ("forecast", "interpolate"),
+        }.items()
+    },
+    "physionet2012": Source(
+        physionet.physionet2012,
+        "series",
+        tasks=tasks("classify", "interpolate", "forecast"),
+        require=physionet.require,
+    ),
+    "two_body": Source(two_body, "series", tasks=tasks("interpolate", "forecast")),
     "bouncing_ball": Source(bouncing_ball, "series", tasks=tasks("interpolate")),
     "cubic_spiral": Source(cubic_spiral, "series", tasks=tasks("interpolate")),
 }
@@ -174,5 +196,5 @@ def _made(make: Callable[..., Dataset], data: Choice) -> Dataset:
 
 def _describe(name: str, dataset: Dataset, root: Path) -> str:
     check_examples(dataset)
-    where = f"in {root.absolute()}" if SETS[name].download else "shipped with the package"
+    where = f"in {root.absolute()}" if SETS[name].require else "shipped with the package"
     return f"{name}: complete, {where}; {len(dataset.train)} training and {len(dataset.test)} test examples"

@@ -25,6 +25,8 @@ GRID = 15
 def training_rows(setup: Setup) -> Batch:
     """All training series in one batch, in the set's own order."""
     batches = list(setup.batches("train", 0, 0))
+    if len({batch.inputs.shape[1] for batch in batches}) > 1:
+        raise ValueError("intervals of series of unequal lengths take all of them in one batch: see data.batch_size")
     parts = {name: torch.cat([batch.parts()[name] for batch in batches]) for name in batches[0].parts()}
     return Batch(**parts).rows(parts["index"].argsort())
 

@@ -228,7 +228,7 @@ class Physics(ObservedModel, name="physics"):
     run=FOLDER figures=parameters` shows them with intervals."""
 
     chooses: ClassVar = {
-        "data": "cubic_spiral",
+        "data": "lynx_hare",
         "dynamics": "lotka_volterra",
         "optimizer": "lbfgs",
         "gradient": "checkpointed",
