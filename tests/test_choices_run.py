@@ -21,9 +21,18 @@ FLOWS = [
     ["model.divergence=hutchinson", "model.noise=gaussian", "dynamics=mlp", "gradient=adjoint"],
     ["solver.per_sample=true", "model.divergence=hutchinson", "dynamics.layer=gated"],
 ]
+SYSTEMS = ("lotka_volterra", "pendulum", "lorenz", "bouncing_ball")
+OBSERVED = ("model=neural_ode", "model=hamiltonian_nn", "model=hybrid", "model=physics")
 CHOICES = [
     *([f"model={name}"] for name in MODELS),
-    *([f"dynamics={name}", "model.width=16"] for name in DYNAMICS if name != "mlp"),
+    *([f"dynamics={name}", "model.width=16"] for name in DYNAMICS if name not in ("mlp", *SYSTEMS)),
+    ["model=neural_ode"],
+    ["model=neural_ode", "data=two_body", "model.order=2"],
+    ["model=hamiltonian_nn"],
+    ["model=hamiltonian_nn", "model.objective=derivative"],
+    ["model=hamiltonian_nn", "solver=leapfrog", "solver.dt=0.5"],
+    ["model=hybrid", "optimizer=lbfgs", "optimizer.iterations=2"],
+    ["model=physics", "dynamics=pendulum", "optimizer=adam", "model.correction=4"],
     *([f"regularizer={name}", "model.width=16"] for name in ["none", *REGULARIZERS]),
     *(["experiment=anode/spheres", f"data={name}"] for name in POINTS),
     ["model.augment=5"],

@@ -26,10 +26,10 @@ class Dataset:
     """Examples as tensors, and what is to be learned from them.
 
     ``shape`` is the shape of one input, without the batch dimension: [C, H, W] of images, [D] of vectors, [T, D] of
-    series, whose batches have ``times``. ``prepare(batch, generator)`` turns raw rows into what a model takes:
-    ``dataclasses.replace(batch, inputs=...)``. It is given a generator in training (for augmentation, noise, or fresh
-    samples in place of the rows) and None in testing, and runs on the device of the rows. Of a set with a ``valid``
-    split, a run keeps the weights that were best on it.
+    series, whose batches have ``times`` and may be shorter or longer. ``prepare(batch, generator)`` turns raw rows into
+    what a model takes: ``dataclasses.replace(batch, inputs=...)``. It is given a generator in training (for
+    augmentation, noise, or fresh samples in place of the rows) and None in testing, and runs on the device of the rows.
+    Of a set with a ``valid`` split, a run keeps the weights that were best on it.
 
     Raises DataError if the splits are not Batches of tensors with one leading dimension.
     """

@@ -56,7 +56,8 @@ def check_batch(dataset: Dataset, batch: Batch, where: str, start: int) -> None:
     """``start`` is the number of the batch's first example in its split."""
     target, inputs, targets = dataset.target, batch.inputs, batch.targets
     check_numbers(inputs, f"{where}: inputs", start, batch.mask)
-    if tuple(inputs.shape[1:]) != tuple(dataset.shape):
+    free = int(dataset.sample == "series")  # the length of a series is its own
+    if tuple(inputs.shape[1 + free :]) != tuple(dataset.shape[free:]):
         found, said = tuple(inputs.shape[1:]), tuple(dataset.shape)
         raise DataError(f"{where}: one input has shape {found}, but shape={said} was said")
     if dataset.sample == "series":

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import torch
 
 from noderun.config.validation import nearest
-from noderun.data import freyfaces, idx, silhouettes, uci, vision
-from noderun.data.curves import spirals
+from noderun.data import freyfaces, idx, physionet, series_files, silhouettes, uci, vision
+from noderun.data.curves import damped_pendulum, lorenz, lotka_volterra, oscillators, sinusoids, spirals
 from noderun.data.dataset import Dataset
 from noderun.data.densities import POINTS, density, with_source
 from noderun.data.digits import digits
@@ -22,6 +22,7 @@ from noderun.data.examples import check_examples, said
 from noderun.data.files import DataError, DataMissing, Unbounded
 from noderun.data.idx import fashion_mnist, mnist
 from noderun.data.images import as_binary, as_density
+from noderun.data.mechanics import bouncing_ball, cubic_spiral, two_body
 from noderun.data.mnist5k import mnist5k
 from noderun.data.nested_shapes import nested_shapes
 from noderun.data.papamakarios import BENCHMARKS
@@ -151,6 +152,31 @@ SETS: dict[str, Source] = {
     **{name: Source(energy(name), "vector", Energy) for name in ENERGIES},
     "nested_shapes": Source(nested_shapes, "vector", Values),
     "spirals": Source(spirals, "series", tasks=tasks("forecast", "interpolate", "classify")),
+    "sinusoids": Source(sinusoids, "series", tasks=tasks("interpolate", "forecast", "regress")),
+    "oscillators": Source(oscillators, "series", tasks=tasks("interpolate", "forecast")),
+    "damped_pendulum": Source(damped_pendulum, "series", tasks=tasks("interpolate", "forecast", "regress")),
+    "lotka_volterra": Source(lotka_volterra, "series", tasks=tasks("forecast", "interpolate", "regress")),
+    "lorenz": Source(lorenz, "series", tasks=tasks("forecast", "interpolate")),
+    **{
+        name: Source(
+            getattr(series_files, name), "series", tasks=tasks(*chosen), require=partial(series_files.require, name)
+        )
+        for name, chosen in {
+            "lynx_hare": ("interpolate", "forecast"),
+            "japanese_vowels": ("classify", "interpolate", "forecast"),
+            "mocap35": ("forecast", "interpolate"),
+            "mujoco_forecast": ("forecast", "interpolate"),
+        }.items()
+    },
+    "physionet2012": Source(
+        physionet.physionet2012,
+        "series",
+        tasks=tasks("classify", "interpolate", "forecast"),
+        require=physionet.require,
+    ),
+    "two_body": Source(two_body, "series", tasks=tasks("interpolate", "forecast")),
+    "bouncing_ball": Source(bouncing_ball, "series", tasks=tasks("interpolate")),
+    "cubic_spiral": Source(cubic_spiral, "series", tasks=tasks("interpolate")),
 }
 
 

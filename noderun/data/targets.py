@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 from torch import Tensor
 
+from noderun.data.system import System
 from noderun.data.transforms import Transform
 
 
@@ -92,10 +93,14 @@ class Series:
     """``dim`` real numbers at each time: targets are float32 [B, S, dim] at ``Batch.target_times`` [B, S].
 
     Only those count whose ``Batch.target_mask`` is true; without one all do. If a batch has no target_times, the
-    targets are at ``times`` and ``mask`` says which count.
+    targets are at ``times`` and ``mask`` says which count. The targets are (values - mean) / scale per channel; errors
+    are reported in the units of the data. ``system`` is what is known of what made the series.
     """
 
     dim: int
+    scale: tuple[float, ...] | None = None
+    mean: tuple[float, ...] | None = None
+    system: System = field(default_factory=System)
 
     @property
     def outputs(self) -> int:

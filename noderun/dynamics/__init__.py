@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 from torch import nn
 
+from noderun.dynamics.bouncing_ball import BouncingBall
 from noderun.dynamics.conv import Conv
 from noderun.dynamics.conv_anode import ConvAnode
 from noderun.dynamics.conv_squash import ConvSquash
 from noderun.dynamics.mlp import MLP
+from noderun.dynamics.systems import Lorenz, LotkaVolterra, Pendulum
 from noderun.dynamics.time_mlp import TimeMLP
 from noderun.dynamics.transformer import Transformer
 from noderun.dynamics.unet import UNet
@@ -21,6 +23,10 @@ DYNAMICS: dict[str, Callable[..., nn.Module]] = {
     "time_mlp": TimeMLP,
     "transformer": Transformer,
     "unet": UNet,
+    "lotka_volterra": LotkaVolterra,
+    "pendulum": Pendulum,
+    "lorenz": Lorenz,
+    "bouncing_ball": BouncingBall,
 }
 
 __all__ = ["DYNAMICS"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from noderun.evaluation import depth, flows, plane
+from noderun.evaluation import depth, flows, identification, plane
 from noderun.evaluation.depth import Rows
 from noderun.training.setup import Setup
 
@@ -20,4 +20,6 @@ ROWS: dict[str, Callable[[Setup], Rows]] = {
     "velocity": flows.velocity_rows,
     "transport": flows.transport_rows,
     "norms": depth.norm_rows,
+    "phase": identification.phase_rows,
+    "parameters": identification.parameter_rows,
 }

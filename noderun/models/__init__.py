@@ -11,11 +11,14 @@ from noderun.models.continuous import ContinuousFlow
 from noderun.models.ffjord import FFJORD
 from noderun.models.flow import Flow
 from noderun.models.flow_matching import FlowMatching
+from noderun.models.latent_ode import LatentODE
 from noderun.models.mlp import MLP
+from noderun.models.observed import HamiltonianNN, NeuralODE
 from noderun.models.odenet import ODENet
+from noderun.models.physics import Hybrid, Physics
 from noderun.models.plain import PlainNet
 from noderun.models.planar import PlanarNF
-from noderun.models.recurrent import RNN
+from noderun.models.recurrent import GRUD, ODERNN, RNN
 from noderun.models.resnet import ResNet
 from noderun.models.revnet import Hamiltonian, RevNet
 from noderun.models.stem import StemHead
@@ -41,6 +44,13 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "realnvp": partial(ZukoFlow, "RealNVP"),
     "nsf": partial(ZukoFlow, "NSF"),
     "maf": partial(ZukoFlow, "MAF"),
+    "gru_d": GRUD,
+    "ode_rnn": ODERNN,
+    "latent_ode": LatentODE,
+    "neural_ode": NeuralODE,
+    "hamiltonian_nn": HamiltonianNN,
+    "physics": Physics,
+    "hybrid": Hybrid,
 }
 
 __all__ = ["MODELS", "ContinuousFlow", "Flow", "FlowMatching", "ODEBlock", "SolveBlock"]

@@ -22,10 +22,8 @@ class VAE(nn.Module):
 
     ``outputs`` logits per example make p(x | z): one for each number of x is a Bernoulli distribution, more are a
     categorical one of so many levels. Encoder and decoder are perceptrons with layers of ``hidden`` units.
-    ``warmup`` is the number of training steps over which the weight of the KL divergence grows from 0 to 1.
+    ``kl_warmup`` is for the objective ``elbo``.
     """
-
-    steps: Tensor  # of training
 
     def __init__(
         self,
@@ -39,10 +37,10 @@ class VAE(nn.Module):
         layers: int = 16,
         rank: int = 4,
         flow_hidden: Sequence[int] = (128, 128),
-        warmup: int = 0,
+        kl_warmup: int = 0,
     ) -> None:
         super().__init__()
-        self.shape, self.latent, self.warmup = tuple(shape), latent, warmup
+        self.shape, self.latent, self.kl_warmup = tuple(shape), latent, kl_warmup
         self.levels = max(outputs // math.prod(shape), 2)
         self.encoder = perceptron([math.prod(shape), *hidden])
         self.normal = nn.Linear(hidden[-1], 2 * latent)  # mean and log of the variance
@@ -51,7 +49,6 @@ class VAE(nn.Module):
             self.posterior: nn.Module = AmortizedFFJORD(hidden[-1], latent, flow_hidden, rank, solve)
         else:
             self.posterior = AmortizedPlanar(hidden[-1], latent, layers) if posterior == "planar" else NoFlow()
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """log p(x | z) and log q(z | x) - log p(z) [B] at one z ~ q(z | x) per example: their difference is an ELBO.
@@ -76,13 +73,6 @@ class VAE(nn.Module):
             return -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)
         level = (x * (self.levels - 1)).round().long()
         return -F.cross_entropy(logits.view(*x.shape, self.levels).movedim(-1, 1), level, reduction="none").sum(1)
-
-    def kl_weight(self) -> float:
-        """That of this step of training, which it counts; 1 in testing."""
-        if not self.training or not self.warmup:
-            return 1.0
-        self.steps += 1
-        return min(1.0, float(self.steps) / self.warmup)
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:

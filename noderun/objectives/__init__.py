@@ -3,6 +3,7 @@
 from noderun.objectives.classify import Classify
 from noderun.objectives.density import MeanNLL
 from noderun.objectives.density_matching import DensityMatching
+from noderun.objectives.dynamics import Derivative, Trajectory
 from noderun.objectives.elbo import ELBO
 from noderun.objectives.flow_matching import FlowMatching
 from noderun.objectives.objective import Objective
@@ -19,6 +20,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "flow_matching": FlowMatching,
     "density_matching": DensityMatching,
     "elbo": ELBO,
+    "trajectory": Trajectory,
+    "derivative": Derivative,
 }
 
 __all__ = ["OBJECTIVES", "Objective"]

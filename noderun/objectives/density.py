@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ class MeanNLL(Objective):
     testing a flow also decodes what it has encoded.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = (METRICS["nll"],)
+    metrics: tuple[Metric, ...] = (METRICS["nll"],)
     targets = (Density,)
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

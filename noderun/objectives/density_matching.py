@@ -19,7 +19,7 @@ class DensityMatching(Objective):
     """
 
     metrics = (Metric("kl", "KL(q || p)", ".3f", unit="nats"),)
-    models = Flow
+    models = (Flow,)
     targets = (Energy,)
 
     def __init__(self, target: Energy | None = None) -> None:

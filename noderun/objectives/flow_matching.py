@@ -21,7 +21,7 @@ class FlowMatching(MeanNLL):
     """The loss of training is the regression's (Lipman et al. 2023, equation 9); that of the test is -log p(x)."""
 
     metrics = (METRICS["nll"], COUPLING)
-    models = Model
+    models = (Model,)
 
     def for_target(self, target: Target) -> Objective:
         return Transport() if isinstance(target, Density) and target.source else self

@@ -16,12 +16,14 @@ class Objective(ABC):
     """A loss to be minimized, and the numbers to be reported beside it.
 
     ``metrics`` describe what is shown of it in results, tables and the ledger; ``targets`` are the kinds of target
-    that a data set must ask for, ``models`` the class of the models that it can train.
+    that a data set must ask for, ``models`` the classes of models that it can train. ``step`` is the number of
+    optimizer steps made so far, which training keeps.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = ()
-    models: ClassVar[type[nn.Module]] = nn.Module
+    metrics: tuple[Metric, ...] = ()
+    models: ClassVar[tuple[type[nn.Module], ...]] = (nn.Module,)
     targets: ClassVar[tuple[type, ...]] = TARGETS
+    step: int = 0
 
     def outputs(self, target: Target) -> int:
         """The number of outputs per example (and time) that a model needs."""

@@ -19,4 +19,4 @@ class SeriesObjective(Objective):
         return (ClassifySeries() if isinstance(target, Classes) else Regress()).for_target(target)
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        raise NotImplementedError("the target of the data decides between classify and regress: see on()")
+        raise NotImplementedError("the target of the data decides between classify and regress: see for_target()")

@@ -214,7 +214,7 @@ def differentiable_event(problem: SampleProblem, event: Event, t: Tensor, y: Ten
     problem.stats.nfe_forward += there
     rate = rates(lambda t, y: field.value(event, t, y), at, state.detach(), slope)
     shift = -(value - value.detach()) / torch.where(there & (rate != 0), rate, torch.inf)
-    return t + shift.double(), y + slope * shift.unsqueeze(1)
+    return t + shift.double(), y + slope * shift.unsqueeze(1).to(y.dtype.to_real())
 
 
 def failure(problem: SampleProblem, solution: BatchedSolution, failures: list[int]) -> Exception:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from noderun.config.validation import ConfigError, nearest
-from noderun.report import costs, curves, depth, flows, likelihoods, plane, precision
+from noderun.report import costs, curves, depth, flows, identification, likelihoods, plane, precision
 from noderun.report.epochs import Panel, draw_epochs, rows_by_epoch
 from noderun.report.folders import Run
 
@@ -175,6 +175,20 @@ FIGURES = {
         "a model that has depth",
         depth.draw_norms,
         source="model",
+    ),
+    "phase": Figure(
+        "Phase portrait",
+        "a model of series whose state is observed, of two numbers or more",
+        identification.draw_phase,
+        source="model",
+        of_solve=True,
+    ),
+    "parameters": Figure(
+        "Parameters with intervals",
+        "model=physics or hybrid",
+        identification.draw_parameters,
+        source="model",
+        of_solve=True,
     ),
 }
 FIGURES |= {

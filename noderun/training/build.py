@@ -47,7 +47,12 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
     if reason := unfit(settings, objective, dataset.sample, type(dataset.target)):
         raise DataError(reason)
     objective = objective.for_target(dataset.target)
-    model = make_model(settings, dataset, objective).to(device)
+    model: Any = make_model(settings, dataset, objective).to(device)
+    if not isinstance(model, objective.models):
+        said, wanted = settings.model.objective.name, " or ".join(kind.__name__ for kind in objective.models)
+        raise DataError(f"model.objective={said} trains a {wanted}; model={settings.model.name} is another model")
+    if hasattr(model, "start_from"):
+        model.start_from(dataset)
     optimizer, regularizer = settings.optimizer, settings.regularizer
     blocks = [module for module in model.modules() if isinstance(module, SolveBlock)]
     if regularizer is not None and regularizer.name != "none":
@@ -55,6 +60,11 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
             block.regularizer = make_regularizer(regularizer)
     size, trainer = settings.data.batch_size, settings.trainer
     steps_per_epoch = batch_count(dataset, "train", size)
+    if optimizer.name == "lbfgs" and steps_per_epoch > 1:
+        raise DataError(
+            f"optimizer=lbfgs takes all {len(dataset.train)} training examples in one batch: give "
+            f"data.batch_size={len(dataset.train)}"
+        )
     return Setup(
         model=model,
         blocks=blocks,

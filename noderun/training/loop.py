@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -54,6 +54,7 @@ def fit(setup: Setup, progress: Progress, budget: Budget, log_every: int, run: C
         for batch in islice(setup.batches("train", progress.epoch, progress.batch), left):
             log_now = (progress.step + 1) % log_every == 0
             with failures_named(f"epoch {progress.epoch + 1}, step {progress.step + 1}", progress.step):
+                setup.objective.step = progress.step
                 numbers = train_step(setup, batch, budget.position(progress, setup.horizon), with_norm=log_now)
             now = time.perf_counter()
             progress.advance(numbers, len(batch), now - start)
@@ -82,16 +83,22 @@ def failures_named(where: str, updates: int) -> Iterator[None]:
 def train_step(setup: Setup, batch: Batch, step: int, with_norm: bool = False) -> dict[str, Number | None]:
     """Make one optimizer step at this step of the schedule; returns the batch's numbers by tag."""
     set_lr(setup.optimizer, setup.lr_schedule(step))
-    setup.optimizer.zero_grad(set_to_none=True)
     for block in setup.blocks:
         block.stats = None  # those of the last test, if this step solves nothing
-    values = setup.values(batch)
-    values["loss"].backward()
-    numbers: dict[str, Number | None] = {f"{name}/train": over_batch(v) for name, v in values.items()}
-    if setup.clip_norm is not None or with_norm:
-        limit = math.inf if setup.clip_norm is None else setup.clip_norm
-        numbers["optim/grad_norm"] = clip_grad_norm_(setup.model.parameters(), limit)
-    setup.optimizer.step()
+    numbers: dict[str, Number | None] = {}
+
+    def loss() -> Any:
+        """The loss with its gradients; L-BFGS asks for it several times, and the last numbers count."""
+        setup.optimizer.zero_grad(set_to_none=True)
+        values = setup.values(batch)
+        values["loss"].backward()
+        numbers.update({f"{name}/train": over_batch(v) for name, v in values.items()})
+        if setup.clip_norm is not None or with_norm:
+            limit = math.inf if setup.clip_norm is None else setup.clip_norm
+            numbers["optim/grad_norm"] = clip_grad_norm_(setup.model.parameters(), limit)
+        return values["loss"].detach()
+
+    setup.optimizer.step(loss)
     return numbers | solve_numbers(block.stats for block in setup.blocks)
 
 

@@ -13,10 +13,16 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+
+def lbfgs(params: Any, lr: float, weight_decay: float = 0.0, iterations: int = 10, history: int = 20) -> Optimizer:
+    return torch.optim.LBFGS(params, lr, iterations, history_size=history, line_search_fn="strong_wolfe")
+
+
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
+    "lbfgs": lbfgs,
 }
 
 Schedule = Callable[[int], float]

@@ -5,6 +5,8 @@ from torch import nn
 from noderun.dynamics import DYNAMICS
 from noderun.dynamics.conv import TimeConv2d
 from noderun.dynamics.conv_squash import SquashConv2d
+from noderun.dynamics.systems import HamiltonianField
+from noderun.lab.problems import PROBLEMS
 
 MAPS = [(64, 6, 6), (3, 5, 4)]
 STATES = {
@@ -16,6 +18,8 @@ STATES = {
     "transformer": [*MAPS, (5, 3)],
     "unet": [*MAPS, (1, 3, 3)],
 }
+KNOWN = {"lotka_volterra": 2, "pendulum": 2, "lorenz": 3}  # systems of one kind of state
+NETS = [name for name in DYNAMICS if name in STATES]
 OPTIONS = {"conv_anode": dict(hidden=8, time=True), "conv_squash": dict(hidden=8)}
 
 
@@ -24,7 +28,7 @@ def make(name, shape, **options):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("name", "shape"), [(name, shape) for name in DYNAMICS for shape in STATES[name]])
+@pytest.mark.parametrize(("name", "shape"), [(name, shape) for name in NETS for shape in STATES[name]])
 def test_every_dynamics_keeps_shape_and_dtype_and_passes_gradients(name, shape, dtype):
     torch.manual_seed(0)
     f = make(name, shape).to(dtype)
@@ -37,7 +41,7 @@ def test_every_dynamics_keeps_shape_and_dtype_and_passes_gradients(name, shape, 
         assert tensor.grad is not None and tensor.grad.abs().max() > 0
 
 
-@pytest.mark.parametrize(("name", "shape"), [(name, shape) for name in DYNAMICS for shape in STATES[name]])
+@pytest.mark.parametrize(("name", "shape"), [(name, shape) for name in NETS for shape in STATES[name]])
 def test_a_time_per_sample_equals_each_sample_at_its_own_time(name, shape):
     torch.manual_seed(0)
     f = make(name, shape).double()
@@ -97,6 +101,40 @@ def test_squash_convolution_is_the_gated_and_shifted_one():
     torch.testing.assert_close(layer(t, x), expected)
 
 
+@pytest.mark.parametrize("name", KNOWN)
+def test_known_systems_are_those_of_the_lab(name):
+    """At the lab's parameters, which know nothing of ours; the pendulum's has no damping."""
+    classical = {
+        "lotka_volterra": dict(alpha=1.5, beta=1.0, gamma=3.0, delta=1.0),
+        "pendulum": dict(frequency=1.0, damping=1e-30),
+        "lorenz": dict(sigma=10.0, rho=28.0, beta=8 / 3),
+    }
+    f = DYNAMICS[name]((KNOWN[name],), **classical[name]).double()
+    y = 1 + torch.rand(5, KNOWN[name], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    problem = PROBLEMS[name]()
+    for row, slope in zip(y, f(torch.tensor(0.0), y), strict=True):
+        torch.testing.assert_close(slope, problem.f(torch.tensor(0.0), row), rtol=1e-6, atol=1e-6)
+    for parameter in f.parameters():
+        (gradient,) = torch.autograd.grad(f(torch.tensor(0.0), y).sum(), parameter, retain_graph=True)
+        assert gradient.abs() > 0 or name == "pendulum"
+
+
+def test_the_prey_may_be_the_second_channel():
+    y = torch.tensor([[2.0, 3.0]])
+    one, other = DYNAMICS["lotka_volterra"]((2,)), DYNAMICS["lotka_volterra"]((2,), prey=1)
+    torch.testing.assert_close(one(0.0, y), other(0.0, y.flip(1)).flip(1))
+
+
+def test_hamiltons_equations_keep_energy_and_volume():
+    torch.manual_seed(0)
+    f = HamiltonianField((6,), hidden=16).double()
+    y = torch.randn(1, 6, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(f.energy(y).sum(), y)
+    assert (slope * f(None, y)).sum().abs() < 1e-12
+    jacobian = torch.autograd.functional.jacobian(lambda y: f(None, y)[0], y)[:, 0]
+    assert jacobian.trace().abs() < 1e-12 and jacobian.abs().max() > 1e-3
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
@@ -106,6 +144,9 @@ def test_squash_convolution_is_the_gated_and_shifted_one():
         (lambda: DYNAMICS["transformer"]((4, 6, 6), patch=4), "patches of 4 do not tile 6x6"),
         (lambda: DYNAMICS["transformer"]((4, 6, 6), heads=3), "expected a multiple"),
         (lambda: DYNAMICS["mlp"]((3,), activation="tnah"), "there are elu"),
+        (lambda: DYNAMICS["lorenz"]((2,)), "has a state of 3 numbers"),
+        (lambda: DYNAMICS["bouncing_ball"]((2,)), "seen by its height"),
+        (lambda: HamiltonianField((3,)), "as many momenta as positions"),
     ],
 )
 def test_what_cannot_work_is_refused_in_a_sentence(make, sentence):

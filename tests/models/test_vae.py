@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from noderun.models.posterior import AmortizedFFJORD, AmortizedPlanar, LowRankMLP
 from noderun.models.vae import VAE
+from noderun.objectives.elbo import kl_weight
 from noderun.ode.configured import ConfiguredSolve
 
 TIGHT = ConfiguredSolve(rtol=1e-9, atol=1e-9, gradient="backprop")
@@ -107,6 +108,6 @@ def test_the_encoder_learns_through_the_solve(gradient):
 
 
 def test_the_kl_divergence_warms_up_in_training_alone():
-    model = VAE((4,), 4, TIGHT, latent=2, warmup=4)
-    assert [model.kl_weight() for _ in range(5)] == [0.25, 0.5, 0.75, 1, 1]
-    assert model.eval().kl_weight() == 1 and model.steps == 5
+    model = VAE((4,), 4, TIGHT, latent=2, kl_warmup=4)
+    assert [kl_weight(model, step) for step in range(6)] == [0, 0.25, 0.5, 0.75, 1, 1]
+    assert kl_weight(model.eval(), 1) == 1

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from noderun.config.options.option import FACT, Option, Reference, declaration
-from noderun.config.options.types import Count, FolderName, Fraction, NotNegative, Seed, Share, Task
+from noderun.config.options.types import Count, FolderName, Fraction, NotNegative, Positive, Seed, Share, Task
 
 Planar = Literal[
     "8gaussians", "checkerboard", "moons", "circles", "cnf_circles", "rings", "2spirals", "swissroll", "pinwheel"
@@ -303,3 +303,149 @@ class Spirals(SeriesData, name="spirals"):
     examples: Annotated[Count, "training series; a fifth as many for the test"] = 1000
     points: Annotated[Count, "of the history, and as many after it"] = 100
     noise: Annotated[NotNegative, "standard deviation; the paper does not state its own"] = 0.1
+
+
+@declaration
+class Sinusoids(SeriesData, name="sinusoids"):
+    """x0 + sin(2 pi f t) with frequencies from 0.5 to 1, at irregular times (Rubanova et al. 2019, section 4.1)."""
+
+    task: Annotated[
+        Literal["interpolate", "forecast", "regress"] | None,
+        Reference("${task}"),
+        "null: interpolate; regress: the frequency",
+    ] = None
+    batch_size: Annotated[Count, "series per step; the authors'"] = 50
+    examples: Annotated[Count, "training series; a fifth as many for the test"] = 1000
+    points: Annotated[Count, "of each series"] = 100
+    noise: Annotated[NotNegative, "standard deviation"] = 0.1
+
+
+@declaration
+class Oscillators(SeriesData, name="oscillators"):
+    """Damped linear oscillators in the plane, each at 20 times of its own: the data of diffrax's example of a
+    latent ODE."""
+
+    task: Annotated[Literal["interpolate", "forecast"] | None, Reference("${task}"), "null: interpolate"] = None
+    batch_size: Annotated[Count, "series per step; the example's"] = 256
+    examples: Annotated[Count, "training series; a fifth as many for the test"] = 10_000
+    points: Annotated[Count, "of each series"] = 20
+    noise: Annotated[NotNegative, "standard deviation"] = 0.0
+
+
+@declaration
+class DampedPendulum(SeriesData, name="damped_pendulum"):
+    """Pendulums with damping from 0.05 to 0.5, released at up to 2.5 rad: angle and angular velocity."""
+
+    task: Annotated[
+        Literal["interpolate", "forecast", "regress"] | None,
+        Reference("${task}"),
+        "null: interpolate; regress: the damping",
+    ] = None
+    examples: Annotated[Count, "training series; a fifth as many for the test"] = 500
+    points: Annotated[Count, "of each series"] = 100
+    noise: Annotated[NotNegative, "standard deviation"] = 0.05
+
+
+@declaration
+class LotkaVolterra(SeriesData, name="lotka_volterra"):
+    """Predator and prey with rates of their own in each series."""
+
+    task: Annotated[
+        Literal["forecast", "interpolate", "regress"] | None,
+        Reference("${task}"),
+        "null: forecast; regress: the two rates",
+    ] = None
+    examples: Annotated[Count, "training series; a fifth as many for the test"] = 500
+    points: Annotated[Count, "of each series"] = 100
+    noise: Annotated[NotNegative, "standard deviation"] = 0.05
+
+
+@declaration
+class Lorenz(SeriesData, name="lorenz"):
+    """Lorenz's chaotic system on its attractor, over two units of time."""
+
+    task: Annotated[Literal["forecast", "interpolate"] | None, Reference("${task}"), "null: forecast"] = None
+    examples: Annotated[Count, "training series; a fifth as many for the test"] = 500
+    points: Annotated[Count, "of each series"] = 100
+    noise: Annotated[NotNegative, "standard deviation"] = 0.1
+
+
+@declaration
+class LynxHare(SeriesData, name="lynx_hare"):
+    """Pelts of lynx and hare, 1900 to 1920: one series, which is the test too. From data.root/LynxHare."""
+
+    task: Annotated[Literal["interpolate", "forecast"] | None, Reference("${task}"), "null: interpolate"] = None
+
+
+@declaration
+class JapaneseVowels(SeriesData, name="japanese_vowels"):
+    """Nine speakers, 12 channels, 7 to 29 times (Kudo et al. 1999). From data.root/UEA/JapaneseVowels."""
+
+    task: Annotated[Literal["classify", "interpolate", "forecast"] | None, Reference("${task}"), "null: classify"] = (
+        None
+    )
+
+
+@declaration
+class Mocap35(SeriesData, name="mocap35"):
+    """CMU motion capture, subject 35: 16 series of 300 frames with 50 channels. From data.root/CMUMocap."""
+
+    task: Annotated[Literal["forecast", "interpolate"] | None, Reference("${task}"), "null: forecast"] = None
+    batch_size: Annotated[Count, "series per step; all of them"] = 16
+
+
+@declaration
+class MujocoForecast(SeriesData, name="mujoco_forecast"):
+    """Hopper in MuJoCo, 100 series of 100 times with 14 channels. From data.root/MuJoCo."""
+
+    task: Annotated[Literal["forecast", "interpolate"] | None, Reference("${task}"), "null: forecast"] = None
+
+
+@declaration
+class Physionet2012(SeriesData, name="physionet2012"):
+    """PhysioNet's challenge of 2012: 48 hours of intensive care, 41 channels, 4000 stays to train and as many to
+    test. From data.root/PhysioNet2012/raw."""
+
+    task: Annotated[
+        Literal["classify", "interpolate", "forecast"] | None, Reference("${task}"), "null: classify, death in hospital"
+    ] = None
+    batch_size: Annotated[Count, "stays per step; Rubanova et al.'s"] = 50
+    quantize: Annotated[NotNegative, "hours to which times are rounded; 0: minutes, as recorded"] = 0.1
+
+
+@declaration
+class TwoBody(SeriesData, name="two_body"):
+    """Orbits of two equal masses (Greydanus et al. 2019): positions and momenta in the plane, without noise; the test
+    has a fifth as many orbits of its own."""
+
+    task: Annotated[Literal["interpolate", "forecast"] | None, Reference("${task}"), "null: interpolate"] = None
+    batch_size: Annotated[Count, "orbits per step"] = 20
+    examples: Annotated[Count, "orbits; the authors'"] = 1000
+    points: Annotated[Count, "per orbit, at equal distances; the authors'"] = 50
+    span: Annotated[Positive, "of time; the authors'"] = 20.0
+    noise: Annotated[NotNegative, "relative change of a circular orbit's speed at the start; the authors'"] = 0.05
+
+
+@declaration
+class BouncingBall(SeriesData, name="bouncing_ball"):
+    """Heights of bouncing balls, each with a floor and a restitution of its own; the test asks for the same balls'
+    heights without noise. All balls are one batch by default."""
+
+    task: Annotated[Literal["interpolate"] | None, Reference("${task}"), "null: interpolate"] = None
+    batch_size: Annotated[Count, "balls per step"] = 32
+    examples: Annotated[Count, "balls"] = 32
+    points: Annotated[Count, "heights per ball, at random times"] = 60
+    span: Annotated[Positive, "seconds"] = 2.5
+    noise: Annotated[NotNegative, "standard deviation of a height, in meters"] = 0.02
+
+
+@declaration
+class CubicSpiral(SeriesData, name="cubic_spiral"):
+    """dy/dt = A y^3 in the plane, torchdiffeq's first example: training sees windows of one trajectory, the test is
+    the whole of it from its start."""
+
+    task: Annotated[Literal["interpolate"] | None, Reference("${task}"), "null: interpolate"] = None
+    batch_size: Annotated[Count, "windows per step; the example's"] = 20
+    points: Annotated[Count, "of the trajectory, over 25 units of time; the example's"] = 1000
+    window: Annotated[Count, "points of a window; the example's"] = 10
+    noise: Annotated[NotNegative, "standard deviation"] = 0.0

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from noderun.config.options.option import FACT, Option, declaration
-from noderun.config.options.types import Activation, Count, Index
+from noderun.config.options.types import Activation, Count, Index, Positive
 
 Time = Annotated[bool, "f sees t"]
 
@@ -86,3 +86,40 @@ class Unet(Dynamics, name="unet"):
 
     width: Annotated[Count, "channels inside"] = 32
     levels: Annotated[Index, "halvings at most; a map stops at 2 pixels"] = 2
+
+
+@declaration
+class LotkaVolterra(Dynamics, name="lotka_volterra"):
+    """Prey and predators: u' = (alpha - beta v) u, v' = (-gamma + delta u) v. A known f for model=physics, whose four
+    positive parameters start at these guesses."""
+
+    alpha: Positive = 1.0
+    beta: Positive = 0.05
+    gamma: Positive = 1.0
+    delta: Positive = 0.05
+    prey: Annotated[Literal[0, 1], "the channel of the prey; the other is the predators'"] = 0
+
+
+@declaration
+class Pendulum(Dynamics, name="pendulum"):
+    """A damped pendulum: angle'' = -frequency^2 sin(angle) - damping angle'. A known f for model=physics."""
+
+    frequency: Annotated[Positive, "first guess"] = 1.0
+    damping: Annotated[Positive, "first guess"] = 0.1
+
+
+@declaration
+class Lorenz(Dynamics, name="lorenz"):
+    """The Lorenz system. A known f for model=physics."""
+
+    sigma: Annotated[Positive, "first guess; the classical 10"] = 8.0
+    rho: Annotated[Positive, "first guess; the classical 28"] = 25.0
+    beta: Annotated[Positive, "first guess; the classical 8/3"] = 2.0
+
+
+@declaration
+class BouncingBall(Dynamics, name="bouncing_ball"):
+    """Free fall onto a floor off which the ball bounces, for model=hybrid; floor and restitution are unknown."""
+
+    gravity: Annotated[Positive, "m/s^2"] = 9.81
+    restitution: Annotated[Positive, "first guess; the floor's is the lowest height that was observed"] = 0.75

@@ -14,6 +14,9 @@ SOLVES: tuple[Part, ...] = ("dynamics", "solver", "gradient", "regularizer")
 Stem = Literal["conv", "residual", "linear", "none"]
 Head = Literal["pool", "flatten", "none"]
 Width = Annotated[Count, "channels of the state"]
+EulerSteps = Annotated[
+    Index, "of the ODE between two observations, as in the code of Rubanova et al.; 0: the solver as chosen"
+]
 Blocks = Annotated[Count, "residual blocks"]
 
 
@@ -26,7 +29,7 @@ class Model(Option, group="model"):
         Objective,
         Reference("classify"),
         "cross entropy of classes, squared error, smooth L1 distance to the labels -1 and 1, mean -log p(x), or "
-        "whichever of the first two a series' task asks for",
+        "of series whichever of the first two the task asks for, or the evidence lower bound",
     ] = Objective()
     takes: Takes = ("image",)
     uses: Uses = ()
@@ -200,6 +203,7 @@ class Rnn(SeriesModel, name="rnn"):
 
 
 Hidden = Annotated[tuple[Count, ...], "widths of the layers of each transform's net"]
+KlWarmup = Annotated[Index, "training steps over which the weight of the KL divergence grows from 0 to 1"]
 
 
 @declaration
@@ -305,4 +309,116 @@ class Vae(Model, name="vae"):
     layers: Annotated[Count, "of posterior=planar"] = 16
     rank: Annotated[Count, "of posterior=ffjord: by how much its weights differ between examples"] = 4
     flow_hidden: Annotated[tuple[Count, ...], "widths of the layers of posterior=ffjord"] = (128, 128)
-    warmup: Annotated[Index, "training steps over which the weight of the KL divergence grows from 0 to 1"] = 0
+    kl_warmup: KlWarmup = 0
+
+
+@declaration
+class GruD(SeriesModel, name="gru_d"):
+    """GRU-D (Che et al. 2018): missing inputs and the hidden state decay with the time since the last observation."""
+
+    hidden: Annotated[Count, "size of the hidden state"] = 64
+
+
+@declaration
+class OdeRnn(SeriesModel, name="ode_rnn"):
+    """ODE-RNN (Rubanova et al. 2019): the hidden state follows an ODE between observations, a GRU cell at each."""
+
+    chooses: ClassVar = {"data": "spirals", "dynamics": "mlp", "gradient": "backprop", "optimizer": "adam"}
+
+    uses: Uses = ("dynamics", "solver", "gradient")
+    hidden: Annotated[Count, "size of the hidden state"] = 20
+    euler_steps: EulerSteps = 1
+
+
+@declaration
+class LatentOde(SeriesModel, name="latent_ode"):
+    """Latent ODE (Chen et al. 2018; Rubanova et al. 2019): a variational autoencoder of series whose decoder solves an
+    ODE from a latent state at time 0."""
+
+    chooses: ClassVar = {"data": "spirals", "dynamics": "mlp", "gradient": "backprop", "optimizer": "adam"}
+
+    objective: Annotated[
+        Objective, Reference("elbo"), "elbo; or series: squared error or cross entropy of the posterior mean alone"
+    ] = Objective("elbo")
+    uses: Uses = ("dynamics", "solver", "gradient")
+    latent: Annotated[Count, "size of z; 4 is Chen et al.'s for the spirals"] = 4
+    encoder: Annotated[
+        Literal["rnn", "ode_rnn"], "rnn: a GRU backward in time (Chen et al.); ode_rnn: Rubanova et al.'s"
+    ] = "rnn"
+    hidden: Annotated[Count, "size of the encoder's state"] = 25
+    euler_steps: EulerSteps = 1
+    decoder: Annotated[Index, "hidden units from z to the values; 0: a linear map"] = 20
+    noise: Annotated[Positive, "standard deviation of the values about the path, in units of each channel's own"] = 0.1
+    poisson: Annotated[bool, "the times of observations are a Poisson process whose rate is a function of z"] = False
+    samples: Annotated[Count, "draws of z(0) per series in training; Rubanova et al. take 3"] = 1
+    kl_warmup: KlWarmup = 0
+    label_weight: Annotated[NotNegative, "of the loss of a label beside the ELBO; Rubanova et al. take 100"] = 1.0
+
+
+@dataclass(frozen=True)
+class ObservedModel(Model):
+    """A model of series that are the states of a system, solved from the first."""
+
+    takes: Takes = ("series",)
+    uses: Uses = ("dynamics", "solver", "gradient")
+    objective: Annotated[
+        Objective,
+        Reference("trajectory"),
+        "trajectory: what was observed along it; derivative: the field at observed states, without a solve",
+    ] = Objective("trajectory")
+
+
+@declaration
+class NeuralOde(ObservedModel, name="neural_ode"):
+    """A net as the field of states that are observed (Chen et al. 2018)."""
+
+    chooses: ClassVar = {"data": "cubic_spiral", "dynamics": "mlp", "optimizer": "adam", "gradient": "checkpointed"}
+
+    order: Annotated[Literal[1, 2], "2: the state is positions and their speeds, and the net the acceleration"] = 1
+
+
+@declaration
+class HamiltonianNn(ObservedModel, name="hamiltonian_nn"):
+    """A net as the energy of positions and momenta, which then move by Hamilton's equations (Greydanus et al. 2019).
+    model=hamiltonian is another thing: a classifier whose layers are steps of such equations."""
+
+    chooses: ClassVar = {"data": "two_body", "optimizer": "adam", "gradient": "checkpointed"}
+
+    uses: Uses = ("solver", "gradient")
+    hidden: Annotated[Count, "width of the layers in between; the authors'"] = 200
+    layers: Annotated[Count, "linear maps; the authors'"] = 3
+
+
+@declaration
+class Physics(ObservedModel, name="physics"):
+    """A known f whose parameters are unknown: system identification by maximum likelihood. `noderun evaluate
+    run=FOLDER figures=parameters` shows them with intervals."""
+
+    chooses: ClassVar = {
+        "data": "lynx_hare",
+        "dynamics": "lotka_volterra",
+        "optimizer": "lbfgs",
+        "gradient": "checkpointed",
+    }
+
+    noise: Annotated[Literal["normal", "lognormal"], "of the observations around the trajectory"] = "normal"
+    initial: Annotated[Literal["observed", "learned"], "the first state; learned: one per training series"] = "observed"
+    starts: Annotated[Count, "training begins at the likeliest of so many points around the first guess"] = 1
+    spread: Annotated[Positive, "standard deviation of those points, of logarithms where a parameter is positive"] = 0.5
+    correction: Annotated[Index, "hidden units of a net that is added to f; 0: none"] = 0
+
+
+@declaration
+class Hybrid(Physics, name="hybrid"):
+    """Physics with events that reset the state, each series at its own times: parameters of the events are learned
+    through the times at which they happen."""
+
+    chooses: ClassVar = {
+        "data": "bouncing_ball",
+        "dynamics": "bouncing_ball",
+        "optimizer": "adam",
+        "gradient": "checkpointed",
+    }
+
+    initial: Annotated[Literal["observed", "learned"], "the first state; learned: one per training series"] = "learned"
+    own: Annotated[bool, "each series has parameters of its own; false: all share them"] = True

@@ -6,7 +6,18 @@ from typing import Any, ClassVar, Literal, get_args
 
 from noderun.config.validation import ConfigError, as_type
 
-Name = Literal["classify", "regress", "sign", "density", "flow_matching", "density_matching", "elbo", "series"]
+Name = Literal[
+    "classify",
+    "regress",
+    "sign",
+    "density",
+    "flow_matching",
+    "density_matching",
+    "elbo",
+    "series",
+    "trajectory",
+    "derivative",
+]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from noderun.config.options.option import FACT, Option, declaration
-from noderun.config.options.types import Fraction, NotNegative, Positive
+from noderun.config.options.types import Count, Fraction, NotNegative, Positive
 
 Betas = Annotated[tuple[Fraction, ...], "decay of the means of the gradient and of its square"]
 
@@ -42,3 +42,14 @@ class Sgd(Optimizer, name="sgd"):
 
     lr: Annotated[Positive, "learning rate; Chen et al. 2018 for MNIST"] = 0.1
     momentum: Fraction = 0.9
+
+
+@declaration
+class Lbfgs(Optimizer, name="lbfgs"):
+    """L-BFGS (Liu and Nocedal 1989) with a strong-Wolfe line search, for few parameters and all data in one batch; a
+    step is up to ``iterations`` of it."""
+
+    lr: Annotated[Positive, "length of the first try along each direction"] = 1.0
+    weight_decay: Annotated[float, FACT] = 0.0
+    iterations: Annotated[Count, "per step"] = 10
+    history: Annotated[Count, "updates that are remembered"] = 20

@@ -1,4 +1,4 @@
-"""Events that reset the state: against the closed form of a bouncing ball, samples solved alone, finite differences."""
+"""Events that reset the state: against the closed form of a bouncing ball, solves alone, and finite differences."""
 
 import math
 

@@ -1,0 +1,21 @@
+"""What is known of the system behind a series, for objectives and figures that compare a model with it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """The true dy/dt = ``field(y)`` and the conserved ``energy(y)`` [...] of states y [..., D], where they are known.
+
+    ``parameters`` are the true values by name, [] or one per series [N].
+    """
+
+    field: Callable[[Tensor], Tensor] | None = None
+    energy: Callable[[Tensor], Tensor] | None = None
+    parameters: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
