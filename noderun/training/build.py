@@ -47,7 +47,8 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
     if reason := unfit(settings, objective, dataset.sample, type(dataset.target)):
         raise DataError(reason)
     objective = objective.for_target(dataset.target)
-    model: Any = make_model(settings, dataset, objective).to(device)
+    model: Any = make_model(settings, dataset, objective)
+    model.to(device)
     if not isinstance(model, objective.models):
         said, wanted = settings.model.objective.name, " or ".join(kind.__name__ for kind in objective.models)
         raise DataError(f"model.objective={said} trains a {wanted}; model={settings.model.name} is another model")
