@@ -58,7 +58,9 @@ class Transport(Objective):
         x1, x0 = first_points(model, batches)
         x, energy = model.transport(x0)
         least = w2_squared(x0, x1)
+        (stats,) = model.sampling_stats
         return {
+            "nfe_sampling": torch.as_tensor(stats.nfe_forward, dtype=torch.float64).mean(),
             "w2_squared": w2_squared(x, x1),
             "w2_squared_euler": w2_squared(model.euler(x0), x1),
             "path_energy": (energy.mean() - least).abs() / least,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from noderun.cli.planning import make_job
+from noderun.cli.planning import check_training, make_job
 from noderun.config import config_folder
 from noderun.config.compose import Composer
 from noderun.config.validation import Incompatible
@@ -32,7 +32,7 @@ TO_MOONS = ["model=flow_matching", "data=moons", "data.source=8gaussians"]
 )
 def test_what_cannot_work_is_refused_in_a_sentence(words, sentence):
     with pytest.raises(Incompatible, match=sentence):
-        job(*words)
+        check_training(job(*words))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_what_cannot_work_is_refused_in_a_sentence(words, sentence):
 def test_a_package_that_is_not_installed_is_named_with_its_extra(words, sentence, monkeypatch):
     monkeypatch.setattr(compatibility, "find_spec", lambda name: None)
     with pytest.raises(Incompatible, match=sentence):
-        job(*words)
+        check_training(job(*words))
 
 
 def run(folder, *words):
