@@ -12,7 +12,7 @@ from noderun.cli.planning import Job, key_of, with_refusal
 from noderun.config.compose import Composer, resolved
 from noderun.config.schema import Settings, Solver, typed_group, without_tolerances
 from noderun.config.validation import ConfigError, Incompatible, nearest, quoted, show
-from noderun.evaluation.trained import read_config, settings_of, without_gradient
+from noderun.evaluation.trained import read_config, settings_of, test_solver, without_gradient
 from noderun.record import run_folder
 from noderun.report.figures import FIGURES, names_of
 from noderun.report.folders import Run
@@ -45,7 +45,7 @@ def make_measurement(composer: Composer, run: Run, words: Sequence[str], chosen:
     given = {override.key_or_group for override in composer.parse(words)}
     of_solver = sorted(key for key in given if key.partition(".")[0] == "solver")
     trained = settings_of(run.folder, composer.classes)
-    solver, reason = chosen or trained.solver, None
+    solver, reason = chosen or test_solver(trained), None
     words = [f"run={quoted(run.folder)}", *words]
     if trained.solver is None or solver is None:
         words = [word for word in words if key_of(word) not in of_solver]
