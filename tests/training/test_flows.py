@@ -24,6 +24,7 @@ TO_MOONS = ["model=flow_matching", "data=moons", "data.source=8gaussians"]
     [
         ([*TO_MOONS, "model.path=vp"], "model.path=vp begins at a standard normal, and data.source=8gaussians is an"),
         (["model=flow_matching", "model.path=vp", "model.sigma=0.1"], "model.sigma is of model.path=linear"),
+        (["model=vae", "model.rank=2"], "model.rank is of model.posterior=ffjord, and model.posterior=none was chosen"),
         (["model=nsf", "data=moons", "data.source=8gaussians"], "data.source=8gaussians is where model=flow_matching"),
         (["model=nsf", "model.objective=flow_matching"], "objective=flow_matching trains model=flow_matching, not nsf"),
         (["model=odenet", "model.objective=elbo", "data=digits"], "objective=elbo trains model=vae, not odenet"),
