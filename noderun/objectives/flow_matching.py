@@ -14,7 +14,7 @@ from noderun.objectives.density import MeanNLL
 from noderun.objectives.objective import Objective
 from noderun.record.metric import METRICS, Metric
 
-COUPLING = Metric("coupling_ms", "pairing", ".2f", "ms/step", tag="coupling_ms/train", headline=False)
+COUPLING = Metric("coupling_ms", "OT pairing", ".2f", "ms/step", tag="coupling_ms/train", headline=False)
 
 
 class FlowMatching(MeanNLL):
