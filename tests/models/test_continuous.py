@@ -9,8 +9,14 @@ import pytest
 import torch
 from torch import nn
 
+from noderun.cli.planning import make_job
+from noderun.config import config_folder
+from noderun.config.compose import Composer
+from noderun.config.validation import Incompatible
 from noderun.data import Batch
 from noderun.dynamics import DYNAMICS
+from noderun.evaluation.trained import test_solver as solver_of_tests
+from noderun.evaluation.trained import without_gradient
 from noderun.models import MODELS, ContinuousFlow, SolveBlock
 from noderun.models.continuous import NOISE
 from noderun.models.moving_batch_norm import MovingBatchNorm
@@ -19,6 +25,7 @@ from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.gradients import GRADIENTS, refusal
 from noderun.regularizers import REGULARIZERS
 from noderun.training.block_pass import gradient_error, numerical_error, passes, reconstruction_error
+from noderun.training.compatibility import check
 from noderun.training.setup import Setup
 
 TIGHT = ConfiguredSolve(rtol=1e-9, atol=1e-9, gradient="backprop")
@@ -321,3 +328,27 @@ def test_compiled_steps_give_the_same_likelihood_and_gradient(name, divergence, 
         torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-5)
     assert not [str(w.message) for w in recwarn if "compile" in str(w.message)]
     assert math.isfinite(float(eager[0]))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["gradient=forward", "dynamics=mlp"], "gradient=forward cannot be taken through the vector-Jacobian products"),
+        (["gradient=forward", "model.divergence=hutchinson"], "use gradient=checkpointed"),
+        (["model.norm=point", "solver=rk4"], "model.norm=point is the error norm of adaptive steps"),
+        (["model.norm=point", "solver.norm=max"], "leave solver.norm"),
+        (["solver.per_sample=true", "regularizer=kinetic"], "one time for all examples"),
+    ],
+)
+def test_what_cannot_work_together_is_refused(words, sentence):
+    job = make_job(Composer("train", [config_folder()]), ["experiment=ffjord/8gaussians", *words])
+    with pytest.raises(Incompatible, match=sentence):
+        check(job.settings, frozenset())
+
+
+@pytest.mark.parametrize(("words", "solver"), [([], "dopri5"), (["solver=tsit5"], "tsit5"), (["solver=rk4"], "dopri5")])
+def test_a_measurement_is_made_with_the_solver_of_the_runs_tests(words, solver):
+    settings = make_job(Composer("train", [config_folder()]), ["experiment=ffjord/8gaussians", *words]).settings
+    found = solver_of_tests(settings)
+    assert (found.name, found.dt, found.rtol, found.atol) == (solver, None, 1e-5, 1e-5)
+    assert without_gradient(settings).model.options["test_tolerance"] is None  # the words have the last say
