@@ -20,15 +20,16 @@ def few():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, restored_process):
-    place = tmp_path_factory.mktemp("flow")
+    place = tmp_path_factory.mktemp("flow")  # apart from the run, whose folder would be a group of options
+    run = tmp_path_factory.mktemp("runs") / "flow"
     (place / "few_of_flows.py").write_text(FEW)
     (place / "data").mkdir()
     (place / "data/few.yaml").write_text("name: few\nclass: few_of_flows:few\nbatch_size: 100\n")
     words = "model=ffjord model.blocks=2 data=few dynamics.hidden=16 tolerance=1e-2 device=cpu"
     more = "trainer.max_steps=20 trainer.epochs=7 optimizer.lr=1e-2 model.test_tolerance=1e-4 log=quiet"
-    words = [*words.split(), *more.split(), f"hydra.run.dir={place}/run"]
+    words = [*words.split(), *more.split(), f"hydra.run.dir={run}"]
     assert main(["train", "--config-dir", str(place), *words]) == 0
-    return place / "run", place
+    return run, place
 
 
 def evaluate(run, *words):
