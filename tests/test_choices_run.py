@@ -15,6 +15,12 @@ from noderun.training.loop import train_step
 CPU = torch.device("cpu")
 MODELS = ["hamiltonian", "mlp", "odenet", "plain", "resnet", "revnet", "rknet", "stem"]
 POINTS = ["spheres", "sines", "moons", "circles"]
+FLOWS = [
+    [],
+    ["model.blocks=2", "model.norm=point", "model.learn_t1=true", "regularizer=kinetic"],
+    ["model.divergence=hutchinson", "model.noise=gaussian", "dynamics=mlp", "gradient=adjoint"],
+    ["solver.per_sample=true", "model.divergence=hutchinson", "dynamics.layer=gated"],
+]
 CHOICES = [
     *([f"model={name}"] for name in MODELS),
     *([f"dynamics={name}", "model.width=16"] for name in DYNAMICS if name != "mlp"),
@@ -31,19 +37,22 @@ CHOICES = [
     *(["model=planar_nf", "model.objective=density_matching", f"data=u{n}", "model.formula=decode"] for n in (1, 4)),
     ["model=cnf", "model.objective=density_matching", "data=u2", "model.units=4"],
     *(["model=vae", f"model.posterior={name}"] for name in ("none", "planar", "ffjord")),
+    *(["model=cnf", "data=8gaussians", *more] for more in [[], ["regularizer=error"]]),
+    *(["model=ffjord", "data=8gaussians", *more] for more in FLOWS),
 ]
 
 
 @pytest.mark.parametrize("words", CHOICES, ids=" ".join)
 def test_what_can_be_chosen_makes_a_step(words):
-    shown = [] if any("experiment" in word for word in words) else ["data=digits"]
+    shown = [] if any("experiment" in word or "data=" in word for word in words) else ["data=digits"]
     job = make_job(Composer("train", [config_folder()]), [*shown, "data.limit=8", "data.batch_size=4", *words])
     with isolated(CPU, 0):
         setup = make_setup(job.settings, CPU)
         before = [p.detach().clone() for p in setup.model.parameters()]
         numbers = train_step(setup, next(setup.batches("train", 0, 0)), step=10)
     assert torch.isfinite(numbers["loss/train"])
-    assert ("regularizer/train" in numbers) == (words[0].startswith("regularizer=") and words[0] != "regularizer=none")
+    penalized = any(word.startswith("regularizer=") and word != "regularizer=none" for word in words)
+    assert ("regularizer/train" in numbers) == penalized
     assert any(not torch.equal(p, old) for p, old in zip(setup.model.parameters(), before, strict=True))
     setup.model.eval()
     with torch.no_grad():

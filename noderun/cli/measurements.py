@@ -13,7 +13,7 @@ from noderun.config.compose import Composer, resolved
 from noderun.config.options.types import Count
 from noderun.config.schema import Model, Settings, Solver, typed_group, without_tolerances
 from noderun.config.validation import ConfigError, Incompatible, as_type, nearest, quoted, show
-from noderun.evaluation.trained import read_config, settings_of, without_gradient
+from noderun.evaluation.trained import read_config, settings_of, test_solver, without_gradient
 from noderun.record import run_folder
 from noderun.report.figures import FIGURES, names_of
 from noderun.report.folders import Run
@@ -47,7 +47,7 @@ def make_measurement(composer: Composer, run: Run, words: Sequence[str], chosen:
     given = {override.key_or_group for override in composer.parse(words)}
     of_solver = sorted(key for key in given if key.partition(".")[0] == "solver")
     trained = settings_of(run.folder, composer.classes)
-    solver, reason = chosen or tested_with(trained), None
+    solver, reason = chosen or test_solver(trained), None
     words = [f"run={quoted(run.folder)}", *words]
     if trained.solver is None or solver is None:
         words = [word for word in words if key_of(word) not in of_solver]
@@ -68,7 +68,7 @@ def make_measurement(composer: Composer, run: Run, words: Sequence[str], chosen:
         **{key: asked[key] for key in ("device", "log", "fresh")},
     )
     divergence, draws = divergence_of(asked["divergence"], settings), as_type(Count, asked["draws"], "draws")
-    settings = replace(settings, model=replace(settings.model, options=test_options(settings.model, divergence)))
+    settings = replace(settings, model=by_divergence(settings.model, divergence))
     draws = draws if settings.model.options.get("test_divergence") == "hutchinson" else 1
     figures, lesion = figures_of(asked["figures"], settings), lesion_of(asked["lesion"])
     known = identity(run, settings, lesion, figures, divergence, draws)
@@ -87,14 +87,6 @@ def make_measurement(composer: Composer, run: Run, words: Sequence[str], chosen:
     return with_refusal(cell, check_measurement)
 
 
-def tested_with(trained: Settings) -> Solver | None:
-    """The solver of the run's own tests: a continuous flow has a tolerance for them, and adaptive steps."""
-    solver, tolerance = trained.solver, trained.model.options.get("test_tolerance")
-    if solver is None or tolerance is None:
-        return solver
-    return replace(solver if solver.dt is None else Solver("dopri5"), rtol=tolerance, atol=tolerance)
-
-
 def divergence_of(value: Any, settings: Settings) -> str | None:
     """ConfigError if it is no way to a divergence, or if the model has none."""
     if value is None:
@@ -105,10 +97,9 @@ def divergence_of(value: Any, settings: Settings) -> str | None:
     return chosen
 
 
-def test_options(model: Model, divergence: str | None) -> dict[str, Any]:
-    """The model's options in this test: the divergence that was asked for, and no tolerance beside the solver's."""
-    own = {"test_tolerance": None} | ({"test_divergence": divergence} if divergence else {})
-    return model.options | {key: value for key, value in own.items() if key in model.options}
+def by_divergence(model: Model, divergence: str | None) -> Model:
+    """The model tested by the divergence that was asked for."""
+    return model if divergence is None else replace(model, options=model.options | {"test_divergence": divergence})
 
 
 def under_words(solver: Solver, tolerance: Any, config: DictConfig, given: Set[str]) -> Solver:

@@ -23,6 +23,7 @@ from noderun.data.idx import fashion_mnist, mnist
 from noderun.data.images import as_binary, as_density
 from noderun.data.mnist5k import mnist5k
 from noderun.data.nested_shapes import nested_shapes
+from noderun.data.papamakarios import BENCHMARKS
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
 from noderun.data.tables import table
 from noderun.data.targets import TARGETS, Classes, Density, Energy, Levels, Values
@@ -123,6 +124,10 @@ SETS: dict[str, Source] = {
         name: Source(each.read, "vector", Density, each.download, each.require, validated=True, examined=True)
         for name, each in uci.TABLES.items()
     },
+    **{
+        name: Source(each.read, "vector", Density, require=each.require, validated=True)
+        for name, each in BENCHMARKS.items()
+    },
     "crossing_1d": Source(crossing_1d, "vector", Values),
     "spheres": Source(spheres, "vector"),
     "sines": Source(sines, "vector"),
@@ -189,8 +194,8 @@ def _advised(name: str) -> Iterator[None]:
     try:
         yield
     except DataMissing as missing:
-        advice = f"fetch it with `noderun data fetch {name}` or point data.root at a copy"
-        raise DataMissing(f"{name}: {missing}; {advice}") from None
+        fetch = f"fetch it with `noderun data fetch {name}` or " if SETS[name].download else ""
+        raise DataMissing(f"{name}: {missing}; {fetch}point data.root at a copy") from None
 
 
 def _read(
@@ -203,14 +208,14 @@ def _read(
 ) -> Dataset:
     source = _source(name)
     read = partial(source.readers[source.target_for(targets) or source.target], root, augment, **options)
-    if source.download is not None and not download:
+    if source.download is None and source.require is None:
+        return read()
+    if source.download is None or not download:
         with _advised(name):
             return read()
     try:
         return read()
     except DataMissing as missing:
-        if source.download is None:
-            raise
         try:
             source.download(root)
         except DataError as error:
@@ -240,7 +245,7 @@ def _made(make: Callable[..., Dataset], data: Choice) -> Dataset:
 
 
 def _described(name: str, root: Path, download: bool) -> str:
-    where = f"in {root.absolute()}" if _source(name).download else "shipped with the package"
+    where = f"in {root.absolute()}" if _source(name).require else "shipped with the package"
     try:
         dataset = _read(name, root, download)
     except Unbounded as reason:

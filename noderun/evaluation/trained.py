@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from noderun.config.schema import OWN_PARTS, Gradient, Settings, typed
+from noderun.config.schema import OWN_PARTS, Gradient, Settings, Solver, typed
 from noderun.config.validation import ConfigError
 from noderun.config.yaml_files import read_mapping
 from noderun.record import files
@@ -71,7 +71,19 @@ def with_floats(node: Any) -> Any:
 def without_gradient(settings: Settings) -> Settings:
     """Nothing is differentiated in a test: any solver will do, whatever the gradient and model of the training."""
     gradient = settings.gradient and Gradient("backprop", rtol=None, atol=None)
-    return replace(settings, gradient=gradient, regularizer=None, model=replace(settings.model, fixed_steps=False))
+    options = {key: None if key == "test_tolerance" else value for key, value in settings.model.options.items()}
+    model = replace(settings.model, fixed_steps=False, options=options)
+    return replace(settings, gradient=gradient, regularizer=None, model=model)
+
+
+def test_solver(settings: Settings) -> Solver | None:
+    """The solver of the run's own tests: that of its training, at the tolerance of tests if its model has one."""
+    solver, tolerance = settings.solver, settings.model.options.get("test_tolerance")
+    if solver is None or tolerance is None:
+        return solver
+    fixed = solver.dt is not None
+    solver = Solver("dopri5", max_steps=solver.max_steps) if fixed else solver
+    return replace(solver, rtol=tolerance, atol=tolerance)
 
 
 def load_setup(folder: Path, settings: Settings) -> Any:

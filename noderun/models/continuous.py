@@ -95,7 +95,8 @@ class FlowBlock(SolveBlock):
 
     def inverse(self, z: Tensor) -> Tensor:
         """y(t1) of y(0) = z alone, which costs no trace."""
-        solution = self.solve(self.dynamics.velocity, z, self.times(), **{**self.in_testing(), "norm": "rms"})
+        norm = {"norm": "rms"} if callable(getattr(self.solve, "norm", None)) else {}  # of a point with its log-density
+        solution = self.solve(self.dynamics.velocity, z, self.times(), **self.in_testing(), **norm)
         self.inverse_stats = solution.stats
         return solution.ys[-1]
 

@@ -116,14 +116,14 @@ def unfit(settings: Settings, objective: Objective, sample: str, *targets: type)
 
 
 def check_data(settings: Any) -> None:
-    """Raises Incompatible if files that may not be downloaded are missing, or a table is not fit for a density."""
-    from noderun.data import DataError, examine, require
+    """Raises Incompatible if files that may or can not be downloaded are missing, or a table is unfit for a density."""
+    from noderun.data import SETS, DataError, examine, require
 
     data = getattr(settings, "data", None)
     if data is None or data.user_class:
         return
     try:
-        if not data.download:
+        if not (data.download and SETS[data.name].download):
             require(data.name, data.root)
         examine(data)
     except DataError as error:
@@ -245,6 +245,8 @@ def check_steps(settings: Settings, given: Set[str]) -> None:
     if solver.dt is not None and useless:
         raise Incompatible(f"{min(useless)} was given, but fixed steps (solver.dt={solver.dt:g}) have no tolerance")
     check_solver(solver)
+    if model.options.get("norm") == "point" and (solver.dt is not None or solver.norm != Solver.norm):
+        raise Incompatible("model.norm=point is the error norm of adaptive steps: leave solver.norm and solver.dt out")
     if solver.per_sample:
         check_per_sample(solver, settings.gradient, settings.regularizer)
 
@@ -328,6 +330,13 @@ def check_gradient(settings: Settings, given: Set[str]) -> None:
     assert gradient is not None
     if solver and (reason := GRADIENTS[gradient.name]().refusal(make_method(solver))):
         raise Incompatible(reason)
+    own_product = settings.dynamics is not None and settings.dynamics.name != "time_mlp"
+    divergence = settings.model.options.get("divergence")
+    if gradient.name == "forward" and divergence and (divergence == "hutchinson" or own_product):
+        raise Incompatible(
+            "gradient=forward cannot be taken through the vector-Jacobian products of a divergence, which only "
+            "dynamics=time_mlp and model=cnf have in closed form: use gradient=checkpointed, which is as exact"
+        )
     useless = given & {"gradient.rtol", "gradient.atol"}
     if useless and GRADIENTS[gradient.name].exact:
         raise Incompatible(

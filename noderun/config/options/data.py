@@ -121,6 +121,37 @@ class Naval(Rows, name="naval"):
 
 
 @declaration
+class Benchmark(Data):
+    """A table as Papamakarios et al. (2017) prepared it, from their files under data.root, in nats of that table."""
+
+    batch_size: Annotated[Count, "examples per step; Grathwohl et al. 2019"] = 1000
+
+
+class Power(Benchmark, name="power"):
+    """POWER as Papamakarios et al. (2017) prepared it: 6 columns, from data.root/power/data.npy; not to be fetched."""
+
+
+class Gas(Benchmark, name="gas"):
+    """GAS as Papamakarios et al. (2017) prepared it: 8 columns, from data.root/gas/ethylene_CO.csv, which their pickle
+    becomes; not to be fetched."""
+
+
+class Hepmass(Benchmark, name="hepmass"):
+    """HEPMASS as Papamakarios et al. (2017) prepared it: 21 columns, from data.root/hepmass/1000_train.csv and
+    1000_test.csv; not to be fetched."""
+
+
+class MiniBooNE(Benchmark, name="miniboone"):
+    """MINIBOONE as Papamakarios et al. (2017) prepared it: 43 columns, from data.root/miniboone/data.npy; not to be
+    fetched."""
+
+
+class Bsds300(Benchmark, name="bsds300"):
+    """BSDS300 as Papamakarios et al. (2017) prepared it: 63 columns, from data.root/BSDS300/BSDS300.hdf5, which needs
+    h5py; not to be fetched."""
+
+
+@declaration
 class Points(Data):
     """Points in space, generated rather than read."""
 

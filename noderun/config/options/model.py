@@ -160,7 +160,7 @@ class Cnf(ContinuousFlow, name="cnf"):
     """The continuous normalizing flow of Chen et al. 2018, section 4: gated planar units, whose trace has a closed form
     and whose weights a small net makes out of t."""
 
-    chooses: ClassVar = {"gradient": "backprop", "optimizer": "adam", "scheduler": "constant"}
+    chooses: ClassVar = {"data": "8gaussians", "gradient": "backprop", "optimizer": "adam"}
 
     uses: Uses = ("solver", "gradient", "regularizer")
     t1: Annotated[Positive, "end time: the data are at t1, the normal at 0; the authors' 10"] = 10.0
@@ -172,7 +172,7 @@ class Cnf(ContinuousFlow, name="cnf"):
 class Ffjord(ContinuousFlow, name="ffjord"):
     """FFJORD (Grathwohl et al. 2019): a continuous normalizing flow along any dynamics."""
 
-    chooses: ClassVar = {"dynamics": "time_mlp", "gradient": "backprop", "optimizer": "adam", "scheduler": "constant"}
+    chooses: ClassVar = {"data": "8gaussians", "dynamics": "time_mlp", "gradient": "backprop", "optimizer": "adam"}
 
     takes: Takes = ("vector", "image")
     blocks: Annotated[Count, "flows one after another, each with dynamics of its own"] = 1
