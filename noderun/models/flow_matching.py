@@ -87,7 +87,9 @@ class FlowMatching(ContinuousFlow):
     def transport(self, x0: Tensor) -> tuple[Tensor, Tensor]:
         """x(1), and the integral of |f|^2 along each path [B]."""
         block, start = self.block, (x0, x0.new_zeros(len(x0)))
-        x, energy = block.solve(WithEnergy(self.velocity), start, block.times(), **block.in_testing()).ys
+        solution = block.solve(WithEnergy(self.velocity), start, block.times(), **block.in_testing())
+        block.inverse_stats = solution.stats
+        x, energy = solution.ys
         return x[-1], energy[-1]
 
     def sample(self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:

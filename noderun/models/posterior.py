@@ -17,6 +17,8 @@ from noderun.models.block import Solve, SolveBlock
 from noderun.models.divergence import hutchinson
 from noderun.models.planar import invertible, planar
 
+FIRST_SCALE = 0.1
+
 
 class NoFlow(nn.Module):
     def forward(self, z: Tensor, h: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -42,9 +44,10 @@ class AmortizedPlanar(nn.Module):
 
 
 class LowRankMLP(nn.Module):
-    """softplus layers s((W + U V') y + w t + b) with U, V [B, ., rank] and b of each example, W and w of all of them.
+    """Layers tanh((W + U V') y + w t + b) with U, V [B, ., rank] and b of each example, W and w of all of them.
 
-    The last one is linear (Grathwohl et al. 2019, section 4.2).
+    The last one is linear (Grathwohl et al. 2019, section 4.2). With softplus in place of tanh the field grows with y, and
+    training overflows within ten steps.
     """
 
     def __init__(self, dim: int, hidden: Sequence[int], rank: int) -> None:
@@ -63,7 +66,7 @@ class LowRankMLP(nn.Module):
         time = t.reshape(-1, 1).expand(len(y), 1).to(y)
         for number, layer in enumerate(self.layers):
             u, v, b = given[3 * number : 3 * number + 3]
-            y = nn.functional.softplus(y) if number else y
+            y = torch.tanh(y) if number else y
             within = torch.bmm(y.unsqueeze(1), v.view(len(y), -1, self.rank))  # y'V [B, 1, rank]
             change = torch.bmm(within, u.view(len(y), self.rank, -1)).squeeze(1)
             y = layer(torch.cat([time, y], dim=1)) + change + b
@@ -93,6 +96,9 @@ class AmortizedFFJORD(nn.Module):
         self.block = SolveBlock(AmortizedField(net), solve)
         self.parameters_of = nn.Linear(features, sum(net.sizes))
         self.sizes = net.sizes
+        with torch.no_grad():  # flows that differ little between examples at first
+            self.parameters_of.weight.mul_(FIRST_SCALE)
+            self.parameters_of.bias.mul_(FIRST_SCALE)
 
     def forward(self, z: Tensor, h: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
         seed = int(torch.randint(2**62, ())) if self.training else 0

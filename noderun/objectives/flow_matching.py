@@ -14,7 +14,7 @@ from noderun.objectives.density import MeanNLL
 from noderun.objectives.objective import Objective
 from noderun.record.metric import METRICS, Metric
 
-COUPLING = Metric("coupling_ms", "pairing", ".2f", "ms/step", tag="coupling_ms/train", headline=False)
+COUPLING = Metric("coupling_ms", "OT pairing", ".2f", "ms/step", tag="coupling_ms/train", headline=False)
 
 
 class FlowMatching(MeanNLL):
@@ -58,7 +58,9 @@ class Transport(Objective):
         x1, x0 = first_points(model, batches)
         x, energy = model.transport(x0)
         least = w2_squared(x0, x1)
+        (stats,) = model.sampling_stats
         return {
+            "nfe_sampling": torch.as_tensor(stats.nfe_forward, dtype=torch.float64).mean(),
             "w2_squared": w2_squared(x, x1),
             "w2_squared_euler": w2_squared(model.euler(x0), x1),
             "path_energy": (energy.mean() - least).abs() / least,

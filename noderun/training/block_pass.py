@@ -91,11 +91,13 @@ def observed(blocks: Sequence[SolveBlock]) -> Iterator[list[Observed]]:
 
 
 def passes(setup: Setup, batch: Batch) -> list[BlockPass]:
-    """Run the objective once, backwards too, and note each solve of the blocks; leaves .grad alone."""
+    """Run the objective once, backwards too, and note each solve that the loss depends on; leaves .grad alone."""
     setup.model.eval()
     with observed(setup.blocks) as seen, torch.enable_grad():
         loss = setup.values(batch)["loss"]
     seen = [each for each in seen if any(y.requires_grad for y in tensors_in(each[-1]))]  # others are not the loss's
+    if not seen:
+        return []
     # an output that the loss does not depend on, for instance y0 itself, has no gradient
     outputs = [ys for *_, ys in seen]
     tensors = list(tensors_in(outputs))

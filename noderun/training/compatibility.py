@@ -25,6 +25,12 @@ MADE_WITH = {  # group -> what its part is made with, before the keys of its opt
     "optimizer": ("params", "lr"),
     "scheduler": ("steps_per_epoch", "horizon"),
 }
+ONLY_WITH = {  # a model's setting -> the choice among its others that it belongs to
+    "model.sigma": ("path", "linear"),
+    "model.layers": ("posterior", "planar"),
+    "model.rank": ("posterior", "ffjord"),
+    "model.flow_hidden": ("posterior", "ffjord"),
+}
 PACKAGES = {"zuko": "zuko", "ot": "POT"}  # module -> name, of the extra "flows"
 FORWARD = {"dynamics": ("t", "y"), "model": ("x",), "series": ("x", "times", "mask")}
 OF_ADAPTIVE_STEPS = ("controller", "norm", "first_step", "min_step", "max_step")
@@ -84,8 +90,10 @@ def check_flow(settings: Settings, given: Set[str]) -> None:
             f"model.path=vp begins at a standard normal, and data.source={source} is another density: try "
             "model.path=linear"
         )
-    if model.options.get("path") == "vp" and "model.sigma" in given:
-        raise Incompatible("model.sigma is of model.path=linear; model.path=vp has the widths of its diffusion")
+    for key, (choice, value) in ONLY_WITH.items():
+        chosen = model.options.get(choice, value)
+        if key in given and chosen != value:
+            raise Incompatible(f"{key} is of model.{choice}={value}, and model.{choice}={chosen} was chosen")
 
 
 def check_packages(settings: Settings) -> None:

@@ -190,7 +190,7 @@ class Run:
         }
         for metric in self.setup.objective.metrics:
             heading = metric.heading.title() if metric.heading.islower() else metric.heading
-            shown[heading] = cell(metric.value(progress.test), metric.format)
+            shown[heading] = cell(metric.value({**means, **progress.test}), metric.format)
         return shown
 
     def save(self) -> None:

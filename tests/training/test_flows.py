@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from noderun.cli.planning import make_job
+from noderun.cli.planning import check_training, make_job
 from noderun.config import config_folder
 from noderun.config.compose import Composer
 from noderun.config.validation import Incompatible
@@ -24,6 +24,7 @@ TO_MOONS = ["model=flow_matching", "data=moons", "data.source=8gaussians"]
     [
         ([*TO_MOONS, "model.path=vp"], "model.path=vp begins at a standard normal, and data.source=8gaussians is an"),
         (["model=flow_matching", "model.path=vp", "model.sigma=0.1"], "model.sigma is of model.path=linear"),
+        (["model=vae", "model.rank=2"], "model.rank is of model.posterior=ffjord, and model.posterior=none was chosen"),
         (["model=nsf", "data=moons", "data.source=8gaussians"], "data.source=8gaussians is where model=flow_matching"),
         (["model=nsf", "model.objective=flow_matching"], "objective=flow_matching trains model=flow_matching, not nsf"),
         (["model=odenet", "model.objective=elbo", "data=digits"], "objective=elbo trains model=vae, not odenet"),
@@ -32,7 +33,7 @@ TO_MOONS = ["model=flow_matching", "data=moons", "data.source=8gaussians"]
 )
 def test_what_cannot_work_is_refused_in_a_sentence(words, sentence):
     with pytest.raises(Incompatible, match=sentence):
-        job(*words)
+        check_training(job(*words))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_what_cannot_work_is_refused_in_a_sentence(words, sentence):
 def test_a_package_that_is_not_installed_is_named_with_its_extra(words, sentence, monkeypatch):
     monkeypatch.setattr(compatibility, "find_spec", lambda name: None)
     with pytest.raises(Incompatible, match=sentence):
-        job(*words)
+        check_training(job(*words))
 
 
 def run(folder, *words):

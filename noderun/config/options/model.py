@@ -187,9 +187,9 @@ class FlowMatching(Model, name="flow_matching"):
     """A continuous flow whose field is learned by regression on the velocities of paths from a source to the data
     (Lipman et al. 2023): training solves nothing, density and samples do. From data to data with data.source."""
 
-    chooses: ClassVar = {"data": "8gaussians", "dynamics": "mlp", "optimizer": "adam", "scheduler": "constant"}
+    chooses: ClassVar = {"data": "8gaussians", "dynamics": "mlp", "optimizer": "adam"}
 
-    objective: Annotated[Objective, Reference("flow_matching"), "regression; flow_matching is the only one"] = (
+    objective: Annotated[Objective, Reference("flow_matching"), "regression; density trains by maximum likelihood"] = (
         Objective("flow_matching")
     )
     takes: Takes = ("vector", "image")
@@ -215,7 +215,7 @@ class FlowMatching(Model, name="flow_matching"):
 class PlanarNF(Model, name="planar_nf"):
     """Planar flows (Rezende and Mohamed 2015): layers z + u tanh(w'z + b)."""
 
-    chooses: ClassVar = {"data": "8gaussians", "optimizer": "adam", "scheduler": "constant"}
+    chooses: ClassVar = {"data": "8gaussians", "optimizer": "adam"}
 
     objective: Annotated[
         Objective, Reference("density"), "density: maximum likelihood; density_matching: of data that are an energy"
@@ -232,7 +232,7 @@ class PlanarNF(Model, name="planar_nf"):
 class ZukoFlow(Model):
     """A discrete flow of the library zuko."""
 
-    chooses: ClassVar = {"data": "8gaussians", "optimizer": "adam", "scheduler": "constant"}
+    chooses: ClassVar = {"data": "8gaussians", "optimizer": "adam"}
 
     objective: Annotated[Objective, Reference("density"), "maximum likelihood"] = Objective("density")
     takes: Takes = ("vector", "image")
@@ -269,7 +269,7 @@ class MAF(ZukoFlow, name="maf"):
 class Vae(Model, name="vae"):
     """A variational autoencoder (Kingma and Welling 2014) with perceptrons, whose posterior can be a flow."""
 
-    chooses: ClassVar = {"gradient": "backprop", "optimizer": "adam", "scheduler": "constant"}
+    chooses: ClassVar = {"gradient": "backprop", "optimizer": "adam"}
 
     objective: Annotated[Objective, Reference("elbo"), "minus the evidence lower bound"] = Objective("elbo")
     takes: Takes = ("image", "vector")
