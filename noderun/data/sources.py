@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from noderun.config.validation import nearest
-from noderun.data import freyfaces, idx, silhouettes, uci, vision
+from noderun.data import freyfaces, idx, papamakarios, silhouettes, uci, vision
 from noderun.data.dataset import Dataset
 from noderun.data.densities import POINTS, density, with_source
 from noderun.data.digits import digits
@@ -23,7 +23,6 @@ from noderun.data.idx import fashion_mnist, mnist
 from noderun.data.images import as_binary, as_density
 from noderun.data.mnist5k import mnist5k
 from noderun.data.nested_shapes import nested_shapes
-from noderun.data.papamakarios import BENCHMARKS
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
 from noderun.data.tables import table
 from noderun.data.targets import TARGETS, Classes, Density, Energy, Levels, Values
@@ -126,7 +125,7 @@ SETS: dict[str, Source] = {
     },
     **{
         name: Source(each.read, "vector", Density, require=each.require, validated=True)
-        for name, each in BENCHMARKS.items()
+        for name, each in papamakarios.BENCHMARKS.items()
     },
     "crossing_1d": Source(crossing_1d, "vector", Values),
     "spheres": Source(spheres, "vector"),

@@ -46,8 +46,8 @@ class AmortizedPlanar(nn.Module):
 class LowRankMLP(nn.Module):
     """Layers tanh((W + U V') y + w t + b) with U, V [B, ., rank] and b of each example, W and w of all of them.
 
-    The last one is linear (Grathwohl et al. 2019, section 4.2). With softplus in place of tanh the field grows with y, and
-    training overflows within ten steps.
+    The last one is linear (Grathwohl et al. 2019, section 4.2). With softplus in place of tanh the field grows with y,
+    and training overflows within ten steps.
     """
 
     def __init__(self, dim: int, hidden: Sequence[int], rank: int) -> None:
