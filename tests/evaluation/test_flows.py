@@ -13,7 +13,7 @@ import torch
 from noderun.data import Batch, Dataset, Density
 
 def few():
-    points = torch.randn(300, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.5])
+    points = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.5])
     return Dataset("few", (2,), Density(2), Batch(points), Batch(points))
 """
 
@@ -24,9 +24,9 @@ def run(tmp_path_factory, restored_process):
     run = tmp_path_factory.mktemp("runs") / "flow"
     (place / "few_of_flows.py").write_text(FEW)
     (place / "data").mkdir()
-    (place / "data/few.yaml").write_text("name: few\nclass: few_of_flows:few\nbatch_size: 100\n")
+    (place / "data/few.yaml").write_text("name: few\nclass: few_of_flows:few\nbatch_size: 50\n")
     words = "model=ffjord model.blocks=2 data=few dynamics.hidden=16 tolerance=1e-2 device=cpu"
-    more = "trainer.max_steps=20 trainer.epochs=7 optimizer.lr=1e-2 model.test_tolerance=1e-4 log=quiet"
+    more = "trainer.epochs=3 optimizer.lr=1e-2 model.test_tolerance=1e-4 log=quiet"
     words = [*words.split(), *more.split(), f"hydra.run.dir={run}"]
     assert main(["train", "--config-dir", str(place), *words]) == 0
     return run, place
@@ -43,12 +43,12 @@ def read(path):
 
 
 def test_divergences_agree_within_their_draws(run):
-    rows = {row["divergence"]: row for row in evaluate(run, "divergence=exact,hutchinson", "draws=16")}
+    rows = {row["divergence"]: row for row in evaluate(run, "divergence=exact,hutchinson", "draws=8")}
     exact, estimate = rows["exact"], rows["hutchinson"]
     assert float(exact["nll"]) == pytest.approx(load_run(run[0], config_dir=run[1]).result["nll"], abs=1e-6)
-    assert exact["draws"] == exact["nll_draws_se"] == "" and estimate["draws"] == "16"
+    assert exact["draws"] == exact["nll_draws_se"] == "" and estimate["draws"] == "8"
     off = abs(float(estimate["nll"]) - float(exact["nll"]))
-    assert 0 < off < 4 * float(estimate["nll_draws_se"])
+    assert 0 < off < 5 * float(estimate["nll_draws_se"])
 
 
 def test_a_tighter_tolerance_costs_more_and_inverts_better(run):
