@@ -13,7 +13,7 @@ from noderun.models.flow import Flow
 from noderun.objectives.objective import Objective
 from noderun.record.metric import METRICS, Metric
 
-INVERTED = 64  # examples of a batch that are decoded again in testing
+INVERTED = 16  # examples of a batch that are decoded again in testing
 
 
 class MeanNLL(Objective):
