@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from noderun.cli.main import main
+from noderun.evaluation import flows
 from noderun.evaluation.load import load_run
 
 FEW = """
@@ -60,7 +61,9 @@ def test_a_tighter_tolerance_costs_more_and_inverts_better(run):
     assert (run[0] / "evaluate/figures/nll_tolerance.png").is_file()
 
 
-def test_figures_show_the_density_of_the_model(run):
+def test_figures_show_the_density_of_the_model(run, monkeypatch):
+    for name, fewer in (("FRAMES", 3), ("COARSE", 11), ("FINE", 21)):
+        monkeypatch.setattr(flows, name, fewer)
     evaluate(run, "figures=all")
     model = load_run(run[0], config_dir=run[1]).model
     folder = next((run[0] / "evaluate").glob("*/figures/density.csv")).parent
