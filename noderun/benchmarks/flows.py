@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -18,6 +19,9 @@ from noderun.benchmarks.flow_peers import (
     zuko_flow,
 )
 from noderun.data.densities import POINTS
+from noderun.dynamics.mlp import MLP
+from noderun.models.flow_matching import FlowMatching
+from noderun.ode.configured import ConfiguredSolve
 
 TOL = 1e-5
 OURS = {  # contender -> its gradient, and whether its steps are compiled
@@ -29,7 +33,10 @@ OURS = {  # contender -> its gradient, and whether its steps are compiled
 
 
 def flow_cases(device: str, quick: bool) -> Iterator[Case]:
-    yield likelihood_case(8 if quick else 512, device, 1e-3 if quick else TOL, quick)
+    batch = 8 if quick else 512
+    yield likelihood_case(batch, device, 1e-3 if quick else TOL, quick)
+    for coupling in ("independent", "ot"):
+        yield matching_case(batch, device, coupling)
 
 
 def eight_gaussians(batch: int, device: str) -> Tensor:
@@ -53,6 +60,45 @@ def likelihood_case(batch: int, device: str, tol: float, quick: bool) -> Case:
     if there["zuko"]:  # a net of its own, so there is nothing to agree on
         contenders["zuko.flows.CNF"] = partial(nll_gradient, zuko_flow(tol).to(device), x)
     return Case("flows", f"continuous flow, 8gaussians, B = {batch}, tol = {tol:g}", contenders, errors, 1000 * tol)
+
+
+def matching_case(batch: int, device: str, coupling: str) -> Case:
+    """A step of Adam of flow matching, at a rate of 0; each draws its own source points, so nothing is to agree on."""
+    x = eight_gaussians(batch, device)
+    torch.manual_seed(0)
+    net = partial(MLP, hidden=64, layers=4, activation="silu")
+    ours = FlowMatching((2,), 2, net, ConfiguredSolve("dopri5"), coupling=coupling).to(device)
+    steps: Contenders = {"noderun": stepper(ours.velocity, lambda: ours.regression(x, None)["loss"])}
+    if libraries.installed("flows")["torchcfm"]:
+        theirs = copy.deepcopy(ours.velocity)
+        steps["torchcfm"] = stepper(theirs, partial(torchcfm_loss, theirs, x, coupling))
+    return Case("flows", f"flow matching, {coupling} coupling, 8gaussians, B = {batch}", steps, {}, 0.0)
+
+
+def torchcfm_loss(net: nn.Module, x: Tensor, coupling: str) -> Tensor:
+    import torchcfm
+
+    matcher = (
+        torchcfm.ConditionalFlowMatcher
+        if coupling == "independent"
+        else torchcfm.ExactOptimalTransportConditionalFlowMatcher
+    )
+    t, point, velocity = matcher(sigma=0.0).sample_location_and_conditional_flow(torch.randn_like(x), x)
+    loss: Tensor = (net(t[:, None], point) - velocity).square().mean()
+    return loss
+
+
+def stepper(net: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], float]:
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.0)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        optimizer.step()
+        return value.item()
+
+    return step
 
 
 def nll_gradient(model: nn.Module, x: Tensor) -> list[Tensor]:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from noderun.cli.planning import Job, key_of, with_refusal
 from noderun.config.compose import Composer, resolved
 from noderun.config.options.types import Count
-from noderun.config.schema import Settings, Solver, typed_group, without_tolerances
+from noderun.config.schema import Model, Settings, Solver, typed_group, without_tolerances
 from noderun.config.validation import ConfigError, Incompatible, as_type, nearest, quoted, show
 from noderun.evaluation.trained import read_config, settings_of, test_solver, without_gradient
 from noderun.record import run_folder
@@ -68,9 +68,7 @@ def make_measurement(composer: Composer, run: Run, words: Sequence[str], chosen:
         **{key: asked[key] for key in ("device", "log", "fresh")},
     )
     divergence, draws = divergence_of(asked["divergence"], settings), as_type(Count, asked["draws"], "draws")
-    if divergence:
-        options = settings.model.options | {"test_divergence": divergence}
-        settings = replace(settings, model=replace(settings.model, options=options))
+    settings = replace(settings, model=by_divergence(settings.model, divergence))
     draws = draws if settings.model.options.get("test_divergence") == "hutchinson" else 1
     figures, lesion = figures_of(asked["figures"], settings), lesion_of(asked["lesion"])
     known = identity(run, settings, lesion, figures, divergence, draws)
@@ -97,6 +95,11 @@ def divergence_of(value: Any, settings: Settings) -> str | None:
     if "test_divergence" not in settings.model.options:
         raise ConfigError(f"divergence={chosen} is of continuous flows, and model={settings.model.name} is none")
     return chosen
+
+
+def by_divergence(model: Model, divergence: str | None) -> Model:
+    """The model tested by the divergence that was asked for."""
+    return model if divergence is None else replace(model, options=model.options | {"test_divergence": divergence})
 
 
 def under_words(solver: Solver, tolerance: Any, config: DictConfig, given: Set[str]) -> Solver:

@@ -40,7 +40,10 @@ def continuous(setup: Setup) -> ContinuousFlow:
 def density_rows(setup: Setup) -> Rows:
     """Test points, p(x) on a grid, and samples."""
     flow = planar_flow(setup)
-    data = first_test_batches(setup, POINTS).inputs[:POINTS]
+    batch = first_test_batches(setup, POINTS)
+    if batch.source is not None:
+        raise ValueError("a flow from data to data has no density: figures=transport shows what it moves")
+    data = batch.inputs[:POINTS]
     grid = grid_over(data, FINE)
     density = torch.cat([flow.log_prob(x) for x in grid.split(POINTS)]).exp()
     clouds = {"data": data, "samples": draw(setup, POINTS, 0)}
@@ -66,11 +69,18 @@ def velocity_rows(setup: Setup) -> Rows:
 
 @torch.no_grad()
 def transport_rows(setup: Setup) -> Rows:
-    """Particles from the normal to the data, and the density that they have at each time, in the flow's units."""
+    """Particles from the normal to the data, and the density that they have at each time, in the flow's units.
+
+    A flow from data to data has particles alone.
+    """
     flow = continuous(setup)
     grid = grid_over(flow_units(setup), COARSE)
     generator = torch.Generator(setup.device).manual_seed(0)
-    y = torch.randn(PARTICLES, 2, generator=generator, device=setup.device)
+    source = first_test_batches(setup, PARTICLES).source
+    if source is None:
+        y = torch.randn(PARTICLES, 2, generator=generator, device=setup.device)
+    else:
+        y = flow.transform(source[:PARTICLES])[0]
     rows: Rows = []
     for number, block in generating(flow):
         times = torch.linspace(0, end_of(block), FRAMES).tolist()
@@ -78,7 +88,8 @@ def transport_rows(setup: Setup) -> Rows:
         for t, state in zip(times, states, strict=True):
             at = {"block": number, "t": round(t, 5)}
             rows += [at | {"kind": "particle", "x": a, "y": b} for a, b in rounded(state)]
-            rows += [at | row for row in with_density(grid, density_at(flow, block, t, grid))]
+            if source is None:
+                rows += [at | row for row in with_density(grid, density_at(flow, block, t, grid))]
         y = states[-1]
         y = up_to_next_block(flow, block, y)
     return rows

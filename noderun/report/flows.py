@@ -90,10 +90,18 @@ def transport_panel(
     axes: Axes, rows: Sequence[Row], moments: Sequence[tuple[int, float]], moment: tuple[int, float]
 ) -> None:
     own = [row for row in rows if (row["block"], row["t"]) == moment]
-    density_map(axes, [row for row in own if row["kind"] == "density"])
-    window = axes.get_xlim(), axes.get_ylim()
-    cloud(axes, [row for row in own if row["kind"] == "particle"], color="white", markersize=2, alpha=0.8)
+    particles, density = ([row for row in own if row["kind"] == kind] for kind in ("particle", "density"))
+    if density:
+        density_map(axes, density)
+        window = axes.get_xlim(), axes.get_ylim()
+    else:
+        window = span(rows, "x"), span(rows, "y")
+    cloud(axes, particles, color="white" if density else COLORS[0], markersize=2, alpha=0.8)
     axes.set(title=title(moments, moment), xlim=window[0], ylim=window[1])
+
+
+def span(rows: Sequence[Row], name: str) -> tuple[float, float]:
+    return min(row[name] for row in rows), max(row[name] for row in rows)
 
 
 def animate(rows: Sequence[Row], path: Path) -> None:

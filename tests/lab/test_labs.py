@@ -5,7 +5,9 @@ import math
 from importlib import import_module
 
 import pytest
+import torch
 
+from noderun.lab import divergence
 from noderun.lab.context import LabContext
 from noderun.lab.settings import LABS, ProblemChoice, Settings, SolverChoice
 from noderun.lab.stability import stability_function
@@ -142,3 +144,27 @@ def test_gradient_of_a_trained_field_goes_wrong_where_its_solution_is_integrated
     findings = run(tmp_path, "gradient", tolerances=(1e-4,), cases=("trained",), gradients=names)
     adjoint, _, checkpointed = (row["gradient error"] for row in findings.rows)  # beside the adjoint its seminorm
     assert checkpointed < 0.05 and adjoint > 10 * checkpointed
+
+
+def test_divergence(tmp_path):
+    findings = run(tmp_path, "divergence", dimensions=(2, 128), batch=32, hidden=8, rounds=1)
+    small, large = findings.rows
+    assert [row["D"] for row in drawn(tmp_path, "divergence")] == [2, 128]
+    assert large["log_det (ms)"] > 2 * small["log_det (ms)"] and findings.values["exponent_exact"] > 0
+
+
+def test_the_quantities_of_divergence_are_what_they_are_called():
+    torch.manual_seed(0)
+    weight = torch.randn(5, 5, dtype=torch.float64)
+    x = torch.randn(3, 5, dtype=torch.float64)
+
+    def f(y):
+        return torch.sin(y @ weight)
+
+    jacobian = torch.stack([torch.autograd.functional.jacobian(f, row) for row in x])
+    torch.testing.assert_close(divergence.exact(f, x), jacobian.diagonal(dim1=1, dim2=2).sum(1))
+    whole = torch.linalg.det(torch.eye(5, dtype=torch.float64) + jacobian).abs().log()
+    torch.testing.assert_close(divergence.log_det(f, x), whole)
+    noise = torch.randn(3, 5, dtype=torch.float64)
+    estimate = torch.einsum("bi,bij,bj->b", noise, jacobian, noise)
+    torch.testing.assert_close(divergence.hutchinson(f, x, noise), estimate)
