@@ -47,13 +47,13 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
     if reason := unfit(settings, objective, dataset.sample, type(dataset.target)):
         raise DataError(reason)
     objective = objective.for_target(dataset.target)
-    model: Any = make_model(settings, dataset, objective)
-    model.to(device)
+    model = make_model(settings, dataset, objective).to(device)
     if not isinstance(model, objective.models):
         said, wanted = settings.model.objective.name, " or ".join(kind.__name__ for kind in objective.models)
         raise DataError(f"model.objective={said} trains a {wanted}; model={settings.model.name} is another model")
-    if hasattr(model, "start_from"):
-        model.start_from(dataset)
+    start_from: Any = getattr(model, "start_from", None)  # of a model whose first guess is made of the data
+    if start_from is not None:
+        start_from(dataset)
     optimizer, regularizer = settings.optimizer, settings.regularizer
     blocks = [module for module in model.modules() if isinstance(module, SolveBlock)]
     if regularizer is not None and regularizer.name != "none":
