@@ -27,7 +27,7 @@ class SolveBlock(nn.Module):
     y0 is a tensor [B, ...], or a tuple or dict of such; half precision becomes float32. ``stats`` holds the statistics
     of the last solve (None before the first). With a ``regularizer``, a forward pass in training leaves ``penalty``,
     the batch's mean of the regularizer's integral over the solve; otherwise it is None. ``observers`` are called with
-    (y0, ts, Solution) after each solve that has no regularizer.
+    (y0, ts, Solution) after each solve that has no regularizer and no overrides.
     """
 
     def __init__(self, dynamics: nn.Module, solve: Solve) -> None:
@@ -53,7 +53,7 @@ class SolveBlock(nn.Module):
             raise ValueError(f"a regularizer is integrated by the solve as it was chosen, without {min(overrides)}=")
         if self.regularizer is None or not self.training:
             solution = self.solve(self.dynamics, y0, ts, **overrides)
-            for observe in self.observers:
+            for observe in self.observers if not overrides else ():
                 observe(y0, ts, solution)
         elif isinstance(self.regularizer, Local):
             solution = self._with_step(self.regularizer, y0, ts)

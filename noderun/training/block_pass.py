@@ -95,6 +95,8 @@ def passes(setup: Setup, batch: Batch) -> list[BlockPass]:
     setup.model.eval()
     with observed(setup.blocks) as seen, torch.enable_grad():
         loss = setup.values(batch)["loss"]
+    if not seen:
+        return []
     # an output that the loss does not depend on, for instance y0 itself, has no gradient
     outputs = [ys for *_, ys in seen]
     tensors = list(tensors_in(outputs))
