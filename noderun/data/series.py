@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -35,6 +35,10 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def rows(self, chosen: Tensor) -> Records:
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: part[chosen] for name, part in parts.items() if part is not None})
 
     def standardized(self, mean: Tensor, scale: Tensor) -> Records:
         truth = None if self.truth is None else (self.truth - mean) / scale

@@ -19,6 +19,7 @@ from noderun.data.digits import digits
 from noderun.data.examples import check_examples, said
 from noderun.data.files import DataError, DataMissing
 from noderun.data.idx import fashion_mnist, mnist
+from noderun.data.long_csv import long_csv
 from noderun.data.mnist5k import mnist5k
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
 from noderun.data.series import TARGETS
@@ -62,7 +63,8 @@ class Source:
         """The kind of target that the set has with these options, which may choose a task."""
         if not self.tasks:
             return self.target
-        return self.tasks[options.get("task") or next(iter(self.tasks))]
+        labeled = "classify" if options.get("label") else None  # of a user's file
+        return self.tasks[options.get("task") or labeled or next(iter(self.tasks))]
 
 
 def tasks(*names: str) -> dict[str, type]:
@@ -105,6 +107,7 @@ SETS: dict[str, Source] = {
             "mujoco_forecast": ("forecast", "interpolate"),
         }.items()
     },
+    "long_csv": Source(long_csv, "series", tasks=tasks("interpolate", "forecast", "classify", "regress")),
     "physionet2012": Source(
         physionet.physionet2012,
         "series",

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from noderun.config.options.option import FACT, Option, Reference, declaration
-from noderun.config.options.types import Count, FolderName, NotNegative, Share, Task
+from noderun.config.options.types import Count, FolderName, Fraction, NotNegative, Seed, Share, Task
 
 BatchSize = Annotated[Count, "examples per step"]
 
@@ -241,3 +241,19 @@ class Physionet2012(SeriesData, name="physionet2012"):
     ] = None
     batch_size: Annotated[Count, "stays per step; Rubanova et al.'s"] = 50
     quantize: Annotated[NotNegative, "hours to which times are rounded; 0: minutes, as recorded"] = 0.1
+
+
+@declaration
+class LongCsv(SeriesData, name="long_csv"):
+    """Series of your own: data.path=FILE.csv with a line for each value and columns id, time, channel and value."""
+
+    task: Annotated[Task | None, Reference("${task}"), "null: classify if there is a label, else interpolate"] = None
+    path: Annotated[str | None, "the file"] = None
+    id: Annotated[str, "column that names the record"] = "id"
+    time: Annotated[str, "column of the time; a record's times count from its first"] = "time"
+    channel: Annotated[str, "column that names what was measured"] = "channel"
+    value: Annotated[str, "column of the value"] = "value"
+    label: Annotated[str | None, "column of the class, or of the number, of a record"] = None
+    covariates: Annotated[tuple[str, ...], "columns of numbers that are further channels, known at the start"] = ()
+    test: Annotated[Fraction, "share of the records that tests"] = 0.2
+    split_seed: Annotated[Seed, "draws the records that test"] = 0
