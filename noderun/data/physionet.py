@@ -33,7 +33,13 @@ def require(root: Path) -> None:
 
 
 def physionet2012(
-    root: Path, augment: bool = False, *, quantize: float = 0.1, task: str | None = None, **asked: Any
+    root: Path,
+    augment: bool = False,
+    *,
+    quantize: float = 0.1,
+    valid: float = 0.2,
+    task: str | None = None,
+    **asked: Any,
 ) -> Dataset:
     """Set a trains and set b tests, 4000 stays each, 41 channels; classify: death in hospital.
 
@@ -42,7 +48,7 @@ def physionet2012(
     require_none("physionet2012", augment)
     require(root)
     train, test = (read_set(root / FOLDER, letter, quantize) for letter in "ab")
-    return series_dataset("physionet2012", train, test, task or "classify", classes=2, **asked)
+    return series_dataset("physionet2012", train, test, task or "classify", classes=2, valid=valid, **asked)
 
 
 def read_set(folder: Path, letter: str, quantize: float) -> Records:

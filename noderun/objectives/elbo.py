@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -46,8 +47,8 @@ class Elbo(Objective):
         if labels is not None:
             self.metrics = (*labels.metrics, *(metric for metric in OF_SERIES if metric not in labels.metrics))
 
-    def on(self, target: Target) -> Objective:
-        return Elbo(scale=target.scale) if isinstance(target, Series) else Elbo(SeriesObjective().on(target))
+    def for_target(self, target: Target) -> Objective:
+        return Elbo(scale=target.scale) if isinstance(target, Series) else Elbo(SeriesObjective().for_target(target))
 
     def outputs(self, target: Target) -> int:
         """Beside the series' own values."""
@@ -75,6 +76,10 @@ class Elbo(Objective):
             values["nll"] = mean_nll(log_normal(x, paths[:-1], model.noise, mask), mask)
             values["mse"] = squared_error(paths[-1], x, mask, self.scale)
         return values if self.labels is None else self.with_labels(values, model, z0, batch)
+
+    def over_split(self, model: nn.Module, batches: Iterator[Batch]) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = self.labels.over_split(model, batches) if self.labels is not None else {}
+        return found
 
     def kl_weight(self, model: LatentODE) -> float:
         return min(1.0, self.step / model.kl_warmup) if model.training and model.kl_warmup else 1.0

@@ -89,7 +89,11 @@ def test_the_elbo_is_below_the_evidence_of_a_linear_model():
 
 
 def test_the_weight_of_the_divergence_grows_over_the_warm_up():
-    model, objective, (inputs, times, mask) = make(kl_warmup=10, noise=1.0), OBJECTIVES["elbo"]().on(Series(2)), series()
+    model, objective, (inputs, times, mask) = (
+        make(kl_warmup=10, noise=1.0),
+        OBJECTIVES["elbo"]().on(Series(2)),
+        series(),
+    )
     batch = Batch(inputs, inputs, times, mask, target_times=times, target_mask=mask, index=torch.arange(3))
     torch.manual_seed(0)
     objective.step = 0
@@ -97,7 +101,7 @@ def test_the_weight_of_the_divergence_grows_over_the_warm_up():
     torch.manual_seed(0)
     objective.step = 5
     half = objective(model, batch)
-    assert (half["loss"] - start["loss"]).item() == pytest.approx(0.5 * start["kl"].mean().item(), rel=1e-3)
+    assert (half["loss"] - start["loss"]).item() == pytest.approx(0.5 * start["kl"].mean().item(), rel=1e-4)
     model.eval()
     with torch.no_grad():
         one, two = objective(model, batch), objective(model, batch.rows(slice(1, 3)))
