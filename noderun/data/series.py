@@ -152,10 +152,11 @@ def series_dataset(
     *,
     classes: int | None = None,
     valid: float = 0.0,
+    standardize: bool = True,
     seed: int = 0,
     **asked: Any,
 ) -> Dataset:
-    """The Dataset of a task, with each channel standardized by training's mean and standard deviation.
+    """The Dataset of a task, with each channel standardized by training's mean and standard deviation if wanted.
 
     ``valid`` is the share of the training series that is kept for validation. ``asked`` are the settings of its
     Question, of which None means its default.
@@ -163,7 +164,7 @@ def series_dataset(
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
     count = round(valid * len(train))
     train, held = train.rows(order[count:].sort().values), train.rows(order[:count])
-    mean, scale = unit_of(train)
+    mean, scale = unit_of(train) if standardize else (torch.zeros(()), torch.ones(train.values.shape[2]))
     train, held, test = (records.standardized(mean, scale) for records in (train, held, test))
     question = Question(task, **{key: value for key, value in asked.items() if value is not None})
     splits = {

@@ -7,7 +7,9 @@ from noderun.data import SETS, DataError
 from noderun.data.examples import check_examples
 from noderun.data.series import Question, Records, packed
 
-GENERATED = [(name, task) for name, source in SETS.items() for task in source.tasks if not (source.require or source.examined)]
+GENERATED = [
+    (name, task) for name, source in SETS.items() for task in source.tasks if not (source.require or source.examined)
+]
 
 
 def records(count=3, length=6):

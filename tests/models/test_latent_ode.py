@@ -91,7 +91,7 @@ def test_the_elbo_is_below_the_evidence_of_a_linear_model():
 def test_the_weight_of_the_divergence_grows_over_the_warm_up():
     model, objective, (inputs, times, mask) = (
         make(kl_warmup=10, noise=1.0),
-        OBJECTIVES["elbo"]().on(Series(2)),
+        OBJECTIVES["elbo"]().for_target(Series(2)),
         series(),
     )
     batch = Batch(inputs, inputs, times, mask, target_times=times, target_mask=mask, index=torch.arange(3))

@@ -275,6 +275,7 @@ class SeriesData(Data):
     observed: Annotated[Share, "share of the points (of the history, in a forecast) that a model is given"] = 1.0
     history: Annotated[Share, "forecast: the first part of the time span, from which the rest is asked"] = 0.5
     valid: Annotated[Fraction, "share of the training series for validation: a run keeps the best weights there"] = 0.0
+    standardize: Annotated[bool, "channels in units of their spread in training; errors are in the data's own"] = True
     score: Annotated[Literal["all", "held_out"], "interpolate: which points count; held_out: those not observed"] = (
         "all"
     )
