@@ -71,7 +71,7 @@ class Elbo(Objective):
         loss = -elbo - (1 - self.kl_weight(model)) * kl - 0.5 * math.log(2 * math.pi) * mask.flatten(1).sum(1)
         values = {"loss": loss.mean(), "elbo": elbo.detach(), "kl": kl.detach()}
         values |= {f"nfe_{part}": loss.new_tensor(nfe) for part, nfe in model.evaluations().items()}
-        values["distinct_times"] = loss.new_tensor(float(len(times.unique())))
+        values["distinct_times"] = loss.new_tensor(float(decoded.distinct_times))
         if testing:
             paths, x, mask = decoded.mean[:, :, :asked], x[:, :asked], mask[:, :asked]
             values["nll"] = mean_nll(log_normal(x, paths[:-1], model.noise, mask), mask)
