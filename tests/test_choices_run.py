@@ -17,6 +17,14 @@ MODELS = ["hamiltonian", "mlp", "odenet", "plain", "resnet", "revnet", "rknet", 
 POINTS = ["spheres", "sines", "moons", "circles"]
 SYSTEMS = ("lotka_volterra", "pendulum", "lorenz", "bouncing_ball")
 OBSERVED = ("model=neural_ode", "model=hamiltonian_nn", "model=hybrid", "model=physics")
+SERIES = [
+    *([f"model={name}"] for name in ("rnn", "gru_d", "ode_rnn", "latent_ode")),
+    ["task=classify"],
+    ["task=interpolate", "data.observed=0.5", "data.score=held_out"],
+    ["model.encoder=ode_rnn", "model.poisson=true", "model.samples=3"],
+    ["model.encoder=ode_rnn", "model.euler_steps=0", "model.objective=series"],
+    ["solver=rk4", "solver.dt=0.5", "gradient=checkpointed"],
+]
 CHOICES = [
     *([f"model={name}"] for name in MODELS),
     *([f"dynamics={name}", "model.width=16"] for name in DYNAMICS if name not in ("mlp", *SYSTEMS)),
@@ -29,6 +37,7 @@ CHOICES = [
     ["model=physics", "data=cubic_spiral", "dynamics=pendulum", "optimizer=adam", "model.correction=4"],
     *([f"regularizer={name}", "model.width=16"] for name in ["none", *REGULARIZERS]),
     *(["experiment=anode/spheres", f"data={name}"] for name in POINTS),
+    *(["experiment=latent_ode/spirals", "data.points=8", *words] for words in SERIES),
     ["model.augment=5"],
     ["model.head=flatten"],
     ["experiment=anode/crossing_1d"],

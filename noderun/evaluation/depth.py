@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from noderun.evaluation.identification import parameter_rows, phase_rows
+from noderun.evaluation.series import latent_rows, series_rows
 from noderun.models import ODEBlock
 from noderun.models.lesion import block_count
 from noderun.training.setup import Setup
@@ -220,4 +221,6 @@ ROWS: dict[str, Callable[[Setup], Rows]] = {
     "norms": norm_rows,
     "phase": phase_rows,
     "parameters": parameter_rows,
+    "series": series_rows,
+    "latent": latent_rows,
 }

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from noderun.data import Batch, DataError, Series, Target
 from noderun.data.system import System
+from noderun.models.observed import ObservedState
 from noderun.objectives.objective import Objective
 from noderun.objectives.regress import squared_error
 from noderun.record.metric import METRICS, Metric
@@ -22,15 +23,16 @@ class Trajectory(Objective):
     system has one.
     """
 
-    metrics = (METRICS["rmse"],)
+    metrics: tuple[Metric, ...] = (METRICS["rmse"],)
     targets = (Series,)
+    models = (ObservedState,)
 
     def __init__(self, target: Series | None = None) -> None:
         self.system, self.scale = (target.system, target.scale) if target else (System(), None)
         if self.system.energy is not None:
-            self.metrics = (*self.metrics, ENERGY)  # type: ignore[assignment]
+            self.metrics = (*self.metrics, ENERGY)
 
-    def on(self, target: Target) -> Objective:
+    def for_target(self, target: Target) -> Objective:
         assert isinstance(target, Series)
         return type(self)(target)
 
@@ -56,13 +58,13 @@ class Derivative(Trajectory):
     As Greydanus et al. (2019) train, equation 3. In testing the trajectories are solved as well.
     """
 
-    def on(self, target: Target) -> Objective:
+    def for_target(self, target: Target) -> Objective:
         if not isinstance(target, Series) or target.system.field is None:
             raise DataError(
                 "model.objective=derivative needs data whose true derivative is known (two_body, cubic_spiral); "
                 "give model.objective=trajectory"
             )
-        return super().on(target)
+        return super().for_target(target)
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         assert batch.times is not None and self.system.field is not None

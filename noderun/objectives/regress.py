@@ -23,7 +23,7 @@ class Regress(Objective):
     def __init__(self, scale: tuple[float, ...] | None = None) -> None:
         self.scale = scale  # of the targets' units
 
-    def on(self, target: Target) -> Objective:
+    def for_target(self, target: Target) -> Objective:
         return Regress(target.scale) if isinstance(target, Series) else self
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:

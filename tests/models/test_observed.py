@@ -118,7 +118,7 @@ def test_a_symplectic_solver_takes_positions_and_momenta_in_turn(name):
 def test_the_derivative_is_learned_without_a_solve_and_tested_with_one():
     dataset = read("two_body", examples=4)
     model = make("hamiltonian_nn", dataset, solve=replace(TIGHT, rtol=1e-6, atol=1e-6))
-    objective = OBJECTIVES["derivative"]().on(dataset.target)
+    objective = OBJECTIVES["derivative"]().for_target(dataset.target)
     assert [metric.name for metric in objective.metrics] == ["rmse", "energy_error"]
     values = objective(model, dataset.train)
     assert values.keys() == {"loss"} and model.block.stats is None
@@ -128,7 +128,7 @@ def test_the_derivative_is_learned_without_a_solve_and_tested_with_one():
     tested = objective(model.eval(), dataset.test)
     assert tested["energy_error"].max() < 1e-8 and tested["mse"].max() < 1e-6
     with pytest.raises(DataError, match="true derivative"):
-        OBJECTIVES["derivative"]().on(Series(2))
+        OBJECTIVES["derivative"]().for_target(Series(2))
 
 
 RATES = dict(alpha=0.6, beta=0.03, gamma=0.8, delta=0.025)
@@ -148,7 +148,7 @@ def predators_and_prey(noise=0.1):
 
 def fitted(model, dataset, iterations):
     rows = replace(dataset.train, index=torch.arange(len(dataset.train)))
-    objective = OBJECTIVES["trajectory"]().on(dataset.target)
+    objective = OBJECTIVES["trajectory"]().for_target(dataset.target)
     optimizer = torch.optim.LBFGS(
         model.parameters(), max_iter=iterations, line_search_fn="strong_wolfe", tolerance_change=1e-12
     )
@@ -228,7 +228,7 @@ def test_what_cannot_be_identified_is_said():
 
 def test_a_phase_portrait_has_both_fields():
     dataset = read("cubic_spiral", points=60)
-    objective = OBJECTIVES["trajectory"]().on(dataset.target)
+    objective = OBJECTIVES["trajectory"]().for_target(dataset.target)
     setup = SimpleNamespace(
         model=make("neural_ode", dataset), objective=objective, batches=lambda *_: iter([dataset.test])
     )
