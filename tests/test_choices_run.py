@@ -23,6 +23,14 @@ FLOWS = [
 ]
 SYSTEMS = ("lotka_volterra", "pendulum", "lorenz", "bouncing_ball")
 OBSERVED = ("model=neural_ode", "model=hamiltonian_nn", "model=hybrid", "model=physics")
+SERIES = [
+    *([f"model={name}"] for name in ("rnn", "gru_d", "ode_rnn", "latent_ode")),
+    ["task=classify"],
+    ["task=interpolate", "data.observed=0.5", "data.score=held_out"],
+    ["model.encoder=ode_rnn", "model.poisson=true", "model.samples=3"],
+    ["model.encoder=ode_rnn", "model.euler_steps=0", "model.objective=series"],
+    ["solver=rk4", "solver.dt=0.5", "gradient=checkpointed"],
+]
 CHOICES = [
     *([f"model={name}"] for name in MODELS),
     *([f"dynamics={name}", "model.width=16"] for name in DYNAMICS if name not in ("mlp", *SYSTEMS)),
@@ -31,10 +39,11 @@ CHOICES = [
     ["model=hamiltonian_nn"],
     ["model=hamiltonian_nn", "model.objective=derivative"],
     ["model=hamiltonian_nn", "solver=leapfrog", "solver.dt=0.5"],
-    ["model=hybrid", "optimizer=lbfgs", "optimizer.iterations=2"],
-    ["model=physics", "dynamics=pendulum", "optimizer=adam", "model.correction=4"],
+    ["model=hybrid", "optimizer=lbfgs", "optimizer.iterations=2", "data.limit=null", "data.batch_size=32"],
+    ["model=physics", "data=cubic_spiral", "dynamics=pendulum", "optimizer=adam", "model.correction=4"],
     *([f"regularizer={name}", "model.width=16"] for name in ["none", *REGULARIZERS]),
     *(["experiment=anode/spheres", f"data={name}"] for name in POINTS),
+    *(["experiment=latent_ode/spirals", "data.points=8", *words] for words in SERIES),
     ["model.augment=5"],
     ["model.head=flatten"],
     ["experiment=anode/crossing_1d"],

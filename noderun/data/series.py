@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from noderun.data.dataset import Dataset
 from noderun.data.files import DataError
 from noderun.data.targets import Classes, Series, Target, Values
 
-TARGET_OF: Mapping[str, type] = {"interpolate": Series, "forecast": Series, "classify": Classes, "regress": Values}
+TASKS: Mapping[str, type] = {"interpolate": Series, "forecast": Series, "classify": Classes, "regress": Values}
 DROPPED = 1  # the stream of random numbers that decides which points are not observed
 
 
@@ -35,6 +35,10 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def rows(self, chosen: Tensor) -> Records:
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: part[chosen] for name, part in parts.items() if part is not None})
 
     def standardized(self, mean: Tensor, scale: Tensor) -> Records:
         truth = None if self.truth is None else (self.truth - mean) / scale
@@ -147,21 +151,33 @@ def series_dataset(
     task: str,
     *,
     classes: int | None = None,
+    valid: float = 0.0,
+    standardize: bool = True,
     seed: int = 0,
     **asked: Any,
 ) -> Dataset:
-    """The Dataset of a task, with each channel standardized by training's mean and standard deviation.
+    """The Dataset of a task, with each channel standardized by training's mean and standard deviation if wanted.
 
-    ``asked`` are the settings of its Question, of which None means its default.
+    ``valid`` is the share of the training series that is kept for validation. ``asked`` are the settings of its
+    Question, of which None means its default.
     """
-    mean, scale = unit_of(train)
-    train, test = train.standardized(mean, scale), test.standardized(mean, scale)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    count = round(valid * len(train))
+    train, held = train.rows(order[count:].sort().values), train.rows(order[:count])
+    mean, scale = (
+        unit_of(train) if standardize else (torch.zeros(train.values.shape[2]), torch.ones(train.values.shape[2]))
+    )
+    train, held, test = (records.standardized(mean, scale) for records in (train, held, test))
     question = Question(task, **{key: value for key, value in asked.items() if value is not None})
-    training, testing = question.of(train, seed, False), question.of(test, seed + 2, True)
-    check_observed(f"{name}, train", training)
-    check_observed(f"{name}, test", testing)
-    shape = tuple(training.inputs.shape[1:])
-    return Dataset(name, shape, target_of(question, train, classes, mean, scale), training, testing, trimmed)
+    splits = {
+        split: question.of(records, seed + 2 * i, test=split == "test")
+        for i, (split, records) in enumerate({"train": train, "test": test, "valid": held}.items())
+        if len(records)
+    }
+    for split, batch in splits.items():
+        check_observed(f"{name}, {split}", batch)
+    target, shape = target_of(question, train, classes, mean, scale), tuple(splits["train"].inputs.shape[1:])
+    return Dataset(name, shape, target, splits["train"], splits["test"], trimmed, splits.get("valid"))
 
 
 def trimmed(batch: Batch, generator: torch.Generator | None) -> Batch:

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from noderun.data.dataset import Dataset
 from noderun.data.files import DataError, DataMissing, read_bytes
+from noderun.data.mechanics import of_system
 from noderun.data.points import require_none
 from noderun.data.series import Records, padded, series_dataset
+from noderun.data.system import System
 
 FILES = {  # set -> its files under data.root, and where a copy comes from
     "lynx_hare": (("LynxHare/hudson-bay-lynx-hare.csv",), "stan-dev/example-models, knitr/lotka-volterra, has it"),
@@ -25,6 +27,15 @@ FILES = {  # set -> its files under data.root, and where a copy comes from
         ("MuJoCo/mujoco.npy",),
         "yongkyung-oh/Stable-Neural-SDEs, benchmark_forecasting/datasets, has it",
     ),
+}
+
+CARPENTER = {  # Stan's case study of predator and prey (2018): posterior means between 10 % and 90 %
+    "alpha": (0.465, 0.545, 0.630),
+    "beta": (0.022, 0.028, 0.033),
+    "gamma": (0.692, 0.803, 0.926),
+    "delta": (0.020, 0.024, 0.029),
+    "start 0": (5.27, 5.93, 6.61),  # the lynx of 1900
+    "start 1": (30.4, 33.96, 37.6),  # the hares of 1900
 }
 
 
@@ -47,7 +58,8 @@ def lynx_hare(root: Path, augment: bool = False, *, task: str | None = None, **a
     rows = [line for line in text.splitlines() if line[:1].isdigit()]
     table = torch.from_numpy(numpy.loadtxt(rows, delimiter=",", dtype="float32"))
     records = complete(table[:, 1:].unsqueeze(0), table[:, 0] - table[0, 0])
-    return series_dataset("lynx_hare", records, records, task or "interpolate", **asked)
+    dataset = series_dataset("lynx_hare", records, records, task or "interpolate", **asked)
+    return of_system(dataset, System(published=CARPENTER))
 
 
 def japanese_vowels(root: Path, augment: bool = False, *, task: str | None = None, **asked: Any) -> Dataset:

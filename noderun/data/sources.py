@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from noderun.config.validation import nearest
-from noderun.data import freyfaces, idx, papamakarios, physionet, series_files, silhouettes, uci, vision
+from noderun.data import freyfaces, hopper, idx, papamakarios, physionet, series_files, silhouettes, uci, vision
 from noderun.data.curves import damped_pendulum, lorenz, lotka_volterra, oscillators, sinusoids, spirals
 from noderun.data.dataset import Dataset
 from noderun.data.densities import POINTS, density, with_source
@@ -22,11 +22,12 @@ from noderun.data.examples import check_examples, said
 from noderun.data.files import DataError, DataMissing, Unbounded
 from noderun.data.idx import fashion_mnist, mnist
 from noderun.data.images import as_binary, as_density
+from noderun.data.long_csv import long_csv
 from noderun.data.mechanics import bouncing_ball, cubic_spiral, two_body
 from noderun.data.mnist5k import mnist5k
 from noderun.data.nested_shapes import nested_shapes
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
-from noderun.data.series import TARGET_OF
+from noderun.data.series import TASKS
 from noderun.data.tables import table
 from noderun.data.targets import TARGETS, Classes, Density, Energy, Levels, Values
 
@@ -68,9 +69,9 @@ class Source:
     download: Callable[[Path], None] | None = None
     require: Callable[[Path], None] | None = None
     others: Mapping[type, Callable[..., Dataset]] = field(default_factory=dict)
-    tasks: Mapping[str, type] = field(default_factory=dict)  # of a series: task -> target; the first is the natural one
     validated: bool = False
     examined: bool = False
+    tasks: Mapping[str, type] = field(default_factory=dict)  # of a series: task -> target; the first is the natural one
 
     @property
     def readers(self) -> dict[type, Callable[..., Dataset]]:
@@ -80,21 +81,22 @@ class Source:
         """The first target of the set that an objective with these ``targets`` can be trained on."""
         return next((target for target in self.readers if issubclass(target, wanted)), None)
 
-    def targets(self, options: Mapping[str, Any]) -> tuple[type, ...]:
-        """The kinds of target that the set can have with these options, of which a series' task is one."""
+    def targets_of(self, options: Mapping[str, Any]) -> tuple[type, ...]:
+        """The kinds of target that the set has with these options: of a series that of its task."""
         if not self.tasks:
             return tuple(self.readers)
-        return (self.tasks[options.get("task") or next(iter(self.tasks))],)
-
-
-def tasks(*names: str) -> dict[str, type]:
-    """The tasks of a set, the natural one first, with their targets."""
-    return {name: TARGET_OF[name] for name in names}
+        labeled = "classify" if options.get("label") else None  # of a user's file
+        return (self.tasks[options.get("task") or labeled or next(iter(self.tasks))],)
 
 
 def gray(read: Callable[..., Dataset]) -> dict[type, Callable[..., Dataset]]:
     """The readers of gray images for other targets than their classes."""
     return {Density: as_density(read), Levels: as_binary(read)}
+
+
+def tasks(*names: str) -> dict[str, type]:
+    """The tasks of a set, the natural one first, with their targets."""
+    return {name: TASKS[name] for name in names}
 
 
 SETS: dict[str, Source] = {
@@ -167,11 +169,16 @@ SETS: dict[str, Source] = {
             "mujoco_forecast": ("forecast", "interpolate"),
         }.items()
     },
+    "hopper": Source(hopper.hopper, "series", require=hopper.require, tasks=tasks("interpolate", "forecast")),
+    "long_csv": Source(
+        long_csv, "series", tasks=tasks("interpolate", "forecast", "classify", "regress"), examined=True
+    ),
     "physionet2012": Source(
         physionet.physionet2012,
         "series",
         tasks=tasks("classify", "interpolate", "forecast"),
         require=physionet.require,
+        validated=True,
     ),
     "two_body": Source(two_body, "series", tasks=tasks("interpolate", "forecast")),
     "bouncing_ball": Source(bouncing_ball, "series", tasks=tasks("interpolate")),

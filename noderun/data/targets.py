@@ -98,9 +98,9 @@ class Series:
     """
 
     dim: int
-    scale: tuple[float, ...] | None = None
-    mean: tuple[float, ...] | None = None
-    system: System = field(default_factory=System)
+    scale: tuple[float, ...] | None = field(default=None, repr=False)
+    mean: tuple[float, ...] | None = field(default=None, repr=False)
+    system: System = field(default_factory=System, repr=False)
 
     @property
     def outputs(self) -> int:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from noderun.data import Batch
+from noderun.data.system import System
 from noderun.models.observed import ObservedState
 from noderun.models.physics import Physics
 from noderun.models.timeline import channel_mask
@@ -48,7 +49,8 @@ def parameter_rows(setup: Setup) -> Rows:
     rows = rows.map(lambda part: part.double() if part.is_floating_point() else part)
     model.block.solve = precise(model.block.solve)
     spread = deviations(model, rows)
-    truth = setup.objective.system.parameters if isinstance(setup.objective, Trajectory) else {}
+    system = setup.objective.system if isinstance(setup.objective, Trajectory) else System()
+    truth = system.parameters
     found: Rows = []
     for name, parameter in model.unknowns().items():
         for place, (value, deviation) in enumerate(
@@ -60,9 +62,11 @@ def parameter_rows(setup: Setup) -> Rows:
             low, middle, high = torch.tensor(ends).exp().tolist() if logarithm else ends
             true = truth[shown].flatten() if shown in truth else None
             label = f"{shown} {place}" if parameter.dim() else shown
+            published = system.published.get(label, (None, None, None))
             found.append(
                 {"parameter": label, "name": shown, "low": low, "estimate": middle, "high": high}
                 | {"true": None if true is None else true[place if len(true) > 1 else 0].item(), "level": LEVEL}
+                | dict(zip(("published low", "published", "published high"), published, strict=True))
             )
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from noderun.evaluation import depth, flows, identification, plane
+from noderun.evaluation import depth, flows, identification, plane, series
 from noderun.evaluation.depth import Rows
 from noderun.training.setup import Setup
 
@@ -22,4 +22,6 @@ ROWS: dict[str, Callable[[Setup], Rows]] = {
     "norms": depth.norm_rows,
     "phase": identification.phase_rows,
     "parameters": identification.parameter_rows,
+    "series": series.series_rows,
+    "latent": series.latent_rows,
 }

@@ -29,7 +29,7 @@ class SolveBlock(nn.Module):
     y0 is a tensor [B, ...], or a tuple or dict of such; half precision becomes float32. ``stats`` holds the statistics
     of the last solve (None before the first). With a ``regularizer``, a forward pass in training leaves ``penalty``,
     the batch's mean of the regularizer's integral over the solve; otherwise it is None. ``observers`` are called with
-    (y0, ts, given, Solution) after each solve that has no regularizer.
+    (y0, ts, given, Solution) after each solve that has neither a regularizer nor events.
 
     ``given`` are arguments of ``noderun.solve`` that change from batch to batch: ``args``, of which each tensor has a
     row per example, and ``jump_ts``, for instance.
@@ -53,7 +53,7 @@ class SolveBlock(nn.Module):
         self.penalty = None
         if self.regularizer is None or not self.training:
             solution = self.solve(self.dynamics, y0, ts, **given)
-            for observe in self.observers:
+            for observe in () if "events" in given else self.observers:
                 observe(y0, ts, given, solution)
         elif isinstance(self.regularizer, Local):
             solution = self._with_step(self.regularizer, y0, ts, given)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -47,19 +48,16 @@ class ClassifySeries(Classify):
 
 
 class ClassifyBinary(ClassifySeries):
-    """A test also reports each example's score, logit 1 - logit 0, and whether it is of class 1."""
+    """The area under the ROC curve is of the scores logit 1 - logit 0 of a whole test."""
 
     metrics = (*ClassifySeries.metrics, Metric("auc", "AUC", ".3f", better="higher"))
 
-    def judge(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
-        values = super().judge(logits, batch)
-        if logits.requires_grad:
-            return values
-        assert batch.targets is not None
-        return values | {"score": logits[:, 1] - logits[:, 0], "positive": batch.targets.float()}
-
-    def over_split(
-        self, model: nn.Module, batches: Iterator[Batch], values: Mapping[str, Tensor]
-    ) -> Mapping[str, float | Tensor]:
-        area, error = auc(values["score"], values["positive"] > 0)
+    def over_split(self, model: nn.Module, batches: Iterator[Batch]) -> dict[str, Tensor]:
+        scores, positive = [], []
+        for batch in batches:
+            assert batch.targets is not None
+            logits = predict(model, batch).double()
+            scores.append(logits[:, 1] - logits[:, 0])
+            positive.append(batch.targets > 0)
+        area, error = auc(torch.cat(scores), torch.cat(positive))
         return {"auc": area, "auc_se": error}

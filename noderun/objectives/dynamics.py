@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from noderun.data import Batch, DataError, Series, Target
 from noderun.data.system import System
+from noderun.models.observed import ObservedState
 from noderun.objectives.objective import Objective
 from noderun.objectives.regress import squared_error
 from noderun.record.metric import METRICS, Metric
@@ -22,13 +23,14 @@ class Trajectory(Objective):
     system has one.
     """
 
-    metrics = (METRICS["rmse"],)
+    metrics: tuple[Metric, ...] = (METRICS["rmse"],)
     targets = (Series,)
+    models = (ObservedState,)
 
     def __init__(self, target: Series | None = None) -> None:
         self.system, self.scale = (target.system, target.scale) if target else (System(), None)
         if self.system.energy is not None:
-            self.metrics = (*self.metrics, ENERGY)  # type: ignore[assignment]
+            self.metrics = (*self.metrics, ENERGY)
 
     def for_target(self, target: Target) -> Objective:
         assert isinstance(target, Series)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -53,9 +53,7 @@ class Transport(Objective):
         assert isinstance(model, Model)
         return model.regression(batch.inputs, batch.source)
 
-    def over_split(
-        self, model: nn.Module, batches: Iterator[Batch], values: Mapping[str, Tensor]
-    ) -> Mapping[str, float | Tensor]:
+    def over_split(self, model: nn.Module, batches: Iterator[Batch]) -> dict[str, Tensor]:
         assert isinstance(model, Model)
         x1, x0 = first_points(model, batches)
         x, energy = model.transport(x0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -33,13 +33,9 @@ class Objective(ABC):
         """The objective for a data set with this target, if that decides which one it is."""
         return self
 
-    def over_split(
-        self, model: nn.Module, batches: Iterator[Batch], values: Mapping[str, Tensor]
-    ) -> Mapping[str, float | Tensor]:
-        """Numbers of the whole test that are not means over examples, such as a distance between two clouds of points.
-
-        ``values`` are those that were reported per example, by name, each for the whole test [N].
-        """
+    def over_split(self, model: nn.Module, batches: Iterator[Batch]) -> dict[str, Tensor]:
+        """Numbers [] of a whole test split that are not means over examples, such as a distance between two clouds of
+        points."""
         return {}
 
     @abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from noderun.record.metric import METRICS, Metric
 
 TEST_DRAWS = 10
 OF_SERIES = (
-    ELBO.metrics[0],
+    *ELBO.metrics,
     METRICS["nll"],
     METRICS["rmse"],
     Metric("nfe_encoder", "NFE encoder", ".1f", headline=False),
@@ -35,13 +36,14 @@ class SeriesELBO(Objective):
 
     In training the KL grows to its full weight over model.kl_warmup steps, and the loss leaves out the constant
     n/2 log 2 pi of n values. A test draws TEST_DRAWS times, by each example's index, and reports: "elbo" per series;
-    "nll", -log of the mean over draws of p(x | z(0)), per value asked for; "mse" of the posterior mean's path.
+    "nll", -log of the mean over draws of p(x | z(0)), per value asked for; "mse" of the posterior mean's path
+    (beside a label in units of the standardized channels).
     The loss of a label or of values is added with model.label_weight (Rubanova et al. 2019, section 4.4).
     """
 
     metrics = OF_SERIES
-    models = (LatentODE,)
     targets = (Series, Classes, Values)
+    models = (LatentODE,)
 
     def __init__(self, labels: Any = None, scale: tuple[float, ...] | None = None) -> None:
         self.labels, self.scale = labels, scale  # labels: the objective of the answers beside the series, if there are
@@ -67,16 +69,20 @@ class SeriesELBO(Objective):
         log_p = log_normal(x, decoded.mean, model.noise, mask)[: len(z0)]
         if model.log_rate is not None:
             log_p = log_p + log_poisson(decoded, mask)[: len(z0)]
-        kl, elbo = kl_to_standard(mean, std), log_p.mean(0) - kl_to_standard(mean, std)
-        loss = -elbo - (1 - kl_weight(model, self.step)) * kl - 0.5 * math.log(2 * math.pi) * mask.flatten(1).sum(1)
-        values = {"loss": loss.mean(), "elbo": elbo.detach(), "kl": kl.detach()}
+        expected, kl = log_p.mean(0), kl_to_standard(mean, std)
+        loss = kl_weight(model, self.step) * kl - expected - 0.5 * math.log(2 * math.pi) * mask.flatten(1).sum(1)
+        values = {"loss": loss.mean(), "elbo": (expected - kl).detach(), "kl": kl.detach()}
         values |= {f"nfe_{part}": loss.new_tensor(nfe) for part, nfe in model.evaluations().items()}
-        values["distinct_times"] = loss.new_tensor(float(len(times.unique())))
+        values["distinct_times"] = loss.new_tensor(float(decoded.distinct_times))
         if testing:
             paths, x, mask = decoded.mean[:, :, :asked], x[:, :asked], mask[:, :asked]
             values["nll"] = mean_nll(log_normal(x, paths[:-1], model.noise, mask), mask)
             values["mse"] = squared_error(paths[-1], x, mask, self.scale)
         return values if self.labels is None else self.with_labels(values, model, z0, batch)
+
+    def over_split(self, model: nn.Module, batches: Iterator[Batch]) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = self.labels.over_split(model, batches) if self.labels is not None else {}
+        return found
 
     def with_labels(self, values: dict[str, Tensor], model: LatentODE, z0: Tensor, batch: Batch) -> dict[str, Tensor]:
         found = self.labels.judge(model.answer(z0).mean(0), batch)

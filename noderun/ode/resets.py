@@ -31,6 +31,8 @@ class TotalStatistics:
         self.pieces = pieces
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "pieces":  # what copy and pickle look for before there are pieces
+            raise AttributeError(name)
         counts = [count for piece in self.pieces if (count := getattr(piece, name)) is not None]
         return sum(counts[1:], counts[0]) if counts else None
 

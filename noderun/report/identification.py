@@ -23,9 +23,13 @@ def draw_parameters(rows: Rows, path: Path) -> None:
             label = f"estimate, {mine[0]['level']:.0%} interval"
             panel.errorbar(estimates, places, xerr=spans, fmt="o", color=COLORS[0], capsize=3, label=label)
             for key, marker, color in (("true", "x", COLORS[1]), ("published", "D", COLORS[2])):
-                known = [(row[key], place) for row, place in zip(mine, places, strict=True) if row.get(key) is not None]
-                if known:
-                    panel.plot(*zip(*known, strict=True), marker, color=color, label=key, linestyle="none", zorder=3)
+                known = [(row, place) for row, place in zip(mine, places, strict=True) if row.get(key) is not None]
+                for i, (row, place) in enumerate(known):
+                    panel.plot(
+                        row[key], place + 0.2, marker, color=color, label=None if i else key, linestyle="none", zorder=3
+                    )
+                    if key == "published":
+                        panel.plot([row["published low"], row["published high"]], [place + 0.2] * 2, color=color)
             panel.set(
                 title=name, yticks=places, yticklabels=[row["parameter"] for row in mine], ylim=(most - 0.5, -0.5)
             )

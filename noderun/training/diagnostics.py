@@ -146,7 +146,7 @@ def diagnose(
         return {"memory/saved_mib": attempted("memory/saved_mib", lambda: stack_bytes(setup, stack, batch) / MIB)}
     row: dict[str, float | None] = dict.fromkeys(tags or MEASURES)
     seen = attempted(", ".join(row), lambda: passes(setup, batch))
-    if seen:
+    if seen:  # empty if no block makes a solve that can be made again from its start alone
         for tag in row:
             pause()
             row[tag] = attempted(tag, partial(MEASURES[tag], seen))

@@ -107,6 +107,11 @@ def over_batch(value: Tensor) -> Tensor:
     return value.mean() if value.dim() else value
 
 
+def standard_error(values: Tensor) -> float:
+    """Of the mean of ``values`` [N]; 0 for a single one."""
+    return float(values.std() / len(values) ** 0.5) if len(values) > 1 else 0.0
+
+
 @torch.no_grad()
 def evaluate(setup: Setup, pause: Callable[[], None], split: str = "test") -> dict[str, float]:
     """Means over the test split, or that for validation, each example counting the same, and NFE per batch.
@@ -115,7 +120,7 @@ def evaluate(setup: Setup, pause: Callable[[], None], split: str = "test") -> di
     ValueError if the objective does not report a number that one of its metrics is made from.
     """
     setup.model.eval()
-    means, reported = RunningMeans(), dict[str, list[Tensor]]()
+    means, per_example = RunningMeans(), dict[str, list[Tensor]]()
     for batch in setup.batches(split, 0, 0):
         pause()
         values = setup.values(batch)
@@ -123,15 +128,12 @@ def evaluate(setup: Setup, pause: Callable[[], None], split: str = "test") -> di
         means.add({f"nfe/{split}": solve_numbers(block.stats for block in setup.blocks)["nfe/forward"]})
         for name, value in values.items():
             if value.dim():
-                reported.setdefault(name, []).append(value.double())
-    per_example = {name: torch.cat(parts) for name, parts in reported.items()}
-    errors = {
-        f"{name}_se": value.std().item() / len(value) ** 0.5 for name, value in per_example.items() if len(value) > 1
-    }
-    found = means.values() | {f"{name}/{split}": error for name, error in errors.items()}
+                per_example.setdefault(name, []).append(value.double())
+    errors = {f"{name}_se/{split}": standard_error(torch.cat(parts)) for name, parts in per_example.items()}
+    found = means.values() | errors
     if split != "test":
         return found
-    whole = setup.objective.over_split(setup.model, setup.batches(split, 0, 0), per_example)
+    whole = setup.objective.over_split(setup.model, setup.batches(split, 0, 0))
     found |= {f"{name}/{split}": float(value) for name, value in whole.items()}
     for metric in setup.objective.metrics:
         if metric.tag.endswith("/test") and metric.tag not in found:

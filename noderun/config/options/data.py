@@ -284,6 +284,8 @@ class SeriesData(Data):
     task: Annotated[Task | None, Reference("${task}"), "what is asked of a series"] = None
     observed: Annotated[Share, "share of the points (of the history, in a forecast) that a model is given"] = 1.0
     history: Annotated[Share, "forecast: the first part of the time span, from which the rest is asked"] = 0.5
+    valid: Annotated[Fraction, "share of the training series for validation: a run keeps the best weights there"] = 0.0
+    standardize: Annotated[bool, "channels in units of their spread in training; errors are in the data's own"] = True
     score: Annotated[Literal["all", "held_out"], "interpolate: which points count; held_out: those not observed"] = (
         "all"
     )
@@ -410,7 +412,34 @@ class Physionet2012(SeriesData, name="physionet2012"):
         Literal["classify", "interpolate", "forecast"] | None, Reference("${task}"), "null: classify, death in hospital"
     ] = None
     batch_size: Annotated[Count, "stays per step; Rubanova et al.'s"] = 50
+    valid: Annotated[Fraction, "share of set a for validation: a run keeps the weights that are best there"] = 0.2
     quantize: Annotated[NotNegative, "hours to which times are rounded; 0: minutes, as recorded"] = 0.1
+
+
+@declaration
+class LongCsv(SeriesData, name="long_csv"):
+    """Series of your own: data.path=FILE.csv with a line for each value and columns id, time, channel and value."""
+
+    task: Annotated[Task | None, Reference("${task}"), "null: classify if there is a label, else interpolate"] = None
+    path: Annotated[str | None, "the file"] = None
+    id: Annotated[str, "column that names the record"] = "id"
+    time: Annotated[str, "column of the time; a record's times count from its first"] = "time"
+    channel: Annotated[str, "column that names what was measured"] = "channel"
+    value: Annotated[str, "column of the value"] = "value"
+    label: Annotated[str | None, "column of the class, or of the number, of a record"] = None
+    covariates: Annotated[tuple[str, ...], "columns of numbers that are further channels, known at the start"] = ()
+    test: Annotated[Fraction, "share of the records that tests"] = 0.2
+    split_seed: Annotated[Seed, "draws the records that test"] = 0
+
+
+@declaration
+class Hopper(SeriesData, name="hopper"):
+    """MuJoCo's hopper, which falls from random states (Rubanova et al. 2019): 200 times, 14 channels. Simulated
+    anew in about 30 seconds; needs noderun[mujoco]."""
+
+    task: Annotated[Literal["interpolate", "forecast"] | None, Reference("${task}"), "null: interpolate"] = None
+    batch_size: Annotated[Count, "series per step; the authors'"] = 50
+    examples: Annotated[Count, "series; the last fifth tests"] = 10_000
 
 
 @declaration

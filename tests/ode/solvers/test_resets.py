@@ -112,7 +112,7 @@ def test_the_nesting_of_a_state_and_times_that_run_back():
 
     floor = Event(lambda t, state: state["height"], -1, reset=bounce)
     sol = solve(f, {"height": tensor(1.0)[0], "speed": tensor(0.0)[0]}, [0.0, 1.2], events=floor, **TIGHT)
-    torch.testing.assert_close(sol.events[0].ts, impacts(tensor(1.0), 0.0, 0.8, 2)[:, 0], atol=1e-8, rtol=0)
+    torch.testing.assert_close(sol.events[0].ts, impacts(tensor(1.0), 0.0, tensor(0.8), 2)[:, 0], atol=1e-8, rtol=0)
     turn = Event(lambda t, y: y[:, 0] - 0.5, reset=lambda t, y: 2 * y)
     back = solve(
         lambda t, y: y, torch.ones(2, 1).double(), tensor([0.0, -1.0], [0.0, 1.0]), events=turn, per_sample=True
