@@ -22,6 +22,7 @@ from noderun.data.idx import fashion_mnist, mnist
 from noderun.data.mnist5k import mnist5k
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
 from noderun.data.series import TARGETS
+from noderun.data.signature import signature
 from noderun.data.targets import Classes, Values
 
 
@@ -89,6 +90,7 @@ SETS: dict[str, Source] = {
     "moons": Source(moons, "vector"),
     "circles": Source(circles, "vector"),
     "spirals": Source(spirals, "series", tasks=tasks("forecast", "interpolate", "classify")),
+    "signature": Source(signature, "series"),
 }
 
 

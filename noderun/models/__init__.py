@@ -7,6 +7,7 @@ from torch import nn
 from noderun.models.block import ODEBlock, SolveBlock
 from noderun.models.flow import Flow
 from noderun.models.mlp import MLP
+from noderun.models.neural_cde import NeuralCDE
 from noderun.models.odenet import ODENet
 from noderun.models.plain import PlainNet
 from noderun.models.recurrent import RNN
@@ -25,6 +26,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "revnet": RevNet,
     "hamiltonian": Hamiltonian,
     "rnn": RNN,
+    "neural_cde": NeuralCDE,
 }
 
 __all__ = ["MODELS", "Flow", "ODEBlock", "SolveBlock"]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from noderun.data import Dataset
 from noderun.dynamics.activations import activation as make_activation
 from noderun.models.block import Solve, SolveBlock
-from noderun.models.control import control_path, derivative, require_control
-from noderun.models.observations import Observations
+from noderun.models.control import ControlPath, derivative
 
 
 class ControlledField(nn.Module):
@@ -56,7 +53,7 @@ class NeuralCDE(nn.Module):
         time: bool = True,
     ) -> None:
         super().__init__()
-        self.interpolation, self.initial, self.time = interpolation, initial, time
+        self.control = ControlPath(interpolation, initial, time)
         channels = shape[-1] + time
         self.encoder = nn.Linear(channels, hidden)
         self.block = SolveBlock(ControlledField(hidden, channels, width, layers, activation), solve)
@@ -65,10 +62,9 @@ class NeuralCDE(nn.Module):
     def forward(
         self, inputs: Tensor, times: Tensor, mask: Tensor | None = None, target_times: Tensor | None = None
     ) -> Tensor:
-        observations = Observations.of(inputs, times, mask, target_times)
-        control = control_path(observations.with_time() if self.time else observations, self.interpolation, self.initial)
+        control = self.control(inputs, times, mask, target_times)
         end = control.coefficients.shape[1]
-        ts = [0.0, end] if control.rows is None else range(end + 1)
+        ts = [0.0, end] if control.asked is None else range(end + 1)
         given = {"args": (control.coefficients,), "jump_ts": range(1, end)}
         states = self.block(self.encoder(control.start), ts, **given).ys.transpose(0, 1)
         return self.head(control.outputs(states))

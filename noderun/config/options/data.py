@@ -133,3 +133,12 @@ class Spirals(SeriesData, name="spirals"):
     examples: Annotated[Count, "training series; a fifth as many for the test"] = 1000
     points: Annotated[Count, "of the history, and as many after it"] = 100
     noise: Annotated[NotNegative, "standard deviation; the paper does not state its own"] = 0.1
+
+
+@declaration
+class Signature(Data, name="signature"):
+    """Random walks in six channels, and the sign of one term of their signature (Walker et al. 2024): what a model of
+    paths has to learn is exactly known, and the harder the deeper it is. 4000 more for the test."""
+
+    depth: Annotated[Literal[1, 2, 3, 4], "of the term: 2, then 5, 0 and 3 are its channels"] = 3
+    examples: Annotated[Count, "training paths of 100 points"] = 20_000

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from noderun.config.options.objective import Objective
 from noderun.config.options.option import FACT, Option, Reference, declaration
-from noderun.config.options.types import Count, FolderName, Index, Positive
+from noderun.config.options.types import Activation, Count, FolderName, Index, Positive
 
 Part = Literal["dynamics", "solver", "gradient", "regularizer"]
 Takes = Annotated[tuple[str, ...], FACT]
@@ -140,3 +140,34 @@ class Rnn(SeriesModel, name="rnn"):
     """A GRU that is given the path, its increments, the gaps in time and what was observed: the plain rival."""
 
     hidden: Annotated[Count, "size of the hidden state"] = 64
+
+
+@dataclass(frozen=True)
+class Controlled(SeriesModel):
+    """A model that is driven by a path through the observations."""
+
+    time: Annotated[bool, "true: time is a channel of the path"] = True
+    initial: Annotated[
+        float | None,
+        "value of a channel before its first observation; null: that observation, which looks ahead, and a series of "
+        "which a channel was never observed is refused",
+    ] = None
+
+
+@declaration
+class NeuralCde(Controlled, name="neural_cde"):
+    """A neural controlled differential equation, dz = f(z) dX, driven by a path X through the observations (Kidger et
+    al. 2020). Knots are whole numbers on the clock of the solve: solver=knots takes one step from each to the next."""
+
+    chooses: ClassVar = {**SeriesModel.chooses, "solver": "knots", "gradient": "backprop"}
+
+    uses: Uses = ("solver", "gradient", "regularizer")
+    hidden: Annotated[Count, "size of z"] = 32
+    width: Annotated[Count, "of the hidden layers of f"] = 64
+    layers: Annotated[Count, "hidden layers of f, before a last one with tanh"] = 1
+    activation: Annotated[Activation, "of the hidden layers"] = "silu"
+    interpolation: Annotated[
+        Literal["hermite", "linear", "rectilinear", "natural"],
+        "of the path: hermite: cubic, by backward differences; rectilinear: time first, then values; natural: the cubic "
+        "spline, which looks ahead, for one output per series only",
+    ] = "hermite"
