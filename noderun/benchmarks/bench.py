@@ -14,6 +14,7 @@ import torch
 
 from noderun.benchmarks.case import Case, Failure, Row, reason, require_agreement
 from noderun.benchmarks.cases import gradient_cases, solve_cases
+from noderun.benchmarks.controlled import controlled_cases
 from noderun.benchmarks.figures import draw_memory, draw_times
 from noderun.benchmarks.memory import MemoryRow, memory_rows
 from noderun.benchmarks.settings import Settings
@@ -31,9 +32,10 @@ TIMED: dict[str, Callable[[Settings, str], Iterator[Case]]] = {
     "training": lambda settings, device: training_cases(device, settings.quick),
     "startup": lambda settings, device: startup_cases(settings.quick),
     "epoch": lambda settings, device: epoch_cases(settings.data, device),
+    "series": lambda settings, device: controlled_cases(device, settings.quick),
 }
-ALL = ("solve", "gradient", "training", "startup", "memory")  # an epoch only if asked for
-PACKAGES = ("noderun", "torch", "torchdiffeq", "torchode", "diffrax", "jax")
+ALL = ("solve", "gradient", "training", "startup", "memory")  # an epoch, and series, only if asked for
+PACKAGES = ("noderun", "torch", "torchdiffeq", "torchode", "diffrax", "jax", "torchcde")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from torch import nn
 
 from noderun.models.block import ODEBlock, SolveBlock
 from noderun.models.flow import Flow
+from noderun.models.linear_cde import LinearCDE
+from noderun.models.log_ncde import LogNCDE
 from noderun.models.mlp import MLP
 from noderun.models.neural_cde import NeuralCDE
 from noderun.models.odenet import ODENet
@@ -13,6 +15,7 @@ from noderun.models.plain import PlainNet
 from noderun.models.recurrent import RNN
 from noderun.models.resnet import ResNet
 from noderun.models.revnet import Hamiltonian, RevNet
+from noderun.models.ssm import SSM
 from noderun.models.stem import StemHead
 
 # name -> factory(shape, outputs, **options), with make_dynamics and solve if the option's file says that it uses them
@@ -27,6 +30,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "hamiltonian": Hamiltonian,
     "rnn": RNN,
     "neural_cde": NeuralCDE,
+    "linear_cde": LinearCDE,
+    "log_ncde": LogNCDE,
+    "ssm": SSM,
 }
 
 __all__ = ["MODELS", "Flow", "ODEBlock", "SolveBlock"]

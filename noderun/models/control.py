@@ -31,6 +31,12 @@ class Control:
     start: Tensor
     asked: Tensor | None
 
+    @property
+    def increments(self) -> Tensor:
+        """X(i + 1) - X(i) [B, K, C]."""
+        exponents = torch.arange(self.coefficients.shape[2], device=self.coefficients.device)
+        return (self.coefficients / (exponents + 1).unsqueeze(1)).sum(2)
+
     def outputs(self, states: Tensor) -> Tensor:
         """Of states [B, ..., H] at knots, the last one among them, those of the outputs: [B, S, H] or [B, H]."""
         if self.asked is None:

@@ -105,9 +105,7 @@ def passes(setup: Setup, batch: Batch) -> list[BlockPass]:
     found = torch.autograd.grad(loss, tensors, allow_unused=True)
     gradients = iter(torch.zeros_like(y) if g is None else g for y, g in zip(tensors, found, strict=True))
     cotangents = map_tensors(lambda y: next(gradients), outputs)
-    return [
-        BlockPass(block, y0, ts, g, given) for (block, y0, ts, given, _), g in zip(seen, cotangents, strict=True)
-    ]
+    return [BlockPass(block, y0, ts, g, given) for (block, y0, ts, given, _), g in zip(seen, cotangents, strict=True)]
 
 
 def reference_settings(

@@ -169,5 +169,40 @@ class NeuralCde(Controlled, name="neural_cde"):
     interpolation: Annotated[
         Literal["hermite", "linear", "rectilinear", "natural"],
         "of the path: hermite: cubic, by backward differences; rectilinear: time first, then values; natural: the cubic "
-        "spline, which looks ahead, for one output per series only",
+        "spline, which looks ahead, for one output per series only. A step from knot to knot sees its increment alone",
     ] = "hermite"
+
+
+@declaration
+class LogNcde(Controlled, name="log_ncde"):
+    """A neural controlled differential equation by the log-ODE method of depth 2 (Walker et al. 2024): a step takes a
+    window of intervals by its increment and its Levy area. One output per series."""
+
+    chooses: ClassVar = NeuralCde.chooses
+
+    uses: Uses = ("solver", "gradient", "regularizer")
+    hidden: Annotated[Count, "size of z"] = 32
+    width: Annotated[Count, "of the hidden layers of f"] = 64
+    layers: Annotated[Count, "hidden layers of f, before a last one with tanh"] = 1
+    activation: Annotated[Activation, "of the hidden layers"] = "silu"
+    window: Annotated[Count, "intervals per step; the authors' 4"] = 4
+
+
+@declaration
+class LinearCde(Controlled, name="linear_cde"):
+    """A linear controlled equation with block-diagonal matrices (SLiCE, Walker et al. 2025), exact for a linear path up
+    to the order of a series, by a scan."""
+
+    blocks: Annotated[Count, "of the matrices"] = 8
+    size: Annotated[Count, "rows of a block"] = 8
+    order: Annotated[Count, "of the series of exp in an interval"] = 3
+
+
+@declaration
+class Ssm(SeriesModel, name="ssm"):
+    """Diagonal linear state-space models with the time steps of the data (as S5, Smith et al. 2023, and LRU, Orvieto et
+    al. 2023), by a scan."""
+
+    width: Annotated[Count, "of the layers between"] = 64
+    state: Annotated[Count, "complex size of the state of a layer"] = 64
+    layers: Count = 2
