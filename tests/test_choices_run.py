@@ -15,11 +15,20 @@ from noderun.training.loop import train_step
 CPU = torch.device("cpu")
 MODELS = ["hamiltonian", "mlp", "odenet", "plain", "resnet", "revnet", "rknet", "stem"]
 POINTS = ["spheres", "sines", "moons", "circles"]
+SERIES = [
+    *([f"model={name}"] for name in ("rnn", "gru_d", "ode_rnn", "latent_ode")),
+    ["task=classify"],
+    ["task=interpolate", "data.observed=0.5", "data.score=held_out"],
+    ["model.encoder=ode_rnn", "model.poisson=true", "model.samples=3"],
+    ["model.encoder=ode_rnn", "model.euler_steps=0", "model.objective=series"],
+    ["solver=rk4", "solver.dt=0.5", "gradient=checkpointed"],
+]
 CHOICES = [
     *([f"model={name}"] for name in MODELS),
     *([f"dynamics={name}", "model.width=16"] for name in DYNAMICS if name != "mlp"),
     *([f"regularizer={name}", "model.width=16"] for name in ["none", *REGULARIZERS]),
     *(["experiment=anode/spheres", f"data={name}"] for name in POINTS),
+    *(["experiment=latent_ode/spirals", "data.points=8", *words] for words in SERIES),
     ["model.augment=5"],
     ["model.head=flatten"],
     ["experiment=anode/crossing_1d"],

@@ -140,7 +140,7 @@ def test_a_run_of_such_parts_is_evaluated_with_the_options_that_name_them(page):
     [
         (["data=decays"], "model=flow takes vector data; data=decays is series"),
         (["data=petals", "data.path=petals.csv"], "needs Density as the target; data=petals asks for Classes"),
-        (["data=moons"], "model.objective=density needs Density as the target; data=moons asks for Classes"),
+        (["data=spheres"], "model.objective=density needs Density as the target; data=spheres asks for Classes"),
         (["data=digits"], "model=flow takes vector data; data=digits is image"),
     ],
 )

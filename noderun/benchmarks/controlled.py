@@ -31,7 +31,7 @@ def controlled_cases(device: str, quick: bool) -> Iterator[Case]:
         f"noderun {g}": solved(**KNOTS, gradient=g) for g in ("backprop", "checkpointed")
     }
     if libraries.why_absent(("torchcde",)) is None:
-        fixed = {"method": "rk4", "options": {"step_size": 1 / (points - 1)}}
+        fixed: dict[str, Any] = {"method": "rk4", "options": {"step_size": 1 / (points - 1)}}
         runs["torchcde rk4, backprop"] = partial(torchcde_run, adjoint=False, **fixed)
         runs["torchcde by default"] = torchcde_run  # dopri5 and the adjoint
     contenders: Contenders = {name: partial(gradient, run, model, x, t) for name, run in runs.items()}

@@ -3,17 +3,20 @@
 from noderun.data.batch import Batch
 from noderun.data.dataset import Dataset, batch_count, batches
 from noderun.data.files import DataError, DataMissing
-from noderun.data.sources import SETS, Source, check, fetch, load, require
-from noderun.data.targets import Classes, Density, Series, Target, Values
+from noderun.data.sources import SETS, Source, check, examine, fetch, load, require
+from noderun.data.targets import TARGETS, Classes, Density, Energy, Levels, Series, Target, Values
 
 __all__ = [
     "SETS",
+    "TARGETS",
     "Batch",
     "Classes",
     "DataError",
     "DataMissing",
     "Dataset",
     "Density",
+    "Energy",
+    "Levels",
     "Series",
     "Source",
     "Target",
@@ -21,6 +24,7 @@ __all__ = [
     "batch_count",
     "batches",
     "check",
+    "examine",
     "fetch",
     "load",
     "require",

@@ -19,6 +19,7 @@ class Batch:
     mask: Tensor | None = None  # [B, T] or [B, T, D]: which of the series' values were observed
     target_times: Tensor | None = None  # [B, S]: when the targets are, if not at ``times``
     target_mask: Tensor | None = None  # [B, S] or [B, S, D]: which of those targets count
+    source: Tensor | None = None  # [B, *shape]: points to start from, of a flow from data to data; in no order
     index: Tensor | None = None  # int64 [B]: each example's number in its split; filled in when batches are made
 
     def __len__(self) -> int:

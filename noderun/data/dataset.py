@@ -11,7 +11,7 @@ from torch import Tensor
 
 from noderun.data.batch import Batch
 from noderun.data.files import DataError
-from noderun.data.targets import Classes, Density, Series, Target, Values
+from noderun.data.targets import Classes, Target
 
 Prepare = Callable[[Batch, torch.Generator | None], Batch]
 SAMPLES = {1: "vector", 3: "image"}  # number of dimensions of an example -> what a model calls it
@@ -26,9 +26,10 @@ class Dataset:
     """Examples as tensors, and what is to be learned from them.
 
     ``shape`` is the shape of one input, without the batch dimension: [C, H, W] of images, [D] of vectors, [T, D] of
-    series, whose batches have ``times``. ``prepare(batch, generator)`` turns raw rows into what a model takes:
-    ``dataclasses.replace(batch, inputs=...)``. It is given a generator in training (for augmentation, noise, or fresh
-    samples in place of the rows) and None in testing, and runs on the device of the rows.
+    series, whose batches have ``times`` and may be shorter or longer. ``prepare(batch, generator)`` turns raw rows into
+    what a model takes: ``dataclasses.replace(batch, inputs=...)``. It is given a generator in training (for
+    augmentation, noise, or fresh samples in place of the rows) and None in testing, and runs on the device of the rows.
+    Of a set with a ``valid`` split, a run keeps the weights that were best on it.
 
     Raises DataError if the splits are not Batches of tensors with one leading dimension.
     """
@@ -39,9 +40,10 @@ class Dataset:
     train: Batch
     test: Batch
     prepare: Prepare = rows_as_they_are
+    valid: Batch | None = None
 
     def __post_init__(self) -> None:
-        for split, rows in (("train", self.train), ("test", self.test)):
+        for split, rows in self.splits.items():
             parts = list(rows.parts().values()) if isinstance(rows, Batch) else []
             if not parts or not all(isinstance(part, Tensor) and part.dim() > 0 for part in parts):
                 raise DataError(f"{self.name}: {split} is a Batch of tensors, for instance Batch(inputs, labels)")
@@ -49,10 +51,10 @@ class Dataset:
             if len(lengths) != 1 or 0 in lengths:
                 found = [tuple(part.shape) for part in parts]
                 raise DataError(f"{self.name}: the tensors of {split} need one common leading length > 0, got {found}")
-        if not isinstance(self.target, Classes | Values | Density | Series):
+        if not isinstance(self.target, Target):
             raise DataError(
-                f"{self.name}: target is {self.target!r}; it is Classes(count), Values(shape), Density(dim) or "
-                "Series(dim)"
+                f"{self.name}: target is {self.target!r}; it is Classes(count), Values(shape), Density(dim), "
+                "Energy(dim, energy), Levels(dim, count) or Series(dim)"
             )
         if isinstance(self.target, Classes) and not (isinstance(self.target.count, int) and self.target.count > 1):
             raise DataError(f"{self.name}: target is Classes({self.target.count!r}); the count is a number from 2")
@@ -67,8 +69,19 @@ class Dataset:
         """image, vector or series: what a model's ``takes`` lists."""
         return "series" if self.train.times is not None else SAMPLES.get(len(self.shape), "unknown")
 
+    @property
+    def splits(self) -> dict[str, Batch]:
+        """The rows of train, test and, if there are any, valid."""
+        splits = {"train": self.train, "test": self.test}
+        return splits if self.valid is None else {**splits, "valid": self.valid}
+
     def to(self, device: torch.device | str) -> Dataset:
-        return replace(self, train=self.train.to(device), test=self.test.to(device))
+        return self.map(lambda rows: rows.to(device))
+
+    def map(self, change: Callable[[Batch], Batch]) -> Dataset:
+        """The set with each of its splits changed."""
+        valid = None if self.valid is None else change(self.valid)
+        return replace(self, train=change(self.train), test=change(self.test), valid=valid)
 
     def limited(self, count: int) -> Dataset:
         """The first ``count`` training examples of one fixed shuffled order, so that classes stay nearly balanced."""
@@ -82,7 +95,7 @@ def batch_count(dataset: Dataset, split: str, size: int) -> int:
 
 
 def batches(dataset: Dataset, split: str, size: int, seed: int = 0, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
-    """Prepared batches ``start, start + 1, ...`` of one epoch: shuffled for "train", in order for "test"."""
+    """Prepared batches ``start, start + 1, ...`` of one epoch: shuffled for "train", else in order."""
     rows = _rows(dataset, split)
     device = rows.inputs.device
     training = split == "train"
@@ -96,10 +109,9 @@ def batches(dataset: Dataset, split: str, size: int, seed: int = 0, epoch: int =
 
 
 def _rows(dataset: Dataset, split: str) -> Batch:
-    splits = {"train": dataset.train, "test": dataset.test}
-    if split not in splits:
-        raise ValueError(f"no split {split!r}; there are 'train' and 'test'")
-    return splits[split]
+    if split not in dataset.splits:
+        raise ValueError(f"no split {split!r}; there are {' and '.join(map(repr, dataset.splits))}")
+    return dataset.splits[split]
 
 
 def _permutation(count: int, seed: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from noderun.data.batch import Batch
 from noderun.data.dataset import Dataset
 from noderun.data.files import DataError
-from noderun.data.targets import Classes, Density, Series, Values
+from noderun.data.targets import Classes, Density, Energy, Levels, Series, Values
 
 CHUNK = 512  # examples that are prepared at a time
 
@@ -18,10 +18,10 @@ CHUNK = 512  # examples that are prepared at a time
 def check_examples(dataset: Dataset) -> None:
     """Raise DataError, in one sentence, if a prepared batch is not what a model takes.
 
-    Every example of both splits is prepared once as in testing, and the first batch as in training.
+    Every example of all splits is prepared once as in testing, and the first batch as in training.
     """
     seen: set[int] = set()
-    for split, rows in (("train", dataset.train), ("test", dataset.test)):
+    for split, rows in dataset.splits.items():
         for start in range(0, len(rows), CHUNK):
             batch = prepared(dataset, rows, start, None)
             check_batch(dataset, batch, f"{dataset.name}, {split}", start)
@@ -56,12 +56,13 @@ def check_batch(dataset: Dataset, batch: Batch, where: str, start: int) -> None:
     """``start`` is the number of the batch's first example in its split."""
     target, inputs, targets = dataset.target, batch.inputs, batch.targets
     check_numbers(inputs, f"{where}: inputs", start, batch.mask)
-    if tuple(inputs.shape[1:]) != tuple(dataset.shape):
+    free = int(dataset.sample == "series")  # the length of a series is its own
+    if tuple(inputs.shape[1 + free :]) != tuple(dataset.shape[free:]):
         found, said = tuple(inputs.shape[1:]), tuple(dataset.shape)
         raise DataError(f"{where}: one input has shape {found}, but shape={said} was said")
     if dataset.sample == "series":
         check_times(batch, where, start)
-    if isinstance(target, Density):
+    if isinstance(target, Density | Energy | Levels):
         if targets is not None:
             raise DataError(f"{where}: a density is learned from the inputs alone, but there are targets")
     elif targets is None:

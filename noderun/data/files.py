@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import urllib.request
 from pathlib import Path
+
+from noderun.record.files import replacing
+from noderun.record.folders import tried
 
 
 class DataError(Exception):
     """A data set cannot be used; the message says which file and what to do."""
+
+
+class Unbounded(DataError):
+    """A table whose files are as they should be has no bounded density as it was asked for."""
 
 
 class DataMissing(DataError):
@@ -34,3 +43,23 @@ def read_verified(path: Path, md5: str) -> bytes:
 
 def corrupt(path: Path, reason: str) -> DataError:
     return DataError(f"{path.absolute()} is corrupt ({reason}); delete it and fetch the set again")
+
+
+def download(address: str, path: Path) -> None:
+    """Put a published file where it is looked for, whole or not at all; DataError in one sentence if that cannot be."""
+    try:
+        with tried(path.parent), urllib.request.urlopen(address, timeout=60) as source, replacing(path) as new:
+            try:
+                with new.open("wb") as file:
+                    shutil.copyfileobj(source, file)
+            except OSError:
+                new.unlink(missing_ok=True)
+                raise
+    except OSError as error:  # URLError is one
+        raise DataError(f"{address} could not be downloaded to {path.parent.absolute()} ({error})") from error
+
+
+def require(path: Path) -> None:
+    """Raise DataMissing if there is no such file."""
+    if not path.exists():
+        raise DataMissing(f"no file {path.name} in {path.parent.absolute()}")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from noderun import noise
 from noderun.data.batch import Batch
 from noderun.data.dataset import Dataset
-from noderun.data.targets import Classes
+from noderun.data.targets import Classes, Density, Levels, Target
+from noderun.data.transforms import Logit
 
 
 @dataclass(frozen=True)
@@ -25,12 +30,42 @@ class Pixels:
     flip: bool = False
 
     def __call__(self, batch: Batch, generator: torch.Generator | None) -> Batch:
-        images = batch.inputs
+        return replace(batch, inputs=self.augmented(batch.inputs, generator).float() / self.white)
+
+    def augmented(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         if generator is not None and self.padding:
             images = random_crop(images, self.padding, generator)
         if generator is not None and self.flip:
             images = random_flip(images, generator)
-        return replace(batch, inputs=images.float() / self.white)
+        return images
+
+
+@dataclass(frozen=True)
+class Dequantized(Pixels):
+    """``prepare`` of images as points of a density: (x + u) / levels, u uniform in [0, 1) (Theis et al. 2016)."""
+
+    def __call__(self, batch: Batch, generator: torch.Generator | None) -> Batch:
+        images = self.augmented(batch.inputs, generator)
+        return replace(batch, inputs=(images + uniform(batch, generator)) / (self.white + 1))
+
+
+@dataclass(frozen=True)
+class Binarized(Pixels):
+    """``prepare`` of images in black and white: a pixel is 1 with probability x / white, drawn anew in every epoch of
+    training (Salakhutdinov and Murray 2008)."""
+
+    def __call__(self, batch: Batch, generator: torch.Generator | None) -> Batch:
+        gray = super().__call__(batch, generator).inputs
+        return replace(batch, inputs=(uniform(batch, generator) < gray).float())
+
+
+def uniform(batch: Batch, generator: torch.Generator | None) -> Tensor:
+    """Numbers in [0, 1] of the inputs' shape: from the generator in training, in testing by each example's index."""
+    shape, device = batch.inputs.shape, batch.inputs.device
+    if generator is not None:
+        return torch.rand(shape, generator=generator, device=device)
+    assert batch.index is not None
+    return noise.uniform(0, batch.index, tuple(shape[1:])).float()
 
 
 def random_crop(images: Tensor, padding: int, generator: torch.Generator) -> Tensor:
@@ -50,3 +85,33 @@ def random_flip(images: Tensor, generator: torch.Generator) -> Tensor:
 def labeled_images(name: str, train: Batch, test: Batch, prepare: Pixels, classes: int = 10) -> Dataset:
     """A Dataset of uint8 images [N, C, H, W] with int64 labels [N] in both splits."""
     return Dataset(name, tuple(train.inputs.shape[1:]), Classes(classes), train, test, prepare)
+
+
+def as_density(read: Callable[..., Dataset], alpha: float = 1e-6) -> Callable[..., Dataset]:
+    """A reader of the same images as dequantized points of a density, which a flow learns behind Logit(alpha)."""
+
+    def target(shape: tuple[int, ...], levels: int) -> Target:
+        return Density(math.prod(shape), Logit(alpha, levels))
+
+    return _for(read, target, Dequantized)
+
+
+def as_binary(read: Callable[..., Dataset]) -> Callable[..., Dataset]:
+    """A reader of the same images in black and white."""
+    return _for(read, lambda shape, _: Levels(math.prod(shape), 2), Binarized)
+
+
+def _for(
+    read: Callable[..., Dataset], target: Callable[[tuple[int, ...], int], Target], prepared: type[Pixels]
+) -> Callable[..., Dataset]:
+    """A reader of the same images, without their classes, for another target; that is made of shape and levels."""
+
+    def read_again(root: Path, augment: bool = False) -> Dataset:
+        images = read(root, augment)
+        pixels = images.prepare
+        assert isinstance(pixels, Pixels)
+        without_classes = images.map(lambda rows: Batch(rows.inputs))
+        chosen = target(images.shape, pixels.white + 1)
+        return replace(without_classes, target=chosen, prepare=prepared(**asdict(pixels)))
+
+    return read_again

@@ -20,6 +20,8 @@ from noderun.data.targets import Classes, Values
 
 Draw = Callable[[int, torch.Generator], Batch]  # (examples, generator) -> a Batch of points [N, D] and classes [N]
 
+EXAMPLES = 2000
+
 
 def spheres(root: Path, augment: bool = False, *, dimension: int = 2, examples: int = 3000) -> Dataset:
     """A ball of radius 0.5 inside a shell of radii 1 to 1.5, one to two (Dupont et al. 2019, section 4)."""
@@ -45,8 +47,9 @@ def sines(root: Path, augment: bool = False, *, shift: float = 1.4, examples: in
     return classified("sines", draw, examples, augment)
 
 
-def moons(root: Path, augment: bool = False, *, noise: float = 0.1, examples: int = 2000) -> Dataset:
+def moons(root: Path, augment: bool = False, *, noise: float | None = None, examples: int | None = None) -> Dataset:
     """Two interleaved half circles of radius 1."""
+    sigma = 0.1 if noise is None else noise
 
     def draw(count: int, generator: torch.Generator) -> Batch:
         upper = count // 2
@@ -55,13 +58,14 @@ def moons(root: Path, augment: bool = False, *, noise: float = 0.1, examples: in
         curve = torch.stack([angle.cos(), angle.sin()], dim=1)
         lower = torch.tensor([1.0, 0.5]) - curve  # the upper one turned by 180 degrees, and moved
         points = torch.where(labels[:, None] == 0, curve, lower)
-        return Batch(points + noise * torch.randn(count, 2, generator=generator), labels)
+        return Batch(points + sigma * torch.randn(count, 2, generator=generator), labels)
 
-    return classified("moons", draw, examples, augment)
+    return classified("moons", draw, examples or EXAMPLES, augment)
 
 
-def circles(root: Path, augment: bool = False, *, noise: float = 0.05, examples: int = 2000) -> Dataset:
+def circles(root: Path, augment: bool = False, *, noise: float | None = None, examples: int | None = None) -> Dataset:
     """A circle of radius 0.5 inside one of radius 1."""
+    sigma = 0.05 if noise is None else noise
 
     def draw(count: int, generator: torch.Generator) -> Batch:
         inner = count // 2
@@ -69,9 +73,9 @@ def circles(root: Path, augment: bool = False, *, noise: float = 0.05, examples:
         angle = 2 * math.pi * torch.rand(count, generator=generator)
         radius = 0.5 + 0.5 * labels
         points = radius[:, None] * torch.stack([angle.cos(), angle.sin()], dim=1)
-        return Batch(points + noise * torch.randn(count, 2, generator=generator), labels)
+        return Batch(points + sigma * torch.randn(count, 2, generator=generator), labels)
 
-    return classified("circles", draw, examples, augment)
+    return classified("circles", draw, examples or EXAMPLES, augment)
 
 
 def crossing_1d(root: Path, augment: bool = False, *, examples: int = 256) -> Dataset:

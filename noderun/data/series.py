@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from noderun.data.dataset import Dataset
 from noderun.data.files import DataError
 from noderun.data.targets import Classes, Series, Target, Values
 
-TARGETS: Mapping[str, type] = {"interpolate": Series, "forecast": Series, "classify": Classes, "regress": Values}
+TASKS: Mapping[str, type] = {"interpolate": Series, "forecast": Series, "classify": Classes, "regress": Values}
 DROPPED = 1  # the stream of random numbers that decides which points are not observed
 
 
@@ -35,6 +35,14 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def rows(self, chosen: Tensor) -> Records:
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: part[chosen] for name, part in parts.items() if part is not None})
+
+    def standardized(self, mean: Tensor, scale: Tensor) -> Records:
+        truth = None if self.truth is None else (self.truth - mean) / scale
+        return replace(self, values=(self.values - mean) / scale, truth=truth)
 
 
 @dataclass(frozen=True)
@@ -88,8 +96,8 @@ class Question:
         return records.mask & ~given if self.score == "held_out" else records.mask
 
     def past(self, records: Records) -> Tensor:
-        """bool [N, T, 1]: within the first ``history`` of the span of all times; at its end is still within."""
-        start, end = records.times.min(), records.times.max()
+        """bool [N, T, 1]: within the first ``history`` of a series' own span of time; at its end is still within."""
+        start, end = records.times[:, :1], records.times[:, -1:]
         return (records.times <= start + self.history * (end - start)).unsqueeze(-1)
 
 
@@ -109,6 +117,33 @@ def packed(values: Tensor, times: Tensor, mask: Tensor) -> tuple[Tensor, Tensor,
     return torch.where(kept, values[rows, order], 0.0), times[rows, order], kept
 
 
+def padded(series: Sequence[Tensor], times: Sequence[Tensor], **known: Tensor) -> Records:
+    """Records of series [T_i, D] at times [T_i] of unequal lengths; what is NaN was not observed."""
+    lengths = torch.tensor([len(each) for each in series])
+    values = torch.nn.utils.rnn.pad_sequence(list(series), batch_first=True)
+    there = (torch.arange(values.shape[1]) < lengths.unsqueeze(1)).unsqueeze(-1) & values.isfinite()
+    when = torch.stack([torch.cat([t, t[-1:].expand(values.shape[1] - len(t))]) for t in times])
+    return Records(torch.where(there, values, 0.0), when, there, **known)
+
+
+def packed_rows(
+    row: Tensor, time: Tensor, channel: Tensor, value: Tensor, shape: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Values, times and mask of ``shape`` (series, channels) from one value per line, sorted by (row, time)."""
+    new = torch.ones_like(row, dtype=torch.bool)
+    new[1:] = (row[1:] != row[:-1]) | (time[1:] != time[:-1])
+    point = new.cumsum(0) - 1  # the number of each line's point in time, over all series
+    first = torch.zeros(shape[0], dtype=torch.int64).scatter_reduce(0, row, point, "amin", include_self=False)
+    place = point - first[row]
+    length = int(place.max()) + 1
+    values, mask = torch.zeros(shape[0], length, shape[1]), torch.zeros(shape[0], length, shape[1], dtype=torch.bool)
+    values[row, place, channel], mask[row, place, channel] = value.float(), True
+    last = torch.zeros(shape[0], dtype=time.dtype).scatter_reduce(0, row, time, "amax", include_self=False)
+    times = last.unsqueeze(1).repeat(1, length)
+    times[row, place] = time
+    return values, times.float(), mask
+
+
 def series_dataset(
     name: str,
     train: Records,
@@ -116,26 +151,66 @@ def series_dataset(
     task: str,
     *,
     classes: int | None = None,
+    valid: float = 0.0,
+    standardize: bool = True,
     seed: int = 0,
     **asked: Any,
 ) -> Dataset:
-    """The Dataset of a task; ``asked`` are the settings of its Question, of which None means its default."""
+    """The Dataset of a task, with each channel standardized by training's mean and standard deviation if wanted.
+
+    ``valid`` is the share of the training series that is kept for validation. ``asked`` are the settings of its
+    Question, of which None means its default.
+    """
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    count = round(valid * len(train))
+    train, held = train.rows(order[count:].sort().values), train.rows(order[:count])
+    mean, scale = unit_of(train) if standardize else (torch.zeros(()), torch.ones(train.values.shape[2]))
+    train, held, test = (records.standardized(mean, scale) for records in (train, held, test))
     question = Question(task, **{key: value for key, value in asked.items() if value is not None})
-    training, testing = question.of(train, seed, False), question.of(test, seed + 2, True)
-    check_observed(f"{name}, train", training)
-    check_observed(f"{name}, test", testing)
-    shape = tuple(training.inputs.shape[1:])
-    return Dataset(name, shape, target_of(question, train, classes), training, testing)
+    splits = {
+        split: question.of(records, seed + 2 * i, test=split == "test")
+        for i, (split, records) in enumerate({"train": train, "test": test, "valid": held}.items())
+        if len(records)
+    }
+    for split, batch in splits.items():
+        check_observed(f"{name}, {split}", batch)
+    target, shape = target_of(question, train, classes, scale), tuple(splits["train"].inputs.shape[1:])
+    return Dataset(name, shape, target, splits["train"], splits["test"], trimmed, splits.get("valid"))
 
 
-def target_of(question: Question, records: Records, classes: int | None) -> Target:
+def trimmed(batch: Batch, generator: torch.Generator | None) -> Batch:
+    """The batch without the padding at the end that none of its series needs."""
+    given = shortened(batch, ("inputs", "times", "mask"))
+    return given if batch.target_mask is None else shortened(given, ("targets", "target_times", "target_mask"))
+
+
+def shortened(batch: Batch, names: tuple[str, str, str]) -> Batch:
+    parts = batch.parts()
+    length = longest(parts[names[2]])
+    return replace(batch, **{name: parts[name][:, :length] for name in names})
+
+
+def longest(mask: Tensor) -> int:
+    """Points of the longest series of [B, T, D]: points come first, padding at the end."""
+    return int(mask.any(-1).sum(1).max())
+
+
+def unit_of(records: Records) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel [D] over what was recorded; 1 of a channel that is constant."""
+    count = records.mask.sum((0, 1)).clamp(min=1)
+    mean = torch.where(records.mask, records.values, 0.0).sum((0, 1)) / count
+    square = torch.where(records.mask, records.values - mean, 0.0).square().sum((0, 1)) / count
+    return mean, torch.where(square > 0, square.sqrt(), 1.0)
+
+
+def target_of(question: Question, records: Records, classes: int | None, scale: Tensor) -> Target:
     if question.task == "classify":
         assert classes is not None
         return Classes(classes)
     if question.task == "regress":
         assert records.numbers is not None
         return Values(tuple(records.numbers.shape[1:]))
-    return Series(records.values.shape[-1])
+    return Series(records.values.shape[-1], tuple(scale.tolist()))
 
 
 def check_observed(where: str, batch: Batch) -> None:

@@ -12,18 +12,24 @@ from typing import Any, Protocol
 import torch
 
 from noderun.config.validation import nearest
-from noderun.data import idx, vision
-from noderun.data.curves import spirals
+from noderun.data import freyfaces, idx, physionet, series_files, silhouettes, uci, vision
+from noderun.data.curves import damped_pendulum, lorenz, lotka_volterra, oscillators, sinusoids, spirals
 from noderun.data.dataset import Dataset
+from noderun.data.densities import POINTS, density, with_source
 from noderun.data.digits import digits
+from noderun.data.energies import ENERGIES, energy
 from noderun.data.examples import check_examples, said
-from noderun.data.files import DataError, DataMissing
+from noderun.data.files import DataError, DataMissing, Unbounded
 from noderun.data.idx import fashion_mnist, mnist
+from noderun.data.images import as_binary, as_density
+from noderun.data.long_csv import long_csv
 from noderun.data.mnist5k import mnist5k
+from noderun.data.papamakarios import BENCHMARKS
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
-from noderun.data.series import TARGETS
+from noderun.data.series import TASKS
 from noderun.data.signature import signature
-from noderun.data.targets import Classes, Values
+from noderun.data.tables import table
+from noderun.data.targets import TARGETS, Classes, Density, Energy, Levels, Values
 
 
 class Choice(Protocol):
@@ -40,78 +46,171 @@ class Choice(Protocol):
     @property
     def augment(self) -> bool: ...
     @property
+    def source(self) -> str | None: ...
+    @property
     def options(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
 class Source:
-    """``read(root, augment, **options)`` never writes; the last two are None for a set that ships with the package.
+    """``read(root, augment, **options)`` never writes.
 
     ``sample`` (image, vector or series) and ``target`` are known before anything is read, so that a model or an
-    objective that does not fit them is refused before a run starts. ``require(root)`` raises DataMissing if files are
-    not there, without reading them.
+    objective that does not fit them is refused before a run starts. ``others`` read the same set for other targets,
+    with the same options: the objective decides. A set with a split for validation is ``validated``; one whose options
+    may ask for what its files do not hold is ``examined`` before a run starts. ``download`` and ``require`` are None
+    for a set that has no files of its own; ``require(root)`` raises DataMissing if they are not there, without reading
+    them.
     """
 
     read: Callable[..., Dataset]
     sample: str
     target: type = Classes
-    tasks: Mapping[str, type] = field(default_factory=dict)  # of a series: task -> target; the first is the natural one
     download: Callable[[Path], None] | None = None
     require: Callable[[Path], None] | None = None
+    others: Mapping[type, Callable[..., Dataset]] = field(default_factory=dict)
+    validated: bool = False
+    examined: bool = False
+    tasks: Mapping[str, type] = field(default_factory=dict)  # of a series: task -> target; the first is the natural one
 
-    def target_of(self, options: Mapping[str, Any]) -> type:
-        """The kind of target that the set has with these options, which may choose a task."""
+    @property
+    def readers(self) -> dict[type, Callable[..., Dataset]]:
+        return {self.target: self.read, **self.others}
+
+    def target_for(self, wanted: tuple[type, ...]) -> type | None:
+        """The first target of the set that an objective with these ``targets`` can be trained on."""
+        return next((target for target in self.readers if issubclass(target, wanted)), None)
+
+    def targets_of(self, options: Mapping[str, Any]) -> tuple[type, ...]:
+        """The kinds of target that the set has with these options: of a series that of its task."""
         if not self.tasks:
-            return self.target
-        return self.tasks[options.get("task") or next(iter(self.tasks))]
+            return tuple(self.readers)
+        labeled = "classify" if options.get("label") else None  # of a user's file
+        return (self.tasks[options.get("task") or labeled or next(iter(self.tasks))],)
+
+
+def gray(read: Callable[..., Dataset]) -> dict[type, Callable[..., Dataset]]:
+    """The readers of gray images for other targets than their classes."""
+    return {Density: as_density(read), Levels: as_binary(read)}
 
 
 def tasks(*names: str) -> dict[str, type]:
     """The tasks of a set, the natural one first, with their targets."""
-    return {name: TARGETS[name] for name in names}
+    return {name: TASKS[name] for name in names}
 
 
 SETS: dict[str, Source] = {
-    "mnist5k": Source(mnist5k, "image"),
-    "digits": Source(digits, "image"),
-    "mnist": Source(mnist, "image", download=partial(vision.download, "mnist"), require=partial(idx.require, "mnist")),
+    "mnist5k": Source(mnist5k, "image", others=gray(mnist5k)),
+    "digits": Source(digits, "image", others=gray(digits)),
+    "mnist": Source(
+        mnist,
+        "image",
+        download=partial(vision.download, "mnist"),
+        require=partial(idx.require, "mnist"),
+        others=gray(mnist),
+    ),
     "fashion_mnist": Source(
         fashion_mnist,
         "image",
         download=partial(vision.download, "fashion_mnist"),
         require=partial(idx.require, "fashion_mnist"),
+        others=gray(fashion_mnist),
     ),
     "cifar10": Source(
-        vision.cifar10, "image", download=partial(vision.download, "cifar10"), require=vision.require_cifar10
+        vision.cifar10,
+        "image",
+        download=partial(vision.download, "cifar10"),
+        require=vision.require_cifar10,
+        others={Density: as_density(vision.cifar10, alpha=0.05)},  # Dinh et al. 2017
     ),
+    "caltech_silhouettes": Source(
+        silhouettes.read, "image", Levels, silhouettes.download, silhouettes.require, validated=True
+    ),
+    "freyfaces": Source(
+        freyfaces.read,
+        "image",
+        Levels,
+        freyfaces.download,
+        freyfaces.require,
+        others={Density: as_density(freyfaces.read)},
+        validated=True,
+    ),
+    "table": Source(table, "vector", Density, validated=True, examined=True),
+    **{
+        name: Source(each.read, "vector", Density, each.download, each.require, validated=True, examined=True)
+        for name, each in uci.TABLES.items()
+    },
+    **{
+        name: Source(each.read, "vector", Density, require=each.require, validated=True)
+        for name, each in BENCHMARKS.items()
+    },
     "crossing_1d": Source(crossing_1d, "vector", Values),
     "spheres": Source(spheres, "vector"),
     "sines": Source(sines, "vector"),
-    "moons": Source(moons, "vector"),
-    "circles": Source(circles, "vector"),
     "spirals": Source(spirals, "series", tasks=tasks("forecast", "interpolate", "classify")),
     "signature": Source(signature, "series"),
+    "sinusoids": Source(sinusoids, "series", tasks=tasks("interpolate", "forecast", "regress")),
+    "oscillators": Source(oscillators, "series", tasks=tasks("interpolate", "forecast")),
+    "damped_pendulum": Source(damped_pendulum, "series", tasks=tasks("interpolate", "forecast", "regress")),
+    "lotka_volterra": Source(lotka_volterra, "series", tasks=tasks("forecast", "interpolate", "regress")),
+    "lorenz": Source(lorenz, "series", tasks=tasks("forecast", "interpolate")),
+    **{
+        name: Source(
+            getattr(series_files, name), "series", tasks=tasks(*chosen), require=partial(series_files.require, name)
+        )
+        for name, chosen in {
+            "lynx_hare": ("interpolate", "forecast"),
+            "japanese_vowels": ("classify", "interpolate", "forecast"),
+            "mocap35": ("forecast", "interpolate"),
+            "mujoco_forecast": ("forecast", "interpolate"),
+        }.items()
+    },
+    "long_csv": Source(
+        long_csv, "series", tasks=tasks("interpolate", "forecast", "classify", "regress"), examined=True
+    ),
+    "physionet2012": Source(
+        physionet.physionet2012,
+        "series",
+        tasks=tasks("classify", "interpolate", "forecast"),
+        require=physionet.require,
+        validated=True,
+    ),
+    "moons": Source(moons, "vector", others={Density: density("moons")}),
+    "circles": Source(circles, "vector", others={Density: density("circles")}),
+    **{name: Source(density(name), "vector", Density) for name in POINTS if name not in ("moons", "circles")},
+    **{name: Source(energy(name), "vector", Energy) for name in ENERGIES},
 }
 
 
-def load(data: Choice, device: torch.device | str, make: Callable[..., Dataset] | None = None) -> Dataset:
-    """The chosen set on the device; ``make`` is a user's own class or function, called with the options alone."""
+def load(
+    data: Choice,
+    device: torch.device | str,
+    make: Callable[..., Dataset] | None = None,
+    targets: tuple[type, ...] = TARGETS,
+) -> Dataset:
+    """The chosen set on the device, with the first of its targets that is among ``targets``.
+
+    ``make`` is a user's own class or function, called with the options alone.
+    """
     if make is None:
-        dataset = _read(data.name, Path(data.root), data.download, data.augment, **data.options)
+        read = partial(_read, data.name, Path(data.root), data.download, targets)
+        dataset = read(augment=data.augment, **data.options)
     else:
         dataset = _made(make, data)
+    if data.source is not None:
+        dataset = with_source(dataset, data.source)
     limited = dataset if data.limit is None else dataset.limited(data.limit)
     return limited.to(device)
 
 
 def fetch(name: str, root: Path | str) -> str:
     """Download what is missing under root, then check it; returns one sentence about what is there."""
-    return _describe(name, _read(name, Path(root), download=True), Path(root))
+    return _described(name, Path(root), download=True)
 
 
 def check(name: str, root: Path | str) -> str:
     """Verify the files under root without network; one sentence, or DataError."""
-    return _describe(name, _read(name, Path(root), download=False), Path(root))
+    return _described(name, Path(root), download=False)
 
 
 def require(name: str, root: Path | str) -> None:
@@ -122,26 +221,44 @@ def require(name: str, root: Path | str) -> None:
             source.require(Path(root))
 
 
+def examine(data: Choice) -> None:
+    """Raise DataError if a table is not as it was asked for; one that is still to be downloaded is not looked at."""
+    source = _source(data.name)
+    if source.examined:
+        try:
+            _read(data.name, Path(data.root), download=False, **data.options)
+        except DataMissing:
+            if source.download is None or not data.download:
+                raise
+
+
 @contextmanager
 def _advised(name: str) -> Iterator[None]:
     try:
         yield
     except DataMissing as missing:
-        advice = f"fetch it with `noderun data fetch {name}` or point data.root at a copy"
-        raise DataMissing(f"{name}: {missing}; {advice}") from None
+        fetch = f"fetch it with `noderun data fetch {name}` or " if SETS[name].download else ""
+        raise DataMissing(f"{name}: {missing}; {fetch}point data.root at a copy") from None
 
 
-def _read(name: str, root: Path, download: bool, augment: bool = False, **options: Any) -> Dataset:
+def _read(
+    name: str,
+    root: Path,
+    download: bool,
+    targets: tuple[type, ...] = TARGETS,
+    augment: bool = False,
+    **options: Any,
+) -> Dataset:
     source = _source(name)
-    read = partial(source.read, root, augment, **options)
-    if source.download is not None and not download:
+    read = partial(source.readers[source.target_for(targets) or source.target], root, augment, **options)
+    if source.download is None and source.require is None:
+        return read()
+    if source.download is None or not download:
         with _advised(name):
             return read()
     try:
         return read()
     except DataMissing as missing:
-        if source.download is None:
-            raise
         try:
             source.download(root)
         except DataError as error:
@@ -170,7 +287,12 @@ def _made(make: Callable[..., Dataset], data: Choice) -> Dataset:
     return dataset
 
 
-def _describe(name: str, dataset: Dataset, root: Path) -> str:
+def _described(name: str, root: Path, download: bool) -> str:
+    where = f"in {root.absolute()}" if _source(name).require else "shipped with the package"
+    try:
+        dataset = _read(name, root, download)
+    except Unbounded as reason:
+        return f"{name}: complete, {where}; as it is, {reason}"
     check_examples(dataset)
-    where = f"in {root.absolute()}" if SETS[name].download else "shipped with the package"
-    return f"{name}: complete, {where}; {len(dataset.train)} training and {len(dataset.test)} test examples"
+    valid = "" if dataset.valid is None else f", {len(dataset.valid)} validation"
+    return f"{name}: complete, {where}; {len(dataset.train)} training{valid} and {len(dataset.test)} test examples"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import get_args
+
+from torch import Tensor
 
 from noderun.data.transforms import Transform
 
@@ -35,10 +39,15 @@ class Density:
     """The density that the examples, points in ``dim`` dimensions, were drawn from; there are no targets.
 
     ``transform`` goes from the data to the space in which a flow learns it; None stays where the data are.
+    ``source`` names the data set whose points, ``Batch.source``, a flow is to carry to this density; None: a flow
+    starts from a standard normal. ``entropy`` is that of the density in nats, if it is known: no model has a smaller
+    mean of -log p(x).
     """
 
     dim: int
     transform: Transform | None = None
+    source: str | None = None
+    entropy: float | None = None
 
     @property
     def outputs(self) -> int:
@@ -46,18 +55,54 @@ class Density:
 
 
 @dataclass(frozen=True)
-class Series:
-    """``dim`` real numbers at each time: targets are float32 [B, S, dim] at ``Batch.target_times`` [B, S].
+class Energy:
+    """The density exp(-energy(z)) / Z in ``dim`` dimensions; ``energy`` takes z [B, dim] and returns [B].
 
-    Only those count whose ``Batch.target_mask`` is true; without one all do. If a batch has no target_times, the
-    targets are at ``times`` and ``mask`` says which count.
+    There are no examples of it and no targets: the inputs are drawn from a standard normal, which a flow is to carry to
+    that density. ``log_normalizer`` is log Z.
     """
 
     dim: int
+    energy: Callable[[Tensor], Tensor]
+    log_normalizer: float
 
     @property
     def outputs(self) -> int:
         return self.dim
 
 
-Target = Classes | Values | Density | Series
+@dataclass(frozen=True)
+class Levels:
+    """The probability of examples whose ``dim`` numbers are 0, 1, ..., count - 1, each divided by count - 1.
+
+    Two levels are black and white; the inputs [B, ...] are float32 in [0, 1].
+    """
+
+    dim: int
+    count: int
+
+    @property
+    def outputs(self) -> int:
+        """The logits per example: one number for two levels, otherwise one for each level."""
+        return self.dim * (1 if self.count == 2 else self.count)
+
+
+@dataclass(frozen=True)
+class Series:
+    """``dim`` real numbers at each time: targets are float32 [B, S, dim] at ``Batch.target_times`` [B, S].
+
+    Only those count whose ``Batch.target_mask`` is true; without one all do. If a batch has no target_times, the
+    targets are at ``times`` and ``mask`` says which count. ``scale`` is the size of the targets' unit, per channel, in
+    the units of the data, in which errors are reported.
+    """
+
+    dim: int
+    scale: tuple[float, ...] | None = field(default=None, repr=False)
+
+    @property
+    def outputs(self) -> int:
+        return self.dim
+
+
+Target = Classes | Values | Density | Energy | Levels | Series
+TARGETS: tuple[type, ...] = get_args(Target)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from noderun.evaluation.series import latent_rows, series_rows
 from noderun.models import ODEBlock
 from noderun.models.lesion import block_count
 from noderun.training.setup import Setup
@@ -217,4 +218,6 @@ ROWS: dict[str, Callable[[Setup], Rows]] = {
     "flow": flow_rows,
     "decision": decision_rows,
     "norms": norm_rows,
+    "series": series_rows,
+    "latent": latent_rows,
 }

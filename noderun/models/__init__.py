@@ -6,13 +6,14 @@ from torch import nn
 
 from noderun.models.block import ODEBlock, SolveBlock
 from noderun.models.flow import Flow
+from noderun.models.latent_ode import LatentODE
 from noderun.models.linear_cde import LinearCDE
 from noderun.models.log_ncde import LogNCDE
 from noderun.models.mlp import MLP
 from noderun.models.neural_cde import NeuralCDE
 from noderun.models.odenet import ODENet
 from noderun.models.plain import PlainNet
-from noderun.models.recurrent import RNN
+from noderun.models.recurrent import GRUD, ODERNN, RNN
 from noderun.models.resnet import ResNet
 from noderun.models.revnet import Hamiltonian, RevNet
 from noderun.models.ssm import SSM
@@ -33,6 +34,9 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "linear_cde": LinearCDE,
     "log_ncde": LogNCDE,
     "ssm": SSM,
+    "gru_d": GRUD,
+    "ode_rnn": ODERNN,
+    "latent_ode": LatentODE,
 }
 
 __all__ = ["MODELS", "Flow", "ODEBlock", "SolveBlock"]

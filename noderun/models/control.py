@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noderun.data import DataError
+from noderun.data import DataError, Dataset
 from noderun.models.spline import natural_cubic
 from noderun.models.timeline import Timeline, timeline
+
+ROWS = 1000  # of a data set that are checked at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +78,20 @@ class ControlPath:
         asked = line.asked * (2 if self.interpolation == "rectilinear" else 1) if on_the_way else None
         return Control(INTERPOLATIONS[self.interpolation](x, t, observed), x[:, 0], asked)
 
-    def check(self, line: Timeline, on_the_way: bool) -> None:
-        """Raise DataError if the series have no such path."""
+    def check_dataset(self, dataset: Dataset) -> None:
+        """Raise DataError if a series of the set has no such path."""
+        for split, rows in (("train", dataset.train), ("test", dataset.test)):
+            for start in range(0, len(rows), ROWS):
+                part = rows.rows(slice(start, start + ROWS))
+                assert part.times is not None
+                try:
+                    line = timeline(part.inputs, part.times, part.mask, part.target_times)
+                    self.check(line, part.target_times is not None, start)
+                except DataError as error:
+                    raise DataError(f"{dataset.name}, {split}: {error}") from None
+
+    def check(self, line: Timeline, on_the_way: bool, first: int = 0) -> None:
+        """Raise DataError if the series, of which the first has the number ``first``, have no such path."""
         if line.times.shape[1] < 2:
             raise DataError("a control needs series of two observations or more")
         if on_the_way and self.interpolation in LOOKS_AHEAD:
@@ -90,7 +104,7 @@ class ControlPath:
         if self.initial is None and lacking.any():
             row, channel = (int(each) for each in lacking.nonzero()[0])
             raise DataError(
-                f"channel {channel} of series {row} has no {'first value' if on_the_way else 'observation'}, so its "
+                f"channel {channel} of series {first + row} has no {'first value' if on_the_way else 'observation'}, so its "
                 "control cannot start: leave one of them out, or give the value that stands in for it, for instance "
                 "model.initial=0"
             )

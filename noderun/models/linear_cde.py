@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from noderun.data import Dataset
 from noderun.models.control import ControlPath
 from noderun.models.recurrence import FlowRecurrence
 
@@ -37,6 +38,10 @@ class LinearCDE(nn.Module):
         self.encoder = nn.Linear(channels, hidden)
         self.matrices = nn.Parameter(SCALE * torch.randn(size, size, blocks, channels))
         self.head = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+    def check_dataset(self, dataset: Dataset) -> None:
+        """Raise DataError if the model cannot take a series of the set."""
+        self.control.check_dataset(dataset)
 
     def forward(
         self, inputs: Tensor, times: Tensor, mask: Tensor | None = None, target_times: Tensor | None = None

@@ -8,9 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import jvp
 
-from noderun.data import DataError
+from noderun.data import DataError, Dataset, Series
 from noderun.models.control import Control, derivative
 from noderun.models.neural_cde import ControlledField, NeuralCDE
+
+ONE_OUTPUT = (
+    "model=log_ncde takes a window of observations at a time, so it gives one output per series (task=classify or "
+    "task=regress); model=neural_cde gives a sequence"
+)
 
 
 class LogField(ControlledField):
@@ -32,7 +37,7 @@ class LogField(ControlledField):
         slopes, x = [], z
         for layer in self.layers:
             x = layer(x)
-            x, slope = jvp(self.activation, (x,), (torch.ones_like(x),))
+            x, slope = jvp(self.activation, (x,), (torch.ones_like(x),))[:2]
             slopes.append(slope)
         f = self.last(x).tanh().unflatten(-1, (z.shape[-1], -1))
         v = torch.bmm(f, area).permute(2, 0, 1)  # directions [C, B, H]
@@ -52,9 +57,15 @@ class LogNCDE(NeuralCDE):
     def make_field(self, hidden: int, channels: int, width: int, layers: int, activation: str) -> nn.Module:
         return LogField(hidden, channels, width, layers, activation)
 
+    def check_dataset(self, dataset: Dataset) -> None:
+        """Raise DataError if the model cannot take a series of the set, or if it is to give a sequence."""
+        if isinstance(dataset.target, Series):
+            raise DataError(f"{dataset.name}: {ONE_OUTPUT}")
+        super().check_dataset(dataset)
+
     def coefficients(self, control: Control) -> Tensor:
         if control.asked is not None:
-            raise DataError("log_ncde takes a window of observations at a time, so it gives one output per series")
+            raise DataError(ONE_OUTPUT)
         return log_signatures(control.increments, self.window).flatten(2).unsqueeze(2)
 
 

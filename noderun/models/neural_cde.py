@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 
+from noderun.data import Dataset
 from noderun.dynamics.activations import activation as make_activation
 from noderun.models.block import Solve, SolveBlock
 from noderun.models.control import Control, ControlPath, derivative
@@ -18,7 +21,7 @@ class ControlledField(nn.Module):
     def __init__(self, hidden: int, channels: int, width: int, layers: int, activation: str) -> None:
         super().__init__()
         sizes = [hidden, *[width] * layers]
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in zip(sizes, sizes[1:], strict=False))
+        self.layers: Iterable[nn.Linear] = nn.ModuleList(map(nn.Linear, sizes, sizes[1:]))  # type: ignore[assignment]
         self.activation = make_activation(activation)
         self.last = nn.Linear(sizes[-1], hidden * channels)
 
@@ -36,7 +39,7 @@ class ControlledField(nn.Module):
 class NeuralCDE(nn.Module):
     """Series [B, T, D] to [B, outputs] at their ends, or to [B, S, outputs] at ``target_times`` [B, S].
 
-    The control is (t, x) through the observations, or x alone without ``time``; z(0) is linear in its start, and outputs
+    The control is (t, x) through the observations, or x alone without ``time``; z(0) is linear in its start, outputs
     are linear in z. Knots are the times 0, 1, ... of the solve. Fixed steps of size 1 see the increment of the control
     over their interval, as those for stochastic equations do, and not its derivative at some points: one step cannot
     resolve a curve.
@@ -65,6 +68,10 @@ class NeuralCDE(nn.Module):
 
     def make_field(self, hidden: int, channels: int, width: int, layers: int, activation: str) -> nn.Module:
         return ControlledField(hidden, channels, width, layers, activation)
+
+    def check_dataset(self, dataset: Dataset) -> None:
+        """Raise DataError if the model cannot take a series of the set."""
+        self.control.check_dataset(dataset)
 
     def coefficients(self, control: Control) -> Tensor:
         """What the field is given of a control, a row for each interval of the clock [B, K, ...]."""

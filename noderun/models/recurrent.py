@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from noderun.models.block import MakeDynamics
+from noderun.models.gap import GapBlock
 from noderun.models.timeline import Timeline, timeline
+from noderun.ode.configured import ConfiguredSolve
 
 
 class Recurrent(nn.Module):
@@ -45,3 +48,60 @@ class RNN(Recurrent):
         features = torch.cat([path, increments, line.mask, line.gaps.unsqueeze(-1)], dim=-1)
         states: Tensor = self.gru(features)[0]
         return states
+
+
+class GRUD(Recurrent):
+    """GRU-D (Che et al. 2018): inputs that are missing, and the hidden state, decay with time; equations 3 to 13.
+
+    A missing input decays from its last value to the channel's mean, here a parameter that starts at 0, the mean of
+    standardized channels.
+    """
+
+    def __init__(self, shape: tuple[int, ...], outputs: int, *, hidden: int = 64) -> None:
+        super().__init__(hidden, outputs)
+        channels = shape[-1]
+        self.mean = nn.Parameter(torch.zeros(channels))
+        self.input_decay = nn.Parameter(torch.zeros(2, channels))  # the weight, diagonal, and the bias
+        self.hidden_decay = nn.Linear(channels, hidden)
+        self.cell = nn.GRUCell(2 * channels, hidden)
+
+    def states(self, line: Timeline) -> Tensor:
+        since = line.since_observed()
+        weight, bias = self.input_decay
+        gamma_x = torch.exp(-torch.relu(weight * since + bias))  # equation 3
+        gamma_h = torch.exp(-torch.relu(self.hidden_decay(since)))
+        known = gamma_x * line.filled() + (1 - gamma_x) * self.mean
+        features = torch.cat([torch.where(line.mask > 0, line.values, known), line.mask], dim=-1)  # equation 4
+        h, states = features.new_zeros(len(features), self.hidden), []
+        for x, decay in zip(features.unbind(1), gamma_h.unbind(1), strict=True):
+            h = self.cell(x, decay * h)  # equations 5, 10 to 13
+            states.append(h)
+        return torch.stack(states, dim=1)
+
+
+class ODERNN(Recurrent):
+    """ODE-RNN (Rubanova et al. 2019, algorithm 1): an ODE between observations, a GRU cell at each."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        outputs: int,
+        make_dynamics: MakeDynamics,
+        solve: ConfiguredSolve,
+        *,
+        hidden: int = 20,
+        euler_steps: int = 1,
+    ) -> None:
+        super().__init__(hidden, outputs)
+        self.block = GapBlock(make_dynamics((hidden,)), solve, euler_steps)
+        self.cell = nn.GRUCell(2 * shape[-1], hidden)
+
+    def states(self, line: Timeline) -> Tensor:
+        self.block.begin()
+        h, states = line.values.new_zeros(len(line.values), self.hidden), []
+        features, seen = torch.cat([line.values, line.mask], dim=-1), line.mask.any(-1, keepdim=True)
+        for x, now, gap in zip(features.unbind(1), seen.unbind(1), line.gaps.unbind(1), strict=True):
+            h = self.block.over(h, gap)
+            h = torch.where(now, self.cell(x, h), h)
+            states.append(h)
+        return torch.stack(states, dim=1)

@@ -1,4 +1,7 @@
-"""Diagonal linear state-space models with the time steps of the data (Smith et al. 2023, S5; Orvieto et al. 2023, LRU)."""
+"""Diagonal linear state-space models with the time steps of the data.
+
+Smith et al. 2023 (S5); Orvieto et al. 2023 (LRU).
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ class DiagonalSSM(nn.Module):
         self.d = nn.Parameter(torch.ones(width))
 
     def forward(self, u: Tensor, gaps: Tensor, observed: Tensor) -> Tensor:
-        """y [L, B, width] from u of that shape, the time since the moment before and whether there is an observation."""
+        """y [L, B, width] from u of that shape, the time since the moment before and whether one was observed."""
         rate = self.log_decay.exp()
         gamma = (-torch.expm1(-2 * rate)).sqrt().repeat(2)
         decay = torch.polar((-rate * gaps).exp(), self.frequency * gaps)

@@ -2,6 +2,7 @@
 
 from noderun.objectives.classify import Classify
 from noderun.objectives.density import MeanNLL
+from noderun.objectives.elbo import Elbo
 from noderun.objectives.objective import Objective
 from noderun.objectives.regress import Regress
 from noderun.objectives.series import SeriesObjective
@@ -13,6 +14,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "sign": SignRegression,
     "density": MeanNLL,
     "series": SeriesObjective,
+    "elbo": Elbo,
 }
 
 __all__ = ["OBJECTIVES", "Objective"]

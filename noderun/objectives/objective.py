@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from noderun.data import Batch, Classes, Density, Series, Target, Values
+from noderun.data import TARGETS, Batch, Target
 from noderun.record.metric import Metric
 
 
@@ -16,19 +16,24 @@ class Objective(ABC):
     """A loss to be minimized, and the numbers to be reported beside it.
 
     ``metrics`` describe what is shown of it in results, tables and the ledger; ``targets`` are the kinds of target
-    that a data set must ask for.
+    that a data set must ask for. ``step`` is the number of optimizer steps made so far, which training keeps.
     """
 
-    metrics: ClassVar[tuple[Metric, ...]] = ()
-    targets: ClassVar[tuple[type, ...]] = (Classes, Values, Density, Series)
-
-    def on(self, target: Target) -> Objective:
-        """The objective for a data set with this target, if that decides which one it is."""
-        return self
+    step: int = 0
+    metrics: tuple[Metric, ...] = ()
+    targets: ClassVar[tuple[type, ...]] = TARGETS
 
     def outputs(self, target: Target) -> int:
         """The number of outputs per example (and time) that a model needs."""
         return target.outputs
+
+    def for_target(self, target: Target) -> Objective:
+        """The objective as it is for a data set's target."""
+        return self
+
+    def over_split(self, model: nn.Module, batches: Iterator[Batch]) -> dict[str, Tensor]:
+        """Numbers [] about a whole test split, such as the distance between two distributions of points."""
+        return {}
 
     @abstractmethod
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -37,10 +42,6 @@ class Objective(ABC):
         They are means over the batch []; or values per example [B], whose mean is reported, and in testing its
         standard error. A value named "nll" is recorded under the tags nll/train and nll/test, which a Metric may name.
         """
-
-    def of_split(self, values: Mapping[str, Tensor]) -> dict[str, float]:
-        """Numbers of the whole test that are no means over examples, from all values per example, by name."""
-        return {}
 
 
 def predict(model: nn.Module, batch: Batch) -> Tensor:

@@ -15,8 +15,8 @@ class SeriesObjective(Objective):
 
     targets = (Classes, Values, Series)
 
-    def on(self, target: Target) -> Objective:
-        return (ClassifySeries() if isinstance(target, Classes) else Regress()).on(target)
+    def for_target(self, target: Target) -> Objective:
+        return (ClassifySeries() if isinstance(target, Classes) else Regress()).for_target(target)
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        raise NotImplementedError("the target of the data decides between classify and regress: see on()")
+        raise NotImplementedError("the target of the data decides between classify and regress: see for_target()")

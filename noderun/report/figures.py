@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from noderun.config.validation import ConfigError, nearest
-from noderun.report import costs, curves, depth, precision
+from noderun.report import costs, curves, depth, precision, series
 from noderun.report.epochs import Panel, draw_epochs, rows_by_epoch
 from noderun.report.folders import Run
 
@@ -129,6 +129,18 @@ FIGURES = {
         "Norm of the state along depth",
         "a model that has depth",
         depth.draw_norms,
+        source="model",
+    ),
+    "series": Figure(
+        "Series: given, asked and answered",
+        "a model of time series",
+        series.draw_series,
+        source="model",
+    ),
+    "latent": Figure(
+        "Latent paths",
+        "a latent ODE",
+        series.draw_latent,
         source="model",
     ),
 }

@@ -42,12 +42,14 @@ def train_run(settings: Settings, folder: Path, callbacks: Sequence[Callback] = 
 
 def make_setup(settings: Settings, device: torch.device) -> Setup:
     """Everything that a training run works with; the model's weights are drawn from torch's generator."""
-    dataset = make_dataset(settings, device)
     objective = make_objective(settings)
+    dataset = make_dataset(settings, device, objective)
     if reason := unfit(settings, objective, dataset.sample, type(dataset.target)):
         raise DataError(reason)
-    objective = objective.on(dataset.target)
+    objective = objective.for_target(dataset.target)
     model = make_model(settings, dataset, objective).to(device)
+    if hasattr(model, "check_dataset"):
+        model.check_dataset(dataset)
     optimizer, regularizer = settings.optimizer, settings.regularizer
     blocks = [module for module in model.modules() if isinstance(module, SolveBlock)]
     if regularizer is not None and regularizer.name != "none":
@@ -68,6 +70,7 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
         bf16=trainer.precision == "bf16",
         clip_norm=trainer.clip_norm,
         penalty_weight=regularizer.weight if regularizer else 0.0,
+        validated=dataset.valid is not None,
     )
 
 
@@ -88,9 +91,10 @@ def load_class(reference: str) -> Any:
     return imported(reference.partition(":")[0], partial(load_reference, reference))
 
 
-def make_dataset(settings: Settings, device: torch.device) -> Dataset:
+def make_dataset(settings: Settings, device: torch.device, objective: Objective) -> Dataset:
+    """The chosen set, asking for what the objective can be trained on."""
     reference = settings.data.user_class
-    return load(settings.data, device, load_class(reference) if reference else None)
+    return load(settings.data, device, load_class(reference) if reference else None, objective.targets)
 
 
 def make_objective(settings: Settings) -> Objective:

@@ -29,6 +29,9 @@ class Callback:
         """Called once the epoch counts as done; returns numbers by tag for its row of metrics.jsonl."""
         return {}
 
+    def on_fit_end(self, run: Run | None) -> None:
+        """Called after the last checkpoint, and with None where a finished run's weights are loaded."""
+
     def state_dict(self) -> dict[str, Any]:
         return {}
 

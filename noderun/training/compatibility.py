@@ -62,34 +62,41 @@ def check_data_fits(settings: Settings) -> None:
 
     if not settings.data.user_class:
         source = SETS[settings.data.name]
-        target = source.target_of(settings.data.options)
-        if reason := unfit(settings, make_objective(settings), source.sample, target):
+        targets = source.targets_of(settings.data.options)
+        if reason := unfit(settings, make_objective(settings), source.sample, *targets):
             raise Incompatible(reason)
 
 
-def unfit(settings: Settings, objective: Objective, sample: str, target: type) -> str | None:
-    """Why model and objective cannot work with a data set of this sort of sample and target; None if they can."""
+def unfit(settings: Settings, objective: Objective, sample: str, *targets: type) -> str | None:
+    """Why model and objective cannot work with a set of this sort of sample and these targets; None if they can."""
     model, data = settings.model, settings.data
     if sample not in model.takes:
         return f"model={model.name} takes {' or '.join(model.takes)} data; data={data.name} is {sample}"
-    if not issubclass(target, objective.targets):
-        wanted = " or ".join(kind.__name__ for kind in objective.targets)
-        said = model.objective.user_class or model.objective.name
-        return f"model.objective={said} needs {wanted} as the target; data={data.name} asks for {target.__name__}"
+    target = next((target for target in targets if issubclass(target, objective.targets)), None)
+    said = f"model.objective={model.objective.user_class or model.objective.name}"
+    if target is None:
+        wanted, found = (" or ".join(kind.__name__ for kind in kinds) for kinds in (objective.targets, targets))
+        return f"{said} needs {wanted} as the target; data={data.name} asks for {found}"
+    if data.source is not None and target.__name__ != "Density":
+        return (
+            f"data.source is where a flow to a density begins, and {said} asks data={data.name} for {target.__name__}"
+        )
     return None
 
 
 def check_data(settings: Any) -> None:
-    """Raises Incompatible if files of a set that may not be downloaded are missing."""
-    from noderun.data import DataMissing, require
+    """Raises Incompatible if files that may or can not be downloaded are missing, or a table is unfit for a density."""
+    from noderun.data import SETS, DataError, examine, require
 
     data = getattr(settings, "data", None)
-    if data is None or data.download or data.user_class:
+    if data is None or data.user_class:
         return
     try:
-        require(data.name, data.root)
-    except DataMissing as missing:
-        raise Incompatible(str(missing)) from None
+        if not (data.download and SETS[data.name].download):
+            require(data.name, data.root)
+        examine(data)
+    except DataError as error:
+        raise Incompatible(str(error)) from None
 
 
 def check_code(settings: Settings) -> None:

@@ -83,6 +83,7 @@ def train_step(setup: Setup, batch: Batch, step: int, with_norm: bool = False) -
     """Make one optimizer step at this step of the schedule; returns the batch's numbers by tag."""
     set_lr(setup.optimizer, setup.lr_schedule(step))
     setup.optimizer.zero_grad(set_to_none=True)
+    setup.objective.step = step
     values = setup.values(batch)
     values["loss"].backward()
     numbers: dict[str, Number | None] = {f"{name}/train": over_batch(v) for name, v in values.items()}
@@ -99,33 +100,32 @@ def over_batch(value: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(setup: Setup, pause: Callable[[], None]) -> dict[str, float]:
-    """Means over the test split, each example counting the same, and NFE per batch.
+def evaluate(setup: Setup, pause: Callable[[], None], split: str = "test") -> dict[str, float]:
+    """Means over the test split, or that for validation, each example counting the same, and NFE per batch.
 
     What the objective reports for each example also has its standard error, under NAME_se/test.
     ValueError if the objective does not report a number that one of its metrics is made from.
     """
     setup.model.eval()
     means, squares, count = RunningMeans(), RunningMeans(), 0
-    all_values: dict[str, list[Tensor]] = {}
-    for batch in setup.batches("test", 0, 0):
+    for batch in setup.batches(split, 0, 0):
         pause()
         values = setup.values(batch)
-        means.add({f"{name}/test": over_batch(value) for name, value in values.items()}, weight=len(batch))
+        means.add({f"{name}/{split}": over_batch(value) for name, value in values.items()}, weight=len(batch))
         per_example = {name: value.double() for name, value in values.items() if value.dim()}
-        for name, value in per_example.items():
-            all_values.setdefault(name, []).append(value)
         squares.add({name: value.square().mean() for name, value in per_example.items()}, weight=len(batch))
         count += len(batch)
-        means.add({"nfe/test": solve_numbers(block.stats for block in setup.blocks)["nfe/forward"]})
+        means.add({f"nfe/{split}": solve_numbers(block.stats for block in setup.blocks)["nfe/forward"]})
     found = means.values()
     for name, square in squares.values().items():
-        variance = max(square - found[f"{name}/test"] ** 2, 0.0)
-        found[f"{name}_se/test"] = math.sqrt(variance / max(count - 1, 1))
-    whole = setup.objective.of_split({name: torch.cat(parts) for name, parts in all_values.items()})
-    found |= {f"{name}/test": value for name, value in whole.items()}
+        variance = max(square - found[f"{name}/{split}"] ** 2, 0.0)
+        found[f"{name}_se/{split}"] = math.sqrt(variance / max(count - 1, 1))
+    if split != "test":
+        return found
+    whole = setup.objective.over_split(setup.model, setup.batches("test", 0, 0))
+    found |= {f"{name}/test": float(value) for name, value in whole.items()}
     for metric in setup.objective.metrics:
-        if metric.tag not in found:
+        if metric.tag.endswith("/test") and metric.tag not in found:
             raise ValueError(
                 f"the objective's metric {metric.name} is made from {metric.tag}; it reports {list(found)}"
             )

@@ -60,6 +60,7 @@ class Progress:
     window: RunningMeans = field(default_factory=RunningMeans)  # since the last row
     means: RunningMeans = field(default_factory=RunningMeans)  # from the epoch's first batch to the last row
     test: dict[str, float] = field(default_factory=dict)
+    best: dict[str, float] = field(default_factory=dict)  # the test of the weights that were best in validation
     measured: dict[str, float | None] = field(default_factory=dict)  # by callbacks, the last of each tag
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from noderun.training.setup import Setup
 def make_result(setup: Setup, settings: Settings, progress: Progress) -> dict[str, Any]:
     found = {
         **progress.means.values(),
-        **progress.test,
+        **(progress.best or progress.test),
         **progress.measured,
         "memory/peak_mib": progress.peak_mib,
         "parameters": sum(p.numel() for p in setup.model.parameters() if p.requires_grad),

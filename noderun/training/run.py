@@ -19,6 +19,7 @@ from noderun.record.metric import describe, know
 from noderun.record.recorder import Recorder
 from noderun.record.run_folder import write_json
 from noderun.record.terminal import Terminal
+from noderun.training.best_weights import BestWeights
 from noderun.training.callbacks import Callback
 from noderun.training.checkpoint import (
     callback_states,
@@ -79,6 +80,8 @@ class Run:
             for callback in self.callbacks:
                 callback.on_fit_start(self)
             fit(self.setup, self.progress, self.budget, self.settings.trainer.log_every, self)
+            for callback in self.callbacks:
+                callback.on_fit_end(self)
         return self.write_result()
 
     def write_result(self) -> dict[str, Any]:
@@ -145,12 +148,14 @@ class Run:
         try:
             with isolated(self.setup.device), failures_named(where, progress.step):
                 progress.test = evaluate(self.setup, self.interrupts.check)
+                if self.setup.validated:
+                    progress.test |= evaluate(self.setup, self.interrupts.check, "valid")
         except KeyboardInterrupt:  # testing changed nothing, so it can simply be done again
             self.save()
             raise
         progress.test_seconds += time.perf_counter() - start
-        loss = progress.test["loss/test"]
-        progress.check_loss(loss, f"the loss is {loss:.3g} in {where}", progress.step)
+        for loss in (progress.test[tag] for tag in ("loss/test", "loss/valid") if tag in progress.test):
+            progress.check_loss(loss, f"the loss is {loss:.3g} in {where}", progress.step)
         for callback in self.callbacks:
             callback.on_test_end(self)
 
@@ -232,4 +237,4 @@ def make_budget(trainer: Trainer, steps_per_epoch: int) -> Budget:
 
 
 def built_in_callbacks(setup: Setup, settings: Settings) -> list[Callback]:
-    return [MultiLevel(setup), Diagnostics(setup, settings)]
+    return [MultiLevel(setup), BestWeights(setup), Diagnostics(setup, settings)]

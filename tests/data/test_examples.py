@@ -23,7 +23,7 @@ def good(target=CLASSES, **changed):
 
 
 def loaded(make):
-    options = SimpleNamespace(name="mine", root="", download=False, limit=None, augment=False, options={})
+    options = SimpleNamespace(name="mine", root="", download=False, limit=None, augment=False, source=None, options={})
     return load(options, "cpu", make=make)
 
 

@@ -12,7 +12,7 @@ from noderun.data.signature import WORD, labeled_paths, signature, signature_ter
 
 @pytest.mark.parametrize("word", [WORD[:depth] for depth in (1, 2, 3, 4)])
 def test_a_term_is_the_iterated_integral_over_the_simplex(word):
-    """Over a polygon: the sum over rising tuples of pieces of the product of increments, over the factorials of ties."""
+    """Of a polygon: the sum over rising tuples of pieces of the increments' product, over the factorials of ties."""
     torch.manual_seed(0)
     increments, n = torch.randint(-2, 3, (3, 5, 6)), len(word)
     expected = torch.zeros(3, dtype=torch.float64)

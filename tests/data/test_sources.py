@@ -4,10 +4,13 @@ import gzip
 import hashlib
 import os
 import pickle
+import shutil
 import stat
 import struct
 import sys
 import tarfile
+import urllib.error
+import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,15 +33,17 @@ from noderun.data import (
     require,
     sources,
 )
+from noderun.data.files import download
 from noderun.data.mnist5k import PER_CLASS, select
-from noderun.data.vision import published
+from noderun.data.vision import CLASSES, published
 
 SHIPPED = ["digits", "mnist5k"]
 PUBLISHED = [name for name, source in SETS.items() if source.download is not None]
+BY_TORCHVISION = list(CLASSES)
 
 
 def chosen(name, root="nowhere", **others):
-    values = dict(name=name, root=str(root), download=False, limit=None, augment=False, options={})
+    values = dict(name=name, root=str(root), download=False, limit=None, augment=False, source=None, options={})
     return SimpleNamespace(**values | others)
 
 
@@ -138,7 +143,9 @@ def test_a_failed_download_is_one_sentence(name, tmp_path, monkeypatch):
     def no_network(*args, **kwargs):
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(published(name), "download", no_network)
+    monkeypatch.setattr(urllib.request, "urlopen", no_network)
+    for source in map(published, BY_TORCHVISION):
+        monkeypatch.setattr(source, "download", no_network)
     with pytest.raises(DataError, match=r"could not be downloaded.*Name or service not known.*data\.root") as caught:
         fetch(name, tmp_path)
     assert "\n" not in str(caught.value)
@@ -247,10 +254,30 @@ def test_a_failed_download_leaves_no_folder(name, tmp_path, monkeypatch):
     def refused(*_, **__):
         raise RuntimeError("no network")
 
+    def unreachable(*_, **__):
+        raise urllib.error.URLError("no network")
+
     monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", refused)
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
     kept = tmp_path / "kept"
     kept.mkdir()
     for root in (tmp_path / "new" / "data", kept):
         with pytest.raises(DataError, match="could not be downloaded"):
             fetch(name, root)
     assert list(tmp_path.iterdir()) == [kept] and list(kept.iterdir()) == []
+
+
+def test_a_download_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    published = tmp_path / "published.txt"
+    published.write_bytes(b"1 2 3")
+    download(published.as_uri(), tmp_path / "root" / "here.txt")
+    assert (tmp_path / "root" / "here.txt").read_bytes() == b"1 2 3"
+
+    def cut(source, file):
+        file.write(b"1")
+        raise ConnectionResetError("cut")
+
+    monkeypatch.setattr(shutil, "copyfileobj", cut)
+    with pytest.raises(DataError, match="could not be downloaded to .*cut"):
+        download(published.as_uri(), tmp_path / "cut" / "here.txt")
+    assert not (tmp_path / "cut").exists()

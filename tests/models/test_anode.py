@@ -16,7 +16,9 @@ POINTS = ["spheres", "sines", "moons", "circles", "crossing_1d"]
 
 
 def points(name, augment=False, **options):
-    choice = SimpleNamespace(name=name, root="-", download=False, limit=None, augment=augment, options=options)
+    choice = SimpleNamespace(
+        name=name, root="-", download=False, limit=None, augment=augment, source=None, options=options
+    )
     return load(choice, "cpu")
 
 

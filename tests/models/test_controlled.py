@@ -8,7 +8,7 @@ import torch
 import torchcde
 from torch import nn
 
-from noderun.data import DataError
+from noderun.data import Batch, Classes, DataError, Dataset, Series
 from noderun.models import MODELS
 from noderun.models.control import INTERPOLATIONS, LOOKS_AHEAD, ControlPath
 from noderun.models.log_ncde import LogField, log_signatures
@@ -129,7 +129,7 @@ class Constant(nn.Module):
 
 @pytest.mark.parametrize("interpolation", ["hermite", "linear", "natural"])
 def test_commuting_matrices_give_the_exponential_of_the_increment(interpolation, series):
-    """For dz = sum_c A_c z dX^c with matrices that commute, z(1) = exp(sum_c A_c (X^c(1) - X^c(0))) z(0), whatever the path."""
+    """If all A_c commute, dz = sum_c A_c z dX^c ends at exp(sum_c A_c (X^c(1) - X^c(0))) z(0), whatever the path."""
     inputs, times, _ = series
     model = make("neural_cde", interpolation=interpolation, hidden=3)
     a = 0.3 * torch.randn(3, 3, dtype=torch.float64)
@@ -257,3 +257,18 @@ def test_what_has_no_control_is_refused_by_name(series):
         make("log_ncde")(inputs, times, None, times[:, 3:])
     with pytest.raises(DataError, match="two observations"):
         make("neural_cde")(inputs[:, :1], times[:, :1])
+
+
+def test_a_data_set_is_refused_before_training_and_the_record_is_named(series):
+    inputs, times, mask = series
+    mask = mask.clone()
+    mask[2, :, 0] = False
+    rows, good = Batch(inputs, torch.zeros(3).long(), times, mask), Batch(inputs, torch.zeros(3).long(), times)
+    dataset = Dataset("own", (7, 2), Classes(2), good, rows)
+    for name in ("neural_cde", "log_ncde", "linear_cde"):
+        with pytest.raises(DataError, match="own, test: channel 0 of series 2 has no observation"):
+            make(name).check_dataset(dataset)
+        make(name, initial=0.0).check_dataset(dataset)
+    forecast = Dataset("own", (7, 2), Series(2), *[Batch(inputs, inputs, times, target_times=times)] * 2)
+    with pytest.raises(DataError, match="own: model=log_ncde takes a window"):
+        make("log_ncde").check_dataset(forecast)

@@ -16,15 +16,17 @@ TARGETS = {
     "sign": Classes(2),
     "density": Density(5),
     "series": Values((2, 2)),
+    "elbo": Series(2),
 }
-OUTPUTS = {"classify": 3, "regress": 4, "sign": 1, "density": 5, "series": 4}
+OF_ITS_OWN = {"elbo": {"elbo", "nfe_encoder", "nfe_decoder", "distinct_times"}}  # beside what every result has
+OUTPUTS = {"classify": 3, "regress": 4, "sign": 1, "density": 5, "series": 4, "elbo": 0}
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_its_metrics_are_in_every_result_and_better_low(name):
-    objective = OBJECTIVES[name]().on(TARGETS[name])
-    assert objective.metrics and all(metric.name in RESULT_KEYS for metric in objective.metrics)
-    assert {metric.better for metric in objective.metrics} == {"lower"}
+    objective = OBJECTIVES[name]().for_target(TARGETS[name])
+    assert objective.metrics and {m.name for m in objective.metrics} - {*RESULT_KEYS} == OF_ITS_OWN.get(name, set())
+    assert {metric.better for metric in objective.metrics if metric.name in RESULT_KEYS} == {"lower"}
     assert isinstance(TARGETS[name], objective.targets) and objective.outputs(TARGETS[name]) == OUTPUTS[name]
 
 
@@ -45,13 +47,13 @@ def test_regression_on_a_series_counts_observed_values_and_every_example_the_sam
     [(Classes(3), {"test_error", "accuracy"}), (Classes(2), {"test_error", "accuracy", "auc"}), (Series(2), {"rmse"})],
 )
 def test_a_series_objective_is_that_of_its_target(target, reported):
-    assert {metric.name for metric in OBJECTIVES["series"]().on(target).metrics} == reported
+    assert {metric.name for metric in OBJECTIVES["series"]().for_target(target).metrics} == reported
 
 
 def test_the_area_under_the_curve_is_of_the_whole_test():
     logits = torch.tensor([[0.0, 1.0], [0.0, 3.0], [0.0, 2.0], [0.0, 0.0]])
     rows = Batch(logits, torch.tensor([0, 1, 1, 0]))
-    objective = OBJECTIVES["series"]().on(Classes(2))
+    objective = OBJECTIVES["series"]().for_target(Classes(2))
     halves = [rows.rows(slice(2)), rows.rows(slice(2, 4))]
     setup = Setup(nn.Identity(), [], objective, None, None, lambda *which: iter(halves), 1, torch.device("cpu"))
     found = evaluate(setup, lambda: None)

@@ -12,7 +12,7 @@ def test_the_area_is_scikit_learns_with_ties():
     generator = torch.Generator().manual_seed(0)
     positive = torch.rand(300, generator=generator) < 0.2
     scores = (4 * torch.randn(300, generator=generator) + 3 * positive).round()
-    assert abs(auc(scores, positive)[0] - roc_auc_score(positive.numpy(), scores.numpy())) < 1e-12
+    assert abs(auc(scores, positive)[0].item() - roc_auc_score(positive.numpy(), scores.numpy())) < 1e-12
 
 
 def test_the_standard_error_is_the_spread_over_draws():

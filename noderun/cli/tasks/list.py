@@ -6,12 +6,16 @@ import argparse
 import re
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from noderun.config import config_folder
 from noderun.config.options import OPTIONS, Option
 from noderun.config.options.option import commented, facts_of, node, settings_of, summary
 from noderun.config.validation import ConfigError, nearest
 from noderun.config.yaml_files import read_mapping
+
+if TYPE_CHECKING:
+    from noderun.data import Source
 
 
 def main(words: list[str]) -> int:
@@ -88,10 +92,14 @@ def fact(option: Path | type[Option], of_code: str | None) -> str:
 
 
 def data_facts() -> dict[str, str]:
-    """What a sample is, from the data sets themselves."""
+    """What a sample is and what can be learned, from the data sets themselves."""
     from noderun.data import SETS
 
-    return {name: f"{source.sample}; " for name, source in SETS.items()}
+    def told(source: Source) -> str:
+        targets = ", ".join(target.__name__.lower() for target in source.readers)
+        return f"{source.sample} for {targets}{', with a validation split' if source.validated else ''}; "
+
+    return {name: told(source) for name, source in SETS.items()}
 
 
 def solver_facts() -> dict[str, str]:

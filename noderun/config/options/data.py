@@ -4,8 +4,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from noderun.config.options.option import FACT, Option, Reference, declaration
-from noderun.config.options.types import Count, FolderName, NotNegative, Share, Task
+from noderun.config.options.types import Count, FolderName, Fraction, NotNegative, Seed, Share, Task
 
+Planar = Literal[
+    "8gaussians", "checkerboard", "moons", "circles", "cnf_circles", "rings", "2spirals", "swissroll", "pinwheel"
+]
+EITHER = "training examples, and as many again for the test, null: 2000; of a density as of 8gaussians"
+SOURCE = "set of points from which a flow to this one begins; null: a standard normal"
 BatchSize = Annotated[Count, "examples per step"]
 
 
@@ -19,13 +24,14 @@ class Data(Option, group="data"):
     limit: Annotated[Count | None, "training examples only, of classes balanced over them; null: all"] = None
     batch_size: BatchSize = 64
     augment: Annotated[bool, FACT] = False
+    source: Annotated[Planar | None, FACT] = None
     options: dict[str, Any] = field(default_factory=dict)
     user_class: str | None = None
 
 
 @declaration
 class Images(Data):
-    """Images with classes."""
+    """Images: with classes; for a flow points of a density, dequantized; for an autoencoder in black and white."""
 
     augment: Annotated[bool, "random crop with padding 4, and flip if a mirror image keeps its class"] = False
 
@@ -61,6 +67,91 @@ class Digits(Images, name="digits"):
 
 
 @declaration
+class CaltechSilhouettes(Images, name="caltech_silhouettes"):
+    """Outlines of objects in black and white (Marlin et al. 2010), 28x28, for model=vae: 4100 to train, 2264 to
+    validate, 2307 to test. About 1 MB."""
+
+    batch_size: Annotated[Count, "examples per step; van den Berg et al. 2018"] = 100
+
+
+@declaration
+class FreyFaces(Images, name="freyfaces"):
+    """1965 images of one face (Roweis), 28x20, in 256 levels, for model=vae or as points of a density: 1565 to train,
+    200 to validate, 200 to test. About 1 MB."""
+
+    batch_size: Annotated[Count, "examples per step; van den Berg et al. 2018"] = 100
+
+
+@declaration
+class Rows(Data):
+    """A table whose rows are points of a density, standardized for the flow; its NLL is in the table's units."""
+
+    batch_size: Annotated[Count, "examples per step; Grathwohl et al. 2019"] = 1000
+    columns: Annotated[tuple[str, ...], "those to learn, by name, or 'column 1', ... without names; []: all"] = ()
+    valid: Annotated[Fraction, "share of the rows to validate on"] = 0.1
+    test: Annotated[Fraction, "share of the rows to test on"] = 0.1
+    split_seed: Annotated[Seed, "of the order in which rows are shared out; not the run's"] = 0
+    dequantize: Annotated[bool, "noise of one quantum on discrete columns, on which a density has no bound"] = False
+
+
+@declaration
+class Table(Rows, name="table"):
+    """A table of your own, as a density: data.path=FILE."""
+
+    path: Annotated[str | None, ".csv, .npy, .txt in columns, or .npz with arrays train, test and perhaps valid"] = None
+    valid_path: Annotated[str | None, "a file of its own for the rows to validate on"] = None
+    test_path: Annotated[str | None, "a file of its own for the rows to test on"] = None
+
+
+class Kin8nm(Rows, name="kin8nm"):
+    """Forward kinematics of a robot arm (Delve), as a density: 8192 rows of 9 continuous columns. About 1 MB."""
+
+
+class PowerPlant(Rows, name="power_plant"):
+    """Combined cycle power plant (UCI), as a density: 9568 rows of 5 discrete columns: add data.dequantize=true."""
+
+
+class Protein(Rows, name="protein"):
+    """Protein tertiary structure (UCI), as a density: 45730 rows of 10 discrete columns: add data.dequantize=true."""
+
+
+class Naval(Rows, name="naval"):
+    """Naval propulsion plant (UCI): 11934 rows of 18 columns. Two are constant and one is a copy: name others in
+    data.columns."""
+
+
+@declaration
+class Benchmark(Data):
+    """A table as Papamakarios et al. (2017) prepared it, from their files under data.root, in nats of that table."""
+
+    batch_size: Annotated[Count, "examples per step; Grathwohl et al. 2019"] = 1000
+
+
+class Power(Benchmark, name="power"):
+    """POWER as Papamakarios et al. (2017) prepared it: 6 columns, from data.root/power/data.npy; not to be fetched."""
+
+
+class Gas(Benchmark, name="gas"):
+    """GAS as Papamakarios et al. (2017) prepared it: 8 columns, from data.root/gas/ethylene_CO.csv, which their pickle
+    becomes; not to be fetched."""
+
+
+class Hepmass(Benchmark, name="hepmass"):
+    """HEPMASS as Papamakarios et al. (2017) prepared it: 21 columns, from data.root/hepmass/1000_train.csv and
+    1000_test.csv; not to be fetched."""
+
+
+class MiniBooNE(Benchmark, name="miniboone"):
+    """MINIBOONE as Papamakarios et al. (2017) prepared it: 43 columns, from data.root/miniboone/data.npy; not to be
+    fetched."""
+
+
+class Bsds300(Benchmark, name="bsds300"):
+    """BSDS300 as Papamakarios et al. (2017) prepared it: 63 columns, from data.root/BSDS300/BSDS300.hdf5, which needs
+    h5py; not to be fetched."""
+
+
+@declaration
 class Points(Data):
     """Points in space, generated rather than read."""
 
@@ -68,17 +159,86 @@ class Points(Data):
 
 
 @declaration
-class Circles(Points, name="circles"):
-    """A circle inside a circle."""
+class Plane(Data):
+    """A density of the plane in FFJORD's scale (Grathwohl et al. 2019); training draws fresh points in every batch."""
 
-    noise: Annotated[NotNegative, "standard deviation"] = 0.05
+    batch_size: BatchSize = 512
+    examples: Annotated[Count, "points per epoch; the test has 20000"] = 51_200
+    source: Annotated[Planar | None, SOURCE] = None
+
+
+class EightGaussians(Plane, name="8gaussians"):
+    """Eight normals on a circle, in FFJORD's scale; entropy 2.832 nats."""
+
+
+class Checkerboard(Plane, name="checkerboard"):
+    """Eight squares of a checkerboard, in FFJORD's scale: a density with edges; entropy log 32 = 3.466 nats."""
+
+
+class CnfCircles(Plane, name="cnf_circles"):
+    """A circle inside a circle as in torchdiffeq's example cnf.py (Chen et al. 2018); entropy 0.788 nats."""
+
+
+class Rings(Plane, name="rings"):
+    """Four circles in each other, in FFJORD's scale; entropy 2.623 nats."""
+
+
+class TwoSpirals(Plane, name="2spirals"):
+    """Two arms of a spiral, in FFJORD's scale; entropy 2.645 nats."""
+
+
+class Swissroll(Plane, name="swissroll"):
+    """A spiral, in FFJORD's scale; entropy 2.670 nats."""
+
+
+class Pinwheel(Plane, name="pinwheel"):
+    """Five bent arms, in FFJORD's scale; entropy 2.317 nats."""
 
 
 @declaration
-class Moons(Points, name="moons"):
-    """Two interleaved half circles."""
+class Circles(Data, name="circles"):
+    """A circle inside a circle: two classes; for a flow a density in FFJORD's scale, of entropy 3.268 nats, from which
+    training draws fresh points in every batch."""
 
-    noise: Annotated[NotNegative, "standard deviation"] = 0.1
+    examples: Annotated[Count | None, EITHER] = None
+    noise: Annotated[NotNegative | None, "standard deviation at radii 0.5 and 1; null: 0.05, or 0.08 of a density"] = (
+        None
+    )
+    source: Annotated[Planar | None, SOURCE] = None
+
+
+@declaration
+class Moons(Data, name="moons"):
+    """Two interleaved half circles: two classes; for a flow a density in FFJORD's scale, of entropy 2.394 nats, from
+    which training draws fresh points in every batch."""
+
+    examples: Annotated[Count | None, EITHER] = None
+    noise: Annotated[NotNegative | None, "standard deviation at radius 1; null: 0.1"] = None
+    source: Annotated[Planar | None, SOURCE] = None
+
+
+@declaration
+class UnnormalizedDensity(Data):
+    """A density known up to a factor (Rezende and Mohamed 2015, table 1): there are no examples of it."""
+
+    batch_size: BatchSize = 512
+    examples: Annotated[Count, "points of the flow's normal per epoch; the test has 20000"] = 51_200
+
+
+class U1(UnnormalizedDensity, name="u1"):
+    """Energy U1 of Rezende and Mohamed (2015, table 1): a ring with two modes."""
+
+
+class U2(UnnormalizedDensity, name="u2"):
+    """Energy U2 of Rezende and Mohamed (2015, table 1): a sine wave that ends softly at |z1| = 4."""
+
+
+class U3(UnnormalizedDensity, name="u3"):
+    """Energy U3 of Rezende and Mohamed (2015, table 1): a sine wave with a detour; it ends as U2's."""
+
+
+class U4(UnnormalizedDensity, name="u4"):
+    """Energy U4 of Rezende and Mohamed (2015, table 1): a sine wave and a step down from it; they end as U2's."""
 
 
 @declaration
@@ -114,6 +274,8 @@ class SeriesData(Data):
     task: Annotated[Task | None, Reference("${task}"), "what is asked of a series"] = None
     observed: Annotated[Share, "share of the points (of the history, in a forecast) that a model is given"] = 1.0
     history: Annotated[Share, "forecast: the first part of the time span, from which the rest is asked"] = 0.5
+    valid: Annotated[Fraction, "share of the training series for validation: a run keeps the best weights there"] = 0.0
+    standardize: Annotated[bool, "channels in units of their spread in training; errors are in the data's own"] = True
     score: Annotated[Literal["all", "held_out"], "interpolate: which points count; held_out: those not observed"] = (
         "all"
     )
@@ -142,3 +304,128 @@ class Signature(Data, name="signature"):
 
     depth: Annotated[Literal[1, 2, 3, 4], "of the term: 2, then 5, 0 and 3 are its channels"] = 3
     examples: Annotated[Count, "training paths of 100 points"] = 20_000
+
+
+@declaration
+class Sinusoids(SeriesData, name="sinusoids"):
+    """x0 + sin(2 pi f t) with frequencies from 0.5 to 1, at irregular times (Rubanova et al. 2019, section 4.1)."""
+
+    task: Annotated[
+        Literal["interpolate", "forecast", "regress"] | None,
+        Reference("${task}"),
+        "null: interpolate; regress: the frequency",
+    ] = None
+    batch_size: Annotated[Count, "series per step; the authors'"] = 50
+    examples: Annotated[Count, "training series; a fifth as many for the test"] = 1000
+    points: Annotated[Count, "of each series"] = 100
+    noise: Annotated[NotNegative, "standard deviation"] = 0.1
+
+
+@declaration
+class Oscillators(SeriesData, name="oscillators"):
+    """Damped linear oscillators in the plane, each at 20 times of its own: the data of diffrax's example of a
+    latent ODE."""
+
+    task: Annotated[Literal["interpolate", "forecast"] | None, Reference("${task}"), "null: interpolate"] = None
+    batch_size: Annotated[Count, "series per step; the example's"] = 256
+    examples: Annotated[Count, "training series; a fifth as many for the test"] = 10_000
+    points: Annotated[Count, "of each series"] = 20
+    noise: Annotated[NotNegative, "standard deviation"] = 0.0
+
+
+@declaration
+class DampedPendulum(SeriesData, name="damped_pendulum"):
+    """Pendulums with damping from 0.05 to 0.5, released at up to 2.5 rad: angle and angular velocity."""
+
+    task: Annotated[
+        Literal["interpolate", "forecast", "regress"] | None,
+        Reference("${task}"),
+        "null: interpolate; regress: the damping",
+    ] = None
+    examples: Annotated[Count, "training series; a fifth as many for the test"] = 500
+    points: Annotated[Count, "of each series"] = 100
+    noise: Annotated[NotNegative, "standard deviation"] = 0.05
+
+
+@declaration
+class LotkaVolterra(SeriesData, name="lotka_volterra"):
+    """Predator and prey with rates of their own in each series."""
+
+    task: Annotated[
+        Literal["forecast", "interpolate", "regress"] | None,
+        Reference("${task}"),
+        "null: forecast; regress: the two rates",
+    ] = None
+    examples: Annotated[Count, "training series; a fifth as many for the test"] = 500
+    points: Annotated[Count, "of each series"] = 100
+    noise: Annotated[NotNegative, "standard deviation"] = 0.05
+
+
+@declaration
+class Lorenz(SeriesData, name="lorenz"):
+    """Lorenz's chaotic system on its attractor, over two units of time."""
+
+    task: Annotated[Literal["forecast", "interpolate"] | None, Reference("${task}"), "null: forecast"] = None
+    examples: Annotated[Count, "training series; a fifth as many for the test"] = 500
+    points: Annotated[Count, "of each series"] = 100
+    noise: Annotated[NotNegative, "standard deviation"] = 0.1
+
+
+@declaration
+class LynxHare(SeriesData, name="lynx_hare"):
+    """Pelts of lynx and hare, 1900 to 1920: one series, which is the test too. From data.root/LynxHare."""
+
+    task: Annotated[Literal["interpolate", "forecast"] | None, Reference("${task}"), "null: interpolate"] = None
+
+
+@declaration
+class JapaneseVowels(SeriesData, name="japanese_vowels"):
+    """Nine speakers, 12 channels, 7 to 29 times (Kudo et al. 1999). From data.root/UEA/JapaneseVowels."""
+
+    task: Annotated[Literal["classify", "interpolate", "forecast"] | None, Reference("${task}"), "null: classify"] = (
+        None
+    )
+
+
+@declaration
+class Mocap35(SeriesData, name="mocap35"):
+    """CMU motion capture, subject 35: 16 series of 300 frames with 50 channels. From data.root/CMUMocap."""
+
+    task: Annotated[Literal["forecast", "interpolate"] | None, Reference("${task}"), "null: forecast"] = None
+    batch_size: Annotated[Count, "series per step; all of them"] = 16
+
+
+@declaration
+class MujocoForecast(SeriesData, name="mujoco_forecast"):
+    """Hopper in MuJoCo, 100 series of 100 times with 14 channels. From data.root/MuJoCo."""
+
+    task: Annotated[Literal["forecast", "interpolate"] | None, Reference("${task}"), "null: forecast"] = None
+
+
+@declaration
+class Physionet2012(SeriesData, name="physionet2012"):
+    """PhysioNet's challenge of 2012: 48 hours of intensive care, 41 channels, 4000 stays to train and as many to
+    test. From data.root/PhysioNet2012/raw."""
+
+    task: Annotated[
+        Literal["classify", "interpolate", "forecast"] | None, Reference("${task}"), "null: classify, death in hospital"
+    ] = None
+    batch_size: Annotated[Count, "stays per step; Rubanova et al.'s"] = 50
+    valid: Annotated[Fraction, "share of set a for validation: a run keeps the weights that are best there"] = 0.2
+    quantize: Annotated[NotNegative, "hours to which times are rounded; 0: minutes, as recorded"] = 0.1
+
+
+@declaration
+class LongCsv(SeriesData, name="long_csv"):
+    """Series of your own: data.path=FILE.csv with a line for each value and columns id, time, channel and value."""
+
+    task: Annotated[Task | None, Reference("${task}"), "null: classify if there is a label, else interpolate"] = None
+    path: Annotated[str | None, "the file"] = None
+    id: Annotated[str, "column that names the record"] = "id"
+    time: Annotated[str, "column of the time; a record's times count from its first"] = "time"
+    channel: Annotated[str, "column that names what was measured"] = "channel"
+    value: Annotated[str, "column of the value"] = "value"
+    label: Annotated[str | None, "column of the class, or of the number, of a record"] = None
+    covariates: Annotated[tuple[str, ...], "columns of numbers that are further channels, known at the start"] = ()
+    test: Annotated[Fraction, "share of the records that tests"] = 0.2
+    split_seed: Annotated[Seed, "draws the records that test"] = 0

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from noderun.config.options.objective import Objective
 from noderun.config.options.option import FACT, Option, Reference, declaration
-from noderun.config.options.types import Activation, Count, FolderName, Index, Positive
+from noderun.config.options.types import Activation, Count, FolderName, Index, NotNegative, Positive
 
 Part = Literal["dynamics", "solver", "gradient", "regularizer"]
 Takes = Annotated[tuple[str, ...], FACT]
@@ -14,6 +14,9 @@ SOLVES: tuple[Part, ...] = ("dynamics", "solver", "gradient", "regularizer")
 Stem = Literal["conv", "residual", "linear", "none"]
 Head = Literal["pool", "flatten", "none"]
 Width = Annotated[Count, "channels of the state"]
+EulerSteps = Annotated[
+    Index, "of the ODE between two observations, as in the code of Rubanova et al.; 0: the solver as chosen"
+]
 Blocks = Annotated[Count, "residual blocks"]
 
 
@@ -26,7 +29,7 @@ class Model(Option, group="model"):
         Objective,
         Reference("classify"),
         "cross entropy of classes, squared error, smooth L1 distance to the labels -1 and 1, mean -log p(x), or "
-        "whichever of the first two a series' task asks for",
+        "of series whichever of the first two the task asks for, or the evidence lower bound",
     ] = Objective()
     takes: Takes = ("image",)
     uses: Uses = ()
@@ -168,8 +171,8 @@ class NeuralCde(Controlled, name="neural_cde"):
     activation: Annotated[Activation, "of the hidden layers"] = "silu"
     interpolation: Annotated[
         Literal["hermite", "linear", "rectilinear", "natural"],
-        "of the path: hermite: cubic, by backward differences; rectilinear: time first, then values; natural: the cubic "
-        "spline, which looks ahead, for one output per series only. A step from knot to knot sees its increment alone",
+        "of the path: hermite: cubic, by backward differences; rectilinear: time first, then values; natural: the "
+        "cubic spline, which looks ahead, for one output per series. A step from knot to knot sees its increment alone",
     ] = "hermite"
 
 
@@ -206,3 +209,46 @@ class Ssm(SeriesModel, name="ssm"):
     width: Annotated[Count, "of the layers between"] = 64
     state: Annotated[Count, "complex size of the state of a layer"] = 64
     layers: Count = 2
+
+
+@declaration
+class GruD(SeriesModel, name="gru_d"):
+    """GRU-D (Che et al. 2018): missing inputs and the hidden state decay with the time since the last observation."""
+
+    hidden: Annotated[Count, "size of the hidden state"] = 64
+
+
+@declaration
+class OdeRnn(SeriesModel, name="ode_rnn"):
+    """ODE-RNN (Rubanova et al. 2019): the hidden state follows an ODE between observations, a GRU cell at each."""
+
+    chooses: ClassVar = {"data": "spirals", "dynamics": "mlp", "gradient": "backprop", "optimizer": "adam"}
+
+    uses: Uses = ("dynamics", "solver", "gradient")
+    hidden: Annotated[Count, "size of the hidden state"] = 20
+    euler_steps: EulerSteps = 1
+
+
+@declaration
+class LatentOde(SeriesModel, name="latent_ode"):
+    """Latent ODE (Chen et al. 2018; Rubanova et al. 2019): a variational autoencoder of series whose decoder solves an
+    ODE from a latent state at time 0."""
+
+    chooses: ClassVar = {"data": "spirals", "dynamics": "mlp", "gradient": "backprop", "optimizer": "adam"}
+
+    objective: Annotated[
+        Objective, Reference("elbo"), "elbo; or series: squared error or cross entropy of the posterior mean alone"
+    ] = Objective("elbo")
+    uses: Uses = ("dynamics", "solver", "gradient")
+    latent: Annotated[Count, "size of z; 4 is Chen et al.'s for the spirals"] = 4
+    encoder: Annotated[
+        Literal["rnn", "ode_rnn"], "rnn: a GRU backward in time (Chen et al.); ode_rnn: Rubanova et al.'s"
+    ] = "rnn"
+    hidden: Annotated[Count, "size of the encoder's state"] = 25
+    euler_steps: EulerSteps = 1
+    decoder: Annotated[Index, "hidden units from z to the values; 0: a linear map"] = 20
+    noise: Annotated[Positive, "standard deviation of the values about the path, in units of each channel's own"] = 0.1
+    poisson: Annotated[bool, "the times of observations are a Poisson process whose rate is a function of z"] = False
+    samples: Annotated[Count, "draws of z(0) per series in training; Rubanova et al. take 3"] = 1
+    kl_warmup: Annotated[Index, "steps over which the weight of the KL grows from 0 to 1"] = 0
+    label_weight: Annotated[NotNegative, "of the loss of a label beside the ELBO; Rubanova et al. take 100"] = 1.0

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from noderun.config.validation import ConfigError, as_type
 
-Name = Literal["classify", "regress", "sign", "density", "series"]
+Name = Literal["classify", "regress", "sign", "density", "series", "elbo"]
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Objective:
     """What a model is trained for; one of the user's own has a class, whose keyword arguments are ``options``."""
 
     WORDS: ClassVar = (
-        "one of classify, regress, sign, density, series, or a mapping with class: module:Name and its arguments"
+        "one of classify, regress, sign, density, series, elbo, or a mapping with class: module:Name and its arguments"
     )
 
     name: str = "classify"

@@ -1,0 +1,100 @@
+"""Rows for figures of models of series: what was given, what was asked, and what the model says between and beyond."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noderun.data import Batch
+from noderun.models.latent_ode import LatentODE
+from noderun.training.setup import Setup
+
+Rows = list[dict[str, Any]]
+EXAMPLES, CHANNELS, TIMES, DRAWS, BEYOND = 4, 3, 201, 50, 0.5  # BEYOND: of the span, on both sides of it
+CURVES = 40
+
+
+def first_series(setup: Setup, count: int) -> Batch:
+    """The first test examples; ValueError if they are no series."""
+    batch = next(setup.batches("test", 0, 0))
+    if batch.times is None:
+        raise ValueError("this figure is of series, and the data have no times")
+    return batch.rows(slice(count))
+
+
+@torch.no_grad()
+def series_rows(setup: Setup) -> Rows:
+    """Given and asked values of a few test series, and the model's path with its middle 80 % of posterior draws."""
+    setup.model.eval()
+    batch = first_series(setup, EXAMPLES)
+    assert batch.times is not None
+    rows = point_rows("given", batch.inputs, batch.times, batch.mask)
+    if batch.target_times is not None and batch.targets is not None:
+        rows += point_rows("asked", batch.targets, batch.target_times, batch.target_mask)
+    ends = [part for part in (batch.times, batch.target_times) if part is not None]
+    start, end = min(float(part.min()) for part in ends), max(float(part.max()) for part in ends)
+    margin = BEYOND * (end - start)
+    grid = torch.linspace(start - margin, end + margin, TIMES, device=batch.times.device)
+    return rows + path_rows(setup, batch, grid)
+
+
+def path_rows(setup: Setup, batch: Batch, grid: Tensor) -> Rows:
+    model, times = setup.model, grid.expand(len(batch), -1)
+    assert batch.times is not None
+    low = high = None
+    if isinstance(model, LatentODE):
+        mean, std = model.encode(batch.inputs, batch.times, batch.mask)
+        generator = torch.Generator(mean.device).manual_seed(0)
+        noise = torch.randn(DRAWS, *mean.shape, generator=generator, device=mean.device)
+        paths = model.decode(torch.cat([mean.unsqueeze(0), mean + std * noise]), times).mean
+        middle = paths[0]
+        low, high = paths[1:].quantile(0.1, 0), paths[1:].quantile(0.9, 0)
+    elif batch.target_times is not None:
+        middle = model(batch.inputs, batch.times, batch.mask, times)
+    else:
+        return []
+    rows = []
+    for i in range(len(batch)):
+        for channel in range(min(CHANNELS, middle.shape[2])):
+            for k, time in enumerate(grid.tolist()):
+                row = {"example": i, "channel": channel, "kind": "path", "time": time}
+                row |= {"value": middle[i, k, channel].item()}
+                row |= {"low": None if low is None else low[i, k, channel].item()}
+                rows.append(row | {"high": None if high is None else high[i, k, channel].item()})
+    return rows
+
+
+def point_rows(kind: str, values: Tensor, times: Tensor, mask: Tensor | None) -> Rows:
+    seen = torch.ones_like(values, dtype=torch.bool) if mask is None else mask.reshape(*mask.shape, 1)[..., 0]
+    seen = seen if seen.dim() == 3 else seen.unsqueeze(-1).expand_as(values)
+    return [
+        {"example": i, "channel": c, "kind": kind, "time": times[i, k].item(), "value": values[i, k, c].item()}
+        for i, k, c in seen[:, :, :CHANNELS].nonzero().tolist()
+    ]
+
+
+@torch.no_grad()
+def latent_rows(setup: Setup) -> Rows:
+    """z(t) of test series by the posterior's mean, in the plane of its first principal components."""
+    from noderun.evaluation.depth import in_a_plane
+
+    setup.model.eval()
+    model = setup.model
+    if not isinstance(model, LatentODE):
+        raise ValueError(f"{type(model).__name__} has no latent path")
+    batch = first_series(setup, CURVES)
+    assert batch.times is not None
+    mean, _ = model.encode(batch.inputs, batch.times, batch.mask)
+    last = batch.times if batch.target_times is None else batch.target_times
+    grid = torch.linspace(0, float(last.max()), TIMES, device=mean.device)
+    latent = model.decode(mean.unsqueeze(0), grid.expand(len(batch), -1)).latent[0].transpose(0, 1)
+    plane, share = in_a_plane(latent)
+    targets = batch.targets
+    labels = targets.tolist() if targets is not None and targets.dtype == torch.int64 else [None] * len(batch)
+    return [
+        {"example": i, "class": labels[i], "time": time, "x": x, "y": y, "variance share": share}
+        for time, points in zip(grid.tolist(), plane.tolist(), strict=True)
+        for i, (x, y) in enumerate(points)
+    ]
