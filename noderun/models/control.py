@@ -103,9 +103,9 @@ class ControlPath:
         lacking = (line.mask[:, 0] if on_the_way else line.mask.amax(1)) == 0
         if self.initial is None and lacking.any():
             row, channel = (int(each) for each in lacking.nonzero()[0])
+            what = "first value" if on_the_way else "observation"
             raise DataError(
-                f"channel {channel} of series {first + row} has no {'first value' if on_the_way else 'observation'}, so its "
-                "control cannot start: leave one of them out, or give the value that stands in for it, for instance "
+                f"channel {channel} of series {first + row} has no {what}, so its control cannot start: leave one of them out, or give the value that stands in for it, for instance "
                 "model.initial=0"
             )
 
