@@ -105,8 +105,8 @@ class ControlPath:
             row, channel = (int(each) for each in lacking.nonzero()[0])
             what = "first value" if on_the_way else "observation"
             raise DataError(
-                f"channel {channel} of series {first + row} has no {what}, so its control cannot start: leave one of them out, or give the value that stands in for it, for instance "
-                "model.initial=0"
+                f"channel {channel} of series {first + row} has no {what}, so its control cannot start: leave one of "
+                "them out, or give the value that stands in for it, for instance model.initial=0"
             )
 
 

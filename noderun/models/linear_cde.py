@@ -54,6 +54,8 @@ class LinearCDE(nn.Module):
         """z [B, K + 1, H] at the knots of a control from X(0) [B, C] with increments [B, K, C]."""
         size, _, blocks, channels = self.matrices.shape
         z0 = self.encoder(start).t().reshape(size, -1)  # block after block, and the examples of each
-        flat = self.matrices.view(-1, channels) @ increments.permute(1, 2, 0)  # sum_c A_c dX^c [K, n n blocks, B]
+        steps = increments.permute(1, 2, 0)
+        # sum_c A_c dX^c [K, n n blocks, B]; bmm, for matmul would copy all of it into another layout
+        flat = torch.bmm(self.matrices.view(-1, channels).expand(len(steps), -1, -1), steps)
         states = FlowRecurrence.apply(flat.view(len(flat), size, size, -1), z0, self.order)
         return states.view(len(states), size * blocks, -1).permute(2, 0, 1)
