@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from noderun.config.validation import nearest
-from noderun.data import freyfaces, idx, physionet, series_files, silhouettes, uci, vision
+from noderun.data import freyfaces, hopper, idx, physionet, series_files, silhouettes, uci, vision
 from noderun.data.curves import damped_pendulum, lorenz, lotka_volterra, oscillators, sinusoids, spirals
 from noderun.data.dataset import Dataset
 from noderun.data.densities import POINTS, density, with_source
@@ -165,6 +165,7 @@ SETS: dict[str, Source] = {
             "mujoco_forecast": ("forecast", "interpolate"),
         }.items()
     },
+    "hopper": Source(hopper.hopper, "series", require=hopper.require, tasks=tasks("interpolate", "forecast")),
     "long_csv": Source(
         long_csv, "series", tasks=tasks("interpolate", "forecast", "classify", "regress"), examined=True
     ),

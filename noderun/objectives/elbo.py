@@ -41,6 +41,7 @@ class Elbo(Objective):
 
     metrics = OF_SERIES
     targets = (Series, Classes, Values)
+    models = (LatentODE,)
 
     def __init__(self, labels: Any = None, scale: tuple[float, ...] | None = None) -> None:
         self.labels, self.scale = labels, scale  # labels: the objective of the answers beside the series, if there are

@@ -15,13 +15,15 @@ from noderun.record.metric import Metric
 class Objective(ABC):
     """A loss to be minimized, and the numbers to be reported beside it.
 
-    ``metrics`` describe what is shown of it in results, tables and the ledger; ``targets`` are the kinds of target
-    that a data set must ask for. ``step`` is the number of optimizer steps made so far, which training keeps.
+    ``metrics`` describe what is shown of it in results, tables and the ledger. ``targets`` are the kinds of target that
+    a data set must ask for, ``models`` the classes of models that it can train. ``step`` is the number of optimizer
+    steps made so far, which training keeps.
     """
 
     step: int = 0
     metrics: tuple[Metric, ...] = ()
     targets: ClassVar[tuple[type, ...]] = TARGETS
+    models: ClassVar[tuple[type, ...]] = (nn.Module,)
 
     def outputs(self, target: Target) -> int:
         """The number of outputs per example (and time) that a model needs."""

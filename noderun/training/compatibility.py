@@ -47,6 +47,7 @@ def check(settings: Settings, given: Set[str]) -> None:
     with isolated(torch.device("cpu")):  # a module that sets a default dtype sets it for the jobs that load it alone
         check_code(settings)
     check_data_fits(settings)
+    check_series(settings.data)
     if settings.solver:
         check_steps(settings, given)
     if settings.gradient:
@@ -72,6 +73,8 @@ def unfit(settings: Settings, objective: Objective, sample: str, *targets: type)
     model, data = settings.model, settings.data
     if sample not in model.takes:
         return f"model={model.name} takes {' or '.join(model.takes)} data; data={data.name} is {sample}"
+    if reason := other_model(settings, objective):
+        return reason
     target = next((target for target in targets if issubclass(target, objective.targets)), None)
     said = f"model.objective={model.objective.user_class or model.objective.name}"
     if target is None:
@@ -82,6 +85,28 @@ def unfit(settings: Settings, objective: Objective, sample: str, *targets: type)
             f"data.source is where a flow to a density begins, and {said} asks data={data.name} for {target.__name__}"
         )
     return None
+
+
+def other_model(settings: Settings, objective: Objective) -> str | None:
+    """Why the objective cannot train one of our models; a user's own is known when it is made."""
+    from noderun.models import MODELS
+
+    made, model = MODELS.get(settings.model.name), settings.model
+    if model.user_class or not isinstance(made, type) or issubclass(made, objective.models):
+        return None
+    fitting = [
+        name for name, other in MODELS.items() if isinstance(other, type) and issubclass(other, objective.models)
+    ]
+    said = model.objective.user_class or model.objective.name
+    return f"model.objective={said} trains {' or '.join(fitting)}; model={model.name} is another kind of model"
+
+
+def check_series(data: schema.Data) -> None:
+    """Raises Incompatible if what is asked of a series leaves nothing to score."""
+    if data.options.get("score") == "held_out" and data.options.get("observed") == 1:
+        raise Incompatible("data.score=held_out scores what is not observed: give data.observed below 1")
+    if data.options.get("history") == 1 and data.options.get("task") == "forecast":
+        raise Incompatible("data.history=1 leaves nothing to forecast: give a share below 1")
 
 
 def check_data(settings: Any) -> None:

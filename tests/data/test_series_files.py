@@ -3,6 +3,7 @@
 import io
 import os
 import tarfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from noderun.data import SETS, Classes, DataError, DataMissing
 from noderun.data.examples import check_examples
 from noderun.data.physionet import CHANNELS, FOLDER
 
-FROM_FILES = [name for name, source in SETS.items() if source.sample == "series" and source.require is not None]
+FROM_FILES = [
+    name for name, source in SETS.items() if source.sample == "series" and source.require and name != "hopper"
+]
 STAYS = {
     "a": {
         11: "00:00,Age,54\n00:00,Height,-1\n00:07,HR,70\n00:08,HR,80\n47:50,HR,60\n",
@@ -79,6 +82,16 @@ def test_a_missing_file_is_named_with_where_a_copy_comes_from(name, tmp_path):
     for call in (SETS[name].require, SETS[name].read):
         with pytest.raises(DataMissing, match=rf"^no file {tmp_path}/.*; .* ha(s|ve) (it|them)$"):
             call(tmp_path)
+
+
+def test_the_hopper_is_simulated_or_names_what_it_needs(tmp_path):
+    if find_spec("dm_control") is None:
+        with pytest.raises(DataError, match=r"dm-control, .* pip install 'noderun\[mujoco\]'"):
+            SETS["hopper"].read(tmp_path)
+    else:
+        dataset = SETS["hopper"].read(tmp_path, examples=5)
+        check_examples(dataset)
+        assert dataset.shape == (200, 14) and len(dataset.test) == 1
 
 
 @pytest.mark.parametrize("name", FROM_FILES)

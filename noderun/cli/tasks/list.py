@@ -96,7 +96,7 @@ def data_facts() -> dict[str, str]:
     from noderun.data import SETS
 
     def told(source: Source) -> str:
-        targets = ", ".join(target.__name__.lower() for target in source.readers)
+        targets = ", ".join(source.tasks or [target.__name__.lower() for target in source.readers])
         return f"{source.sample} for {targets}{', with a validation split' if source.validated else ''}; "
 
     return {name: told(source) for name, source in SETS.items()}

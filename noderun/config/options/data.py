@@ -429,3 +429,13 @@ class LongCsv(SeriesData, name="long_csv"):
     covariates: Annotated[tuple[str, ...], "columns of numbers that are further channels, known at the start"] = ()
     test: Annotated[Fraction, "share of the records that tests"] = 0.2
     split_seed: Annotated[Seed, "draws the records that test"] = 0
+
+
+@declaration
+class Hopper(SeriesData, name="hopper"):
+    """MuJoCo's hopper, which falls from random states (Rubanova et al. 2019): 200 times, 14 channels. Simulated
+    anew in about 30 seconds; needs noderun[mujoco]."""
+
+    task: Annotated[Literal["interpolate", "forecast"] | None, Reference("${task}"), "null: interpolate"] = None
+    batch_size: Annotated[Count, "series per step; the authors'"] = 50
+    examples: Annotated[Count, "series; the last fifth tests"] = 10_000
