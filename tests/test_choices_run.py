@@ -23,11 +23,19 @@ SERIES = [
     ["model.encoder=ode_rnn", "model.euler_steps=0", "model.objective=series"],
     ["solver=rk4", "solver.dt=0.5", "gradient=checkpointed"],
 ]
+CONTROLLED = ("neural_cde", "linear_cde", "log_ncde", "ssm")
+CONTROLS = [
+    ["solver=dopri5", "gradient=adjoint", "model.interpolation=natural", "tolerance=1e-2"],
+    ["solver=midpoint", "solver.dt=0.5", "gradient=checkpointed", "regularizer=kinetic"],
+]
 CHOICES = [
     *([f"model={name}"] for name in MODELS),
     *([f"dynamics={name}", "model.width=16"] for name in DYNAMICS if name != "mlp"),
     *([f"regularizer={name}", "model.width=16"] for name in ["none", *REGULARIZERS]),
     *(["experiment=anode/spheres", f"data={name}"] for name in POINTS),
+    *(["experiment=signature/depth2", "data.examples=8", f"model={name}"] for name in CONTROLLED),
+    *(["experiment=signature/depth2", "data.examples=8", *words] for words in CONTROLS),
+    *(["experiment=latent_ode/spirals", "data.points=8", f"model={name}"] for name in CONTROLLED if name != "log_ncde"),
     *(["experiment=latent_ode/spirals", "data.points=8", *words] for words in SERIES),
     ["model.augment=5"],
     ["model.head=flatten"],
@@ -45,7 +53,8 @@ def test_what_can_be_chosen_makes_a_step(words):
         before = [p.detach().clone() for p in setup.model.parameters()]
         numbers = train_step(setup, next(setup.batches("train", 0, 0)), step=10)
     assert torch.isfinite(numbers["loss/train"])
-    assert ("regularizer/train" in numbers) == (words[0].startswith("regularizer=") and words[0] != "regularizer=none")
+    regularized = any(word.startswith("regularizer=") and word != "regularizer=none" for word in words)
+    assert ("regularizer/train" in numbers) == regularized
     assert any(not torch.equal(p, old) for p, old in zip(setup.model.parameters(), before, strict=True))
     setup.model.eval()
     with torch.no_grad():

@@ -15,6 +15,7 @@ TITLES = {
     "training": "Training",
     "startup": "Starting",
     "epoch": "A whole epoch",
+    "series": "Time series",
 }
 NOTES = {
     "solve": "Times over the limit: as many evaluations of f as noderun's solve makes, and nothing else; where each "
@@ -26,6 +27,8 @@ NOTES = {
     "without concatenating t.",
     "startup": "Whole processes, a new interpreter each time.",
     "epoch": "Each a single time.",
+    "series": "Forward and backward pass; the first contender is Heun's method written by hand, one step an interval. "
+    "Each gradient is compared with that of a tight float64 solve along the cubic path.",
 }
 MEMORY = (
     "held / peak in MiB, counted once a storage: held from the end of the forward to the start of the backward pass "
