@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,9 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
         raise DataError(reason)
     objective = objective.for_target(dataset.target)
     model = make_model(settings, dataset, objective).to(device)
-    if hasattr(model, "check_dataset"):
-        model.check_dataset(dataset)
+    check_dataset: Callable[[Dataset], None] | None = getattr(model, "check_dataset", None)
+    if check_dataset is not None:
+        check_dataset(dataset)
     optimizer, regularizer = settings.optimizer, settings.regularizer
     blocks = [module for module in model.modules() if isinstance(module, SolveBlock)]
     if regularizer is not None and regularizer.name != "none":
