@@ -18,6 +18,7 @@ from torch import Tensor
 from noderun.data.batch import Batch
 from noderun.data.dataset import Dataset, Prepare
 from noderun.data.files import DataError
+from noderun.data.points import require_none
 from noderun.data.targets import Density
 
 Draw = Callable[[int, torch.Generator], Tensor]  # (count, generator) -> points [count, 2] on the generator's device
@@ -139,8 +140,7 @@ def density(name: str) -> Callable[..., Dataset]:
     """The reader of a set: an epoch is ``examples`` fresh points; ``noise`` is that of moons or circles."""
 
     def read(root: Path, augment: bool, *, examples: int | None = EXAMPLES, noise: float | None = None) -> Dataset:
-        if augment:
-            raise DataError(f"data.augment is for images; {name} is made of points")
+        require_none(name, augment)
         draw = POINTS[name] if noise is None else partial(POINTS[name], noise=noise)
         target = Density(2, entropy=ENTROPIES[name] if noise is None else None)
         train, test = Batch(fixed(draw, examples or EXAMPLES, TRAIN)), Batch(fixed(draw, TEST, TEST_SEED))

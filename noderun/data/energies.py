@@ -16,7 +16,7 @@ from torch import Tensor
 from noderun.data.batch import Batch
 from noderun.data.dataset import Dataset
 from noderun.data.densities import EXAMPLES, TEST, TEST_SEED, TRAIN, fixed, fresh, normals
-from noderun.data.files import DataError
+from noderun.data.points import require_none
 from noderun.data.targets import Energy
 
 WINDOW, SOFT = 4.0, 0.4  # half the width of the window; how softly it ends
@@ -83,8 +83,7 @@ def energy(name: str) -> Callable[..., Dataset]:
     """The reader of a set: its inputs are points of the standard normal that a flow starts from."""
 
     def read(root: Path, augment: bool, *, examples: int = EXAMPLES) -> Dataset:
-        if augment:
-            raise DataError(f"data.augment is for images; {name} is made of points")
+        require_none(name, augment)
         train, test = Batch(fixed(normals, examples, TRAIN)), Batch(fixed(normals, TEST, TEST_SEED))
         return Dataset(name, (2,), ENERGIES[name], train, test, fresh(normals))
 

@@ -19,7 +19,7 @@ SEED, TIMES = 123, 200
 
 def require(root: Path) -> None:
     if find_spec("dm_control") is None:
-        raise DataError("dm-control, which simulates it, is not installed (pip install 'noderun[mujoco]')")
+        raise DataError("data=hopper is simulated by dm-control, which is not installed: pip install 'noderun[mujoco]'")
 
 
 def hopper(

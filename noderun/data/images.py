@@ -93,18 +93,18 @@ def as_density(read: Callable[..., Dataset], alpha: float = 1e-6) -> Callable[..
     def target(shape: tuple[int, ...], levels: int) -> Target:
         return Density(math.prod(shape), Logit(alpha, levels))
 
-    return _for(read, target, Dequantized)
+    return for_target(read, target, Dequantized)
 
 
 def as_binary(read: Callable[..., Dataset]) -> Callable[..., Dataset]:
     """A reader of the same images in black and white."""
-    return _for(read, lambda shape, _: Levels(math.prod(shape), 2), Binarized)
+    return for_target(read, lambda shape, _: Levels(math.prod(shape), 2), Binarized)
 
 
-def _for(
+def for_target(
     read: Callable[..., Dataset], target: Callable[[tuple[int, ...], int], Target], prepared: type[Pixels]
 ) -> Callable[..., Dataset]:
-    """A reader of the same images, without their classes, for another target; that is made of shape and levels."""
+    """A reader of the same images, without their classes, for another target, which is made from shape and levels."""
 
     def read_again(root: Path, augment: bool = False) -> Dataset:
         images = read(root, augment)

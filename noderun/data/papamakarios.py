@@ -17,7 +17,7 @@ from noderun.data.batch import Batch
 from noderun.data.columns import Array
 from noderun.data.dataset import Dataset
 from noderun.data.files import DataError, DataMissing
-from noderun.data.table_files import read_tables
+from noderun.data.table_files import numeric, read_csv, read_tables
 from noderun.data.tables import float32
 from noderun.data.targets import Density
 
@@ -54,20 +54,26 @@ def gas(folder: Path) -> Splits:
         if not related.any():
             break
         table = np.delete(table, related.argmax(), axis=1)
-    train, valid, test = last_tenths((table - table.mean(0)) / table.std(0, ddof=1))
-    return train, valid, test
+    return last_tenths((table - table.mean(0)) / table.std(0, ddof=1))
 
 
 def hepmass(folder: Path) -> Splits:
     """Signal of particle collisions, without columns whose smallest value comes up more than five times."""
-    tables = [one(folder / f"1000_{split}.csv") for split in ("train", "test")]
-    train, test = (table[table[:, 0] == 1, 1:] for table in tables)
-    test = test[:, : train.shape[1]]  # the published file has one more
+    train = collisions(folder / "1000_train.csv")
+    test = collisions(folder / "1000_test.csv", columns=train.shape[1])  # the published file has one more
+    train, test = (table[table[:, 0] == 1, 1:] for table in (train, test))
     train, test = ((table - train.mean(0)) / train.std(0, ddof=1) for table in (train, test))
     kept = (train == train.min(0)).sum(0) <= 5
     train, test = train[:, kept], test[:, kept]
     count = len(train) - int(HOLD_OUT * len(train))
     return train[:count], train[count:], test
+
+
+def collisions(path: Path, columns: int | None = None) -> Array:
+    """The first columns, or all."""
+    files.require(path)
+    ((_, values, names),) = read_csv(path)
+    return numeric(values[:, :columns], names[:columns], path).values
 
 
 def miniboone(folder: Path) -> Splits:

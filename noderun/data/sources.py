@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from noderun.config.validation import nearest
-from noderun.data import freyfaces, hopper, idx, physionet, series_files, silhouettes, uci, vision
+from noderun.data import freyfaces, hopper, idx, papamakarios, physionet, series_files, silhouettes, uci, vision
 from noderun.data.curves import damped_pendulum, lorenz, lotka_volterra, oscillators, sinusoids, spirals
 from noderun.data.dataset import Dataset
 from noderun.data.densities import POINTS, density, with_source
@@ -24,7 +24,6 @@ from noderun.data.idx import fashion_mnist, mnist
 from noderun.data.images import as_binary, as_density
 from noderun.data.long_csv import long_csv
 from noderun.data.mnist5k import mnist5k
-from noderun.data.papamakarios import BENCHMARKS
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
 from noderun.data.series import TASKS
 from noderun.data.signature import signature
@@ -142,7 +141,7 @@ SETS: dict[str, Source] = {
     },
     **{
         name: Source(each.read, "vector", Density, require=each.require, validated=True)
-        for name, each in BENCHMARKS.items()
+        for name, each in papamakarios.BENCHMARKS.items()
     },
     "crossing_1d": Source(crossing_1d, "vector", Values),
     "spheres": Source(spheres, "vector"),

@@ -22,6 +22,7 @@ class Decoded:
 
     latent: Tensor  # [K, B, S, latent]
     mean: Tensor  # [K, B, S, D]
+    distinct_times: int  # of the batch, at which the solve has outputs
     log_rate: Tensor | None = None  # [K, B, S, D] of a Poisson process of the observations of each channel
     expected: Tensor | None = None  # [K, B, D]: the rate's integral from 0 to the last of all times
 
@@ -113,8 +114,8 @@ class LatentODE(nn.Module):
         own = states[place, :, torch.arange(count, device=times.device).unsqueeze(1)].movedim(2, 0)  # [K, B, S, ...]
         z = own[..., : self.latent]
         if self.log_rate is None:
-            return Decoded(z, self.decoder(z))
-        return Decoded(z, self.decoder(z), self.log_rate(z), states[-1, ..., self.latent :])
+            return Decoded(z, self.decoder(z), len(ts))
+        return Decoded(z, self.decoder(z), len(ts), self.log_rate(z), states[-1, ..., self.latent :])
 
     def solved(self, start: Tensor, ts: Tensor) -> Tensor:
         """The state [U, N, ...] at times in order, from ``start`` at time 0."""

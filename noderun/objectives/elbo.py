@@ -35,7 +35,8 @@ class Elbo(Objective):
 
     In training the KL grows to its full weight over model.kl_warmup steps, and the loss leaves out the constant
     n/2 log 2 pi of n values. A test draws TEST_DRAWS times, by each example's index, and reports: "elbo" per series;
-    "nll", -log of the mean over draws of p(x | z(0)), per value asked for; "mse" of the posterior mean's path.
+    "nll", -log of the mean over draws of p(x | z(0)), per value asked for; "mse" of the posterior mean's path
+    (beside a label in units of the standardized channels).
     The loss of a label or of values is added with model.label_weight (Rubanova et al. 2019, section 4.4).
     """
 
@@ -67,11 +68,11 @@ class Elbo(Objective):
         log_p = log_normal(x, decoded.mean, model.noise, mask)[: len(z0)]
         if model.log_rate is not None:
             log_p = log_p + log_poisson(decoded, mask)[: len(z0)]
-        kl, elbo = kl_to_standard(mean, std), log_p.mean(0) - kl_to_standard(mean, std)
-        loss = -elbo - (1 - self.kl_weight(model)) * kl - 0.5 * math.log(2 * math.pi) * mask.flatten(1).sum(1)
-        values = {"loss": loss.mean(), "elbo": elbo.detach(), "kl": kl.detach()}
+        expected, kl = log_p.mean(0), kl_to_standard(mean, std)
+        loss = self.kl_weight(model) * kl - expected - 0.5 * math.log(2 * math.pi) * mask.flatten(1).sum(1)
+        values = {"loss": loss.mean(), "elbo": (expected - kl).detach(), "kl": kl.detach()}
         values |= {f"nfe_{part}": loss.new_tensor(nfe) for part, nfe in model.evaluations().items()}
-        values["distinct_times"] = loss.new_tensor(float(len(times.unique())))
+        values["distinct_times"] = loss.new_tensor(float(decoded.distinct_times))
         if testing:
             paths, x, mask = decoded.mean[:, :, :asked], x[:, :asked], mask[:, :asked]
             values["nll"] = mean_nll(log_normal(x, paths[:-1], model.noise, mask), mask)

@@ -86,7 +86,7 @@ def test_a_missing_file_is_named_with_where_a_copy_comes_from(name, tmp_path):
 
 def test_the_hopper_is_simulated_or_names_what_it_needs(tmp_path):
     if find_spec("dm_control") is None:
-        with pytest.raises(DataError, match=r"dm-control, .* pip install 'noderun\[mujoco\]'"):
+        with pytest.raises(DataError, match=r"hopper is simulated by dm-control.*pip install 'noderun.mujoco.'"):
             SETS["hopper"].read(tmp_path)
     else:
         dataset = SETS["hopper"].read(tmp_path, examples=5)

@@ -123,7 +123,7 @@ def test_a_simulated_rate_is_recovered_within_its_standard_error():
         optimizer.zero_grad()
         rate_at = (log_rate[0] + log_rate[1] * drawn)[None, ..., None]
         expected = (log_rate[0] + log_rate[1] * grid).exp().mean().expand(1, count, 1)
-        decoded = Decoded(rate_at, rate_at, rate_at, expected)
+        decoded = Decoded(rate_at, rate_at, 1, rate_at, expected)
         value = -log_poisson(decoded, kept.unsqueeze(-1)).mean()
         value.backward()
         return value

@@ -7,7 +7,9 @@ import torch
 from training_problem import SIZE, blobs, make_settings, make_setup
 
 from noderun.data import Batch, batches
+from noderun.evaluation.trained import load_setup
 from noderun.record.metrics import read_metrics
+from noderun.training import build
 from noderun.training.isolation import isolated
 from noderun.training.loop import evaluate
 from noderun.training.run import Run
@@ -19,22 +21,21 @@ class Killed(BaseException):
     """Stands for kill -9."""
 
 
-def start(folder, sign, epochs=4):
+def setup_of(sign):
     """Validation on the training rows, or on such rows with the opposite targets: then less and less is learned."""
-    folder.mkdir(exist_ok=True)
     data = blobs("regress")
     data = replace(data, valid=Batch(data.train.inputs, sign * data.train.targets))
-    setup = replace(
+    return replace(
         make_setup(objective="regress", dropout=0.0),
         validated=True,
         batches=lambda split, epoch, start: batches(data, split, SIZE, 0, epoch, start),
     )
-    return Run(setup, make_settings(epochs=epochs), folder)
 
 
 def train(folder, sign, epochs=4):
+    folder.mkdir(exist_ok=True)
     with isolated(CPU, 0):
-        run = start(folder, sign, epochs)
+        run = Run(setup_of(sign), make_settings(epochs=epochs), folder)
         return run, run.complete()
 
 
@@ -61,6 +62,14 @@ def test_training_goes_on_from_the_last_weights(tmp_path):
     kept = [state["callbacks"]["BestWeights"] for state in (once, twice)]
     torch.testing.assert_close(*kept, rtol=0, atol=0)
     assert any(not torch.equal(kept[0]["weights"][name], tensor) for name, tensor in once["model"].items())
+
+
+def test_a_finished_run_is_loaded_with_the_best_weights(tmp_path, monkeypatch):
+    train(tmp_path, -1)
+    monkeypatch.setattr(build, "make_setup", lambda settings, device: setup_of(-1))
+    loaded = load_setup(tmp_path, make_settings()).model.state_dict()
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    torch.testing.assert_close(loaded, type(loaded)(state["callbacks"]["BestWeights"]["weights"]), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("saves", [1, 3])
