@@ -31,6 +31,11 @@ SERIES = [
     ["model.encoder=ode_rnn", "model.euler_steps=0", "model.objective=series"],
     ["solver=rk4", "solver.dt=0.5", "gradient=checkpointed"],
 ]
+CONTROLLED = ("neural_cde", "linear_cde", "log_ncde", "ssm")
+CONTROLS = [
+    ["solver=dopri5", "gradient=adjoint", "model.interpolation=natural", "tolerance=1e-2"],
+    ["solver=midpoint", "solver.dt=0.5", "gradient=checkpointed", "regularizer=kinetic"],
+]
 CHOICES = [
     *([f"model={name}"] for name in MODELS),
     *([f"dynamics={name}", "model.width=16"] for name in DYNAMICS if name not in ("mlp", *SYSTEMS)),
@@ -43,6 +48,9 @@ CHOICES = [
     ["model=physics", "data=cubic_spiral", "dynamics=pendulum", "optimizer=adam", "model.correction=4"],
     *([f"regularizer={name}", "model.width=16"] for name in ["none", *REGULARIZERS]),
     *(["experiment=anode/spheres", f"data={name}"] for name in POINTS),
+    *(["experiment=signature/depth2", "data.examples=8", f"model={name}"] for name in CONTROLLED),
+    *(["experiment=signature/depth2", "data.examples=8", *words] for words in CONTROLS),
+    *(["experiment=latent_ode/spirals", "data.points=8", f"model={name}"] for name in CONTROLLED if name != "log_ncde"),
     *(["experiment=latent_ode/spirals", "data.points=8", *words] for words in SERIES),
     ["model.augment=5"],
     ["model.head=flatten"],

@@ -14,6 +14,7 @@ import torch
 
 from noderun.benchmarks.case import Case, Failure, Row, reason, require_agreement
 from noderun.benchmarks.cases import gradient_cases, solve_cases
+from noderun.benchmarks.controlled import controlled_cases
 from noderun.benchmarks.figures import draw_memory, draw_times
 from noderun.benchmarks.flows import flow_cases
 from noderun.benchmarks.memory import MemoryRow, memory_rows
@@ -33,9 +34,22 @@ TIMED: dict[str, Callable[[Settings, str], Iterator[Case]]] = {
     "startup": lambda settings, device: startup_cases(settings.quick),
     "epoch": lambda settings, device: epoch_cases(settings.data, device),
     "flows": lambda settings, device: flow_cases(device, settings.quick),
+    "series": lambda settings, device: controlled_cases(device, settings.quick),
 }
-ALL = ("solve", "gradient", "training", "startup", "memory")  # an epoch and flows only if asked for
-PACKAGES = ("noderun", "torch", "torchdiffeq", "torchode", "diffrax", "jax", "zuko", "torchcfm", "normflows", "POT")
+ALL = ("solve", "gradient", "training", "startup", "memory")  # the others only if asked for
+PACKAGES = (
+    "noderun",
+    "torch",
+    "torchdiffeq",
+    "torchode",
+    "diffrax",
+    "jax",
+    "zuko",
+    "torchcfm",
+    "normflows",
+    "POT",
+    "torchcde",
+)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ TITLES = {
     "startup": "Starting",
     "epoch": "A whole epoch",
     "flows": "Flows",
+    "series": "Time series",
 }
 NOTES = {
     "solve": "Times over the limit: as many evaluations of f as noderun's solve makes, and nothing else; where each "
@@ -30,6 +31,8 @@ NOTES = {
     "flows": "Forward and backward pass of a training step. All have the same net and weights but zuko, whose net of "
     "as many units is its own; noderun takes the trace in closed form, diffrax in forward mode, torchdiffeq's example "
     "by one vector-Jacobian product per dimension. Compilation is not counted.",
+    "series": "Forward and backward pass; the first contender is Heun's method written by hand, one step an interval. "
+    "Each gradient is compared with that of a tight float64 solve along the cubic path.",
 }
 MEMORY = (
     "held / peak in MiB, counted once a storage: held from the end of the forward to the start of the backward pass "

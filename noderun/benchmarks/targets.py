@@ -72,6 +72,18 @@ TARGETS = (
         Target(f"training step, own f, {g}", "training", STEP, f"noderun {g}", f"torchdiffeq {g}", 1.5, faster=True)
         for g in ("backprop", "adjoint")
     ),
+    *(
+        Target(
+            f"neural CDE, against torchcde {peer}",
+            "series",
+            "neural CDE",
+            "noderun backprop",
+            f"torchcde {peer}",
+            n,
+            faster=True,
+        )
+        for peer, n in (("rk4, backprop", 1.5), ("by default", 10))
+    ),
     Target("`noderun --help`", "startup", "", "noderun --help", None, 200),
     Target("`noderun train --help`", "startup", "", "noderun train --help", None, 2000),
 )

@@ -42,7 +42,7 @@ def labeled_paths(count: int, word: tuple[int, ...], seed: int) -> Batch:
 
 
 def signature_term(increments: Tensor, word: tuple[int, ...]) -> Tensor:
-    """n! times the signature term [B] of a ``word`` of n channels, of paths with increments [B, K, C], in their dtype.
+    """n! times the term of a ``word`` of n channels in the signature of paths with increments [B, K, C]: [B].
 
     By Chen's identity a straight piece with increment d changes the term S of the word w_1 ... w_n by
     sum_(j=1..n) S(w_1 ... w_(n-j)) d_(w_(n-j+1)) ... d_(w_n) / j!; with factors n! all numbers are whole if d is.

@@ -28,6 +28,7 @@ from noderun.data.mnist5k import mnist5k
 from noderun.data.nested_shapes import nested_shapes
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
 from noderun.data.series import TASKS
+from noderun.data.signature import signature
 from noderun.data.tables import table
 from noderun.data.targets import TARGETS, Classes, Density, Energy, Levels, Values
 
@@ -153,6 +154,7 @@ SETS: dict[str, Source] = {
     **{name: Source(energy(name), "vector", Energy) for name in ENERGIES},
     "nested_shapes": Source(nested_shapes, "vector", Values),
     "spirals": Source(spirals, "series", tasks=tasks("forecast", "interpolate", "classify")),
+    "signature": Source(signature, "series"),
     "sinusoids": Source(sinusoids, "series", tasks=tasks("interpolate", "forecast", "regress")),
     "oscillators": Source(oscillators, "series", tasks=tasks("interpolate", "forecast")),
     "damped_pendulum": Source(damped_pendulum, "series", tasks=tasks("interpolate", "forecast", "regress")),

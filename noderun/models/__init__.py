@@ -12,7 +12,10 @@ from noderun.models.ffjord import FFJORD
 from noderun.models.flow import Flow
 from noderun.models.flow_matching import FlowMatching
 from noderun.models.latent_ode import LatentODE
+from noderun.models.linear_cde import LinearCDE
+from noderun.models.log_ncde import LogNCDE
 from noderun.models.mlp import MLP
+from noderun.models.neural_cde import NeuralCDE
 from noderun.models.observed import HamiltonianNN, NeuralODE
 from noderun.models.odenet import ODENet
 from noderun.models.physics import Hybrid, Physics
@@ -21,6 +24,7 @@ from noderun.models.planar import PlanarNF
 from noderun.models.recurrent import GRUD, ODERNN, RNN
 from noderun.models.resnet import ResNet
 from noderun.models.revnet import Hamiltonian, RevNet
+from noderun.models.ssm import SSM
 from noderun.models.stem import StemHead
 from noderun.models.vae import VAE
 from noderun.models.zuko import ZukoFlow
@@ -44,6 +48,10 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "realnvp": partial(ZukoFlow, "RealNVP"),
     "nsf": partial(ZukoFlow, "NSF"),
     "maf": partial(ZukoFlow, "MAF"),
+    "neural_cde": NeuralCDE,
+    "linear_cde": LinearCDE,
+    "log_ncde": LogNCDE,
+    "ssm": SSM,
     "gru_d": GRUD,
     "ode_rnn": ODERNN,
     "latent_ode": LatentODE,

@@ -14,49 +14,100 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noderun.data import DataError
-from noderun.models.observations import Observations, at_rows, between, carried_forward, extended, last_before
+from noderun.data import DataError, Dataset
 from noderun.models.spline import natural_cubic
+from noderun.models.timeline import Timeline, timeline
+
+ROWS = 1000  # of a data set that are checked at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Control:
     """dX/ds = sum_n coefficients[:, i, n] u^n in interval i, with u = s - i from 0 to 1.
 
-    ``coefficients`` are [B, K, n, C], ``start`` is X(0) [B, C], and ``rows`` [B, S] are the knots at which outputs are
+    ``coefficients`` are [B, K, n, C], ``start`` is X(0) [B, C], and ``asked`` [B, S] are the knots at which outputs are
     read (None: the last one).
     """
 
     coefficients: Tensor
     start: Tensor
-    rows: Tensor | None
+    asked: Tensor | None
+
+    @property
+    def increments(self) -> Tensor:
+        """X(i + 1) - X(i) [B, K, C]."""
+        exponents = torch.arange(self.coefficients.shape[2], device=self.coefficients.device)
+        return (self.coefficients / (exponents + 1).unsqueeze(1)).sum(2)
 
     def outputs(self, states: Tensor) -> Tensor:
-        """Of states [B, ..., H] at knots, the last one among them, those of the outputs."""
-        return states[:, -1] if self.rows is None else at_rows(states, self.rows)
+        """Of states [B, ..., H] at knots, the last one among them, those of the outputs: [B, S, H] or [B, H]."""
+        if self.asked is None:
+            return states[:, -1]
+        return states.gather(1, self.asked.unsqueeze(-1).expand(-1, -1, states.shape[2]))
 
 
-def control_path(observations: Observations, interpolation: str, initial: float | None = None) -> Control:
-    """The path through the observations; its coefficients are torchcde's, in units of s.
+@dataclass(frozen=True)
+class ControlPath:
+    """Makes the control of a batch of series; its coefficients are torchcde's, in units of s.
 
-    What is missing in a channel is interpolated (linearly; by natural: by the spline through what there is), and before
-    its first observation it is ``initial``, or that observation if None. If outputs are read on the way, both would
-    look ahead: then, and for rectilinear paths, the observation before is carried forward.
+    ``time`` puts the time before the channels. What is missing in a channel is interpolated (linearly; by natural: by
+    the spline through what there is), and before its first observation it is ``initial``, or that observation if None.
+    If outputs are read on the way, both would look ahead: then, and for rectilinear paths, the observation before is
+    carried forward.
 
     Raises DataError if a channel has no value to start from, or if a path that looks ahead is to give such outputs.
     """
-    x, times, rows = observations.values, observations.times.unsqueeze(-1), observations.rows
-    require_control(observations, interpolation, initial)
-    observed = torch.ones_like(x, dtype=torch.bool) if observations.observed is None else observations.observed
-    if observations.observed is not None:
-        x, observed = extended(x, observed, initial)
-        if rows is not None or interpolation == "rectilinear":
+
+    interpolation: str = "hermite"
+    initial: float | None = None
+    time: bool = True
+
+    def __call__(self, inputs: Tensor, times: Tensor, mask: Tensor | None, target_times: Tensor | None) -> Control:
+        """Of inputs [B, T, D], times [B, T], mask [B, T] or [B, T, D] and target_times [B, S]."""
+        on_the_way = target_times is not None
+        line = timeline(inputs, times, mask, target_times)
+        self.check(line, on_the_way)
+        t = (line.times if on_the_way else held_after(line.times, line.asked)).to(inputs).unsqueeze(-1)
+        x, observed = extended(line.values, line.mask > 0, self.initial)
+        if on_the_way or self.interpolation == "rectilinear":
             x = carried_forward(x, observed)
-        elif interpolation != "natural":
-            x = between(x, observed, times)
-    if interpolation == "rectilinear":
-        rows = None if rows is None else 2 * rows
-    return Control(INTERPOLATIONS[interpolation](x, times, observed), x[:, 0], rows)
+        elif mask is not None and self.interpolation != "natural":
+            x = between(x, observed, t)
+        if self.time:
+            x, observed = torch.cat([t, x], dim=2), torch.cat([torch.ones_like(t, dtype=torch.bool), observed], dim=2)
+        asked = line.asked * (2 if self.interpolation == "rectilinear" else 1) if on_the_way else None
+        return Control(INTERPOLATIONS[self.interpolation](x, t, observed), x[:, 0], asked)
+
+    def prepare_for(self, dataset: Dataset) -> None:
+        """Raise DataError if a series of the set has no such path."""
+        for split, rows in (("train", dataset.train), ("test", dataset.test)):
+            for start in range(0, len(rows), ROWS):
+                part = rows.rows(slice(start, start + ROWS))
+                assert part.times is not None
+                try:
+                    line = timeline(part.inputs, part.times, part.mask, part.target_times)
+                    self.check(line, part.target_times is not None, start)
+                except DataError as error:
+                    raise DataError(f"{dataset.name}, {split}: {error}") from None
+
+    def check(self, line: Timeline, on_the_way: bool, first: int = 0) -> None:
+        """Raise DataError if the series, of which the first has the number ``first``, have no such path."""
+        if line.times.shape[1] < 2:
+            raise DataError("a control needs series of two observations or more")
+        if on_the_way and self.interpolation in LOOKS_AHEAD:
+            causal = [name for name in INTERPOLATIONS if name not in LOOKS_AHEAD]
+            raise DataError(
+                f"interpolation={self.interpolation} looks ahead: outputs on the way would depend on what is observed "
+                f"after them; take {', '.join(causal[:-1])} or {causal[-1]}"
+            )
+        lacking = (line.mask[:, 0] if on_the_way else line.mask.amax(1)) == 0
+        if self.initial is None and lacking.any():
+            row, channel = (int(each) for each in lacking.nonzero()[0])
+            what = "first value" if on_the_way else "observation"
+            raise DataError(
+                f"channel {channel} of series {first + row} has no {what}, so its control cannot start: leave one of "
+                "them out, or give the value that stands in for it, for instance model.initial=0"
+            )
 
 
 def derivative(coefficients: Tensor, s: Tensor) -> Tensor:
@@ -107,27 +158,47 @@ INTERPOLATIONS: dict[str, Interpolation] = {
     "rectilinear": rectilinear,
     "natural": natural_cubic,
 }
-AHEAD = ("natural",)  # a change of the last observation changes them everywhere
+LOOKS_AHEAD = ("natural",)  # a change of the last observation changes the path everywhere
 
 
-def require_control(observations: Observations, interpolation: str, initial: float | None) -> None:
-    """Raise DataError if the observations have no such path."""
-    x, observed, on_the_way = observations.values, observations.observed, observations.rows is not None
-    if x.shape[1] < 2:
-        raise DataError("a control needs series of two observations or more")
-    if on_the_way and interpolation in AHEAD:
-        causal = [name for name in INTERPOLATIONS if name not in AHEAD]
-        raise DataError(
-            f"interpolation={interpolation} looks ahead: outputs on the way would depend on what is observed after "
-            f"them; take {', '.join(causal[:-1])} or {causal[-1]}"
-        )
-    if observed is None or initial is not None:
-        return
-    lacking = ~(observed[:, 0] if on_the_way else observed.any(1))
-    if lacking.any():
-        row, channel = (int(each) for each in lacking.nonzero()[0])
-        raise DataError(
-            f"series {row} has no observation of channel {channel}{' at its first time' if on_the_way else ''}, so its "
-            "control cannot start: leave one of them out, or give the value that stands in for it, for instance "
-            "initial=0"
-        )
+def held_after(times: Tensor, last: Tensor) -> Tensor:
+    """Times [B, N] that stand still from the place ``last`` [B, 1] on, behind which is padding."""
+    place = torch.arange(times.shape[1], device=times.device)
+    return torch.where(place > last, times.gather(1, last), times)
+
+
+def extended(x: Tensor, observed: Tensor, initial: float | None) -> tuple[Tensor, Tensor]:
+    """Values and flags with both ends of each channel filled in.
+
+    Before its first observation it is ``initial``, or that observation if None; after its last one it stays.
+    """
+    numbers = torch.arange(x.shape[1], device=x.device).view(-1, 1)
+    first = torch.where(observed, numbers, x.shape[1] - 1).amin(1, keepdim=True)
+    last = torch.where(observed, numbers, 0).amax(1, keepdim=True)
+    start = x.gather(1, first) if initial is None else x.new_tensor(initial)
+    before, after = numbers < first, numbers > last
+    if initial is not None:  # also of a channel that has no observation
+        before = before | ~observed.any(1, keepdim=True)
+    x = torch.where(before, start, torch.where(after, x.gather(1, last), x))
+    return x, observed | before | after
+
+
+def carried_forward(x: Tensor, observed: Tensor) -> Tensor:
+    """x [B, N, D] where each missing value is the last one before it."""
+    return x.gather(1, last_before(observed))
+
+
+def between(x: Tensor, observed: Tensor, times: Tensor) -> Tensor:
+    """x [B, N, D] where missing values lie on the line between their neighbors in time [B, N, 1]."""
+    earlier = last_before(observed)
+    later = x.shape[1] - 1 - last_before(observed.flip(1)).flip(1)
+    t, x0, x1 = times.expand_as(x), x.gather(1, earlier), x.gather(1, later)
+    t0, t1 = t.gather(1, earlier), t.gather(1, later)
+    share = torch.where(t1 > t0, (t - t0) / (t1 - t0), 0.0)
+    return x0 + share * (x1 - x0)
+
+
+def last_before(observed: Tensor) -> Tensor:
+    """int64 [B, N, D]: the number of the last knot up to each that was observed, 0 if there is none."""
+    numbers = torch.arange(observed.shape[1], device=observed.device).view(-1, 1)
+    return torch.where(observed, numbers, 0).cummax(1).values

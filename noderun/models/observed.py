@@ -66,7 +66,7 @@ class ObservedState(nn.Module):
         return y if self.standardized else (y - self.mean) / self.scale
 
     @torch.no_grad()
-    def start_from(self, dataset: Dataset) -> None:
+    def prepare_for(self, dataset: Dataset) -> None:
         """Take over the data's units."""
         target = dataset.target
         if isinstance(target, Series) and target.mean is not None and target.scale is not None:

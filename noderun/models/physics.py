@@ -85,9 +85,9 @@ class Physics(ObservedState):
         return set() if self.start is None else {"start"}
 
     @torch.no_grad()
-    def start_from(self, dataset: Dataset) -> None:
+    def prepare_for(self, dataset: Dataset) -> None:
         """Make what belongs to the training series, and choose where training starts."""
-        super().start_from(dataset)
+        super().prepare_for(dataset)
         rows = dataset.prepare(dataset.train, None)
         values = self.in_units(rows.inputs)
         if self.noise == "lognormal" and bool((values[channel_mask(values, rows.mask)] <= 0).any()):
@@ -154,17 +154,17 @@ class Hybrid(Physics):
         return super().owned() | (set(dict(self.known.named_parameters())) if self.own else set())
 
     @torch.no_grad()
-    def start_from(self, dataset: Dataset) -> None:
+    def prepare_for(self, dataset: Dataset) -> None:
         known: Any = self.known
         for parameter in known.parameters():
             if self.own:
                 parameter.data = parameter.data.expand(len(dataset.train), *parameter.shape).clone()
-        ObservedState.start_from(self, dataset)
+        ObservedState.prepare_for(self, dataset)
         if hasattr(known, "start_from"):
             values = self.in_units(dataset.train.inputs)
             seen = channel_mask(values, dataset.train.mask)
             known.start_from(torch.where(seen, values, torch.inf).flatten(1).amin(1))
-        super().start_from(dataset)
+        super().prepare_for(dataset)
 
     def states(self, y0: Tensor, since: Tensor, index: Tensor | None) -> Tensor:
         known: Any = self.known

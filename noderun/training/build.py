@@ -51,9 +51,9 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
     if not isinstance(model, objective.models):
         said, wanted = settings.model.objective.name, " or ".join(kind.__name__ for kind in objective.models)
         raise DataError(f"model.objective={said} trains a {wanted}; model={settings.model.name} is another model")
-    start_from: Any = getattr(model, "start_from", None)  # of a model whose first guess is made of the data
-    if start_from is not None:
-        start_from(dataset)
+    prepare_for: Any = getattr(model, "prepare_for", None)  # a model may start from its data, or refuse them
+    if prepare_for is not None:
+        prepare_for(dataset)
     optimizer, regularizer = settings.optimizer, settings.regularizer
     blocks = [module for module in model.modules() if isinstance(module, SolveBlock)]
     if regularizer is not None and regularizer.name != "none":

@@ -9,6 +9,7 @@ from noderun.benchmarks import problems
 from noderun.benchmarks.bench import run_case
 from noderun.benchmarks.case import LIMIT, Failure
 from noderun.benchmarks.cases import solve_case
+from noderun.benchmarks.controlled import controlled_cases
 from noderun.benchmarks.objectives import FFJORD, Block, ConcatConv, LatentODE
 from noderun.benchmarks.step import step_case
 from noderun.benchmarks.training import MODES, pass_case
@@ -26,6 +27,14 @@ def test_the_whole_net_has_one_gradient_with_either_form_of_time():
     case = step_case(2, "cpu")
     errors = {name: error() for name, error in case.errors.items()}
     assert len(errors) == 4 and max(errors.values()) < case.allowed
+
+
+def test_a_neural_cde_has_one_gradient_in_all_libraries():
+    (case,) = controlled_cases("cpu", quick=True)
+    errors = {name: error() for name, error in case.errors.items()}
+    assert {"bare loop", "noderun backprop", "torchcde rk4, backprop", "torchcde by default"} <= errors.keys()
+    assert max(errors.values()) < case.allowed
+    assert errors["noderun backprop"] == pytest.approx(errors["bare loop"], rel=1e-2)
 
 
 def test_published_sizes():

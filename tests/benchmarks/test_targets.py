@@ -6,6 +6,7 @@ import pytest
 
 from noderun.benchmarks import problems
 from noderun.benchmarks.case import LIMIT, Row
+from noderun.benchmarks.controlled import controlled_cases
 from noderun.benchmarks.objectives import Block
 from noderun.benchmarks.startup import startup_cases
 from noderun.benchmarks.step import step_case
@@ -46,7 +47,13 @@ def test_every_target_names_cases_that_there_are():
     small = [problems.mlp(batch, 1e-3).name for batch in (1, 128, 1024, 16384)]
     passes = [pass_case(Block(1), mode).name for mode in MODES]
     startup = [case.name for case in startup_cases(quick=True)]
-    names = {"solve": small, "gradient": small, "training": [*passes, step_case(1, "cpu").name], "startup": startup}
+    names = {
+        "series": [case.name for case in controlled_cases("cpu", quick=True)],
+        "solve": small,
+        "gradient": small,
+        "training": [*passes, step_case(1, "cpu").name],
+        "startup": startup,
+    }
     for target in TARGETS:
         assert any(re.match(target.cases, name) for name in names[target.suite]), target
 

@@ -37,7 +37,7 @@ def read(name, **options):
 def make(name, dataset, dynamics="mlp", solve=TIGHT, **options):
     used = {} if name == "hamiltonian_nn" else {"make_dynamics": DYNAMICS[dynamics]}
     model = MODELS[name](dataset.shape, dataset.target.outputs, **used, solve=solve, **options)
-    model.start_from(dataset)
+    model.prepare_for(dataset)
     return model
 
 
@@ -170,7 +170,7 @@ def test_physics_finds_the_parameters_and_the_intervals_of_scipys_least_squares(
     model = MODELS["physics"](
         dataset.shape, 2, guess, solve, noise="lognormal", initial="learned", starts=4, spread=0.2
     )
-    model.start_from(dataset)
+    model.prepare_for(dataset)
     found = {row["parameter"]: row for row in parameter_rows(fitted(model, dataset, 30))}
     values = dataset.train.inputs[0].double().numpy()
 

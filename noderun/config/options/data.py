@@ -308,6 +308,15 @@ class Spirals(SeriesData, name="spirals"):
 
 
 @declaration
+class Signature(Data, name="signature"):
+    """Random walks in six channels, and the sign of one term of their signature (Walker et al. 2024): what a model of
+    paths has to learn is exactly known, and the harder the deeper it is. 4000 more for the test."""
+
+    depth: Annotated[Literal[1, 2, 3, 4], "of the term: 2, then 5, 0 and 3 are its channels"] = 3
+    examples: Annotated[Count, "training paths of 100 points"] = 20_000
+
+
+@declaration
 class Sinusoids(SeriesData, name="sinusoids"):
     """x0 + sin(2 pi f t) with frequencies from 0.5 to 1, at irregular times (Rubanova et al. 2019, section 4.1)."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from noderun.config.options.objective import Objective
 from noderun.config.options.option import FACT, Option, Reference, declaration
-from noderun.config.options.types import Count, FolderName, Index, NotNegative, Positive, Tolerance
+from noderun.config.options.types import Activation, Count, FolderName, Index, NotNegative, Positive, Tolerance
 
 Part = Literal["dynamics", "solver", "gradient", "regularizer"]
 Takes = Annotated[tuple[str, ...], FACT]
@@ -310,6 +310,72 @@ class Vae(Model, name="vae"):
     rank: Annotated[Count, "of posterior=ffjord: by how much its weights differ between examples"] = 4
     flow_hidden: Annotated[tuple[Count, ...], "widths of the layers of posterior=ffjord"] = (128, 128)
     kl_warmup: KlWarmup = 0
+
+
+@dataclass(frozen=True)
+class Controlled(SeriesModel):
+    """A model that is driven by a path through the observations."""
+
+    time: Annotated[bool, "true: time is a channel of the path"] = True
+    initial: Annotated[
+        float | None,
+        "value of a channel before its first observation; null: that observation, which looks ahead, and a series of "
+        "which a channel was never observed is refused",
+    ] = None
+
+
+@declaration
+class NeuralCde(Controlled, name="neural_cde"):
+    """A neural controlled differential equation, dz = f(z) dX, driven by a path X through the observations (Kidger et
+    al. 2020). Knots are whole numbers on the clock of the solve: solver=knots takes one step from each to the next."""
+
+    chooses: ClassVar = {**SeriesModel.chooses, "solver": "knots", "gradient": "backprop"}
+
+    uses: Uses = ("solver", "gradient", "regularizer")
+    hidden: Annotated[Count, "size of z"] = 32
+    width: Annotated[Count, "of the hidden layers of f"] = 64
+    layers: Annotated[Count, "hidden layers of f, before a last one with tanh"] = 1
+    activation: Annotated[Activation, "of the hidden layers"] = "silu"
+    interpolation: Annotated[
+        Literal["hermite", "linear", "rectilinear", "natural"],
+        "of the path: hermite: cubic, by backward differences; rectilinear: time first, then values; natural: the "
+        "cubic spline, which looks ahead, for one output per series. A step from knot to knot sees its increment alone",
+    ] = "hermite"
+
+
+@declaration
+class LogNcde(Controlled, name="log_ncde"):
+    """A neural controlled differential equation by the log-ODE method of depth 2 (Walker et al. 2024): a step takes a
+    window of intervals by its increment and its Levy area. One output per series."""
+
+    chooses: ClassVar = NeuralCde.chooses
+
+    uses: Uses = ("solver", "gradient", "regularizer")
+    hidden: Annotated[Count, "size of z"] = 32
+    width: Annotated[Count, "of the hidden layers of f"] = 64
+    layers: Annotated[Count, "hidden layers of f, before a last one with tanh"] = 1
+    activation: Annotated[Activation, "of the hidden layers"] = "silu"
+    window: Annotated[Count, "intervals per step; the authors' 4"] = 4
+
+
+@declaration
+class LinearCde(Controlled, name="linear_cde"):
+    """A linear controlled equation with block-diagonal matrices (SLiCE, Walker et al. 2025), exact for a linear path up
+    to the order of a series, by a scan."""
+
+    blocks: Annotated[Count, "of the matrices"] = 8
+    size: Annotated[Count, "rows of a block"] = 8
+    order: Annotated[Count, "of the series of exp in an interval"] = 3
+
+
+@declaration
+class Ssm(SeriesModel, name="ssm"):
+    """Diagonal linear state-space models with the time steps of the data (as S5, Smith et al. 2023, and LRU, Orvieto et
+    al. 2023), by a scan."""
+
+    width: Annotated[Count, "of the layers between"] = 64
+    state: Annotated[Count, "complex size of the state of a layer"] = 64
+    layers: Count = 2
 
 
 @declaration
