@@ -56,7 +56,7 @@ class BackwardODERNN(nn.Module):
 
     def forward(self, inputs: Tensor, times: Tensor, mask: Tensor | None) -> Tensor:
         features, gaps, counts = backward_in_time(inputs, times, mask)
-        self.block.begin()
+        self.block.begin(gaps)
         h = inputs.new_zeros(len(inputs), self.hidden)
         for k, (x, gap) in enumerate(zip(features[..., :-1].unbind(1), gaps.unbind(1), strict=True)):
             h = torch.where((k < counts).unsqueeze(1), self.cell(x, h), h)

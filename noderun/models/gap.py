@@ -26,23 +26,28 @@ class ScaledByGap(nn.Module):
 
 
 class GapBlock(SolveBlock):
-    """``block.over(h, gap)``: h [B, hidden] after gaps [B] of any sign. ``stats`` are those of all since ``begin``.
+    """``begin(gaps [B, T])``, then ``over(h, gap)`` for each of the T: h [B, hidden] after gaps [B] of any sign.
 
+    ``stats`` are those of all gaps since ``begin``; observers see the solve over the gap that is longest on average.
     With ``steps`` above 0 a gap is that many Euler steps, as in the code of Rubanova et al. (2019); with 0 it is a
     solve as configured.
     """
 
     def __init__(self, field: nn.Module, solve: ConfiguredSolve, steps: int) -> None:
         super().__init__(ScaledByGap(field), with_euler_steps(solve, steps) if steps else solve)
-        self.totals = TotalStatistics([])
+        self.parts: list[Any] = []
+        self.longest = 0
 
-    def begin(self) -> None:
-        self.totals = TotalStatistics([])
+    def begin(self, gaps: Tensor) -> None:
+        self.parts, self.longest = [], int(gaps.abs().mean(0).argmax())
 
     def over(self, h: Tensor, gap: Tensor) -> Tensor:
-        ys: Tensor = self(torch.cat([h, gap.unsqueeze(1)], dim=1), [0.0, 1.0]).ys
-        self.totals = TotalStatistics([*self.totals.parts, self.stats])
-        self.stats = self.totals
+        start, ts = torch.cat([h, gap.unsqueeze(1)], dim=1), [0.0, 1.0]
+        observed = len(self.parts) == self.longest
+        solution = self(start, ts) if observed else self.solve(self.dynamics, start, ts)
+        self.parts.append(solution.stats)
+        self.stats = TotalStatistics(self.parts)
+        ys: Tensor = solution.ys
         return ys[-1, :, :-1]
 
 

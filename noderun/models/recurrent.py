@@ -97,7 +97,7 @@ class ODERNN(Recurrent):
         self.cell = nn.GRUCell(2 * shape[-1], hidden)
 
     def states(self, line: Timeline) -> Tensor:
-        self.block.begin()
+        self.block.begin(line.gaps)
         h, states = line.values.new_zeros(len(line.values), self.hidden), []
         features, seen = torch.cat([line.values, line.mask], dim=-1), line.mask.any(-1, keepdim=True)
         for x, now, gap in zip(features.unbind(1), seen.unbind(1), line.gaps.unbind(1), strict=True):
