@@ -19,6 +19,7 @@ from noderun.benchmarks.memory import MemoryRow, memory_rows
 from noderun.benchmarks.settings import Settings
 from noderun.benchmarks.startup import startup_cases
 from noderun.benchmarks.step import epoch_cases
+from noderun.benchmarks.stochastic import stochastic_cases, stochastic_memory
 from noderun.benchmarks.tables import page
 from noderun.benchmarks.timing import Timing, interleaved, once
 from noderun.benchmarks.training import training_cases
@@ -31,9 +32,14 @@ TIMED: dict[str, Callable[[Settings, str], Iterator[Case]]] = {
     "training": lambda settings, device: training_cases(device, settings.quick),
     "startup": lambda settings, device: startup_cases(settings.quick),
     "epoch": lambda settings, device: epoch_cases(settings.data, device),
+    "stochastic": lambda settings, device: stochastic_cases(device, settings.quick),
 }
-ALL = ("solve", "gradient", "training", "startup", "memory")  # an epoch only if asked for
-PACKAGES = ("noderun", "torch", "torchdiffeq", "torchode", "diffrax", "jax")
+ALL = ("solve", "gradient", "training", "startup", "memory")  # the others only if asked for
+MEMORY: dict[str, Callable[[Settings, str], Iterator[list[MemoryRow] | Failure]]] = {
+    "memory": lambda settings, device: memory_rows(device, settings.quick),
+    "stochastic": lambda settings, device: stochastic_memory(device, settings.quick),
+}
+PACKAGES = ("noderun", "torch", "torchdiffeq", "torchode", "torchsde", "diffrax", "jax")
 
 
 @dataclass(frozen=True)
@@ -67,8 +73,8 @@ def run_suites(settings: Settings, device: str, tell: Callable[[str], None]) -> 
                 found.failures.extend(failures)
         except Exception as error:  # in making a case
             found.failures.append(Failure(suite, "all cases that follow", "all", reason(error)))
-    if "memory" in suites:
-        for held in memory_rows(device, settings.quick):
+    for suite in [suite for suite in MEMORY if suite in suites]:
+        for held in MEMORY[suite](settings, device):
             if isinstance(held, Failure):
                 found.failures.append(held)
                 continue

@@ -19,7 +19,7 @@ class Settings:
     """All settings; ``data`` is for the suite epoch."""
 
     data: Data
-    suite: Literal["all", "solve", "gradient", "training", "startup", "memory", "epoch"] = "all"
+    suite: Literal["all", "solve", "gradient", "training", "startup", "memory", "epoch", "stochastic"] = "all"
     rounds: Count = 5
     seconds: Positive = 0.2
     quick: bool = False

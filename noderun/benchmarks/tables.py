@@ -15,6 +15,7 @@ TITLES = {
     "training": "Training",
     "startup": "Starting",
     "epoch": "A whole epoch",
+    "stochastic": "Stochastic equations",
 }
 NOTES = {
     "solve": "Times over the limit: as many evaluations of f as noderun's solve makes, and nothing else; where each "
@@ -26,6 +27,8 @@ NOTES = {
     "without concatenating t.",
     "startup": "Whole processes, a new interpreter each time.",
     "epoch": "Each a single time.",
+    "stochastic": "A neural SDE with diagonal noise, fixed steps; every library draws its own path. Steps are powers of "
+    "two, because torchsde's path cuts itself into tens of thousands of pieces where float32 rounds the sum of steps.",
 }
 MEMORY = (
     "held / peak in MiB, counted once a storage: held from the end of the forward to the start of the backward pass "

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from noderun.ode.arguments import checked_times as ode_times
-from noderun.ode.arguments import named, warn_of_coarse_times
+from noderun.ode.arguments import named
 from noderun.ode.gradients import Gradient
 from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.state import Layout
@@ -19,17 +19,12 @@ from noderun.sde.field import Path
 from noderun.sde.gradients import GRADIENTS, refusal
 from noderun.sde.noise_types import Noise
 from noderun.sde.solvers import METHODS, SOLVERS, Doubled, SDEMethod
-from noderun.sde.solvers.milstein import Milstein
 
 INTERPRETATIONS = ("ito", "stratonovich")
 CONVERSION = {  # from the drift of the first to that of the second
     "ito": "f - 1/2 (dg/dy) g",
     "stratonovich": "f + 1/2 (dg/dy) g",
 }
-
-
-def checked_choice(kind: str, word: str, known: Iterable[str]) -> str:
-    return named(kind, word, known)
 
 
 def checked_times(ts: Tensor | Sequence[float]) -> tuple[Tensor, list[float]]:
@@ -56,8 +51,8 @@ def checked_state(y0: Any) -> tuple[Layout, Tensor]:
 
 def checked_method(solver: str, noise: str, interpretation: str, adaptive: bool, backwards: bool) -> Method[Any]:
     """The method; ValueError if it solves other equations or cannot take such steps."""
-    method = METHODS[checked_choice("solver", solver, METHODS)]
-    checked_choice("interpretation", interpretation, INTERPRETATIONS)
+    method = METHODS[named("solver", solver, METHODS)]
+    named("interpretation", interpretation, INTERPRETATIONS)
     info = SOLVERS[solver]
     if noise not in info.noises:
         able = " or ".join(f"'{name}'" for name, other in SOLVERS.items() if noise in other.noises)
@@ -75,8 +70,6 @@ def checked_method(solver: str, noise: str, interpretation: str, adaptive: bool,
             f"ts decrease, and Ito's equations go forward in time only: give the drift {CONVERSION['ito']} with "
             "interpretation='stratonovich'"
         )
-    if isinstance(method, Milstein):
-        method = Milstein(interpretation)
     if not adaptive:
         return method
     if not isinstance(method, SDEMethod):
@@ -84,27 +77,27 @@ def checked_method(solver: str, noise: str, interpretation: str, adaptive: bool,
     return Doubled(method)
 
 
-def checked_steps(dt: float | None, rtol: float | None, atol: float | None, ts: Sequence[float]) -> list[float]:
+def checked_steps(dt: float | None, rtol: float | None, atol: float | None, ts: Sequence[float]) -> tuple[float, ...]:
     """The times at which fixed steps end, or of adaptive ones the output times; rising, each once."""
     outputs = sorted(set(ts))
     if dt is None:
         if not (rtol or atol):
             raise ValueError("give the step size dt=, or rtol= and atol= for adaptive steps")
-        return outputs
+        return tuple(outputs)
     if rtol is not None or atol is not None:
         raise ValueError("dt fixes the steps, and rtol and atol adapt them: give one or the other")
     if not 0 < dt < math.inf:
         raise ValueError(f"dt is {dt}; a step size is positive, also backwards in time")
-    grid = outputs[:1]
-    for start, end in zip(outputs, outputs[1:], strict=False):
+    grid, pairs = outputs[:1], list(zip(outputs, outputs[1:], strict=False))
+    for start, end in pairs:
         if dt > (end - start) * (1 + SLIVER):
             raise ValueError(
                 f"dt = {dt:g} is larger than the {end - start:g} from output t = {start:g} to {end:g}, and every "
-                f"output ends a step: give dt of at most {min(b - a for a, b in zip(outputs, outputs[1:], strict=False)):g}"
+                f"output ends a step: give dt of at most {min(b - a for a, b in pairs):g}"
             )
         count = math.ceil((end - start) / dt - SLIVER)
         grid += [start + (end - start) * i / count for i in range(1, count)] + [end]
-    return grid
+    return tuple(grid)
 
 
 def checked_path(path: Path | None, noise: Noise, like: Tensor, ts: Sequence[float]) -> Path | None:
@@ -126,13 +119,9 @@ def checked_path(path: Path | None, noise: Noise, like: Tensor, ts: Sequence[flo
 
 def make_gradient(gradient: str | Gradient, options: Mapping[str, Any], method: Method[Any]) -> Gradient:
     """The gradient method; ValueError if it cannot be taken through the method, unless none is wanted."""
-    name = gradient
-    chosen = name if isinstance(name, Gradient) else GRADIENTS[checked_choice("gradient", name, GRADIENTS)]()
+    chosen = gradient if isinstance(gradient, Gradient) else GRADIENTS[named("gradient", gradient, GRADIENTS)]()
     chosen = chosen.with_options(**options) if options else chosen
     reason = refusal(method, chosen)
     if reason and torch.is_grad_enabled():
         raise ValueError(reason)
     return chosen
-
-
-__all__ = ["warn_of_coarse_times"]

@@ -1,17 +1,18 @@
 """A Brownian path that is a function of a seed: any increment, asked for in any order, is computed and not remembered.
 
-The interval is cut into cells. The increment over a cell is a normal number of its own. Within a cell the path is Levy's
-and Ciesielski's series, a sum of tents whose heights are normal numbers (Ciesielski 1961; the virtual Brownian tree of
-Li et al. 2020 is the same path, descended midpoint by midpoint): with x in [0, 1] the place in a cell of width h,
+The interval is cut into cells. The increment dW over a cell is a normal number of its own. Within a cell of width h the
+path is Levy's and Ciesielski's series, a sum of tents whose heights are normal numbers: at the place x in [0, 1]
 
-    W(x) = x dW + sqrt(h) sum_(l < levels) 2^(-l/2) tent(2^l x) Z_(l, floor(2^l x)),    tent(u) = min(u mod 1, 1 - u mod 1)
+    W(x) = x dW + sqrt(h) sum_(l < levels) 2^(-l/2) tent(2^l x) Z_(l, floor(2^l x)),    tent(u) = min(u mod 1, -u mod 1)
 
+Ciesielski 1961. The virtual Brownian tree of Li et al. 2020 is the same path, descended midpoint by midpoint.
 All the numbers are ``noise.NormalPairs``: hashes of the seed, the sample, the component and their place in the path.
 """
 
 from __future__ import annotations
 
 import bisect
+import functools
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -38,8 +39,8 @@ class BrownianPath:
     - ``times``: the ends of the cells, rising: the interval and where increments are cheap, one normal number for one
       cell. Other times cost up to ``levels`` numbers each.
     - ``shape``: [B, ...] of an increment, samples first.
-    - ``seed``, ``index``: the path of a sample is a function of (seed, its index, times, levels); index is int64 [B], by
-      default 0 to B - 1.
+    - ``seed``, ``index``: the path of a sample is a function of (seed, its index, times, levels); index is int64 [B],
+      by default 0 to B - 1.
     - ``levels``: below 2^-levels of a cell the path is straight.
 
     Memory does not grow with the number of queries. ValueError for times outside of the interval.
@@ -113,7 +114,8 @@ class BrownianPath:
                 break
             counters.append((cell << 32) + 2**level + int(k))
             variances.append(width * 2.0**-level * min(u, 1 - u) ** 2)
-        return self.normal_pairs(counters, variances, members=(0,)).sum((0, 1))
+        terms = self.normal_pairs(counters, variances, members=(0,)).squeeze(1).unbind()
+        return functools.reduce(torch.add, terms)  # torch.sum's order of summation depends on the batch size
 
     def cell(self, cell: int) -> Tensor:
         """The increment over a cell; if neighbors are asked for, those around it are computed with it."""
@@ -124,7 +126,7 @@ class BrownianPath:
         return self.increments([cell // 2], (cell % 2,)).view(self.shape)
 
     def block(self, number: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The increments [count, N] of a block of cells, and each by itself; held while among the last that were used."""
+        """The increments [count, N] of a block of cells, and each by itself; held as one of the last that were used."""
         if number in self.blocks:
             self.blocks.move_to_end(number)
         else:
@@ -144,9 +146,10 @@ class BrownianPath:
         return found.mul_(torch.tensor(roots, dtype=found.dtype, device=found.device).unsqueeze(1))
 
     def sum_of_cells(self, first: int, last: int) -> Tensor:
-        """The increment [N] over the cells from ``first`` to before ``last``, a block at a time."""
+        """The increment [N] over the cells from ``first`` to before ``last``, added one by one in any batch alike."""
         total = torch.zeros(len(self.streams), dtype=self.dtype, device=self.streams.device)
         for number in range(first // self.count, -(-last // self.count)):
             start = number * self.count
-            total += self.block(number)[0][max(first - start, 0) : last - start].sum(0)
+            for row in self.block(number)[0][max(first - start, 0) : last - start].unbind():
+                total += row
         return total

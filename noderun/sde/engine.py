@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.ode.arguments import checked_controller, checked_norm, flattened
+from noderun.ode.arguments import checked_controller, checked_norm, flattened, named, warn_of_coarse_times
 from noderun.ode.engine import make_solution, solve_problem
 from noderun.ode.gradients import Gradient
 from noderun.ode.gradients.parameters import named_params, params_to_differentiate
@@ -21,9 +21,7 @@ from noderun.ode.solvers.field import Autocast
 from noderun.ode.solvers.integrate import Problem
 from noderun.ode.solvers.nesting import map_tensors, tensors_in
 from noderun.ode.solvers.outputs import ENDS
-from noderun.ode.solvers.state import Layout
 from noderun.sde.arguments import (
-    checked_choice,
     checked_method,
     checked_path,
     checked_state,
@@ -81,21 +79,24 @@ def sdesolve(
 
     - ``f``, ``g``: the drift and the diffusion, called as ``f(t, y, *args)``; t is a scalar tensor. Modules, methods of
       Modules or partials of either: the parameters of both are found and receive gradients.
-    - ``y0``: the state at ts[0], a tensor [B, ...] with the samples first, or a tuple or dict of them; float32 or float64.
+    - ``y0``: the state at ts[0], a tensor [B, ...] with the samples first, or a tuple or dict of them, in float32 or
+      float64.
     - ``noise``: the type. "diagonal": one Brownian motion per component, g of y's shape, and each component of g
-      depends on its own component of y. "scalar": one per sample, g of y's shape. "general": M per sample, g [B, ..., M].
-      "additive": g does not depend on y, and has the shape of diagonal or of general noise.
+      depends on its own component of y. "scalar": one per sample, g of y's shape. "general": M per sample, g
+      [B, ..., M]. "additive": g does not depend on y, and has the shape of diagonal or of general noise.
     - ``interpretation``: "ito" or "stratonovich": the calculus that f is the drift of. It has to be the method's.
       With additive noise both are the same.
     - ``ts``: the output times [T], increasing, or decreasing for Stratonovich equations. Every one ends a step.
 
     The method and its steps:
 
-    - ``solver``: a name from ``noderun.sde.SOLVERS``. Ito: "euler" (strong order 0.5), "milstein" (1.0; not for general
-      noise). Stratonovich: "heun", "midpoint", "reversible_heun", and "milstein". With additive noise all have order 1.0.
+    - ``solver``: a name from ``noderun.sde.SOLVERS``. Ito: "euler" (strong order 0.5), "milstein" (1.0; not for
+      general noise). Stratonovich: "heun", "midpoint", "reversible_heun" and "milstein" (1.0; 0.5 for general noise).
+      With additive noise all have order 1.0. None of them needs Levy areas.
     - ``dt``: the largest step; the time between two outputs is divided evenly.
-    - ``rtol``, ``atol``: in place of ``dt``, adaptive steps: each is made as one and as two halves on the same path, and
-      accepted if the ``norm`` of the difference is at most 1 in units of atol + rtol |y|; one that is not given is 0.
+    - ``rtol``, ``atol``: in place of ``dt``, adaptive steps: each is made as one and as two halves on the same path,
+      and accepted if the ``norm`` of the difference is at most 1 in units of atol + rtol |y|; one that is not given
+      is 0.
       ``controller``, ``first_step``, ``min_step``, ``max_step`` are those of ``solve``.
     - ``max_steps``: the number of attempted steps after which the solve fails.
 
@@ -115,12 +116,13 @@ def sdesolve(
     ``brownian(s, t)``. Raises a ``SolveError`` with the partial ``solution``, and ValueError or TypeError for arguments
     that cannot work, before the solve starts.
     """
-    checked_choice("noise", noise, TYPES)
+    named("noise", noise, TYPES)
     times, host = checked_times(ts)
     method = checked_method(solver, noise, interpretation, adaptive=dt is None, backwards=host[-1] < host[0])
     chosen = make_gradient(gradient, gradient_options or {}, method)
     layout, flat = checked_state(y0)
     grid = checked_steps(dt, rtol, atol, host)
+    warn_of_coarse_times(host, flat.dtype)
     control = StepOptions(
         rtol=flattened(rtol or 0.0, layout, flat),
         atol=flattened(atol or 0.0, layout, flat),
@@ -139,16 +141,16 @@ def sdesolve(
     )
     equation = Equation(f, g)
     recording = torch.is_grad_enabled()
-    named = named_params(equation) if recording else {}
+    known = named_params(equation) if recording else {}
     problem = Problem(
-        field=SDEField(equation, layout, args, Autocast(flat.device.type), kind, path),
+        field=SDEField(equation, layout, args, Autocast(flat.device.type), kind, interpretation, path),
         y0=flat,
         ts=host,
         method=method,
         control=control,
         stats=Statistics(),
-        params=params_to_differentiate(named, params, args) if recording else (),
-        named_params=named,
+        params=params_to_differentiate(known, params, args) if recording else (),
+        named_params=known,
         fractions=ENDS if steps else (),
         stops=tuple(dict.fromkeys(host[1:-1])),
     )
@@ -193,6 +195,3 @@ def failed_at_start(problem: Problem, times: Tensor, steps: bool) -> SolveError:
     problem.outputs.asked.extend(range(len(problem.ts)))
     error.solution = make_solution(problem, rows, times.detach(), steps, error.status)
     return error
-
-
-__all__ = ["Layout", "SDESolution", "sdesolve"]

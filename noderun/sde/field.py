@@ -42,10 +42,17 @@ class SDEField(VectorField):
     """f [N] and g [N], or [N, M] if g is a matrix; ``f`` is an ``Equation`` and ``nfe`` counts the calls of f."""
 
     def __init__(
-        self, equation: Equation, layout: Layout, args: tuple[Any, ...], autocast: Autocast, noise: Noise, path: Path
+        self,
+        equation: Equation,
+        layout: Layout,
+        args: tuple[Any, ...],
+        autocast: Autocast,
+        noise: Noise,
+        interpretation: str,
+        path: Path,
     ) -> None:
         super().__init__(equation, layout, args, autocast)
-        self.noise, self.path = noise, path
+        self.noise, self.interpretation, self.path = noise, interpretation, path
         self.rate: Tensor | None = None  # dW/h, shaped like g, while a step is made
         self.converted = False  # from Ito's to the Stratonovich drift
 

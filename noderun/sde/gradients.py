@@ -9,17 +9,18 @@ from torch import Tensor
 
 from noderun.ode.gradients import Adjoint, Backprop, Checkpointed, Gradient, Reversible
 from noderun.ode.gradients.solve_function import Gradients, Recorded
-from noderun.ode.solvers.integrate import Problem, integrate
+from noderun.ode.solvers.integrate import AcceptedStep, Problem, integrate
 from noderun.ode.solvers.method import Method
 from noderun.sde.field import sde_field, with_stratonovich_drift
-from noderun.sde.solvers import METHODS, SOLVERS
+from noderun.sde.solvers import METHODS, SOLVERS, Doubled
 
 
 @dataclass(frozen=True)
 class SDEAdjoint(Adjoint):
     """The adjoint SDE, solved backwards in time on the same path by Heun's method; Li et al. 2020, theorem 3.
 
-        dz = f dt + g o dW,    da = -a^T (df/dz dt + dg/dz o dW),    dL/dtheta = -int a^T (df/dtheta dt + dg/dtheta o dW)
+        dz = f dt + g o dW,    da = -a^T (df/dz dt + dg/dz o dW)
+        dL/dtheta = -int a^T (df/dtheta dt + dg/dtheta o dW)
 
     Stratonovich's calculus is the same in both directions of time, so an Ito equation goes back with its Stratonovich
     drift. The steps are those of the forward solve. The gradient is that of the SDE, not of the numbers that the
@@ -32,14 +33,19 @@ class SDEAdjoint(Adjoint):
 
     def record(self, problem: Problem) -> Recorded:
         ends = [problem.ts[0]]
-        ys = integrate(problem, lambda taken: ends.append(taken.t_end))
+
+        def observe(taken: AcceptedStep) -> None:
+            if isinstance(problem.method, Doubled):  # which made two steps
+                ends.append(taken.step.t + taken.step.h / 2)
+            ends.append(taken.t_end)
+
+        ys = integrate(problem, observe)
         return problem.shaped(ys), (ys, *problem.params), (list(problem.outputs.times), ends)
 
     def pull_back(self, problem: Problem, saved: list[Tensor], kept: Any, ys_grad: Tensor) -> Gradients:
         times, ends = kept
         field = sde_field(problem.field)
-        interpretation = getattr(problem.method, "interpretation", problem.method.info.interpretations[0])
-        if interpretation == "ito" and field.noise.type != "additive":
+        if field.interpretation == "ito" and field.noise.type != "additive":
             field = with_stratonovich_drift(field)
         control = replace(problem.control, dt=None, grid=tuple(sorted(ends)))
         backward = replace(problem, field=field, backward=control, adjoint_method=METHODS["heun"])

@@ -11,6 +11,6 @@ from noderun.sde.solvers.method import SDEInfo, SDEMethod
 
 MODULES = (euler, milstein, heun, midpoint, reversible_heun)
 METHODS: dict[str, Method[Any]] = {module.METHOD.name: module.METHOD for module in MODULES}
-SOLVERS: dict[str, SDEInfo] = {module.METHOD.name: module.METHOD.info for module in MODULES}  # type: ignore[misc]
+SOLVERS: dict[str, SDEInfo] = {module.METHOD.name: module.METHOD.info for module in MODULES}
 
 __all__ = ["METHODS", "SOLVERS", "Doubled", "SDEInfo", "SDEMethod"]

@@ -1,8 +1,8 @@
 """Adaptive steps: a step of h against two of h/2 on the same path.
 
 A rejected step is tried again with a smaller h, and the path, which is a function of its seed, is asked for its
-increments in between: so nothing of it is thrown away, and the steps may depend on it (Gaines, Lyons 1997; Ilie, Jackson,
-Enright 2015).
+increments in between. So nothing of it is thrown away, and the steps may depend on it: Gaines, Lyons 1997; Ilie,
+Jackson, Enright 2015.
 """
 
 from __future__ import annotations

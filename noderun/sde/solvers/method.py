@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.control import StepOptions
-from noderun.ode.solvers.field import Field, Integrand, evaluate
+from noderun.ode.solvers.field import Field, evaluate
 from noderun.ode.solvers.method import Info, Method, Quadrature, Step
 from noderun.ode.solvers.times import stage_times
 from noderun.sde.field import sde_field
@@ -33,7 +33,7 @@ class SDEMethod(Method[Any]):
     """A one-step method, whose work space is empty."""
 
     info: SDEInfo
-    error_order = 0
+    error_order = 0  # the factor on h is the error ratio to the power -1: cautious for strong order 1.0
 
     def start(self, y: Tensor) -> None:
         return None
@@ -64,7 +64,8 @@ class StraightPathMethod(SDEMethod):
     weights: tuple[float, ...]  # of F at the stages
 
     def along(self, field: Field, t: float, y: Tensor, h: float, dw: Tensor) -> Step:
-        own, integrands = sde_field(field), []
+        own = sde_field(field)
+        integrands: list[Tensor | None] = []
 
         def velocity(c: float, state: Tensor) -> Tensor:
             value = field(stage_times(t, h, (c,), state, field.bounds)[0], state)
@@ -85,6 +86,3 @@ class StraightPathMethod(SDEMethod):
 def straight(y: Tensor, y1: Tensor) -> Callable[[Sequence[float]], Tensor]:
     """y in between; outputs are ends of steps, so nothing is read off it."""
     return lambda thetas: torch.stack([torch.lerp(y, y1, theta) for theta in thetas])
-
-
-__all__ = ["ANY", "Integrand", "SDEInfo", "SDEMethod", "StraightPathMethod", "straight"]

@@ -26,15 +26,12 @@ class Milstein(SDEMethod):
         description="one evaluation of f and two of g per step; diagonal, scalar or additive noise",
     )
 
-    def __init__(self, interpretation: str = "ito") -> None:
-        self.interpretation = interpretation
-
     def along(self, field: Field, t: float, y: Tensor, h: float, dw: Tensor) -> Step:
         own, (time,) = sde_field(field), stage_times(t, h, (0.0,), y, field.bounds)
         f, g = own.leaves(time, y)
         y1 = own.moved(y.add(f, alpha=h), g, dw)
         if own.noise.type != "additive":
-            squares = dw * dw - h if self.interpretation == "ito" else dw * dw
+            squares = dw * dw - h if own.interpretation == "ito" else dw * dw
             change = own.diffusion(time, y.add(g, alpha=h)) - g
             y1 = y1.addcmul(change, squares, value=0.5 / h)
         return Step(t, h, y, y1, None, straight(y, y1))

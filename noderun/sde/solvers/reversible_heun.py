@@ -13,9 +13,10 @@ from noderun.sde.solvers.method import SDEInfo, straight
 
 
 class ReversibleHeun(Reversible):
-    """z1 = 2 y - z + f h + g dW;  y1 = y + ((f + f1) h + (g + g1) dW) / 2, with f, g at (t, z) and f1, g1 at (t + h, z1).
+    """z1 = 2 y - z + f h + g dW;  y1 = y + ((f + f1) h + (g + g1) dW) / 2.
 
-    aux is [z, f, g], at first at z = y. Kidger, Foster, Li, Lyons 2021, algorithms 1 and 2.
+    f and g are at (t, z), f1 and g1 at (t + h, z1). aux is [z, f, g], at first at z = y. Kidger, Foster, Li, Lyons
+    2021, algorithms 1 and 2.
     """
 
     order, error_order = 1, 0
