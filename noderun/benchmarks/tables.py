@@ -27,8 +27,8 @@ NOTES = {
     "without concatenating t.",
     "startup": "Whole processes, a new interpreter each time.",
     "epoch": "Each a single time.",
-    "stochastic": "A neural SDE with diagonal noise, fixed steps; every library draws its own path. Steps are powers of "
-    "two, because torchsde's path cuts itself into tens of thousands of pieces where float32 rounds the sum of steps.",
+    "stochastic": "A neural SDE with diagonal noise, fixed steps; every library draws its own path. Steps are powers "
+    "of two, because torchsde's path falls into tens of thousands of pieces if float32 rounds the sum of the steps.",
 }
 MEMORY = (
     "held / peak in MiB, counted once a storage: held from the end of the forward to the start of the backward pass "

@@ -6,6 +6,7 @@ from sde_problems import METHODS, Net
 from torch.autograd.graph import saved_tensors_hooks
 
 import noderun
+from noderun.sde import SOLVERS
 
 NOISES = ("diagonal", "scalar", "general", "additive")
 Y0 = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3)
@@ -41,7 +42,7 @@ def distance(found, expected):
 
 
 def combinations():
-    return [(s, i, n) for s, i in METHODS for n in NOISES if n in noderun.sde.SOLVERS[s].noises]
+    return [(s, i, n) for s, i in METHODS for n in NOISES if n in SOLVERS[s].noises]
 
 
 @pytest.mark.parametrize(("solver", "interpretation", "noise"), combinations())

@@ -1,5 +1,6 @@
 """Strong orders by regression on one fixed path, moments, and adaptive steps."""
 
+import functools
 import math
 
 import pytest
@@ -41,23 +42,31 @@ def test_strong_order_on_diagonal_noise(problem, solver, interpretation):
     assert slope(found) == pytest.approx(0.5 if solver == "euler" else 1.0, abs=0.12)
 
 
+def drift(t, y):
+    return torch.sin(y) - y
+
+
+G = {"additive": lambda t, y: 0.5 * (1 + t).expand_as(y), "scalar": lambda t, y: 0.5 * torch.cos(y)}
+ITO_DRIFT = {"additive": drift, "scalar": lambda t, y: drift(t, y) - 0.125 * torch.sin(y) * torch.cos(y)}
+
+
+@functools.cache
+def reference(noise):
+    """y0, the path, and y(1) by Heun's method with an eighth of the smallest step, as there is no closed form."""
+    y0 = torch.linspace(-1, 1, 200, dtype=torch.float64).repeat(2, 1).T.contiguous()
+    w = path(2048, (200, 2) if noise == "additive" else (200,))
+    told = {"solver": "heun", "interpretation": "stratonovich", "noise": noise, "brownian": w}
+    return y0, w, noderun.sdesolve(drift, G[noise], y0, [0.0, 1.0], dt=1 / 2048, **told).ys[-1]
+
+
 @pytest.mark.parametrize(("solver", "interpretation"), METHODS)
 @pytest.mark.parametrize("noise", ["additive", "scalar"])
 def test_strong_order_on_other_noise(solver, interpretation, noise):
-    """Against the same path at a sixteenth of the smallest step, by Heun's method, as there is no closed form."""
-    y0 = torch.linspace(-1, 1, 300, dtype=torch.float64).repeat(2, 1).T.contiguous()
-    w = path(4096, (300, 2) if noise == "additive" else (300,))
-    g = (lambda t, y: 0.5 * (1 + t).expand_as(y)) if noise == "additive" else lambda t, y: 0.5 * torch.cos(y)
-    drift = lambda t, y: torch.sin(y) - y  # noqa: E731
-    of_ito = drift if noise == "additive" else lambda t, y: drift(t, y) - 0.125 * torch.sin(y) * torch.cos(y)
-    told = {"noise": noise, "brownian": w}
-    exact = noderun.sdesolve(
-        drift, g, y0, [0.0, 1.0], dt=1 / 4096, solver="heun", interpretation="stratonovich", **told
-    ).ys[-1]
-    f = drift if interpretation == "stratonovich" else of_ito
-    found = errors(f, g, y0, exact, solver=solver, interpretation=interpretation, **told)
+    y0, w, exact = reference(noise)
+    f = drift if interpretation == "stratonovich" else ITO_DRIFT[noise]
+    told = {"noise": noise, "brownian": w, "solver": solver, "interpretation": interpretation}
     expected = 0.5 if (solver, noise) == ("euler", "scalar") else 1.0
-    assert slope(found) == pytest.approx(expected, abs=0.12)
+    assert slope(errors(f, G[noise], y0, exact, **told)) == pytest.approx(expected, abs=0.12)
 
 
 @pytest.mark.parametrize(("solver", "interpretation"), METHODS)
