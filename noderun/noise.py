@@ -55,6 +55,7 @@ class NormalPairs:
         self.streams, self.dtype = streams, dtype
         self.buffers: list[Tensor] = []
 
+    @torch.inference_mode(False)  # what one mode makes and keeps may be used in the other
     def __call__(
         self, counters: Sequence[int], variances: Sequence[float], members: tuple[int, ...] = (0, 1)
     ) -> Tensor:

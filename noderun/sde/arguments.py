@@ -101,10 +101,11 @@ def checked_steps(dt: float | None, rtol: float | None, atol: float | None, ts: 
 
 
 def checked_path(path: Path | None, noise: Noise, like: Tensor, ts: Sequence[float]) -> Path | None:
-    """The caller's path; ValueError if its increments have another shape, TypeError for another dtype."""
+    """The caller's path; ValueError if it is shorter or of another shape, TypeError for another dtype."""
     if path is None:
         return None
-    increment = path(min(ts), max(ts))
+    increment = path(ts[0], ts[0])
+    path(ts[-1], ts[-1])  # says if it does not reach so far
     if tuple(increment.shape) != noise.shape:
         raise ValueError(
             f"increments of the path have shape {list(increment.shape)}, and noise='{noise.type}' with this y0 and g "

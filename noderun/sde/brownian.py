@@ -72,7 +72,7 @@ class BrownianPath:
         self.inside: OrderedDict[tuple[int, float], Tensor] = OrderedDict()  # W(x) - W(0) in a cell
 
     def __call__(self, s: float, t: float) -> Tensor:
-        """W(t) - W(s)."""
+        """W(t) - W(s), which may be a view of what the path holds: copy it before you write to it."""
         if s > t:
             return -self(t, s)
         first = bisect.bisect_left(self.times, s)

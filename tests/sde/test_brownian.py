@@ -100,3 +100,12 @@ def test_bad_times():
         BrownianPath([0.0, 1.0], (1,))(0.0, 1.5)
     with pytest.raises(ValueError, match="levels is 0"):
         BrownianPath([0.0, 1.0], (1,), levels=0)
+
+
+def test_inference_mode_leaves_a_path_that_autograd_can_use():
+    path = BrownianPath(UNEVEN, (2, 2))
+    with torch.inference_mode():
+        path(0.0, 0.1)
+    y = torch.ones(2, 2, requires_grad=True)
+    (y * path(0.0, 0.1) + y * path(0.1, 0.12)).sum().backward()
+    assert torch.equal(y.grad, path(0.0, 0.1) + path(0.1, 0.12))
