@@ -243,7 +243,7 @@ def stochastic_memory(device: str, quick: bool) -> Iterator[list[MemoryRow] | Fa
     case = f"Neural SDE, reversible Heun, B = {1024}"
     for name, run in runs.items():
         try:
-            yield [memory_row(case, name, run, n, device) for n in ((16, 32) if quick else (16, 32, 64, 128, 256))]
+            yield [memory_row(case, name, run, n, device) for n in ((16, 32) if quick else (64, 128, 256, 512, 1024))]
         except Exception as error:
             yield Failure("memory", case, name, reason(error))
 
