@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ DIFFRAX = {
 }
 ALLOWED = 0.1  # relative error of the mean over the samples: a path of its own for every library
 STEPS, OUTPUTS, SIZE, WIDTH = 128, 8, 4, 32
+MANY = 5000  # samples for the mean that others are compared with
 
 
 class NeuralSDE(nn.Module):
@@ -102,11 +104,14 @@ def solve_case(solver: str, batch: int, device: str) -> Case:
         contenders["torchsde"] = plain(torchsde_by(solver))
     if there["diffrax"]:
         contenders["diffrax"] = diffrax_solve(sde, y0, solver)
-    with torch.no_grad():
-        truth = as_arrays(noderun_by(solver)(sde, start(5000, device), STEPS).mean(1))
+
+    @functools.cache
+    def truth() -> list[np.ndarray]:
+        with torch.no_grad():
+            return as_arrays(noderun_by(solver)(sde, start(MANY, device), STEPS).mean(1))
 
     def error(run: Callable[[], Any]) -> float:
-        return distance([as_arrays(run())[0].mean(1)], truth)
+        return distance([as_arrays(run())[0].mean(1)], truth())
 
     errors = {name: functools.partial(error, run) for name, run in contenders.items()}
     return Case("stochastic", f"solve, {solver}, B = {batch}", contenders, errors, ALLOWED)
@@ -131,10 +136,13 @@ def gradient_case(solver: str, batch: int, device: str) -> Case:
     contenders: Contenders = {name: functools.partial(gradient, run) for name, run in runs.items()}
     if there["diffrax"]:
         contenders["diffrax checkpointed"] = diffrax_gradient(sde, y0, solver)
-    truth = as_arrays(gradient(noderun_by(solver), start(5000, device).requires_grad_()))
+
+    @functools.cache
+    def truth() -> list[np.ndarray]:
+        return as_arrays(gradient(noderun_by(solver), start(MANY, device).requires_grad_()))
 
     def error(run: Callable[[], Any]) -> float:
-        return distance(as_arrays(run()), truth)
+        return distance(as_arrays(run()), truth())
 
     errors = {name: functools.partial(error, run) for name, run in contenders.items()}
     return Case("stochastic", f"gradient, {solver}, B = {batch}", contenders, errors, ALLOWED)

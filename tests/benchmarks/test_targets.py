@@ -9,6 +9,7 @@ from noderun.benchmarks.case import LIMIT, Row
 from noderun.benchmarks.objectives import Block
 from noderun.benchmarks.startup import startup_cases
 from noderun.benchmarks.step import step_case
+from noderun.benchmarks.stochastic import stochastic_cases
 from noderun.benchmarks.tables import page, verdict
 from noderun.benchmarks.targets import TARGETS, Target
 from noderun.benchmarks.training import MODES, pass_case
@@ -47,6 +48,7 @@ def test_every_target_names_cases_that_there_are():
     passes = [pass_case(Block(1), mode).name for mode in MODES]
     startup = [case.name for case in startup_cases(quick=True)]
     names = {"solve": small, "gradient": small, "training": [*passes, step_case(1, "cpu").name], "startup": startup}
+    names["stochastic"] = [case.name for case in stochastic_cases("cpu", quick=True)]
     for target in TARGETS:
         assert any(re.match(target.cases, name) for name in names[target.suite]), target
 
