@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from noderun.benchmarks import libraries
-from noderun.benchmarks.case import Case, Contenders, Failure, as_arrays, distance, reason
+from noderun.benchmarks.case import Case, Contenders, Errors, Failure, as_arrays, distance, reason
 from noderun.benchmarks.memory import MemoryRow
 from noderun.sde import SOLVERS, BrownianPath, sdesolve
 from noderun.training.memory import MIB, PeakLedger
@@ -113,7 +113,7 @@ def solve_case(solver: str, batch: int, device: str) -> Case:
     def error(run: Callable[[], Any]) -> float:
         return distance([as_arrays(run())[0].mean(1)], truth())
 
-    errors = {name: functools.partial(error, run) for name, run in contenders.items()}
+    errors: Errors = {name: functools.partial(error, run) for name, run in contenders.items()}
     return Case("stochastic", f"solve, {solver}, B = {batch}", contenders, errors, ALLOWED)
 
 
@@ -144,7 +144,7 @@ def gradient_case(solver: str, batch: int, device: str) -> Case:
     def error(run: Callable[[], Any]) -> float:
         return distance(as_arrays(run()), truth())
 
-    errors = {name: functools.partial(error, run) for name, run in contenders.items()}
+    errors: Errors = {name: functools.partial(error, run) for name, run in contenders.items()}
     return Case("stochastic", f"gradient, {solver}, B = {batch}", contenders, errors, ALLOWED)
 
 
@@ -165,7 +165,7 @@ def diffrax_function(sde: NeuralSDE, batch: int, solver: str) -> tuple[list[Any]
 
     def solve(y0: Any, ws: Any, key: Any) -> Any:
         path = diffrax.VirtualBrownianTree(0.0, 1.0, tol=0.5 / STEPS, shape=(batch, SIZE), key=key)
-        terms = diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(diffusion, path))
+        terms: Any = diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(diffusion, path))
         method = getattr(diffrax, DIFFRAX[solver])()
         saveat = diffrax.SaveAt(ts=ts)
         return diffrax.diffeqsolve(terms, method, 0.0, 1.0, 1 / STEPS, y0, ws, saveat=saveat, max_steps=4096).ys
