@@ -15,6 +15,7 @@ GROUPS = {
     "Solve": ["solve", "Solution", "BatchedSolution", "Statistics", "SampleStatistics", "Event", "Occurrences"],
     "Failures": ["SolveError", "NonFiniteDynamics", "StepUnderflow", "StepLimit", "NewtonDivergence"],
     "Choices": ["SOLVERS", "GRADIENTS", "CONTROLLERS"],
+    "Stochastic equations": ["sdesolve", "SDESolution", "BrownianPath"],
     "As torchdiffeq": ["odeint", "odeint_adjoint", "odeint_event"],
 }
 

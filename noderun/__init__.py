@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # what an editor and a type checker see; at run time each nam
         odeint_event,
         solve,
     )
+    from noderun.sde import BrownianPath, SDESolution, sdesolve
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ __all__ = [
     "Adjoint",
     "Backprop",
     "BatchedSolution",
+    "BrownianPath",
     "ButcherTableau",
     "CONTROLLERS",
     "Checkpointed",
@@ -69,6 +71,7 @@ __all__ = [
     "Occurrences",
     "Problem",
     "Reversible",
+    "SDESolution",
     "SOLVERS",
     "SampleStatistics",
     "Solution",
@@ -84,11 +87,13 @@ __all__ = [
     "odeint",
     "odeint_adjoint",
     "odeint_event",
+    "sdesolve",
     "solve",
 ]
 
 # name -> the module that has it
 PUBLIC = {name: "noderun.ode" for name in __all__ if name != "__version__"}
+PUBLIC |= {name: "noderun.sde" for name in ("BrownianPath", "SDESolution", "sdesolve")}
 PUBLIC |= {"ODEBlock": "noderun.models", "load_run": "noderun.evaluation.load"}
 
 

@@ -6,6 +6,7 @@ splitmix64 (Steele, Lea and Flood 2014) as a counter-based generator: the bits a
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -39,6 +40,59 @@ def bits(seed: int, index: Tensor, shape: tuple[int, ...]) -> Tensor:
     positions = torch.arange(1, math.prod(shape) + 1, device=index.device)
     streams = _mixed(index + _mixed(torch.tensor(seed, device=index.device)))
     return _mixed(streams[:, None] + GOLDEN * positions).reshape(len(index), *shape)
+
+
+class NormalPairs:
+    """Normal numbers [K, 2, N] of the K ``variances``, a function of (streams[n], counters[k]); streams is int64 [N].
+
+    Each stream is a splitmix64 generator, read at any counter. A word gives a radius by its upper and an angle by its
+    lower half, and these a pair of numbers: Box, Muller 1958. ``members`` are those of the pair that are wanted. All
+    is made in buffers that are kept, because new memory would cost as much as the numbers; ``normal`` takes ten times
+    as long.
+    """
+
+    def __init__(self, streams: Tensor, dtype: torch.dtype) -> None:
+        self.streams, self.dtype = streams, dtype
+        self.buffers: list[Tensor] = []
+
+    @torch.inference_mode(False)  # what one mode makes and keeps may be used in the other
+    def __call__(
+        self, counters: Sequence[int], variances: Sequence[float], members: tuple[int, ...] = (0, 1)
+    ) -> Tensor:
+        words, shifted, halves, radius, angle = self.sized(len(counters))
+        device = self.streams.device
+        at = torch.tensor([_signed(counter * GOLDEN) for counter in counters], device=device)
+        scale = torch.tensor([-2 * v for v in variances], dtype=self.dtype, device=device).unsqueeze(1)
+        torch.add(self.streams, at.unsqueeze(1), out=words)
+        for places, factor in ((30, FIRST), (27, SECOND)):
+            words.bitwise_xor_(_unsigned_shift(words, places, shifted)).mul_(factor)
+        # The last shift may keep the sign: it clears bit 63 and at most inverts the 31 bits below, as random as before.
+        words.bitwise_xor_(torch.bitwise_right_shift(words, 31, out=shifted))
+        angle.copy_(halves.copy_(words)).mul_(2 * math.pi * 2.0**-32)
+        radius.copy_(halves.copy_(words.bitwise_right_shift_(32))).add_(0.5).mul_(2.0**-31)
+        radius.log_().mul_(scale).sqrt_()
+        pairs = radius.new_empty(len(counters), len(members), len(self.streams))
+        for place, member in enumerate(members):
+            (torch.sin if member else torch.cos)(angle, out=pairs[:, place]).mul_(radius)
+        return pairs
+
+    def sized(self, count: int) -> list[Tensor]:
+        """The buffers for ``count`` words per stream."""
+        if not self.buffers or len(self.buffers[0]) < count:
+            shape = (count, len(self.streams))
+            types = (torch.int64, torch.int64, torch.int32, self.dtype, self.dtype)
+            self.buffers = [torch.empty(shape, dtype=kind, device=self.streams.device) for kind in types]
+        return [buffer[:count] for buffer in self.buffers]
+
+
+def _unsigned_shift(x: Tensor, places: int, out: Tensor) -> Tensor:
+    """``_shifted`` into ``out``."""
+    return torch.bitwise_right_shift(x, places, out=out).bitwise_and_((1 << (64 - places)) - 1)
+
+
+def _signed(word: int) -> int:
+    """The int64 with the lower 64 bits of a number."""
+    return (word + 2**63) % 2**64 - 2**63
 
 
 def _mixed(x: Tensor) -> Tensor:

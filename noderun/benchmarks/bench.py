@@ -21,6 +21,7 @@ from noderun.benchmarks.memory import MemoryRow, memory_rows
 from noderun.benchmarks.settings import Settings
 from noderun.benchmarks.startup import startup_cases
 from noderun.benchmarks.step import epoch_cases
+from noderun.benchmarks.stochastic import stochastic_cases, stochastic_memory
 from noderun.benchmarks.tables import page
 from noderun.benchmarks.timing import Timing, interleaved, once
 from noderun.benchmarks.training import training_cases
@@ -35,21 +36,15 @@ TIMED: dict[str, Callable[[Settings, str], Iterator[Case]]] = {
     "epoch": lambda settings, device: epoch_cases(settings.data, device),
     "flows": lambda settings, device: flow_cases(device, settings.quick),
     "series": lambda settings, device: controlled_cases(device, settings.quick),
+    "stochastic": lambda settings, device: stochastic_cases(device, settings.quick),
+}
+MEMORY: dict[str, Callable[[Settings, str], Iterator[list[MemoryRow] | Failure]]] = {
+    "memory": lambda settings, device: memory_rows(device, settings.quick),
+    "stochastic": lambda settings, device: stochastic_memory(device, settings.quick),
 }
 ALL = ("solve", "gradient", "training", "startup", "memory")  # the others only if asked for
-PACKAGES = (
-    "noderun",
-    "torch",
-    "torchdiffeq",
-    "torchode",
-    "diffrax",
-    "jax",
-    "zuko",
-    "torchcfm",
-    "normflows",
-    "POT",
-    "torchcde",
-)
+PACKAGES = ("noderun", "torch", "torchdiffeq", "torchode", "diffrax", "jax", "zuko", "torchcfm", "normflows", "POT")
+PACKAGES += ("torchcde", "torchsde")
 
 
 @dataclass(frozen=True)
@@ -83,8 +78,8 @@ def run_suites(settings: Settings, device: str, tell: Callable[[str], None]) -> 
                 found.failures.extend(failures)
         except Exception as error:  # in making a case
             found.failures.append(Failure(suite, "all cases that follow", "all", reason(error)))
-    if "memory" in suites:
-        for held in memory_rows(device, settings.quick):
+    for suite in [suite for suite in MEMORY if suite in suites]:
+        for held in MEMORY[suite](settings, device):
             if isinstance(held, Failure):
                 found.failures.append(held)
                 continue

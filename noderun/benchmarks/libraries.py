@@ -23,7 +23,12 @@ NODERUN: dict[str, dict[str, Any]] = {  # contender -> what its solve() is told 
     "noderun compiled": {"compile": True},
 }
 COMPILED = ("backprop", "checkpointed", "adjoint")  # gradients whose way back is compiled, too
-PEERS = {"torchdiffeq": ("torchdiffeq",), "torchode": ("torchode",), "diffrax": ("diffrax", "jax")}
+PEERS = {
+    "torchdiffeq": ("torchdiffeq",),
+    "torchode": ("torchode",),
+    "torchsde": ("torchsde",),
+    "diffrax": ("diffrax", "jax"),
+}
 
 
 OF_FLOWS = {"zuko": ("zuko",), "torchcfm": ("torchcfm",), "normflows": ("normflows",)}  # beside PEERS

@@ -19,7 +19,9 @@ class Settings:
     """All settings; ``data`` is for the suite epoch."""
 
     data: Data
-    suite: Literal["all", "solve", "gradient", "training", "startup", "memory", "epoch", "flows", "series"] = "all"
+    suite: Literal[
+        "all", "solve", "gradient", "training", "startup", "memory", "epoch", "flows", "series", "stochastic"
+    ] = "all"
     rounds: Count = 5
     seconds: Positive = 0.2
     quick: bool = False

@@ -17,6 +17,7 @@ TITLES = {
     "epoch": "A whole epoch",
     "flows": "Flows",
     "series": "Time series",
+    "stochastic": "Stochastic equations",
 }
 NOTES = {
     "solve": "Times over the limit: as many evaluations of f as noderun's solve makes, and nothing else; where each "
@@ -33,6 +34,8 @@ NOTES = {
     "by one vector-Jacobian product per dimension. Compilation is not counted.",
     "series": "Forward and backward pass; the first contender is Heun's method written by hand, one step an interval. "
     "Each gradient is compared with that of a tight float64 solve along the cubic path.",
+    "stochastic": "A neural SDE with diagonal noise, fixed steps; every library draws its own path. Steps are powers "
+    "of two, because torchsde's path falls into tens of thousands of pieces if float32 rounds the sum of the steps.",
 }
 MEMORY = (
     "held / peak in MiB, counted once a storage: held from the end of the forward to the start of the backward pass "

@@ -84,6 +84,13 @@ TARGETS = (
         )
         for peer, n in (("rk4, backprop", 1.5), ("by default", 10))
     ),
+    Target("SDE solve", "stochastic", "solve", "noderun", "torchsde", 2, faster=True),
+    *(
+        Target(f"SDE gradient, {g}", "stochastic", "gradient", f"noderun {g}", f"torchsde {g}", 2, faster=True)
+        for g in ("backprop", "adjoint", "reversible")
+    ),
+    Target("100 increments in order", "stochastic", "100 increments", "noderun in order", None, 2),
+    Target("100 increments in any order", "stochastic", "100 increments", "noderun shuffled", None, 10),
     Target("`noderun --help`", "startup", "", "noderun --help", None, 200),
     Target("`noderun train --help`", "startup", "", "noderun train --help", None, 2000),
 )

@@ -106,6 +106,14 @@ def test_an_epoch_is_run_where_it_is_asked_for(tmp_path):
     assert "noderun adjoint" in {row["contender"] for row in found}
 
 
+@pytest.mark.long
+def test_stochastic_equations_are_run_where_they_are_asked_for(tmp_path):
+    assert main(["bench", "suite=stochastic", *QUICK, f"hydra.run.dir={tmp_path}/sde"]) == 0
+    found = {row["contender"] for row in rows(tmp_path / "sde")}
+    assert {"noderun adjoint", "noderun reversible", "torchsde reversible", "noderun shuffled"} <= found
+    assert (tmp_path / "sde/figures/memory.png").exists() and (tmp_path / "sde/figures/stochastic.png").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -10,6 +10,7 @@ from noderun.benchmarks.controlled import controlled_cases
 from noderun.benchmarks.objectives import Block
 from noderun.benchmarks.startup import startup_cases
 from noderun.benchmarks.step import step_case
+from noderun.benchmarks.stochastic import stochastic_cases
 from noderun.benchmarks.tables import page, verdict
 from noderun.benchmarks.targets import TARGETS, Target
 from noderun.benchmarks.training import MODES, pass_case
@@ -49,6 +50,7 @@ def test_every_target_names_cases_that_there_are():
     startup = [case.name for case in startup_cases(quick=True)]
     names = {
         "series": [case.name for case in controlled_cases("cpu", quick=True)],
+        "stochastic": [case.name for case in stochastic_cases("cpu", quick=True)],
         "solve": small,
         "gradient": small,
         "training": [*passes, step_case(1, "cpu").name],

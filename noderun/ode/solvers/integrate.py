@@ -39,6 +39,7 @@ class Problem:
     backward: StepOptions = StepOptions()  # of a gradient that is itself a solve
     events: Sequence[Event] = ()
     fractions: Sequence[float] = ()  # of every accepted step, at which y is wanted besides ts
+    stops: Sequence[float] = ()  # times on the way at which a step has to end, as y is not known inside steps
     outputs: OutputIndex = dataclasses.field(
         default_factory=OutputIndex
     )  # the meaning of each row of the result; filled by ``integrate``
@@ -85,7 +86,8 @@ def integrate(problem: Problem, observe: Callable[[AcceptedStep], None] | None =
 
     before, jacobians, factorizations = field.nfe, field.jacobians, field.factorizations
     try:
-        stepper.advance(problem.ts[-1], on_step)
+        for stop in (*problem.stops, problem.ts[-1]):
+            stepper.advance(stop, on_step)
         if problem.control.fixed and not under_transform() and not torch.isfinite(stepper.y).all():
             raise stepper.failure(NonFiniteDynamics, "the solution became NaN or infinite")
         if math.isinf(stepper.t):
