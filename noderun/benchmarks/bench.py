@@ -43,8 +43,7 @@ MEMORY: dict[str, Callable[[Settings, str], Iterator[list[MemoryRow] | Failure]]
     "stochastic": lambda settings, device: stochastic_memory(device, settings.quick),
 }
 ALL = ("solve", "gradient", "training", "startup", "memory")  # the others only if asked for
-PACKAGES = ("noderun", "torch", "torchdiffeq", "torchode", "diffrax", "jax", "zuko", "torchcfm", "normflows", "POT")
-PACKAGES += ("torchcde", "torchsde")
+PACKAGES = "noderun torch torchdiffeq torchode diffrax jax zuko torchcfm normflows POT torchcde torchsde".split()
 
 
 @dataclass(frozen=True)

@@ -26,3 +26,4 @@ FolderName = Annotated[
 Share = Annotated[float, Constraint(lambda x: 0 < x <= 1, "a number above 0, up to 1")]
 Task = Literal["interpolate", "forecast", "classify", "regress"]
 Activation = Literal["identity", "elu", "relu", "sigmoid", "silu", "softplus", "tanh"]
+KlWarmup = Annotated[Index, "training steps over which the weight of the KL divergence grows from 0 to 1"]
