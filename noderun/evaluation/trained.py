@@ -103,7 +103,7 @@ def load_setup(folder: Path, settings: Settings) -> Any:
         callbacks = built_in_callbacks(setup, settings)
         load_model(state, setup, callbacks)
         for callback in callbacks:
-            callback.on_fit_end(None)
+            callback.on_fit_end()
     except (KeyError, RuntimeError) as error:
         reason = f"it has no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise ValueError(f"{folder}/checkpoint.pt does not fit its settings: {reason}") from None

@@ -43,7 +43,7 @@ class BestWeights(Callback):
         sign = -1 if metrics and metrics[0].better == "higher" else 1
         return sign * numbers[tag.replace("/test", "/valid")]
 
-    def on_fit_end(self, run: Run | None) -> None:
+    def on_fit_end(self) -> None:
         if self.weights:
             self.setup.model.load_state_dict(self.weights)
 

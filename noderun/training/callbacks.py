@@ -29,8 +29,8 @@ class Callback:
         """Called once the epoch counts as done; returns numbers by tag for its row of metrics.jsonl."""
         return {}
 
-    def on_fit_end(self, run: Run | None) -> None:
-        """Called after the last checkpoint, and with None where a finished run's weights are loaded."""
+    def on_fit_end(self) -> None:
+        """Called after the last checkpoint, and when the weights of a finished run are loaded."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}

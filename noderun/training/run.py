@@ -81,7 +81,7 @@ class Run:
                 callback.on_fit_start(self)
             fit(self.setup, self.progress, self.budget, self.settings.trainer.log_every, self)
             for callback in self.callbacks:
-                callback.on_fit_end(self)
+                callback.on_fit_end()
         return self.write_result()
 
     def write_result(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Every option that can be chosen. Each is declared here once: its settings with types, ranges, defaults and words."""
 
-from noderun.config.options import flow_models, series_data, series_models, vector_data  # noqa: F401, whose options are then known
+from noderun.config.options import flow_models, series_data, series_models, vector_data  # noqa: F401 (fill OPTIONS)
 from noderun.config.options.data import Data
 from noderun.config.options.dynamics import Dynamics
 from noderun.config.options.gradient import Gradient
