@@ -40,7 +40,7 @@ def flow_cases(device: str, quick: bool) -> Iterator[Case]:
 
 
 def eight_gaussians(batch: int, device: str) -> Tensor:
-    return POINTS["8gaussians"](batch, torch.Generator().manual_seed(0)).to(device)
+    return POINTS["8gaussians"](batch, torch.Generator().manual_seed(0)).inputs.to(device)
 
 
 def likelihood_case(batch: int, device: str, tol: float, quick: bool) -> Case:

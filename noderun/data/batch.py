@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -14,7 +14,7 @@ class Batch:
     """Tensors with one leading dimension B, the number of examples; what a data set does not have is None."""
 
     inputs: Tensor
-    targets: Tensor | None = None
+    targets: Tensor | None = None  # of a density: the classes that it is conditioned on
     times: Tensor | None = None  # [B, T] of a series
     mask: Tensor | None = None  # [B, T] or [B, T, D]: which of the series' values were observed
     target_times: Tensor | None = None  # [B, S]: when the targets are, if not at ``times``
@@ -41,3 +41,9 @@ class Batch:
         """The tensors that there are, by name."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: part for name, part in named.items() if part is not None}
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """The examples of batches of one data set, one after another."""
+    parts = [batch.parts() for batch in batches]
+    return Batch(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})

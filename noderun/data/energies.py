@@ -79,12 +79,16 @@ ENERGIES: dict[str, Energy] = {
 }
 
 
+def starts(count: int, generator: torch.Generator) -> Batch:
+    return Batch(normals(count, generator))
+
+
 def energy(name: str) -> Callable[..., Dataset]:
     """The reader of a set: its inputs are points of the standard normal that a flow starts from."""
 
     def read(root: Path, augment: bool, *, examples: int = EXAMPLES) -> Dataset:
         require_none(name, augment)
-        train, test = Batch(fixed(normals, examples, TRAIN)), Batch(fixed(normals, TEST, TEST_SEED))
-        return Dataset(name, (2,), ENERGIES[name], train, test, fresh(normals))
+        train, test = fixed(starts, examples, TRAIN), fixed(starts, TEST, TEST_SEED)
+        return Dataset(name, (2,), ENERGIES[name], train, test, fresh(starts))
 
     return read

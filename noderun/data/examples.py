@@ -62,6 +62,8 @@ def check_batch(dataset: Dataset, batch: Batch, where: str, start: int) -> None:
         raise DataError(f"{where}: one input has shape {found}, but shape={said} was said")
     if dataset.sample == "series":
         check_times(batch, where, start)
+    if isinstance(target, Density) and target.classes is not None:
+        target = Classes(target.classes)
     if isinstance(target, Density | Energy | Levels):
         if targets is not None:
             raise DataError(f"{where}: a density is learned from the inputs alone, but there are targets")

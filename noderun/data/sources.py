@@ -49,6 +49,8 @@ class Choice(Protocol):
     @property
     def source(self) -> str | None: ...
     @property
+    def classes(self) -> bool: ...
+    @property
     def options(self) -> dict[str, Any]: ...
 
 
@@ -200,7 +202,8 @@ def load(
     """
     if make is None:
         read = partial(_read, data.name, Path(data.root), data.download, targets)
-        dataset = read(augment=data.augment, **data.options)
+        asked = {"classes": True} if data.classes else {}  # a key that sets without classes do not know
+        dataset = read(augment=data.augment, **asked, **data.options)
     else:
         dataset = _made(make, data)
     if data.source is not None:

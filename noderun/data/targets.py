@@ -37,7 +37,10 @@ class Values:
 
 @dataclass(frozen=True)
 class Density:
-    """The density that the examples, points in ``dim`` dimensions, were drawn from; there are no targets.
+    """The density that the examples, points in ``dim`` dimensions, were drawn from.
+
+    With ``classes`` it is the density given one of so many equally probable classes, which are the targets: int64 [B],
+    from 0 to classes - 1. Otherwise there are no targets.
 
     ``transform`` goes from the data to the space in which a flow learns it; None stays where the data are.
     ``source`` names the data set whose points, ``Batch.source``, a flow is to carry to this density; None: a flow
@@ -49,6 +52,7 @@ class Density:
     transform: Transform | None = None
     source: str | None = None
     entropy: float | None = None
+    classes: int | None = None
 
     @property
     def outputs(self) -> int:

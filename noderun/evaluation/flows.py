@@ -10,7 +10,7 @@ from torch import Tensor
 
 from noderun.evaluation.depth import Rows, rounded
 from noderun.evaluation.samples import draw, first_test_batches
-from noderun.models import Flow
+from noderun.models import Flow, FlowMatching
 from noderun.models.continuous import ContinuousFlow, FlowBlock
 from noderun.models.flow import log_normal
 from noderun.training.setup import Setup
@@ -55,6 +55,8 @@ def density_rows(setup: Setup) -> Rows:
 def velocity_rows(setup: Setup) -> Rows:
     """f(t, y) on a grid at four times of each block, from the normal to the data, in the flow's units."""
     flow = continuous(setup)
+    if isinstance(flow, FlowMatching) and flow.classes is not None:
+        raise ValueError("a flow given the class has a velocity for each class: figures=transport shows what they move")
     grid = grid_over(flow_units(setup), ARROWS)
     rows: Rows = []
     for number, block in generating(flow):
@@ -71,24 +73,27 @@ def velocity_rows(setup: Setup) -> Rows:
 def transport_rows(setup: Setup) -> Rows:
     """Particles from the normal to the data, and the density that they have at each time, in the flow's units.
 
-    A flow from data to data has particles alone.
+    A flow from data to data, or given the class, has particles alone; they have the classes of test points.
     """
     flow = continuous(setup)
     grid = grid_over(flow_units(setup), COARSE)
     generator = torch.Generator(setup.device).manual_seed(0)
-    source = first_test_batches(setup, PARTICLES).source
-    if source is None:
-        y = torch.randn(PARTICLES, 2, generator=generator, device=setup.device)
+    batch = first_test_batches(setup, PARTICLES).rows(slice(PARTICLES))
+    if batch.source is None:
+        y = torch.randn(len(batch), 2, generator=generator, device=setup.device)
     else:
-        y = flow.transform(source[:PARTICLES])[0]
+        y = flow.transform(batch.source)[0]
+    condition = flow.condition(batch.targets) if isinstance(flow, FlowMatching) else ()
+    has_density = batch.source is None and not condition
     rows: Rows = []
     for number, block in generating(flow):
         times = torch.linspace(0, end_of(block), FRAMES).tolist()
-        states = block.solve(block.dynamics.velocity, y, times, **{**block.in_testing(), "norm": "rms"}).ys
+        given = block.in_testing() | {"norm": "rms", "args": condition}
+        states = block.solve(block.dynamics.velocity, y, times, **given).ys
         for t, state in zip(times, states, strict=True):
             at = {"block": number, "t": round(t, 5)}
             rows += [at | {"kind": "particle", "x": a, "y": b} for a, b in rounded(state)]
-            if source is None:
+            if has_density:
                 rows += [at | row for row in with_density(grid, density_at(flow, block, t, grid))]
         y = states[-1]
         y = up_to_next_block(flow, block, y)

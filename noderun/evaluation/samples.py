@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from noderun.data import Batch
+from noderun.data.batch import joined
 from noderun.models import Flow
+from noderun.objectives.density import given
 from noderun.training.setup import Setup
 
 CHUNK = 1000  # examples that are drawn at a time
@@ -22,7 +25,8 @@ def draw(setup: Setup, n: int, seed: int, temperature: float = 1.0) -> Tensor:
     """
     model: Any = setup.model
     generator = torch.Generator(setup.device).manual_seed(seed)
-    source = first_test_batches(setup, n).source
+    batch = first_test_batches(setup, n)
+    source = batch.source
     if source is None:
         counts = [CHUNK] * (n // CHUNK) + [n % CHUNK] * (n % CHUNK > 0)
         return torch.cat([model.sample(count, generator=generator, temperature=temperature) for count in counts])
@@ -31,7 +35,9 @@ def draw(setup: Setup, n: int, seed: int, temperature: float = 1.0) -> Tensor:
     if n > len(source):
         raise ValueError(f"this flow starts from the test points of its source, of which there are {len(source)}")
     chosen = torch.randperm(len(source), generator=generator, device=setup.device)[:n]
-    return torch.cat([decoded(model, z) for z in in_own_units(model, source[chosen]).split(CHUNK)])
+    starts = replace(batch, inputs=in_own_units(model, source)).rows(chosen)
+    parts = [starts.rows(slice(first, first + CHUNK)) for first in range(0, n, CHUNK)]
+    return torch.cat([decoded(model, part.inputs, **given(part)) for part in parts])
 
 
 def generates(model: nn.Module) -> bool:
@@ -49,7 +55,10 @@ def interpolate(setup: Setup, ends: tuple[int, int], n: int) -> Tensor:
     model = setup.model
     if not isinstance(model, Flow):
         raise ValueError(f"{type(model).__name__} has no codes to go between: between is of normalizing flows")
-    inputs = first_test_batches(setup, max(ends) + 1).inputs
+    batch = first_test_batches(setup, max(ends) + 1)
+    if batch.targets is not None:
+        raise ValueError("between: a flow given the class has a latent space for each, and no path between two of them")
+    inputs = batch.inputs
     if max(ends) >= len(inputs):
         raise ValueError(f"between: the test has {len(inputs)} examples, numbered from 0; there is no {max(ends)}")
     start, end = model.encode(in_own_units(model, inputs[list(ends)]))[0]
@@ -75,9 +84,9 @@ def in_own_units(model: nn.Module, x: Tensor) -> Tensor:
     return model.transform(x)[0]
 
 
-def decoded(model: nn.Module, z: Tensor) -> Tensor:
+def decoded(model: nn.Module, z: Tensor, **given: Tensor) -> Tensor:
     assert isinstance(model, Flow)
-    return model.transform.inverse(model.decode(z))
+    return model.transform.inverse(model.decode(z, **given))
 
 
 def first_test_batches(setup: Setup, n: int) -> Batch:
@@ -87,5 +96,4 @@ def first_test_batches(setup: Setup, n: int) -> Batch:
         found.append(batch)
         if sum(map(len, found)) >= n:
             break
-    parts = [batch.parts() for batch in found]
-    return Batch(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+    return joined(found)

@@ -17,7 +17,7 @@ from noderun.models.flow import Flow
 from noderun.models.moving_batch_norm import MovingBatchNorm
 from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.solvers.control import leading_rms
-from noderun.regularizers.quadrature import Integrand, Regularizer, of_point
+from noderun.regularizers.quadrature import Integrand, Regularizer, of_point, with_args
 
 NOISE = {"gaussian": noise.normal, "rademacher": noise.rademacher}  # of Hutchinson's estimate
 # in place of fixed steps, which have no tolerance
@@ -29,18 +29,22 @@ class LogDetField(nn.Module):
     """d(y, l)/dt = (f, tr df/dy) (theorem 1): l is log |det| of the map from the start of the solve to y(t).
 
     The trace is exact, or with ``noise`` [B, ...] Hutchinson's estimate. l is [B, 1, ..., 1].
+    ``condition`` are further arguments of the velocity, a row per example.
     """
 
     def __init__(self, velocity: nn.Module) -> None:
         super().__init__()
         self.velocity = velocity
 
-    def forward(self, t: Tensor, state: tuple[Tensor, Tensor], noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, t: Tensor, state: tuple[Tensor, Tensor], noise: Tensor | None = None, *condition: Tensor
+    ) -> tuple[Tensor, Tensor]:
         y, log_det = state
+        velocity = with_args(self.velocity, condition)
         if noise is None:
-            dy, trace = exact_divergence(self.velocity, t, y)
+            dy, trace = exact_divergence(velocity, t, y)
         else:
-            dy, trace = hutchinson(self.velocity, t, y, noise)
+            dy, trace = hutchinson(velocity, t, y, noise)
         return dy, trace.reshape(log_det.shape)
 
 
@@ -50,7 +54,7 @@ class FlowBlock(SolveBlock):
     ``divergence`` (exact or hutchinson) is that of training, ``test_divergence`` that of testing. Hutchinson's noise is
     fixed for a solve and a function of each example's index: by a new seed in each training pass, by ``test_seed`` in
     testing. Tests keep ``test_tolerance``, whatever the steps of training; None takes those. ``inverse_stats`` are the
-    statistics of the last solve back.
+    statistics of the last solve back. ``condition`` are further arguments of the velocity, a row per example.
     """
 
     dynamics: LogDetField
@@ -80,33 +84,38 @@ class FlowBlock(SolveBlock):
             return [0.0, self.end]
         return torch.stack([torch.zeros_like(self.log_t1), self.log_t1.exp()])
 
-    def forward(self, y: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        return self.carried(y, backward(self.times()), index)
+    def forward(  # type: ignore[override]
+        self, y: Tensor, index: Tensor | None = None, *condition: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return self.carried(y, backward(self.times()), index, *condition)
 
     def inverse_with_log_det(self, z: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """y(t1) of y(0) = z, and log |det dy(t1)/dz| [B]."""
         return self.carried(z, self.times(), index)
 
-    def carried(self, y: Tensor, times: Times, index: Tensor | None) -> tuple[Tensor, Tensor]:
+    def carried(self, y: Tensor, times: Times, index: Tensor | None, *condition: Tensor) -> tuple[Tensor, Tensor]:
         """y at the end of the times, and log |det| [B] of that map."""
         start = (y, y.new_zeros(len(y), *(1 for _ in y.shape[1:])))
-        ys, log_dets = self.integrate(start, times, args=self.noise(y, index), **self.in_testing()).ys
+        noise = self.noise(y, index)
+        args = () if noise is None and not condition else (noise, *condition)
+        ys, log_dets = self.integrate(start, times, args=args, **self.in_testing()).ys
         return ys[-1], log_dets[-1].flatten()
 
-    def inverse(self, z: Tensor) -> Tensor:
+    def inverse(self, z: Tensor, *condition: Tensor) -> Tensor:
         """y(t1) of y(0) = z alone, which costs no trace."""
         norm = {"norm": "rms"} if callable(getattr(self.solve, "norm", None)) else {}  # of a point with its log-density
-        solution = self.solve(self.dynamics.velocity, z, self.times(), **self.in_testing(), **norm)
+        given = self.in_testing() | norm | {"args": condition}
+        solution = self.solve(self.dynamics.velocity, z, self.times(), **given)
         self.inverse_stats = solution.stats
         return solution.ys[-1]
 
-    def noise(self, y: Tensor, index: Tensor | None) -> tuple[Tensor, ...]:
-        """Hutchinson's noise for one solve [B, ...]; nothing for the exact trace."""
+    def noise(self, y: Tensor, index: Tensor | None) -> Tensor | None:
+        """Hutchinson's noise for one solve [B, ...]; None for the exact trace."""
         if (self.divergence if self.training else self.test_divergence) == "exact":
-            return ()
+            return None
         seed = int(torch.randint(2**62, ())) if self.training else self.test_seed
         index = torch.arange(len(y), device=y.device) if index is None else index
-        return (self.draw(seed, index, tuple(y.shape[1:]), y.dtype),)
+        return self.draw(seed, index, tuple(y.shape[1:]), y.dtype)
 
     def in_testing(self) -> dict[str, Any]:
         """What of the solve is different in testing."""

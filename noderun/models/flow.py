@@ -17,7 +17,8 @@ class Flow(nn.Module):
 
     A subclass defines ``encode(y, index) -> (z, log |det dz/dy| [B])`` and ``decode(z) -> y``. ``shape`` is that of one
     example. ``transform`` goes from the data to y; it comes with the data set. ``index`` [B] is each example's number
-    in its split, from which an encoder that needs noise takes it.
+    in its split, from which an encoder that needs noise takes it. ``given`` is what a conditional flow is conditioned
+    on: keywords that its ``encode`` and ``decode`` take beside these.
     """
 
     transform: Transform
@@ -42,27 +43,29 @@ class Flow(nn.Module):
         """The statistics of the solves that the last ``decode`` made; empty if it solved nothing."""
         return ()
 
-    def forward(self, x: Tensor, index: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, index: Tensor | None = None, **given: Any) -> Tensor:
         """log p(x) [B] in nats, in the units of the data."""
         y, log_det = self.transform(x)
-        z, change = self.encode(y, index)
+        z, change = self.encode(y, index, **given)
         return log_normal(z) + change + log_det
 
     log_prob = forward
 
     @torch.no_grad()
-    def inverse_error(self, x: Tensor) -> Tensor:
+    def inverse_error(self, x: Tensor, **given: Any) -> Tensor:
         """|decode(encode(x)) - x| / |x| [] over all of x [B, ...], in the space of the flow."""
         y, _ = self.transform(x)
-        z, _ = self.encode(y)
-        return torch.linalg.vector_norm(self.decode(z) - y) / torch.linalg.vector_norm(y)
+        z, _ = self.encode(y, **given)
+        return torch.linalg.vector_norm(self.decode(z, **given) - y) / torch.linalg.vector_norm(y)
 
     @torch.no_grad()
-    def sample(self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0) -> Tensor:
+    def sample(
+        self, n: int, *, generator: torch.Generator | None = None, temperature: float = 1.0, **given: Any
+    ) -> Tensor:
         """Draws [n, *shape] in the units of the data; ``temperature`` scales the normal that they start from."""
         like = next(self.parameters())
         z = torch.randn(n, *self.shape, generator=generator, device=like.device, dtype=like.dtype)
-        return self.transform.inverse(self.decode(temperature * z))
+        return self.transform.inverse(self.decode(temperature * z, **given))
 
 
 def log_normal(z: Tensor) -> Tensor:

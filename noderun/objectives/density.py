@@ -29,8 +29,8 @@ class MeanNLL(Objective):
         if not isinstance(model, Flow):
             nll = -model(batch.inputs).float()
             return {"loss": nll.mean(), "nll": nll.detach()}
-        way_back = {} if model.training else inverse_numbers(model, batch.inputs[:INVERTED])
-        nll = -model(batch.inputs, batch.index).float()  # last, so that NFE are those of the likelihood
+        way_back = {} if model.training else inverse_numbers(model, batch.rows(slice(INVERTED)))
+        nll = -model(batch.inputs, batch.index, **given(batch)).float()  # last, so that NFE are those of the likelihood
         return {"loss": nll.mean()} | numbers(nll.detach(), model) | way_back
 
 
@@ -42,8 +42,13 @@ def numbers(nll: Tensor, model: Flow) -> dict[str, Tensor]:
     return {"nll": nll, "bits_per_dim": nll / (dim * math.log(2)) + math.log2(levels)}
 
 
-def inverse_numbers(model: Flow, x: Tensor) -> dict[str, Tensor]:
+def given(batch: Batch) -> dict[str, Tensor]:
+    """What the density is conditioned on: the classes, if the data set has them."""
+    return {} if batch.targets is None else {"labels": batch.targets}
+
+
+def inverse_numbers(model: Flow, batch: Batch) -> dict[str, Tensor]:
     """The error of decode(encode(x)), and the evaluations of f that sampling takes if it solves an ODE."""
-    found = {"inverse_error": model.inverse_error(x)}
+    found = {"inverse_error": model.inverse_error(batch.inputs, **given(batch))}
     counts = [torch.as_tensor(stats.nfe_forward, dtype=torch.float64).mean() for stats in model.sampling_stats]
     return found | ({"nfe_sampling": torch.stack(counts).sum()} if counts else {})

@@ -23,7 +23,7 @@ from noderun.ode.solvers import METHODS, StepController
 from noderun.ode.solvers.method import Method
 from noderun.regularizers import REGULARIZERS
 from noderun.training.callbacks import Callback
-from noderun.training.compatibility import unfit
+from noderun.training.compatibility import class_of, conditioned_on_classes, unfit
 from noderun.training.isolation import imported, isolated
 from noderun.training.optimization import SCHEDULES, Schedule, import_compiler, make_optimizer
 from noderun.training.run import Run
@@ -124,6 +124,11 @@ def make_model(settings: Settings, dataset: Dataset, objective: Objective) -> nn
         used["make_dynamics"] = partial(net, **dynamics.options)
     if settings.solver is not None:
         used["solve"] = make_solve(settings.solver, settings.gradient)
+    classes = dataset.target.classes if isinstance(dataset.target, Density) else None
+    if classes is not None:
+        if not issubclass(class_of(factory), FlowMatching):
+            raise DataError(conditioned_on_classes(settings))
+        used["classes"] = classes
     model = factory(dataset.shape, objective.outputs(dataset.target), **used, **choice.options)
     transform = dataset.target.transform if isinstance(dataset.target, Density) else None
     if transform is not None:

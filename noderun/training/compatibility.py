@@ -81,12 +81,19 @@ def check_data_fits(settings: Settings) -> None:
 
 def check_flow(settings: Settings, given: Set[str]) -> None:
     """Raises Incompatible if a flow cannot start or go where it was told to."""
+    from noderun.models.flow_matching import unfit_coupling
+
     model, source = settings.model, settings.data.source
     if source is not None and model.objective.name != "flow_matching":
         raise Incompatible(
             f"data.source={source} is where model=flow_matching begins; model={model.name} with "
             f"model.objective={model.objective.name} begins at a standard normal"
         )
+    if settings.data.classes and model.objective.name != "flow_matching":
+        raise Incompatible(conditioned_on_classes(settings))
+    coupling = model.options.get("coupling", "independent")
+    if not settings.data.user_class and (reason := unfit_coupling(coupling, settings.data.classes)):
+        raise Incompatible(f"model.{reason}")
     if model.options.get("path") == "vp" and source is not None:
         raise Incompatible(
             f"model.path=vp begins at a standard normal, and data.source={source} is another density: try "
@@ -98,10 +105,19 @@ def check_flow(settings: Settings, given: Set[str]) -> None:
             raise Incompatible(f"{key} is of model.{choice}={value}, and model.{choice}={chosen} was chosen")
 
 
+def conditioned_on_classes(settings: Settings) -> str:
+    """Why a model cannot learn a density given the class."""
+    model = settings.model
+    return (
+        f"data={settings.data.name} gives each point's class, on which only model=flow_matching with its own objective "
+        f"is conditioned; model={model.name} with model.objective={model.objective.name} is not"
+    )
+
+
 def check_packages(settings: Settings) -> None:
     """Raises Incompatible if a package of an extra is needed and not installed."""
     model = settings.model
-    transports = model.options.get("coupling") == "ot" or settings.data.source is not None
+    transports = model.options.get("coupling", "independent") != "independent" or settings.data.source is not None
     for package in (*model.packages, *(["ot"] if transports else [])):
         if find_spec(package) is None:
             what = "optimal transport" if package == "ot" else f"model={model.name}"

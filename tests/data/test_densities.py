@@ -10,7 +10,7 @@ import torch
 from noderun.config.options import OPTIONS
 from noderun.config.options.data import Planar
 from noderun.data import SETS, Classes, DataError, Density, batches, load
-from noderun.data.densities import ENTROPIES, POINTS, TEST
+from noderun.data.densities import CLASSES, ENTROPIES, POINTS, TEST
 from noderun.data.energies import ENERGIES
 from noderun.data.examples import check_examples
 
@@ -18,7 +18,9 @@ PI, SOME = math.pi, 10_000  # points whose density is worked out
 
 
 def chosen(name, root="nowhere", **others):
-    values = dict(name=name, root=root, download=False, limit=None, augment=False, source=None, options={})
+    values = dict(
+        name=name, root=root, download=False, limit=None, augment=False, source=None, classes=False, options={}
+    )
     return SimpleNamespace(**values | others)
 
 
@@ -138,6 +140,44 @@ def test_the_objective_decides_what_moons_and_circles_are():
         assert isinstance(load(chosen(name), "cpu").target, Classes)
         assert isinstance(density(name).target, Density) and SETS[name].sample == "vector"
         assert density(name, options={"noise": 0.2}).target.entropy is None
+
+
+def class_of(x, name):
+    """The class of each of the points x [N, 2], and whether there is no doubt about it."""
+    angle, radius = torch.atan2(x[:, 1], x[:, 0]), x.norm(dim=1)
+    if name == "8gaussians":
+        place = 4 * angle / PI
+        return place.round().remainder(8), (place - place.round()).abs() < 0.35
+    if name == "checkerboard":
+        cell = (x / 2).floor()
+        return 2 * (cell[:, 0] + 2) + (cell[:, 1] < 0), radius > 0
+    if name == "moons":
+        distance = torch.cdist(x, 2 * MOONS - torch.tensor([1.0, 0.2]))
+        return distance.argmin(1) < len(HALF), distance.min(1).values < 0.25
+    first = {"circles": 1.5, "cnf_circles": 0.5, "rings": 0.75}[name]
+    place = radius / first
+    return place.round() - 1, (place - place.round()).abs() < 0.3
+
+
+@pytest.mark.parametrize("name", ["8gaussians", "checkerboard", "moons", "circles", "cnf_circles", "rings"])
+def test_a_label_is_the_part_that_its_point_was_drawn_from(name):
+    dataset = density(name, classes=True)
+    expected, certain = class_of(dataset.test.inputs.double(), name)
+    assert certain.double().mean() > 0.7
+    assert (expected[certain].long() == dataset.test.targets[certain]).double().mean() > 0.999
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_classes_change_nothing_of_the_points(name):
+    """Labels come with the points, in training too, and each class is as probable."""
+    alone, labeled = (density(name, classes=classes, options={"examples": 96}) for classes in (False, True))
+    check_examples(labeled)
+    assert torch.equal(alone.test.inputs, labeled.test.inputs) and alone.test.targets is None
+    (first,), (second,) = (list(batches(dataset, "train", 96)) for dataset in (alone, labeled))
+    assert torch.equal(first.inputs, second.inputs) and second.targets.shape == (96,)
+    share = torch.bincount(labeled.test.targets) * CLASSES[name] / TEST
+    assert len(share) == CLASSES[name] == labeled.target.classes and (share - 1).abs().max() < 0.1
+    assert labeled.target.entropy is None
 
 
 def test_a_source_comes_with_every_batch():

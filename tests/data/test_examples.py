@@ -23,7 +23,9 @@ def good(target=CLASSES, **changed):
 
 
 def loaded(make):
-    options = SimpleNamespace(name="mine", root="", download=False, limit=None, augment=False, source=None, options={})
+    options = SimpleNamespace(
+        name="mine", root="", download=False, limit=None, augment=False, source=None, classes=False, options={}
+    )
     return load(options, "cpu", make=make)
 
 

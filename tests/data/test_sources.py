@@ -43,7 +43,9 @@ BY_TORCHVISION = list(CLASSES)
 
 
 def chosen(name, root="nowhere", **others):
-    values = dict(name=name, root=str(root), download=False, limit=None, augment=False, source=None, options={})
+    values = dict(
+        name=name, root=str(root), download=False, limit=None, augment=False, source=None, classes=False, options={}
+    )
     return SimpleNamespace(**values | others)
 
 

@@ -1,6 +1,7 @@
 """Flow matching: paths, couplings, and what a field learned by regression carries."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import ot
@@ -10,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 
 from noderun.dynamics import DYNAMICS
 from noderun.models import FlowMatching
-from noderun.models.optimal_transport import assignment, squared_distances, w2_squared
+from noderun.models.optimal_transport import assignment, pairing, squared_distances, w2_squared
 from noderun.models.probability_paths import Linear, VariancePreserving
 from noderun.ode.configured import ConfiguredSolve
 
@@ -148,3 +149,84 @@ def test_a_flow_from_data_has_no_normal_to_sample_from():
     flow.source = "8gaussians"
     with pytest.raises(ValueError, match="starts from points of 8gaussians"):
         flow.sample(3)
+
+
+def test_the_condition_in_the_cost_pairs_within_classes_at_the_least_cost():
+    x, y = clouds(120)
+    labels = torch.randint(3, (120,), generator=torch.Generator().manual_seed(1))
+    order = pairing(x, y, labels)
+    assert sorted(order.tolist()) == list(range(120)) and torch.equal(labels[order], labels)
+    cost = squared_distances(x, y) + 1e6 * (labels[:, None] != labels)  # as Cheng and Schwing (2025) have it
+    rows, columns = linear_sum_assignment(cost.numpy())
+    least = cost.numpy()[rows, columns].sum()
+    assert (x[order] - y).double().square().sum().item() == pytest.approx(least, rel=1e-6)
+    assert w2_squared(x, y, labels).item() == pytest.approx(least / 120, rel=1e-6)
+    assert w2_squared(x, y, labels) > w2_squared(x, y)
+
+
+@pytest.mark.parametrize(
+    ("coupling", "classes", "remedy"), [("ot", 2, "conditional_ot,"), ("conditional_ot", None, "ot,")]
+)
+def test_a_pairing_that_does_not_fit_the_condition_is_refused(coupling, classes, remedy):
+    with pytest.raises(ValueError, match=f"use {remedy}"):
+        FlowMatching((2,), 2, make_dynamics=DYNAMICS["mlp"], solve=TIGHT, coupling=coupling, classes=classes)
+
+
+class Shifted(torch.nn.Module):
+    """dx/dt = c, the class of a state [x, one-hot of c] in one dimension."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.values = torch.nn.Parameter(torch.arange(shape[0] - 1.0))
+
+    def forward(self, t, y):
+        return torch.cat([(y[:, 1:] * self.values).sum(1, keepdim=True), torch.zeros_like(y[:, 1:])], 1)
+
+
+@pytest.mark.parametrize("test_divergence", ["exact", "hutchinson"])
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_each_class_has_a_density_of_its_own(test_divergence, per_sample):
+    solve = replace(TIGHT, per_sample=per_sample)
+    options = {"classes": 3, "test_tolerance": None, "test_divergence": test_divergence}
+    flow = FlowMatching((1,), 1, make_dynamics=Shifted, solve=solve, **options).double().eval()
+    x, labels = torch.linspace(-2, 3, 11, dtype=torch.float64)[:, None], torch.arange(11) % 3
+    normals = torch.distributions.Normal(torch.arange(3.0).double(), 1.0)
+    each = normals.log_prob(x)  # N(c, 1)
+    torch.testing.assert_close(flow.log_prob(x, labels=labels), each.gather(1, labels[:, None])[:, 0])
+    torch.testing.assert_close(flow.log_prob(x), each.logsumexp(1) - math.log(3))
+    torch.testing.assert_close(flow.decode(x, labels), x + labels[:, None])
+    torch.testing.assert_close(flow.euler(x, labels), x + labels[:, None])
+    moved, energy = flow.transport(x, labels)
+    torch.testing.assert_close((moved, energy), (x + labels[:, None], labels.double().square()))
+    assert flow.inverse_error(x, labels=labels) < 1e-8
+    with pytest.raises(ValueError, match="conditioned on 3 classes: give labels"):
+        flow.decode(x)
+
+
+@pytest.mark.parametrize("coupling", ["independent", "conditional_ot"])
+def test_the_regression_learns_each_class(coupling):
+    """Two normals, a class each, in 300 steps: samples of a class are its own, and its density integrates to 1."""
+    torch.manual_seed(0)
+    make = partial(DYNAMICS["mlp"], layers=3, hidden=32, activation="silu")
+    solve = ConfiguredSolve(rtol=1e-4, atol=1e-4, gradient="backprop")
+    flow = FlowMatching((2,), 2, make_dynamics=make, solve=solve, coupling=coupling, classes=2, test_tolerance=1e-4)
+    means = torch.tensor([[1.5, -1.0], [-1.5, 0.5]])
+    optimizer = torch.optim.Adam(flow.parameters(), lr=1e-2)
+    for step in range(300):
+        optimizer.param_groups[0]["lr"] = 1e-2 * (1 - step / 300)
+        labels = torch.randint(2, (128,))
+        loss = flow.regression(means[labels] + 0.5 * torch.randn(128, 2), None, labels)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    flow.eval()
+    axis = torch.arange(-4, 4, 0.2)
+    grid = torch.cartesian_prod(axis, axis)
+    for label, mean in enumerate(means):
+        x = flow.sample(1000, labels=torch.full((1000,), label))
+        torch.testing.assert_close(x.mean(0), mean, rtol=0, atol=0.15)
+        torch.testing.assert_close(x.std(0), torch.tensor([0.5, 0.5]), rtol=0, atol=0.1)
+        with torch.no_grad():
+            total = 0.04 * flow.log_prob(grid, labels=torch.full((len(grid),), label)).exp().sum()
+        assert total.item() == pytest.approx(1, abs=0.01)
+    assert flow.sample(1000)[:, 0].std() > 1.2  # of both classes

@@ -3,13 +3,14 @@
 import json
 
 import pytest
+import torch
 
 from noderun.cli.planning import check_training, make_job
 from noderun.config import config_folder
 from noderun.config.compose import Composer
 from noderun.config.validation import Incompatible
 from noderun.training import compatibility
-from noderun.training.build import train_run
+from noderun.training.build import make_setup, train_run
 
 
 def job(*words):
@@ -24,6 +25,10 @@ TO_MOONS = ["model=flow_matching", "data=moons", "data.source=8gaussians"]
     [
         ([*TO_MOONS, "model.path=vp"], "model.path=vp begins at a standard normal, and data.source=8gaussians is an"),
         (["model=flow_matching", "model.path=vp", "model.sigma=0.1"], "model.sigma is of model.path=linear"),
+        ([*TO_MOONS, "data.classes=true", "model.coupling=ot"], "model.coupling=ot pairs points across classes"),
+        ([*TO_MOONS, "model.coupling=conditional_ot"], "pairs points within each class, and the data have no classes"),
+        (["model=ffjord", "data=rings", "data.classes=true"], "data=rings gives each point's class, on which only"),
+        (["model=odenet", "data=moons", "data.classes=true"], "model=odenet with model.objective=classify is not"),
         (["model=vae", "model.rank=2"], "model.rank is of model.posterior=ffjord, and model.posterior=none was chosen"),
         (["model=nsf", "data=moons", "data.source=8gaussians"], "data.source=8gaussians is where model=flow_matching"),
         (["model=nsf", "model.objective=flow_matching"], "objective=flow_matching trains model=flow_matching, not nsf"),
@@ -75,3 +80,21 @@ def test_data_to_data_reports_distances_and_the_time_of_pairing(tmp_path, few_te
     for name in ("w2_squared", "w2_squared_euler", "path_energy", "straightness", "coupling_ms"):
         assert result[name] > 0, name
     assert result["nll"] is None
+
+
+def test_data_to_data_given_the_class_reports_the_distance_within_classes_too(tmp_path, few_test_points):
+    """It is at least that of all points as one cloud, which may be paired across classes."""
+    result, _ = run(tmp_path, *TO_MOONS, "data.classes=true", "model.coupling=conditional_ot")
+    assert result["w2_squared_classes"] >= result["w2_squared"] > 0 and result["coupling_ms"] > 0
+
+
+def test_the_likelihood_is_that_given_the_class(few_test_points):
+    words = ["model=flow_matching", "data=rings", "data.classes=true", "model.test_tolerance=1e-4"]
+    setup = make_setup(job(*words).settings, torch.device("cpu"))
+    flow, batch = setup.model.eval(), next(setup.batches("test", 0, 0))
+    with torch.no_grad():
+        each = torch.stack([flow.log_prob(batch.inputs, labels=torch.full((100,), c)) for c in range(4)], 1)
+        values = setup.objective(flow, batch)
+    nll = -each.gather(1, batch.targets[:, None])[:, 0]
+    torch.testing.assert_close(values["nll"], nll, rtol=0, atol=1e-3)
+    assert (each.std(1) > 0.01).all() and values["inverse_error"] < 1e-2

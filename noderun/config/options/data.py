@@ -11,6 +11,7 @@ Planar = Literal[
     "8gaussians", "checkerboard", "moons", "circles", "cnf_circles", "rings", "2spirals", "swissroll", "pinwheel"
 ]
 SOURCE = "set of points from which a flow to this one begins; null: a standard normal"
+CLASSES = "true: the density given the class that a point was drawn from, for model=flow_matching"
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Data(Option, group="data"):
     batch_size: BatchSize = 64
     augment: Annotated[bool, FACT] = False
     source: Annotated[Planar | None, FACT] = None
+    classes: Annotated[bool, FACT] = False
     options: dict[str, Any] = field(default_factory=dict)
     user_class: str | None = None
 

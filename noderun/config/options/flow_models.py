@@ -79,8 +79,9 @@ class FlowMatching(Model, name="flow_matching"):
     ] = "linear"
     sigma: Annotated[NotNegative, "standard deviation around the linear path"] = 0.0
     coupling: Annotated[
-        Literal["independent", "ot"],
-        "ot: source and data of a batch are paired by exact optimal transport (needs noderun[flows])",
+        Literal["independent", "ot", "conditional_ot"],
+        "ot: source and data of a batch are paired by exact optimal transport; conditional_ot, for data.classes=true: "
+        "the cost contains the class, so that pairs are within one (both need noderun[flows])",
     ] = "independent"
     test_divergence: Annotated[Estimate, "of log p; exact: the whole trace; hutchinson: its estimate"] = "exact"
     test_tolerance: Annotated[Tolerance | None, "of the solver in testing; null: that of the solver"] = 1e-5

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from noderun.config.options.data import SOURCE, BatchSize, Data, Planar
+from noderun.config.options.data import CLASSES, SOURCE, BatchSize, Data, Planar
 from noderun.config.options.option import declaration
 from noderun.config.options.types import Count, Fraction, NotNegative, Seed
 
@@ -94,23 +94,30 @@ class Plane(Data):
     source: Annotated[Planar | None, SOURCE] = None
 
 
-class EightGaussians(Plane, name="8gaussians"):
+@declaration
+class Parts(Plane):
+    """A density of the plane that is made of parts of equal probability."""
+
+    classes: Annotated[bool, CLASSES] = False
+
+
+class EightGaussians(Parts, name="8gaussians"):
     """Eight normals on a circle, in FFJORD's scale; entropy 2.832 nats."""
 
 
-class Checkerboard(Plane, name="checkerboard"):
+class Checkerboard(Parts, name="checkerboard"):
     """Eight squares of a checkerboard, in FFJORD's scale: a density with edges; entropy log 32 = 3.466 nats."""
 
 
-class CnfCircles(Plane, name="cnf_circles"):
+class CnfCircles(Parts, name="cnf_circles"):
     """A circle inside a circle as in torchdiffeq's example cnf.py (Chen et al. 2018); entropy 0.788 nats."""
 
 
-class Rings(Plane, name="rings"):
+class Rings(Parts, name="rings"):
     """Four circles in each other, in FFJORD's scale; entropy 2.623 nats."""
 
 
-class TwoSpirals(Plane, name="2spirals"):
+class TwoSpirals(Parts, name="2spirals"):
     """Two arms of a spiral, in FFJORD's scale; entropy 2.645 nats."""
 
 
@@ -118,7 +125,7 @@ class Swissroll(Plane, name="swissroll"):
     """A spiral, in FFJORD's scale; entropy 2.670 nats."""
 
 
-class Pinwheel(Plane, name="pinwheel"):
+class Pinwheel(Parts, name="pinwheel"):
     """Five bent arms, in FFJORD's scale; entropy 2.317 nats."""
 
 
@@ -132,6 +139,7 @@ class Circles(Data, name="circles"):
         None
     )
     source: Annotated[Planar | None, SOURCE] = None
+    classes: Annotated[bool, CLASSES] = False
 
 
 @declaration
@@ -142,6 +150,7 @@ class Moons(Data, name="moons"):
     examples: Annotated[Count | None, EITHER] = None
     noise: Annotated[NotNegative | None, "standard deviation at radius 1; null: 0.1"] = None
     source: Annotated[Planar | None, SOURCE] = None
+    classes: Annotated[bool, CLASSES] = False
 
 
 @declaration
