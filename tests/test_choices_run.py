@@ -59,6 +59,7 @@ CHOICES = [
     *(["model=flow_matching", "data=8gaussians", f"model.path={path}"] for path in ("linear", "vp")),
     ["model=flow_matching", "dynamics=unet", "dynamics.width=8", "model.test_divergence=hutchinson"],
     ["model=flow_matching", "data=moons", "data.source=8gaussians", "model.coupling=ot", "model.transport_points=8"],
+    ["model=flow_matching", "data=pinwheel", "data.classes=true", "model.coupling=conditional_ot"],
     *([f"model={name}", "data=8gaussians"] for name in ("planar_nf", "realnvp", "nsf", "maf")),
     *(["model=planar_nf", "model.objective=density_matching", f"data=u{n}", "model.formula=decode"] for n in (1, 4)),
     ["model=cnf", "model.objective=density_matching", "data=u2", "model.units=4"],

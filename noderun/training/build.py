@@ -17,6 +17,7 @@ from noderun.config.validation import ConfigError
 from noderun.data import DataError, Dataset, Density, batch_count, batches, load
 from noderun.dynamics import DYNAMICS
 from noderun.models import MODELS, Flow, FlowMatching, SolveBlock
+from noderun.models.flow_matching import unfit_coupling
 from noderun.objectives import OBJECTIVES, Objective
 from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.solvers import METHODS, StepController
@@ -128,6 +129,8 @@ def make_model(settings: Settings, dataset: Dataset, objective: Objective) -> nn
     if classes is not None:
         if not issubclass(class_of(factory), FlowMatching):
             raise DataError(conditioned_on_classes(settings))
+        if reason := unfit_coupling(choice.options.get("coupling", ""), True):
+            raise DataError(f"model.{reason}")
         used["classes"] = classes
     model = factory(dataset.shape, objective.outputs(dataset.target), **used, **choice.options)
     transform = dataset.target.transform if isinstance(dataset.target, Density) else None

@@ -89,7 +89,7 @@ def check_flow(settings: Settings, given: Set[str]) -> None:
             f"data.source={source} is where model=flow_matching begins; model={model.name} with "
             f"model.objective={model.objective.name} begins at a standard normal"
         )
-    if settings.data.classes and model.objective.name != "flow_matching":
+    if settings.data.classes and model.name != "flow_matching" and not model.user_class:
         raise Incompatible(conditioned_on_classes(settings))
     coupling = model.options.get("coupling", "independent")
     if not settings.data.user_class and (reason := unfit_coupling(coupling, settings.data.classes)):
@@ -107,10 +107,9 @@ def check_flow(settings: Settings, given: Set[str]) -> None:
 
 def conditioned_on_classes(settings: Settings) -> str:
     """Why a model cannot learn a density given the class."""
-    model = settings.model
     return (
-        f"data={settings.data.name} gives each point's class, on which only model=flow_matching with its own objective "
-        f"is conditioned; model={model.name} with model.objective={model.objective.name} is not"
+        f"data={settings.data.name} is a density given the class, and only model=flow_matching can be conditioned on it; "
+        f"model={settings.model.name} cannot"
     )
 
 
@@ -140,6 +139,8 @@ def unfit(settings: Settings, objective: Objective, sample: str, *targets: type)
         return (
             f"data.source is where a flow to a density begins, and {said} asks data={data.name} for {target.__name__}"
         )
+    if data.classes and target.__name__ != "Density":
+        return f"data.classes=true is of a density, and {said} asks data={data.name} for {target.__name__}"
     return None
 
 

@@ -27,8 +27,11 @@ TO_MOONS = ["model=flow_matching", "data=moons", "data.source=8gaussians"]
         (["model=flow_matching", "model.path=vp", "model.sigma=0.1"], "model.sigma is of model.path=linear"),
         ([*TO_MOONS, "data.classes=true", "model.coupling=ot"], "model.coupling=ot pairs points across classes"),
         ([*TO_MOONS, "model.coupling=conditional_ot"], "pairs points within each class, and the data have no classes"),
-        (["model=ffjord", "data=rings", "data.classes=true"], "data=rings gives each point's class, on which only"),
-        (["model=odenet", "data=moons", "data.classes=true"], "model=odenet with model.objective=classify is not"),
+        (
+            ["model=ffjord", "data=rings", "data.classes=true"],
+            "only model=flow_matching can be conditioned on it; model=ffjord",
+        ),
+        (["model=odenet", "data=moons", "data.classes=true"], "classify asks data=moons for Classes"),
         (["model=vae", "model.rank=2"], "model.rank is of model.posterior=ffjord, and model.posterior=none was chosen"),
         (["model=nsf", "data=moons", "data.source=8gaussians"], "data.source=8gaussians is where model=flow_matching"),
         (["model=nsf", "model.objective=flow_matching"], "objective=flow_matching trains model=flow_matching, not nsf"),
@@ -97,4 +100,4 @@ def test_the_likelihood_is_that_given_the_class(few_test_points):
         values = setup.objective(flow, batch)
     nll = -each.gather(1, batch.targets[:, None])[:, 0]
     torch.testing.assert_close(values["nll"], nll, rtol=0, atol=1e-3)
-    assert (each.std(1) > 0.01).all() and values["inverse_error"] < 1e-2
+    assert each.std(1).mean() > 0.05 and values["inverse_error"] < 1e-2
