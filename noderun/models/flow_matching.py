@@ -78,11 +78,15 @@ class FlowMatching(ContinuousFlow):
         return self.block.dynamics.velocity
 
     def condition(self, labels: Tensor | None) -> tuple[Tensor, ...]:
-        """What the field takes beside t and x: the classes, one-hot [B, classes]; ValueError if there are no labels."""
-        if self.classes is None:
+        """What the field takes beside t and x: the classes, one-hot [B, classes].
+
+        ValueError if there are labels and no classes, or classes and no labels.
+        """
+        if (labels is None) != (self.classes is None):
+            on = "no class" if self.classes is None else f"one of {self.classes} classes: give labels [B]"
+            raise ValueError(f"this flow is conditioned on {on}")
+        if labels is None or self.classes is None:
             return ()
-        if labels is None:
-            raise ValueError(f"this flow is conditioned on {self.classes} classes: give labels [B]")
         return (nn.functional.one_hot(labels, self.classes),)
 
     def forward(self, x: Tensor, index: Tensor | None = None, **given: Any) -> Tensor:

@@ -127,7 +127,8 @@ def make_model(settings: Settings, dataset: Dataset, objective: Objective) -> nn
         used["solve"] = make_solve(settings.solver, settings.gradient)
     classes = dataset.target.classes if isinstance(dataset.target, Density) else None
     if classes is not None:
-        if not issubclass(class_of(factory), FlowMatching):
+        made = class_of(factory)
+        if not (isinstance(made, type) and issubclass(made, FlowMatching)):
             raise DataError(conditioned_on_classes(settings))
         if reason := unfit_coupling(choice.options.get("coupling", ""), True):
             raise DataError(f"model.{reason}")

@@ -108,8 +108,8 @@ def check_flow(settings: Settings, given: Set[str]) -> None:
 def conditioned_on_classes(settings: Settings) -> str:
     """Why a model cannot learn a density given the class."""
     return (
-        f"data={settings.data.name} is a density given the class, and only model=flow_matching can be conditioned on it; "
-        f"model={settings.model.name} cannot"
+        f"data={settings.data.name} is a density given the class, and only model=flow_matching is conditioned on one; "
+        f"model={settings.model.name} is not"
     )
 
 

@@ -199,8 +199,10 @@ def test_each_class_has_a_density_of_its_own(test_divergence, per_sample):
     moved, energy = flow.transport(x, labels)
     torch.testing.assert_close((moved, energy), (x + labels[:, None], labels.double().square()))
     assert flow.inverse_error(x, labels=labels) < 1e-8
-    with pytest.raises(ValueError, match="conditioned on 3 classes: give labels"):
+    with pytest.raises(ValueError, match="conditioned on one of 3 classes: give labels"):
         flow.decode(x)
+    with pytest.raises(ValueError, match="conditioned on no class"):
+        linear_flow(torch.eye(2)).decode(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("coupling", ["independent", "conditional_ot"])

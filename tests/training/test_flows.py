@@ -29,7 +29,7 @@ TO_MOONS = ["model=flow_matching", "data=moons", "data.source=8gaussians"]
         ([*TO_MOONS, "model.coupling=conditional_ot"], "pairs points within each class, and the data have no classes"),
         (
             ["model=ffjord", "data=rings", "data.classes=true"],
-            "only model=flow_matching can be conditioned on it; model=ffjord",
+            "only model=flow_matching is conditioned on one; model=ffjord",
         ),
         (["model=odenet", "data=moons", "data.classes=true"], "classify asks data=moons for Classes"),
         (["model=vae", "model.rank=2"], "model.rank is of model.posterior=ffjord, and model.posterior=none was chosen"),
