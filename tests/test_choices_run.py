@@ -71,7 +71,8 @@ CHOICES = [
 
 @pytest.mark.parametrize("words", CHOICES, ids=" ".join)
 def test_what_can_be_chosen_makes_a_step(words):
-    shown = [] if any("experiment" in word or "data=" in word for word in words) else ["data=digits"]
+    of_series = words[0] in OBSERVED
+    shown = [] if of_series or any("experiment" in word or "data=" in word for word in words) else ["data=digits"]
     job = make_job(Composer("train", [config_folder()]), [*shown, "data.limit=8", "data.batch_size=4", *words])
     with isolated(CPU, 0):
         setup = make_setup(job.settings, CPU)

@@ -18,7 +18,7 @@ def grid_rows(setup: Setup) -> Rows:
     Raises ValueError if the model is not a map of the plane.
     """
     batch = next(setup.batches("test", 0, 0))
-    if batch.times is not None or batch.targets is None or batch.inputs.shape[1:] != (2,) != batch.targets.shape[1:]:
+    if batch.targets is None or not batch.inputs.shape[1:] == batch.targets.shape[1:] == (2,):
         raise ValueError("such a figure is of a map of the plane, whose inputs and targets are points in it")
     with torch.no_grad():
         moved = setup.model(batch.inputs)

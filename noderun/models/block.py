@@ -15,7 +15,7 @@ from noderun.ode.solvers import Solution
 from noderun.ode.solvers.control import rms
 from noderun.ode.solvers.nesting import map_tensors
 from noderun.regularizers import Local, Quadrature, Regularizer
-from noderun.regularizers.quadrature import Integrand, require_tensor, with_args
+from noderun.regularizers.quadrature import Field, Integrand, require_tensor, with_args
 
 Solve = Callable[..., Any]  # (f, y0, ts, **overrides) -> Solution, for instance a ConfiguredSolve
 MakeDynamics = Callable[[tuple[int, ...]], nn.Module]
@@ -66,9 +66,9 @@ class SolveBlock(nn.Module):
         """What is integrated beside the state in a solve from y0."""
         return regularizer(y0)
 
-    def point(self, state: Any) -> tuple[nn.Module, Any]:
-        """The field and the state that a ``Local`` regularizer looks at."""
-        return self.dynamics, state
+    def point(self, state: Any, args: tuple[Any, ...]) -> tuple[Field, Any]:
+        """The field of (t, y), and the state, that a ``Local`` regularizer looks at."""
+        return with_args(self.dynamics, args), state
 
     @property
     def configured(self) -> ConfiguredSolve:
@@ -90,7 +90,7 @@ class SolveBlock(nn.Module):
 
     def _with_step(self, regularizer: Local, y0: Any, ts: Times, given: Given) -> Solution:
         """Adds an output at a random time, from which the regularizer looks at one step of the solve's mean size."""
-        dynamics, point = self.point(y0)
+        f, point = self.point(y0, given.get("args", ()))
         require_tensor(regularizer, point)
         times = ts if isinstance(ts, Tensor) else torch.as_tensor(ts, dtype=torch.float64)
         host = times.tolist()
@@ -101,8 +101,7 @@ class SolveBlock(nn.Module):
         solution = self.solve(self.dynamics, y0, all_times, **given)
         steps = float(torch.as_tensor(solution.stats.accepted, dtype=torch.float64).mean())
         method: Any = self.configured.method
-        f = with_args(dynamics, given.get("args", ()))
-        _, y = self.point(map_tensors(lambda ys: ys[row], solution.ys))
+        _, y = self.point(map_tensors(lambda ys: ys[row], solution.ys), ())
         self.penalty = abs(span) * regularizer(f, method.tableau, t, y, span / steps)
         ys = map_tensors(lambda ys: torch.cat([ys[:row], ys[row + 1 :]]), solution.ys)
         return replace(solution, ts=times, ys=ys)

@@ -17,7 +17,7 @@ from noderun.models.flow import Flow
 from noderun.models.moving_batch_norm import MovingBatchNorm
 from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.solvers.control import leading_rms
-from noderun.regularizers.quadrature import Integrand, Regularizer, of_point, with_args
+from noderun.regularizers.quadrature import Field, Integrand, Regularizer, of_point, with_args
 
 NOISE = {"gaussian": noise.normal, "rademacher": noise.rademacher}  # of Hutchinson's estimate
 # in place of fixed steps, which have no tolerance
@@ -127,7 +127,7 @@ class FlowBlock(SolveBlock):
     def integrand(self, regularizer: Regularizer, y0: Any) -> Integrand:
         return of_point(regularizer(y0[0]), self.dynamics.velocity)
 
-    def point(self, state: Any) -> tuple[nn.Module, Tensor]:
+    def point(self, state: Any, args: tuple[Any, ...]) -> tuple[Field, Any]:
         return self.dynamics.velocity, state[0]
 
 

@@ -130,7 +130,7 @@ def unfit(settings: Settings, objective: Objective, sample: str, *targets: type)
         return f"model={model.name} takes {' or '.join(model.takes)} data; data={data.name} is {sample}"
     if reason := other_model(settings, objective):
         return reason
-    target = next((target for target in targets if issubclass(target, objective.targets)), None)
+    target = next((target for kind in objective.targets for target in targets if issubclass(target, kind)), None)
     said = f"model.objective={model.objective.user_class or model.objective.name}"
     if target is None:
         wanted, found = (" or ".join(kind.__name__ for kind in kinds) for kinds in (objective.targets, targets))

@@ -39,7 +39,7 @@ from noderun.training.progress import Budget, Progress
 from noderun.training.result import make_result
 from noderun.training.setup import Setup
 
-TESTS = 20  # in a budget of seconds
+TESTS = 10  # in a budget of seconds
 
 
 class Run:

@@ -14,7 +14,9 @@ from noderun.models.divergence import exact_divergence, hutchinson
 
 IMAGE = (2, 4, 4)
 SHAPES = {name: IMAGE for name in DYNAMICS} | {"mlp": (3,), "time_mlp": (3,), "transformer": (4, 3)}
-FIELDS = {name: lambda name=name: DYNAMICS[name](SHAPES[name]) for name in DYNAMICS}
+SHAPES |= {"lotka_volterra": (2,), "pendulum": (2,), "lorenz": (3,)}
+# the state of a ball, height and speed, is not of the shape that it is made for
+FIELDS = {name: lambda name=name: DYNAMICS[name](SHAPES[name]) for name in DYNAMICS if name != "bouncing_ball"}
 FIELDS |= {f"time_mlp {layer}": lambda x=layer: DYNAMICS["time_mlp"]((3,), layer=x) for layer in LAYERS}
 FIELDS |= {f"time_mlp {name}": lambda x=name: DYNAMICS["time_mlp"]((3,), activation=x) for name in ACTIVATIONS}
 FIELDS |= {f"time_mlp {n}": lambda n=n: DYNAMICS["time_mlp"]((3,), layers=n) for n in (1, 2)}

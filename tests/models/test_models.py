@@ -123,7 +123,7 @@ def test_the_state_stays_float32_under_autocast():
     [
         ("odenet", dict(stem="cnv"), "no stem 'cnv'; there are: conv"),
         ("odenet", dict(stem="linear"), "choose dynamics=mlp"),
-        ("resnet", dict(stem="linear"), "choose stem=conv"),
+        ("plain", dict(stem="linear"), "choose stem=conv"),
         ("stem", dict(shape=(5,)), "try stem=none dynamics=mlp"),
         ("stem", dict(shape=(1, 3, 3)), "try stem=linear"),
     ],

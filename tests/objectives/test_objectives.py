@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from noderun.data import Batch, Classes, Density, Energy, Levels, Series, Values
+from noderun.data.system import System
 from noderun.objectives import OBJECTIVES, Objective
 from noderun.record.metric import METRICS, Metric, describe, know_those_of
 from noderun.training.loop import evaluate
@@ -17,15 +18,17 @@ TARGETS |= {
     "flow_matching": Density(5),
     "density_matching": Energy(2, torch.sum, 0.0),
     "elbo": Levels(6, 256),
+    "trajectory": Series(2),
+    "derivative": Series(2, system=System(field=lambda y: -y)),
 }
-OUTPUTS |= {"series": 4, "flow_matching": 5, "density_matching": 2, "elbo": 6 * 256}
+OUTPUTS |= {"series": 4, "flow_matching": 5, "density_matching": 2, "elbo": 6 * 256, "trajectory": 2, "derivative": 2}
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_its_metrics_are_better_low(name):
+def test_its_metrics_have_a_better_side(name):
     objective = OBJECTIVES[name]().for_target(TARGETS[name])
     assert objective.metrics
-    assert {metric.better for metric in objective.metrics} == {"lower"}
+    assert {metric.better for metric in objective.metrics} == {"higher" if name == "elbo" else "lower"}
     assert isinstance(TARGETS[name], objective.targets) and objective.outputs(TARGETS[name]) == OUTPUTS[name]
 
 

@@ -57,7 +57,16 @@ def test_optimizer_moves_what_requires_gradients_only(name):
     before = model.weight.detach().clone(), model.bias.detach().clone()
     optimizer = make_optimizer(name, model, 0.1, 0.0, {})
     set_lr(optimizer, 0.01)
-    model(torch.ones(1, 2)).sum().backward()
-    optimizer.step()
+
+    def loss():
+        optimizer.zero_grad()
+        value = model(torch.ones(1, 2)).sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
     assert torch.equal(model.bias, before[1])
-    assert (model.weight.detach() - before[0]).abs().max().item() == pytest.approx(0.01, rel=1e-4)
+    moved = (model.weight.detach() - before[0]).abs().max().item()
+    assert (
+        moved > 0 if name == "lbfgs" else moved == pytest.approx(0.01, rel=1e-4)
+    )  # which searches along its direction

@@ -19,8 +19,8 @@ from noderun.training.run import Run
 
 CPU = torch.device("cpu")
 KEYS = """task model dynamics data solver gradient rtol atol seed parameters epochs steps train_loss test_loss
-test_error nll bits_per_dim rmse nfe_forward nfe_backward nfe_test steps_accepted steps_rejected
-numerical_error gradient_error reconstruction_error memory_saved_mib
+test_error nll bits_per_dim rmse nfe_forward nfe_backward nfe_test nfe_sampling inverse_error
+steps_accepted steps_rejected numerical_error gradient_error reconstruction_error memory_saved_mib
 memory_peak_mib seconds training_seconds examples_per_second device status""".split()
 TAGS = """loss/train loss/test error/train error/test nfe/forward nfe/backward nfe/test steps/accepted steps/rejected
 memory/saved_mib memory/peak_mib solve/numerical_error solve/reconstruction_error solve/gradient_error time/step_ms
@@ -143,14 +143,16 @@ def test_result_and_tags_are_complete(uninterrupted):
     assert json.loads((folder / "result.json").read_text()) == result
     assert list(result) == KEYS
     nulls = {key for key, value in result.items() if value is None}
-    assert nulls == {"nll", "bits_per_dim", "rmse"}
+    assert nulls == {"nll", "bits_per_dim", "rmse", "nfe_sampling", "inverse_error"}
     assert set(TAGS) | {"step", "epoch"} == set().union(*read_metrics(folder / "metrics.jsonl"))
 
 
 def test_model_that_solves_nothing_has_nulls_for_the_solve(tmp_path):
     result = train(tmp_path, setup_options={"solved": False}, epochs=1)
     for key in KEYS:
-        assert (result[key] is None) == (key in {"nll", "bits_per_dim", "rmse"} or _of_the_solve(key)), key
+        assert (result[key] is None) == (
+            key in {"nll", "bits_per_dim", "rmse", "nfe_sampling", "inverse_error"} or _of_the_solve(key)
+        ), key
 
 
 def _of_the_solve(key):
