@@ -22,4 +22,4 @@ class ConditionalVelocity(nn.Module):
         self.net = make_dynamics((self.dim + condition,))
 
     def forward(self, t: Tensor, y: Tensor, c: Tensor) -> Tensor:
-        return self.net(t, torch.cat([y.flatten(1), c.to(y)], 1))[:, : self.dim].reshape(y.shape)
+        return self.net(t, torch.cat([y.flatten(1), c], 1))[:, : self.dim].reshape(y.shape)

@@ -87,7 +87,7 @@ class FlowMatching(ContinuousFlow):
             raise ValueError(f"this flow is conditioned on {on}")
         if labels is None or self.classes is None:
             return ()
-        return (nn.functional.one_hot(labels, self.classes),)
+        return (nn.functional.one_hot(labels, self.classes).to(next(self.parameters()).dtype),)
 
     def forward(self, x: Tensor, index: Tensor | None = None, **given: Any) -> Tensor:
         """log p(x | labels) [B] in nats; without ``labels`` log of the mean of p(x | c) over the classes c."""

@@ -35,7 +35,10 @@ TO_MOONS = ["model=flow_matching", "data=moons", "data.source=8gaussians"]
         (["model=vae", "model.rank=2"], "model.rank is of model.posterior=ffjord, and model.posterior=none was chosen"),
         (["model=nsf", "data=moons", "data.source=8gaussians"], "data.source=8gaussians is where model=flow_matching"),
         (["model=nsf", "model.objective=flow_matching"], "objective=flow_matching trains model=flow_matching, not nsf"),
-        (["model=odenet", "model.objective=elbo", "data=digits"], "objective=elbo trains model=vae, not odenet"),
+        (
+            ["model=odenet", "model.objective=elbo", "data=digits"],
+            "objective=elbo trains model=vae or latent_ode, not odenet",
+        ),
         (["model=planar_nf", "data=u1"], "model.objective=density needs Density as the target; data=u1"),
     ],
 )
