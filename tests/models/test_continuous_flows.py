@@ -189,7 +189,7 @@ def test_a_regularizer_is_about_the_points_alone(name, divergence):
     for one, call in ((block, lambda: model(x)), (plain, lambda: plain(x, [1.0, 0.0]))):
         one.regularizer = REGULARIZERS[name]()
         if divergence == "hutchinson" and one is block:
-            block.noise = lambda y, index: (torch.ones_like(y),)  # draws nothing before the regularizer does
+            block.noise = lambda y, index: torch.ones_like(y)  # draws nothing before the regularizer does
         torch.manual_seed(2)
         call()
         penalties.append(one.penalty)
