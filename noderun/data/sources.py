@@ -81,8 +81,9 @@ class Source:
         return {self.target: self.read, **self.others}
 
     def target_for(self, wanted: tuple[type, ...]) -> type | None:
-        """The first of the targets that an objective can be trained on which the set has."""
-        return next((target for kind in wanted for target in self.readers if issubclass(target, kind)), None)
+        """The first of the ``wanted`` targets that the set has; its own one if any will do."""
+        kinds = (self.target,) if wanted == TARGETS else wanted
+        return next((target for kind in kinds for target in self.readers if issubclass(target, kind)), None)
 
     def targets_of(self, options: Mapping[str, Any]) -> tuple[type, ...]:
         """The kinds of target that the set has with these options: of a series that of its task."""
