@@ -1,11 +1,11 @@
 """Augmented neural ODEs (Dupont et al. 2019): sizes, zeros, and what a flow on a line cannot do."""
 
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 import torch
 
+from noderun.config.options import Data
 from noderun.data import SETS, Classes, DataError, batches, load
 from noderun.dynamics import DYNAMICS
 from noderun.models import MODELS
@@ -16,10 +16,7 @@ POINTS = ["spheres", "sines", "moons", "circles", "crossing_1d"]
 
 
 def points(name, augment=False, **options):
-    choice = SimpleNamespace(
-        name=name, root="-", download=False, limit=None, augment=augment, source=None, options=options
-    )
-    return load(choice, "cpu")
+    return load(Data(name, root="-", download=False, augment=augment, options=options), "cpu")
 
 
 @pytest.mark.parametrize(
