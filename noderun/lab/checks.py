@@ -11,7 +11,7 @@ from noderun.lab.problems import PROBLEMS
 from noderun.lab.settings import Row, Settings, Stability, Steps, Trajectory
 from noderun.ode.gradients import GRADIENTS
 from noderun.ode.solvers import SOLVERS
-from noderun.training.compatibility import check_solver
+from noderun.training.solve_compatibility import check_solver
 
 
 def check(settings: Settings) -> None:

@@ -24,9 +24,10 @@ from noderun.ode.solvers import METHODS, StepController
 from noderun.ode.solvers.method import Method
 from noderun.regularizers import REGULARIZERS
 from noderun.training.callbacks import Callback
-from noderun.training.compatibility import class_of, conditioned_on_classes, unfit
+from noderun.training.compatibility import conditioned_on_classes, unfit
 from noderun.training.isolation import imported, isolated
 from noderun.training.optimization import SCHEDULES, Schedule, import_compiler, make_optimizer
+from noderun.training.parts import class_of
 from noderun.training.run import Run
 from noderun.training.setup import Setup
 

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import fields
-from functools import partial
+from collections.abc import Set
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from noderun.config import schema
-from noderun.config.schema import Gradient, Regularizer, Settings, Solver
-from noderun.config.validation import ConfigError, Incompatible, nearest
+from noderun.config.schema import Settings
+from noderun.config.validation import Incompatible
+from noderun.training.parts import check_code
+from noderun.training.solve_compatibility import check_gradient, check_regularizer, check_steps
 
 if TYPE_CHECKING:
     from noderun.objectives import Objective
 
-MADE_WITH = {  # group -> what its part is made with, before the keys of its option
-    "data": ("root", "augment"),  # a user's: with its keys alone
-    "model": ("shape", "outputs"),
-    "dynamics": ("state_shape",),
-    "solver": (),
-    "regularizer": (),
-    "optimizer": ("params", "lr"),
-    "scheduler": ("steps_per_epoch", "horizon"),
-}
 ONLY_WITH = {  # a model's setting -> the choice among its others that it belongs to
     "model.sigma": ("path", "linear"),
     "model.layers": ("posterior", "planar"),
@@ -32,14 +22,6 @@ ONLY_WITH = {  # a model's setting -> the choice among its others that it belong
     "model.flow_hidden": ("posterior", "ffjord"),
 }
 PACKAGES = {"zuko": "zuko", "ot": "POT"}  # module -> name, of the extra "flows"
-FORWARD = {"dynamics": ("t", "y"), "model": ("x",), "series": ("x", "times", "mask")}
-OF_ADAPTIVE_STEPS = ("controller", "norm", "first_step", "min_step", "max_step")
-OWN_CONTROL = {  # solver -> the settings of adaptive steps that mean nothing to it
-    "adams": {"controller"},
-    "bdf": {"controller"},
-    "radau5": {"controller"},
-    "scipy": {"controller", "norm", "min_step"},
-}
 
 
 def check(settings: Settings, given: Set[str]) -> None:
@@ -179,217 +161,3 @@ def check_data(settings: Any) -> None:
         examine(data)
     except DataError as error:
         raise Incompatible(str(error)) from None
-
-
-def check_code(settings: Settings) -> None:
-    """Every option's name stands for something, every ``class:`` can be loaded, and both take their option's keys."""
-    from noderun.training.build import load_class
-
-    check_objective(settings.model.objective)
-    check_trains(settings.model)
-    for group, known in registries().items():
-        choice: Any = getattr(settings, group)
-        if choice is None:
-            continue
-        reference = getattr(choice, "user_class", None)
-        if not reference and choice.name not in known:
-            raise ConfigError(f"{group}: noderun has no {group} named '{choice.name}'{nearest(choice.name, known)}")
-        if reference or group not in ("solver", "gradient"):
-            made = load_class(reference) if reference else known[choice.name]
-            check_call(settings, group, reference or choice.name, made)
-
-
-def check_objective(choice: schema.Objective) -> None:
-    """ConfigError if a user's own objective cannot be made from the keys that stand beside its class."""
-    from noderun.training.build import load_class
-
-    if choice.user_class and (reason := misfit(load_class(choice.user_class), (), list(choice.options))):
-        raise ConfigError(f"model.objective: class: {choice.user_class} does not take its keys: {reason}")
-
-
-def check_trains(model: schema.Model) -> None:
-    """Raises Incompatible if the objective is for another kind of model."""
-    from noderun.models import MODELS
-    from noderun.objectives import OBJECTIVES
-    from noderun.training.build import load_class
-
-    choice = model.objective
-    objective = load_class(choice.user_class) if choice.user_class else OBJECTIVES[choice.name]
-    made = class_of(load_class(model.user_class) if model.user_class else MODELS.get(model.name))
-    wanted = getattr(objective, "models", object)
-    if isinstance(made, type) and not issubclass(made, wanted):
-        fitting = [name for name, known in MODELS.items() if issubclass(class_of(known), wanted)]
-        raise Incompatible(f"model.objective={choice.name} trains model={' or '.join(fitting)}, not {model.name}")
-
-
-def class_of(made: Any) -> Any:
-    """What a factory with some of its arguments makes."""
-    return made.func if isinstance(made, partial) else made
-
-
-def check_call(settings: Settings, group: str, name: str, made: Any) -> None:
-    """ConfigError if a part cannot be made from its option's keys, or a user's net cannot be called as a net."""
-    own = ":" in name
-    what = f"class: {name}" if own else f"{group}={name}"
-    needs = {"make_dynamics": settings.dynamics, "solve": settings.solver} if group == "model" else {}
-    keywords = [*(key for key, part in needs.items() if part), *getattr(settings, group).options]
-    positional = () if own and group == "data" else MADE_WITH.get(group, ())
-    call = f"{name.rpartition(':')[2]}({', '.join([*positional, *keywords])})"
-    if not callable(made):
-        raise ConfigError(f"{what} must be a class or a function, called as {call}")
-    if reason := misfit(made, positional, keywords):
-        raise ConfigError(f"{what} is called as {call}: {reason}")
-    if own and group in FORWARD and isinstance(made, type):
-        series = group == "model" and settings.model.takes == ("series",)
-        check_forward(what, made, FORWARD["series" if series else group])
-
-
-def check_forward(what: str, net: type, arguments: Sequence[str]) -> None:
-    from torch.nn import Module
-
-    expected = f"{what} must be a torch.nn.Module with forward({', '.join(arguments)})"
-    if not issubclass(net, Module) or net.forward is Module.forward:
-        raise ConfigError(expected)
-    if reason := misfit(net.forward, ("self", *arguments), ()):
-        raise ConfigError(f"{expected}: {reason}")
-
-
-def misfit(function: Callable[..., Any], positional: Sequence[str], keywords: Sequence[str]) -> str | None:
-    """Why a function cannot be called with these arguments; None if it can, or if that is unknown."""
-    try:
-        inspect.signature(function).bind(*positional, **dict.fromkeys(keywords))
-    except TypeError as error:
-        return str(error)
-    except ValueError:  # written in C
-        return None
-    return None
-
-
-def registries() -> dict[str, Mapping[str, Any]]:
-    """Group -> name -> what makes it, for all that an option's file can name."""
-    from noderun.data import SETS
-    from noderun.dynamics import DYNAMICS
-    from noderun.models import MODELS
-    from noderun.ode.gradients import GRADIENTS
-    from noderun.ode.solvers import SOLVERS
-    from noderun.regularizers import REGULARIZERS
-    from noderun.training.optimization import OPTIMIZERS, SCHEDULES
-
-    return {
-        "data": {name: source.read for name, source in SETS.items()},
-        "model": MODELS,
-        "dynamics": DYNAMICS,
-        "solver": SOLVERS,
-        "gradient": GRADIENTS,
-        "regularizer": {**REGULARIZERS, "none": lambda: None},
-        "optimizer": OPTIMIZERS,
-        "scheduler": SCHEDULES,
-    }
-
-
-def check_steps(settings: Settings, given: Set[str]) -> None:
-    solver, model = settings.solver, settings.model
-    assert solver is not None
-    if solver.dt is None and model.fixed_steps:
-        raise Incompatible(f"model={model.name} takes fixed steps only: give solver.dt or a solver such as solver=rk4")
-    useless = given & {"solver.rtol", "solver.atol", "gradient.rtol", "gradient.atol"}
-    if solver.dt is not None and useless:
-        raise Incompatible(f"{min(useless)} was given, but fixed steps (solver.dt={solver.dt:g}) have no tolerance")
-    check_solver(solver)
-    if model.options.get("norm") == "point" and (solver.dt is not None or solver.norm != Solver.norm):
-        raise Incompatible("model.norm=point is the error norm of adaptive steps: leave solver.norm and solver.dt out")
-    if solver.per_sample:
-        check_per_sample(solver, settings.gradient, settings.regularizer)
-
-
-def check_solver(solver: Solver) -> None:
-    """Raises Incompatible if a solver cannot take its steps as it was told to."""
-    from noderun.training.build import make_method
-
-    try:
-        method = make_method(solver)
-    except (TypeError, ValueError) as error:
-        raise Incompatible(f"solver={solver.name}: {error}") from None
-    if solver.dt is None and not method.info.adaptive:
-        raise Incompatible(f"solver={solver.name} takes fixed steps only: give their size, for instance solver.dt=0.1")
-    if solver.dt is not None and not method.info.fixed_step:
-        raise Incompatible(f"solver={solver.name} chooses its own steps: leave solver.dt out, or say solver.dt=null")
-    asked = {f.name for f in fields(Solver) if f.name in OF_ADAPTIVE_STEPS and getattr(solver, f.name) != f.default}
-    if asked and solver.dt is not None:
-        raise Incompatible(
-            f"solver.{min(asked)} is for adaptive steps, and fixed ones were chosen (solver.dt={solver.dt:g})"
-        )
-    if useless := asked & OWN_CONTROL.get(solver.name, set()):
-        raise Incompatible(f"solver={solver.name} controls its steps in its own way: leave solver.{min(useless)} out")
-
-
-def check_per_sample(solver: Solver, gradient: Gradient | None, regularizer: Regularizer | None) -> None:
-    """Raises Incompatible if the examples of a batch cannot take steps of their own."""
-    import torch
-
-    from noderun.ode.gradients import GRADIENTS
-    from noderun.ode.solvers import StepOptions
-    from noderun.ode.solvers.per_sample.methods import batched_method
-    from noderun.training.build import make_method
-
-    try:
-        if solver.options.get("compile"):
-            raise ValueError("per_sample=True has no compiled steps")
-        batched_method(make_method(solver), StepOptions(), torch.zeros(1, 1))
-    except ValueError as error:
-        raise Incompatible(f"solver.per_sample=true cannot be: {error}") from None
-    if gradient is not None and (reason := GRADIENTS[gradient.name](**gradient.options).refusal_per_sample()):
-        raise Incompatible(f"solver.per_sample=true cannot be: {reason}")
-    if regularizer is not None and regularizer.name != "none":
-        raise Incompatible(
-            f"regularizer={regularizer.name} is integrated with one time for all examples, and solver.per_sample=true "
-            "gives each its own: leave one of them out"
-        )
-
-
-def check_regularizer(regularizer: Regularizer, solver: Solver) -> None:
-    from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
-    from noderun.regularizers import Local
-    from noderun.training.build import make_method, make_regularizer
-
-    if regularizer.name == "none":
-        return
-    penalty = make_regularizer(regularizer)
-    if isinstance(penalty, Local):
-        method = make_method(solver)
-        if not isinstance(method, ExplicitRungeKutta) or not penalty.fits(method.tableau):
-            raise Incompatible(
-                f"regularizer={regularizer.name} looks at the stages of an explicit Runge-Kutta step, and "
-                f"solver={solver.name} does not have those that it needs; try solver=dopri5"
-            )
-    elif solver.options.get("compile"):
-        raise Incompatible(
-            f"regularizer={regularizer.name} makes its field anew for every batch, which solver.compile=true would "
-            "compile each time: leave one of them out"
-        )
-    elif solver.norm != Solver.norm:
-        raise Incompatible(
-            f"regularizer={regularizer.name} has a norm of its own, without its integral: leave solver.norm out"
-        )
-
-
-def check_gradient(settings: Settings, given: Set[str]) -> None:
-    from noderun.ode.gradients import GRADIENTS
-    from noderun.training.build import make_method
-
-    solver, gradient = settings.solver, settings.gradient
-    assert gradient is not None
-    if solver and (reason := GRADIENTS[gradient.name]().refusal(make_method(solver))):
-        raise Incompatible(reason)
-    own_product = settings.dynamics is not None and settings.dynamics.name != "time_mlp"
-    divergence = settings.model.options.get("divergence")
-    if gradient.name == "forward" and divergence and (divergence == "hutchinson" or own_product):
-        raise Incompatible(
-            "gradient=forward cannot be taken through the vector-Jacobian products of a divergence, which only "
-            "dynamics=time_mlp and model=cnf have in closed form: use gradient=checkpointed, which is as exact"
-        )
-    useless = given & {"gradient.rtol", "gradient.atol"}
-    if useless and GRADIENTS[gradient.name].exact:
-        raise Incompatible(
-            f"{min(useless)} was given, but gradient={gradient.name} takes the forward solve's own steps"
-        )

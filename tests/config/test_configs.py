@@ -15,7 +15,7 @@ from noderun.config.compose import Composer
 from noderun.config.options import OPTIONS, Gradient, Solver
 from noderun.config.options.option import settings_of
 from noderun.config.schema import Settings
-from noderun.training.compatibility import registries
+from noderun.training.parts import registries
 
 ROOT = config_folder()
 CHOICES = [(group, option) for group in groups([ROOT]) for option in options(group, [ROOT])]

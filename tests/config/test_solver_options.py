@@ -10,7 +10,7 @@ from noderun.config.compose import Composer
 from noderun.ode import engine
 from noderun.ode.solvers import CONTROLLERS, SOLVERS, StepController
 from noderun.training.build import make_solve
-from noderun.training.compatibility import OWN_CONTROL
+from noderun.training.solve_compatibility import OWN_CONTROL
 
 Y0 = torch.tensor([[2.0, 0.0, 1.0], [0.5, 1.0, 3.0]], dtype=torch.float64)
 SAID = {

@@ -16,8 +16,8 @@ from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.gradients import refusal
 from noderun.ode.solvers import METHODS
 from noderun.regularizers import REGULARIZERS, Local, Quadrature
-from noderun.training.compatibility import check_regularizer
 from noderun.training.setup import Setup
+from noderun.training.solve_compatibility import check_regularizer
 
 A = torch.tensor([[-0.5, 1.0, 0.0], [-1.0, -0.5, 0.3], [0.0, 0.2, -0.4]], dtype=torch.float64)
 T = 0.8
