@@ -1,5 +1,7 @@
 """memory_saved_mib against counts by hand, memory_peak_mib against a block of known size."""
 
+import mmap
+
 import pytest
 import torch
 from torch import nn
@@ -113,14 +115,21 @@ def test_peak_counts_a_backward_pass():
     assert ledger.peak == 3 * 4 * N
 
 
+def resident(mib):
+    """A block of its own pages: malloc may serve a large tensor from pages that earlier tests left resident."""
+    block = mmap.mmap(-1, mib * 2**20)
+    block.write(b"1" * len(block))
+    return block
+
+
 def test_peak_on_a_cpu_counts_from_its_start():
     peak = PeakMemory(torch.device("cpu"))
-    large = torch.ones(32 * 2**20)  # 128 MiB
+    large = resident(128)
     peak.start()
     held = peak.read()
-    del large
+    large.close()
     peak.start()
     freed = peak.read()
     assert held - freed > 100
-    del (_ := [torch.ones(32 * 2**20)])[:]
+    resident(128).close()
     assert peak.read() - freed > 100
