@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from noderun.data.dataset import Dataset
 from noderun.models.block import MakeDynamics
 from noderun.models.gap import GapBlock
 from noderun.models.timeline import Timeline, timeline
@@ -36,18 +37,39 @@ class Recurrent(nn.Module):
 
 
 class RNN(Recurrent):
-    """A GRU whose inputs are the path, its increments, the time since the last moment, and what was observed."""
+    """A GRU whose inputs are the path, its increments and the gaps in time, and what was observed.
+
+    Increments and gaps are in units of their root mean square over training: the values of a series are of size 1, its
+    increments may be of size 0.1, and a GRU learns little from what is small beside the rest of its input.
+    """
+
+    unit: Tensor
 
     def __init__(self, shape: tuple[int, ...], outputs: int, *, hidden: int = 64) -> None:
         super().__init__(hidden, outputs)
         self.gru = nn.GRU(3 * shape[-1] + 1, hidden, batch_first=True)
+        self.register_buffer("unit", torch.ones(shape[-1] + 1))
+
+    @torch.no_grad()
+    def prepare_for(self, dataset: Dataset) -> None:
+        """Measure the increments and gaps that are not zero, as those of padding are."""
+        rows = dataset.prepare(dataset.train.rows(slice(0, 1000)), None)
+        assert rows.times is not None
+        steps = increments_and_gaps(timeline(rows.inputs, rows.times, rows.mask, rows.target_times))
+        count = steps.count_nonzero((0, 1)).clamp(min=1)
+        size = (steps.square().sum((0, 1)) / count).sqrt()
+        self.unit.copy_(torch.where(size > 0, size, 1.0))
 
     def states(self, line: Timeline) -> Tensor:
-        path = line.filled()
-        increments = torch.diff(path, dim=1, prepend=path[:, :1])
-        features = torch.cat([path, increments, line.mask, line.gaps.unsqueeze(-1)], dim=-1)
+        features = torch.cat([line.filled(), line.mask, increments_and_gaps(line) / self.unit], dim=-1)
         states: Tensor = self.gru(features)[0]
         return states
+
+
+def increments_and_gaps(line: Timeline) -> Tensor:
+    """[B, L, D + 1]: what each channel and the time moved by since the moment before; 0 at the first."""
+    path = line.filled()
+    return torch.cat([torch.diff(path, dim=1, prepend=path[:, :1]), line.gaps.unsqueeze(-1)], dim=-1)
 
 
 class GRUD(Recurrent):

@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from noderun.data.batch import Batch
+from noderun.data.dataset import Dataset
+from noderun.data.targets import Classes
 from noderun.models.recurrent import RNN
 from noderun.models.timeline import timeline
 
@@ -42,3 +45,18 @@ def test_recurrent_nets_see_the_past_alone_and_no_padding(name, series):
     longer[2][:, -1] = False
     torch.testing.assert_close(model(*longer, asked), answers)
     torch.testing.assert_close(model(*longer), model(inputs, times, mask))
+
+
+def test_a_recurrent_net_sees_the_path_the_same_in_any_units_of_its_increments():
+    """A walk of 10 and one of 1000 points from 0 to 1 have steps of other sizes; the GRU is given both at size 1."""
+    generator = torch.Generator().manual_seed(0)
+    for points in (10, 1000):
+        walks = torch.randn(64, points, 2, generator=generator).cumsum(1) / points**0.5
+        batch = Batch(walks, torch.arange(64) % 2, times=torch.linspace(0, 1, points).expand(64, -1))
+        model = RNN((points, 2), 2)
+        model.prepare_for(Dataset("walks", (points, 2), Classes(2), batch, batch))
+        given = []
+        model.gru.register_forward_pre_hook(lambda module, args, given=given: given.append(args[0]))
+        model(batch.inputs, batch.times)
+        steps = given[0][:, 1:, 4:]
+        torch.testing.assert_close(steps.square().mean((0, 1)).sqrt(), torch.ones(3))
