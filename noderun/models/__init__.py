@@ -48,6 +48,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "realnvp": partial(ZukoFlow, "RealNVP"),
     "nsf": partial(ZukoFlow, "NSF"),
     "maf": partial(ZukoFlow, "MAF"),
+    "zuko_cnf": partial(ZukoFlow, "CNF"),
     "neural_cde": NeuralCDE,
     "linear_cde": LinearCDE,
     "log_ncde": LogNCDE,

@@ -26,9 +26,9 @@ class FlowMatching(MeanNLL):
     models = (Model,)
 
     def for_target(self, target: Target) -> Objective:
-        if not (isinstance(target, Density) and target.source):
-            return self
-        return Transport(target.classes is not None)
+        if isinstance(target, Density) and target.source:
+            return Transport(target.classes is not None)
+        return super().for_target(target)
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(model, Model)

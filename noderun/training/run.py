@@ -189,6 +189,8 @@ class Run:
             "Train Loss": cell(means.get("loss/train"), ".4f"),
         }
         for metric in self.setup.objective.metrics:
+            if metric.better is None:  # the same in every row
+                continue
             heading = metric.heading.title() if metric.heading.islower() else metric.heading
             shown[heading] = cell(metric.value({**means, **progress.test}), metric.format)
         return shown

@@ -32,6 +32,14 @@ def test_its_metrics_have_a_better_side(name):
     assert isinstance(TARGETS[name], objective.targets) and objective.outputs(TARGETS[name]) == OUTPUTS[name]
 
 
+@pytest.mark.parametrize("name", ["density", "flow_matching"])
+def test_a_density_of_known_entropy_reports_it(name):
+    objective = OBJECTIVES[name]().for_target(Density(2, entropy=1.5))
+    assert [metric.name for metric in objective.metrics if metric.better is None] == ["entropy"]
+    assert objective.over_split(nn.Identity(), iter(()))["entropy"] == 1.5
+    assert OBJECTIVES[name]().for_target(Density(2)).over_split(nn.Identity(), iter(())) == {}
+
+
 def test_regression_on_a_series_counts_observed_values_and_every_example_the_same():
     targets = torch.tensor([[[1.0], [2.0], [torch.nan]], [[1.0], [torch.nan], [torch.nan]]])
     mask = targets[..., 0].isfinite()

@@ -112,14 +112,13 @@ Hidden = Annotated[tuple[Count, ...], "widths of the layers of each transform's 
 
 @declaration
 class ZukoFlow(Model):
-    """A discrete flow of the library zuko."""
+    """A flow of the library zuko."""
 
     chooses: ClassVar = {"data": "8gaussians", "optimizer": "adam"}
 
     objective: Annotated[Objective, Reference("density"), "maximum likelihood"] = Objective("density")
     takes: Takes = ("vector", "image")
     packages: Annotated[tuple[str, ...], FACT] = ("zuko",)
-    transforms: Annotated[Count, "one after another; zuko's default"] = 3
     hidden_features: Hidden = (64, 64)
 
 
@@ -135,6 +134,7 @@ class RealNVP(ZukoFlow, name="realnvp"):
 class NSF(ZukoFlow, name="nsf"):
     """Neural spline flow (Durkan et al. 2019) by zuko: autoregressive rational-quadratic splines on [-5, 5]."""
 
+    transforms: Annotated[Count, "one after another; zuko's default"] = 3
     bins: Annotated[Count, "of each spline; zuko's default"] = 8
     randperm: Annotated[bool, "false: the order is reversed at each transform; true: at random"] = False
 
@@ -145,6 +145,15 @@ class MAF(ZukoFlow, name="maf"):
 
     transforms: Annotated[Count, "one after another; the paper's 5"] = 5
     randperm: Annotated[bool, "false: the order is reversed at each transform; true: at random"] = False
+
+
+@declaration
+class ZukoCNF(ZukoFlow, name="zuko_cnf"):
+    """The continuous flow of zuko, with its own solver, tolerances (1e-5, 1e-6) and adjoint: a rival of ffjord."""
+
+    hidden_features: Annotated[tuple[Count, ...], "widths of the net's layers"] = (64, 64, 64)
+    freqs: Annotated[Count, "of the sines and cosines by which the net sees the time; zuko's default"] = 3
+    exact: Annotated[bool, "true: the whole trace; false: Hutchinson's estimate, in testing too"] = True
 
 
 @declaration
