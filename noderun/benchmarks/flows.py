@@ -21,6 +21,7 @@ from noderun.benchmarks.flow_peers import (
 from noderun.data.densities import POINTS
 from noderun.dynamics.mlp import MLP
 from noderun.models.flow_matching import FlowMatching
+from noderun.models.planar import PlanarNF
 from noderun.ode.configured import ConfiguredSolve
 
 TOL = 1e-5
@@ -37,6 +38,7 @@ def flow_cases(device: str, quick: bool) -> Iterator[Case]:
     yield likelihood_case(batch, device, 1e-3 if quick else TOL, quick)
     for coupling in ("independent", "ot"):
         yield matching_case(batch, device, coupling)
+    yield planar_case(batch, device)
 
 
 def eight_gaussians(batch: int, device: str) -> Tensor:
@@ -86,6 +88,48 @@ def torchcfm_loss(net: nn.Module, x: Tensor, coupling: str) -> Tensor:
     t, point, velocity = matcher(sigma=0.0).sample_location_and_conditional_flow(torch.randn_like(x), x)
     loss: Tensor = (net(t[:, None], point) - velocity).square().mean()
     return loss
+
+
+def planar_case(batch: int, device: str) -> Case:
+    """The gradient in all weights of 32 planar layers, for matching an energy |x|^2 / 2: E[|x|^2 / 2 - log det]."""
+    z = torch.randn(batch, 2, generator=torch.Generator().manual_seed(0)).to(device)
+    torch.manual_seed(0)
+    ours = PlanarNF((2,), 2, formula="decode").to(device)
+    contenders: Contenders = {"noderun": lambda: planar_gradient(ours.through(z), [ours.u, ours.w, ours.b])}
+    if libraries.installed("flows")["normflows"]:
+        contenders["normflows Planar"] = normflows_planar(ours, z)
+    exact, doubled = copy.deepcopy(ours).double(), z.double()
+    errors = errors_of(
+        contenders, lambda: as_arrays(planar_gradient(exact.through(doubled), [exact.u, exact.w, exact.b]))
+    )
+    return Case("flows", f"32 planar layers, B = {batch}", contenders, errors, 1e-4)
+
+
+def planar_gradient(through: tuple[Tensor, Tensor], weights: list[Tensor]) -> list[Tensor]:
+    x, log_det = through
+    return list(torch.autograd.grad((0.5 * x.square().sum(1) - log_det).mean(), weights))
+
+
+def normflows_planar(ours: PlanarNF, z: Tensor) -> Callable[[], list[Tensor]]:
+    """The same layers; their weights are [1, D], or [1] of the bias."""
+    import normflows
+
+    layers = [
+        normflows.flows.Planar(
+            (2,), act="tanh", u=nn.Parameter(u[None]), w=nn.Parameter(w[None]), b=nn.Parameter(b[None])
+        )
+        for u, w, b in zip(ours.u.detach(), ours.w.detach(), ours.b.detach(), strict=True)
+    ]
+
+    def gradient() -> list[Tensor]:
+        x, log_det = z, z.new_zeros(len(z))
+        for layer in layers:
+            x, change = layer(x)
+            log_det = log_det + change
+        found = planar_gradient((x, log_det), [weight for layer in layers for weight in (layer.u, layer.w, layer.b)])
+        return [torch.cat(found[i::3]) for i in range(3)]
+
+    return gradient
 
 
 def stepper(net: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], float]:
