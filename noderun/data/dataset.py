@@ -29,7 +29,7 @@ class Dataset:
     series, whose batches have ``times`` and may be shorter or longer. ``prepare(batch, generator)`` turns raw rows into
     what a model takes: ``dataclasses.replace(batch, inputs=...)``. It is given a generator in training (for
     augmentation, noise, or fresh samples in place of the rows) and None in testing, and runs on the device of the rows.
-    Of a set with a ``valid`` split, a run keeps the weights that were best on it.
+    Of a set with a ``validation`` split, a run keeps the weights that were best on it.
 
     Raises DataError if the splits are not Batches of tensors with one leading dimension.
     """
@@ -40,7 +40,7 @@ class Dataset:
     train: Batch
     test: Batch
     prepare: Prepare = rows_as_they_are
-    valid: Batch | None = None
+    validation: Batch | None = None
 
     def __post_init__(self) -> None:
         for split, rows in self.splits.items():
@@ -71,17 +71,34 @@ class Dataset:
 
     @property
     def splits(self) -> dict[str, Batch]:
-        """The rows of train, test and, if there are any, valid."""
+        """The rows of train, test and, if there are any, validation."""
         splits = {"train": self.train, "test": self.test}
-        return splits if self.valid is None else {**splits, "valid": self.valid}
+        return splits if self.validation is None else {**splits, "validation": self.validation}
 
     def to(self, device: torch.device | str) -> Dataset:
         return self.map(lambda rows: rows.to(device))
 
     def map(self, change: Callable[[Batch], Batch]) -> Dataset:
         """The set with each of its splits changed."""
-        valid = None if self.valid is None else change(self.valid)
-        return replace(self, train=change(self.train), test=change(self.test), valid=valid)
+        validation = None if self.validation is None else change(self.validation)
+        return replace(self, train=change(self.train), test=change(self.test), validation=validation)
+
+    def validated(self, share: float) -> Dataset:
+        """A ``share`` of the training examples, of one fixed shuffled order, is split off for validation.
+
+        A set that has such a split, or a share of 0, is left as it is. Raises DataError if no examples would be left.
+        """
+        if self.validation is not None or share == 0:
+            return self
+        count = round(share * len(self.train))
+        if not 0 < count < len(self.train):
+            raise DataError(
+                f"{self.name}: data.validation={share:g} of {len(self.train)} training examples is {count} to validate "
+                f"on and {len(self.train) - count} to train on; there has to be one of each"
+            )
+        order = _permutation(len(self.train), _stream("validation")).to(self.train.inputs.device)
+        kept, held = order[count:].sort().values, order[:count].sort().values
+        return replace(self, train=self.train.rows(kept), validation=self.train.rows(held))
 
     def limited(self, count: int) -> Dataset:
         """The first ``count`` training examples of one fixed shuffled order, so that classes stay nearly balanced."""

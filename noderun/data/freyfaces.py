@@ -28,9 +28,9 @@ SHUFFLE = 0  # the seed that fixes which are which
 def read(root: Path, augment: bool = False) -> Dataset:
     images = faces(root / FOLDER)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SHUFFLE))
-    train, valid, test = (Batch(images[rows]) for rows in order.split([TRAIN, VALID, TEST]))
+    train, validation, test = (Batch(images[rows]) for rows in order.split([TRAIN, VALID, TEST]))
     prepare = Pixels(padding=2 if augment else 0)
-    return Dataset("freyfaces", (1, 28, 20), Levels(28 * 20, 256), train, test, prepare, valid)
+    return Dataset("freyfaces", (1, 28, 20), Levels(28 * 20, 256), train, test, prepare, validation)
 
 
 def faces(folder: Path) -> Tensor:

@@ -21,7 +21,7 @@ from noderun.data.table_files import numeric, read_csv, read_tables
 from noderun.data.tables import float32
 from noderun.data.targets import Density
 
-Splits = tuple[Array, Array, Array]  # train, valid, test
+Splits = tuple[Array, Array, Array]  # train, validation, test
 HOLD_OUT = 0.1
 
 
@@ -90,8 +90,8 @@ def bsds300(folder: Path) -> Splits:
     except ImportError as error:
         raise DataError(f"{path} is read by h5py, which is not here: pip install h5py") from error
     with h5py.File(path) as file:
-        train, valid, test = (np.asarray(file[split], np.float64) for split in ("train", "validation", "test"))
-    return train, valid, test
+        train, validation, test = (np.asarray(file[split], np.float64) for split in ("train", "validation", "test"))
+    return train, validation, test
 
 
 def one(path: Path) -> Array:
@@ -102,15 +102,15 @@ def one(path: Path) -> Array:
 def last_tenths(table: Array) -> Splits:
     """The last tenth to test on, then the last tenth of the others to validate on."""
     test = len(table) - int(HOLD_OUT * len(table))
-    valid = test - int(HOLD_OUT * test)
-    return table[:valid], table[valid:test], table[test:]
+    validation = test - int(HOLD_OUT * test)
+    return table[:validation], table[validation:test], table[test:]
 
 
-def standardized(train: Array, valid: Array, test: Array) -> Splits:
-    """By the mean and standard deviation of train and valid."""
-    seen = np.concatenate([train, valid])
+def standardized(train: Array, validation: Array, test: Array) -> Splits:
+    """By the mean and standard deviation of train and validation."""
+    seen = np.concatenate([train, validation])
     mean, scale = seen.mean(0), seen.std(0)
-    return (train - mean) / scale, (valid - mean) / scale, (test - mean) / scale
+    return (train - mean) / scale, (validation - mean) / scale, (test - mean) / scale
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,11 @@ class Benchmark:
     splits: Callable[[Path], Splits]
 
     def read(self, root: Path, augment: bool = False) -> Dataset:
-        train, valid, test = (Batch(float32(rows)) for rows in self.splits(root / self.folder))
+        train, validation, test = (Batch(float32(rows)) for rows in self.splits(root / self.folder))
         if (found := train.inputs.shape[1]) != self.dim:
             where = (root / self.folder).absolute()
             raise DataError(f"{self.name} has {found} columns in {where}, published are {self.dim}")
-        return Dataset(self.name, (self.dim,), Density(self.dim), train, test, valid=valid)
+        return Dataset(self.name, (self.dim,), Density(self.dim), train, test, validation=validation)
 
     def require(self, root: Path) -> None:
         if not (root / self.folder).is_dir():

@@ -37,7 +37,6 @@ def physionet2012(
     augment: bool = False,
     *,
     quantize: float = 0.1,
-    valid: float = 0.2,
     task: str | None = None,
     **asked: Any,
 ) -> Dataset:
@@ -48,7 +47,7 @@ def physionet2012(
     require_none("physionet2012", augment)
     require(root)
     train, test = (read_set(root / FOLDER, letter, quantize) for letter in "ab")
-    return series_dataset("physionet2012", train, test, task or "classify", classes=2, valid=valid, **asked)
+    return series_dataset("physionet2012", train, test, task or "classify", classes=2, **asked)
 
 
 def read_set(folder: Path, letter: str, quantize: float) -> Records:

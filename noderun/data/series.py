@@ -151,33 +151,24 @@ def series_dataset(
     task: str,
     *,
     classes: int | None = None,
-    valid: float = 0.0,
     standardize: bool = True,
     seed: int = 0,
     **asked: Any,
 ) -> Dataset:
     """The Dataset of a task, with each channel standardized by training's mean and standard deviation if wanted.
 
-    ``valid`` is the share of the training series that is kept for validation. ``asked`` are the settings of its
-    Question, of which None means its default.
+    ``asked`` are the settings of its Question, of which None means its default.
     """
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    count = round(valid * len(train))
-    train, held = train.rows(order[count:].sort().values), train.rows(order[:count])
     mean, scale = (
         unit_of(train) if standardize else (torch.zeros(train.values.shape[2]), torch.ones(train.values.shape[2]))
     )
-    train, held, test = (records.standardized(mean, scale) for records in (train, held, test))
+    train, test = (records.standardized(mean, scale) for records in (train, test))
     question = Question(task, **{key: value for key, value in asked.items() if value is not None})
-    splits = {
-        split: question.of(records, seed + 2 * i, test=split == "test")
-        for i, (split, records) in enumerate({"train": train, "test": test, "valid": held}.items())
-        if len(records)
-    }
-    for split, batch in splits.items():
+    learned, tested = question.of(train, seed, test=False), question.of(test, seed + 2, test=True)
+    for split, batch in (("train", learned), ("test", tested)):
         check_observed(f"{name}, {split}", batch)
-    target, shape = target_of(question, train, classes, mean, scale), tuple(splits["train"].inputs.shape[1:])
-    return Dataset(name, shape, target, splits["train"], splits["test"], trimmed, splits.get("valid"))
+    target, shape = target_of(question, train, classes, mean, scale), tuple(learned.inputs.shape[1:])
+    return Dataset(name, shape, target, learned, tested, trimmed)
 
 
 def trimmed(batch: Batch, generator: torch.Generator | None) -> Batch:

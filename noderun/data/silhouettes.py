@@ -34,9 +34,9 @@ def read(root: Path, augment: bool = False) -> Dataset:
         columns = torch.from_numpy(values).to(torch.uint8).reshape(-1, 1, 28, 28)  # MATLAB goes column by column
         return columns.transpose(2, 3).contiguous()
 
-    train, valid, test = (Batch(images(split)) for split in ("train", "val", "test"))
+    train, validation, test = (Batch(images(split)) for split in ("train", "val", "test"))
     prepare = Pixels(white=1, padding=4 if augment else 0)
-    return Dataset("caltech_silhouettes", (1, 28, 28), Levels(28 * 28, 2), train, test, prepare, valid)
+    return Dataset("caltech_silhouettes", (1, 28, 28), Levels(28 * 28, 2), train, test, prepare, validation)
 
 
 def download(root: Path) -> None:

@@ -45,6 +45,8 @@ class Choice(Protocol):
     @property
     def limit(self) -> int | None: ...
     @property
+    def validation(self) -> float: ...
+    @property
     def augment(self) -> bool: ...
     @property
     def source(self) -> str | None: ...
@@ -60,10 +62,10 @@ class Source:
 
     ``sample`` (image, vector or series) and ``target`` are known before anything is read, so that a model or an
     objective that does not fit them is refused before a run starts. ``others`` read the same set for other targets,
-    with the same options: the objective decides. A set with a split for validation is ``validated``; one whose options
-    may ask for what its files do not hold is ``examined`` before a run starts. ``download`` and ``require`` are None
-    for a set that has no files of its own; ``require(root)`` raises DataMissing if they are not there, without reading
-    them.
+    with the same options: the objective decides. A set with a split for validation of its own is ``validated``; one
+    whose options may ask for what its files do not hold is ``examined`` before a run starts. ``download`` and
+    ``require`` are None for a set that has no files of its own; ``require(root)`` raises DataMissing if they are not
+    there, without reading them.
     """
 
     read: Callable[..., Dataset]
@@ -139,9 +141,9 @@ SETS: dict[str, Source] = {
         others={Density: as_density(freyfaces.read)},
         validated=True,
     ),
-    "table": Source(table, "vector", Density, validated=True, examined=True),
+    "table": Source(table, "vector", Density, examined=True),
     **{
-        name: Source(each.read, "vector", Density, each.download, each.require, validated=True, examined=True)
+        name: Source(each.read, "vector", Density, each.download, each.require, examined=True)
         for name, each in uci.TABLES.items()
     },
     **{
@@ -183,7 +185,6 @@ SETS: dict[str, Source] = {
         "series",
         tasks=tasks("classify", "interpolate", "forecast"),
         require=physionet.require,
-        validated=True,
     ),
     "two_body": Source(two_body, "series", tasks=tasks("interpolate", "forecast")),
     "bouncing_ball": Source(bouncing_ball, "series", tasks=tasks("interpolate")),
@@ -209,6 +210,7 @@ def load(
         dataset = _made(make, data)
     if data.source is not None:
         dataset = with_source(dataset, data.source)
+    dataset = dataset.validated(data.validation)
     limited = dataset if data.limit is None else dataset.limited(data.limit)
     return limited.to(device)
 
@@ -304,5 +306,5 @@ def _described(name: str, root: Path, download: bool) -> str:
     except Unbounded as reason:
         return f"{name}: complete, {where}; as it is, {reason}"
     check_examples(dataset)
-    valid = "" if dataset.valid is None else f", {len(dataset.valid)} validation"
-    return f"{name}: complete, {where}; {len(dataset.train)} training{valid} and {len(dataset.test)} test examples"
+    validation = "" if dataset.validation is None else f", {len(dataset.validation)} validation"
+    return f"{name}: complete, {where}; {len(dataset.train)} training{validation} and {len(dataset.test)} test examples"

@@ -25,10 +25,9 @@ def table(
     augment: bool = False,
     *,
     path: str | None = None,
-    valid_path: str | None = None,
+    validation_path: str | None = None,
     test_path: str | None = None,
     columns: Sequence[str] = (),
-    valid: float = 0.1,
     test: float = 0.1,
     split_seed: int = 0,
     dequantize: bool = False,
@@ -37,33 +36,32 @@ def table(
     if path is None:
         raise DataError("data=table needs data.path=FILE, a .csv, .npy or .npz with a row per example")
     given = splits_of(Path(path), "train")
-    for split, file in (("valid", valid_path), ("test", test_path)):
+    for split, file in (("validation", validation_path), ("test", test_path)):
         given |= {} if file is None else splits_of(Path(file), split)
     splits = {split: each.chosen(columns, Path(path)) for split, each in given.items()}
-    return density("table", split_rows(splits, valid, test, split_seed), dequantize)
+    return density("table", split_rows(splits, test, split_seed), dequantize)
 
 
 def splits_of(path: Path, split: str) -> dict[str, Table]:
-    """The file's one table as ``split``, or those that it calls train, valid and test."""
+    """The file's one table as ``split``, or those that it calls train, validation and test."""
     tables = read_tables(path)
     if len(tables) == 1:
         return {split: next(iter(tables.values()))}
-    if not {"train", "test"} <= tables.keys() <= {"train", "valid", "test"}:
-        raise DataError(f"{path} holds {listed(list(tables))}; several arrays are train, test and perhaps valid")
+    if not {"train", "test"} <= tables.keys() <= {"train", "validation", "test"}:
+        raise DataError(f"{path} holds {listed(list(tables))}; several arrays are train, test and perhaps validation")
     return tables
 
 
-def split_rows(splits: dict[str, Table], valid: float, test: float, seed: int) -> dict[str, Table]:
-    """What is not there is taken from train, in one shuffled order: first the test's share, then that of valid."""
+def split_rows(splits: dict[str, Table], test: float, seed: int) -> dict[str, Table]:
+    """If there is no test, its share is taken from train, in one shuffled order."""
+    if "test" in splits or test == 0:
+        return splits
     rows = splits["train"]
-    count = len(rows.values)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).numpy()
-    found = dict(splits)
-    for split, fraction in (("test", test), ("valid", valid)):
-        if split not in splits and fraction > 0:
-            share, order = np.split(order, [round(fraction * count)])
-            found[split] = Table(rows.values[share], rows.columns)
-    return found | {"train": Table(rows.values[order], rows.columns)}
+    order = torch.randperm(len(rows.values), generator=torch.Generator().manual_seed(seed)).numpy()
+    tested, kept = np.split(order, [round(test * len(order))])
+    return splits | {
+        split: Table(rows.values[share], rows.columns) for split, share in (("test", tested), ("train", kept))
+    }
 
 
 def density(name: str, splits: dict[str, Table], dequantize: bool) -> Dataset:
@@ -82,7 +80,7 @@ def density(name: str, splits: dict[str, Table], dequantize: bool) -> Dataset:
     dim = len(train.columns)
     prepare = dequantized(float32(quanta)) if quanta.any() else rows_as_they_are
     return Dataset(
-        name, (dim,), Density(dim, to_normal), batches["train"], batches["test"], prepare, batches.get("valid")
+        name, (dim,), Density(dim, to_normal), batches["train"], batches["test"], prepare, batches.get("validation")
     )
 
 

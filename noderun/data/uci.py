@@ -31,7 +31,6 @@ class Published:
         augment: bool = False,
         *,
         columns: Sequence[str] = (),
-        valid: float = 0.1,
         test: float = 0.1,
         split_seed: int = 0,
         dequantize: bool = False,
@@ -40,7 +39,7 @@ class Published:
         (table,) = read_tables(path).values()
         if table.values.shape != (self.rows, self.columns):
             raise corrupt(path, f"its shape is {table.values.shape}, published is {(self.rows, self.columns)}")
-        splits = split_rows({"train": table.chosen(columns, path)}, valid, test, split_seed)
+        splits = split_rows({"train": table.chosen(columns, path)}, test, split_seed)
         return density(self.name, splits, dequantize)
 
     def path(self, root: Path) -> Path:

@@ -41,7 +41,7 @@ class BestWeights(Callback):
         metrics = [metric for metric in self.setup.objective.metrics if metric.better and metric.tag.endswith("/test")]
         tag = metrics[0].tag if metrics else "loss/test"
         sign = -1 if metrics and metrics[0].better == "higher" else 1
-        return sign * numbers[tag.replace("/test", "/valid")]
+        return sign * numbers[tag.replace("/test", "/validation")]
 
     def on_fit_end(self) -> None:
         if self.weights:

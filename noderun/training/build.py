@@ -81,7 +81,7 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
         bf16=trainer.precision == "bf16",
         clip_norm=trainer.clip_norm,
         penalty_weight=regularizer.weight if regularizer else 0.0,
-        validated=dataset.valid is not None,
+        validated=dataset.validation is not None,
     )
 
 

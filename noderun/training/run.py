@@ -149,12 +149,12 @@ class Run:
             with isolated(self.setup.device), failures_named(where, progress.step):
                 progress.test = evaluate(self.setup, self.interrupts.check)
                 if self.setup.validated:
-                    progress.test |= evaluate(self.setup, self.interrupts.check, "valid")
+                    progress.test |= evaluate(self.setup, self.interrupts.check, "validation")
         except KeyboardInterrupt:  # testing changed nothing, so it can simply be done again
             self.save()
             raise
         progress.test_seconds += time.perf_counter() - start
-        for loss in (progress.test[tag] for tag in ("loss/test", "loss/valid") if tag in progress.test):
+        for loss in (progress.test[tag] for tag in ("loss/test", "loss/validation") if tag in progress.test):
             progress.check_loss(loss, f"the loss is {loss:.3g} in {where}", progress.step)
         for callback in self.callbacks:
             callback.on_test_end(self)

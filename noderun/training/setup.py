@@ -26,7 +26,7 @@ class Setup:
     steps_per_epoch: int
     device: torch.device
     bf16: bool = False
-    validated: bool = False  # the data have a split "valid"
+    validated: bool = False  # the data have a split "validation"
     clip_norm: float | None = None
     penalty_weight: float = 0.0
     horizon: int | None = None  # steps after which the schedule of the learning rate ends; None if it has no end

@@ -95,6 +95,16 @@ def test_a_limit_is_the_same_for_all_seeds_and_keeps_sorted_classes_balanced():
     assert len(limited.test) == 1
 
 
+def test_a_share_for_validation_is_taken_from_training_and_is_the_same_for_all_seeds(dataset):
+    split = dataset.validated(0.2)
+    assert [len(rows) for rows in split.splits.values()] == [40, 7, 10]
+    assert sorted(split.train.targets.tolist() + split.validation.targets.tolist()) == list(range(50))
+    assert torch.equal(dataset.validated(0.2).validation.targets, split.validation.targets)
+    assert split.validated(0.5) is split and dataset.validated(0.0) is dataset
+    with pytest.raises(DataError, match=r"data.validation=0.001 of 50 training examples is 0 to validate on"):
+        dataset.validated(0.001)
+
+
 def test_rows_of_unequal_length_are_refused():
     with pytest.raises(DataError, match="one common leading length"):
         Dataset("bad", (1,), Values(()), Batch(torch.zeros(3, 1), torch.zeros(2)), Batch(torch.zeros(1, 1)))

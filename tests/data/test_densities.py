@@ -19,7 +19,15 @@ PI, SOME = math.pi, 10_000  # points whose density is worked out
 
 def chosen(name, root="nowhere", **others):
     values = dict(
-        name=name, root=root, download=False, limit=None, augment=False, source=None, classes=False, options={}
+        name=name,
+        root=root,
+        download=False,
+        limit=None,
+        validation=0.0,
+        augment=False,
+        source=None,
+        classes=False,
+        options={},
     )
     return SimpleNamespace(**values | others)
 

@@ -24,7 +24,15 @@ def good(target=CLASSES, **changed):
 
 def loaded(make):
     options = SimpleNamespace(
-        name="mine", root="", download=False, limit=None, augment=False, source=None, classes=False, options={}
+        name="mine",
+        root="",
+        download=False,
+        limit=None,
+        validation=0.0,
+        augment=False,
+        source=None,
+        classes=False,
+        options={},
     )
     return load(options, "cpu", make=make)
 

@@ -79,8 +79,8 @@ def silhouette_root(tmp_path, monkeypatch):
 
 def test_silhouettes_are_read_upright(silhouette_root):
     dataset = load(chosen("caltech_silhouettes", silhouette_root), "cpu")
-    assert {split: len(rows) for split, rows in dataset.splits.items()} == {"train": 6, "test": 3, "valid": 2}
-    (batch,) = batches(dataset, "valid", 2)
+    assert {split: len(rows) for split, rows in dataset.splits.items()} == {"train": 6, "test": 3, "validation": 2}
+    (batch,) = batches(dataset, "validation", 2)
     assert batch.inputs[0, 0, 3, 20] == 1 and batch.inputs.sum() == 2 and dataset.target == Levels(784, 2)
     (silhouette_root / silhouettes.FILE).write_bytes(b"x")
     with pytest.raises(DataError, match="is corrupt"):
@@ -97,13 +97,13 @@ def test_frey_faces_are_split_by_a_fixed_seed(form, tmp_path):
     else:
         np.savez(path, images=images)
     dataset = load(chosen("freyfaces", tmp_path), "cpu")
-    assert [len(dataset.splits[split]) for split in ("train", "valid", "test")] == [TRAIN, VALID, TEST]
+    assert [len(dataset.splits[split]) for split in ("train", "validation", "test")] == [TRAIN, VALID, TEST]
     everything = torch.cat([rows.inputs for rows in dataset.splits.values()])[:, 0]
     assert len(everything.flatten(1).unique(dim=0)) == 1965 and (everything.flatten(1).sum() == images.sum())
     assert (images == dataset.test.inputs[7, 0].numpy()).all((1, 2)).sum() == 1
     assert dataset.target == Levels(560, 256) and isinstance(dataset.prepare, Pixels)
     as_density = load(chosen("freyfaces", tmp_path), "cpu", targets=(Density,))
-    assert isinstance(as_density.prepare, Dequantized) and as_density.valid is not None
+    assert isinstance(as_density.prepare, Dequantized) and as_density.validation is not None
     path.write_bytes(b"x")
     with pytest.raises(DataError, match="is corrupt"):
         check("freyfaces", tmp_path)

@@ -35,9 +35,9 @@ def write(name, folder):
 def test_the_published_form_is_read_and_standardized(name, tmp_path):
     write(name, tmp_path / name)
     dataset = load(chosen(name, tmp_path), "cpu")
-    counts = [len(dataset.splits[split]) for split in ("train", "valid", "test")]
+    counts = [len(dataset.splits[split]) for split in ("train", "validation", "test")]
     assert counts == ([450, 50, 500] if name == "hepmass" else [810, 90, 100])
-    seen = torch.cat([dataset.train.inputs, dataset.valid.inputs])
+    seen = torch.cat([dataset.train.inputs, dataset.validation.inputs])
     assert dataset.shape == (BENCHMARKS[name].dim,) and dataset.target.transform is None
     assert seen.mean(0).abs().max() < 1e-5 and (seen.std(0) - 1).abs().max() < 2e-3
 

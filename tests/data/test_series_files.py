@@ -44,7 +44,7 @@ def physionet(tmp_path):
 
 
 def test_physionets_stays_are_read_rounded_and_averaged(physionet):
-    dataset = SETS["physionet2012"].read(physionet, task="classify", valid=0.0)
+    dataset = SETS["physionet2012"].read(physionet, task="classify")
     assert dataset.train.targets.tolist() == [0, 1]  # stays 7 and 11
     hr, age, height = (CHANNELS.index(name) for name in ("HR", "Age", "Height"))
     times, mask, values = dataset.train.times[1], dataset.train.mask[1], dataset.train.inputs[1]
@@ -52,7 +52,7 @@ def test_physionets_stays_are_read_rounded_and_averaged(physionet):
     assert torch.allclose(times, torch.tensor([0.0, 0.1, 47.8]) / 48)
     # 70 and 80 fall into one tenth of an hour; 75 and 60 are a standard deviation from their mean
     assert torch.allclose(values[1:, hr], torch.tensor([1.0, -1.0]))
-    fine = SETS["physionet2012"].read(physionet, task="classify", quantize=0.0, valid=0.0)
+    fine = SETS["physionet2012"].read(physionet, task="classify", quantize=0.0)
     assert fine.train.mask[1, :, hr].sum() == 3 and fine.train.times.max() == (47 * 60 + 50) / (60 * 48)
 
 
@@ -103,7 +103,7 @@ def test_the_published_files_are_read(name):
     sizes = {"lynx_hare": (1, 1), "japanese_vowels": (270, 370), "mocap35": (16, 4), "mujoco_forecast": (80, 20)}
     assert (len(dataset.train), len(dataset.test)) == sizes.get(name, (3200, 4000))
     if name == "physionet2012":
-        assert (dataset.train.targets.sum() + dataset.valid.targets.sum(), dataset.test.targets.sum()) == (554, 568)
+        assert (dataset.train.targets.sum(), dataset.test.targets.sum()) == (554, 568)
 
 
 def test_arrays_are_read_as_series(tmp_path):

@@ -44,7 +44,15 @@ BY_TORCHVISION = list(CLASSES)
 
 def chosen(name, root="nowhere", **others):
     values = dict(
-        name=name, root=str(root), download=False, limit=None, augment=False, source=None, classes=False, options={}
+        name=name,
+        root=str(root),
+        download=False,
+        limit=None,
+        validation=0.0,
+        augment=False,
+        source=None,
+        classes=False,
+        options={},
     )
     return SimpleNamespace(**values | others)
 

@@ -18,7 +18,7 @@ NORMAL = np.random.default_rng(0).normal(size=(500, 3)) * [1, 100, 0.01] + [0, 1
 
 
 def table(path, **options):
-    return load(chosen("table", options={"path": str(path), **options}), "cpu")
+    return load(chosen("table", validation=0.1, options={"path": str(path), **options}), "cpu")
 
 
 def written(folder, values, names=None, kind="csv"):
@@ -36,25 +36,24 @@ def written(folder, values, names=None, kind="csv"):
 def test_a_table_is_split_and_standardized_by_its_training_rows(tmp_path, kind, names):
     dataset = table(written(tmp_path, NORMAL, names, kind))
     check_examples(dataset)
-    assert {split: len(rows) for split, rows in dataset.splits.items()} == {"train": 400, "valid": 50, "test": 50}
+    assert {split: len(rows) for split, rows in dataset.splits.items()} == {"train": 405, "validation": 45, "test": 50}
     everything = torch.cat([rows.inputs for rows in dataset.splits.values()]).double()
     expected = torch.from_numpy(NORMAL).float().double()
     assert torch.equal(everything[everything[:, 0].argsort()], expected[expected[:, 0].argsort()])
-    y, log_det = dataset.target.transform(dataset.train.inputs)
+    learned = torch.cat([dataset.train.inputs, dataset.validation.inputs])
+    y, log_det = dataset.target.transform(learned)
     assert y.mean(0).abs().max() < 1e-3 and (y.std(0, correction=0) - 1).abs().max() < 1e-3
-    assert float(log_det[0]) == pytest.approx(
-        -float(dataset.train.inputs.double().std(0, correction=0).log().sum()), abs=1e-3
-    )
+    assert float(log_det[0]) == pytest.approx(-float(learned.double().std(0, correction=0).log().sum()), abs=1e-3)
     again = table(written(tmp_path, NORMAL, names, kind), split_seed=1)
     assert not torch.equal(again.test.inputs, dataset.test.inputs)
 
 
 def test_splits_come_from_an_npz_or_from_files_of_their_own(tmp_path):
-    parts = dict(zip(("train", "valid", "test"), np.split(NORMAL, [300, 400]), strict=True))
+    parts = dict(zip(("train", "validation", "test"), np.split(NORMAL, [300, 400]), strict=True))
     np.savez(tmp_path / "all.npz", **parts)
     for split, values in parts.items():
         np.save(tmp_path / f"{split}.npy", values)
-    own = {f"{split}_path": str(tmp_path / f"{split}.npy") for split in ("valid", "test")}
+    own = {f"{split}_path": str(tmp_path / f"{split}.npy") for split in ("validation", "test")}
     for dataset in (table(tmp_path / "all.npz"), table(tmp_path / "train.npy", **own)):
         for split, values in parts.items():
             found = dataset.splits[split].inputs
@@ -67,7 +66,7 @@ FAULTS = {
     "combination": (lambda x: np.c_[x, 3 * x[:, 0] - x[:, 2] + 1], "column 4 is a linear combination"),
     "discrete": (
         lambda x: np.c_[x[:, 0], x[:, 1].round(), x[:, 2]],
-        r"discrete columns.* 400 rows: column 2 \(\d+\); data.dequantize=true",
+        r"discrete columns.* 450 rows: column 2 \(\d+\); data.dequantize=true",
     ),
     "ties": (lambda x: np.r_[x[:250], x[:250]], "discrete columns"),
     "float32": (lambda x: x + [0, 1e9, 0], r"discrete columns.*: column 2 \(\d+\)"),
@@ -115,7 +114,7 @@ SENTENCES = {
     "infinity": (cell(3, 2, "inf"), {}, "row 4 of c holds infinity"),
     "word": (cell(2, 0, "tall"), {}, "row 3 of a holds 'tall', not a number"),
     "column": (NORMAL, {"columns": ["a", "cc"]}, "no column 'cc'; did you mean 'c'"),
-    "fractions": (NORMAL, {"test": 0.6, "valid": 0.5}, "0 rows for train are too few|data.valid"),
+    "fractions": (NORMAL, {"test": 1.0}, "0 rows for train are too few"),
     "no test": (NORMAL, {"test": 0.0}, "no rows for the test; give data.test a fraction"),
     "other columns": (NORMAL, {"test_path": "two.npy"}, "test has 2 columns and train 3"),
 }
@@ -141,7 +140,7 @@ def test_a_file_that_is_no_table_is_one_sentence(tmp_path):
     sentences = {
         "cube.npy": r"has shape \(2, 2, 2\); a table is \[rows, columns\]",
         "objects.npy": "cannot be read as a table",
-        "odd.npz": "holds train, other; several arrays are train, test and perhaps valid",
+        "odd.npz": "holds train, other; several arrays are train, test and perhaps validation",
         "broken.npz": "cannot be read as a table",
         "ragged.csv": "cannot be read as a table",
         "table.xlsx": r"tables are read from \.csv, ",
@@ -188,7 +187,7 @@ def test_the_real_tables_are_taken_or_refused(name, sentence):
         pytest.skip("the tables are under the folder that NODERUN_DATA names; it is not set")
     root = Path(os.environ["NODERUN_DATA"])
     if sentence is None:
-        assert load(chosen(name, root), "cpu").valid is not None
+        assert load(chosen(name, root), "cpu").validation is not None
         return
     with pytest.raises(DataError, match=sentence):
         load(chosen(name, root), "cpu")
@@ -218,6 +217,6 @@ def test_the_sets_that_say_so_have_a_split_for_validation():
     for name, source in SETS.items():
         if source.require is None and not source.examined:
             for target in source.readers:
-                assert (load(chosen(name), "cpu", targets=(target,)).valid is not None) == source.validated
+                assert (load(chosen(name), "cpu", targets=(target,)).validation is not None) == source.validated
         elif root.is_dir() and name in ("kin8nm", "freyfaces", "caltech_silhouettes", "mnist"):
-            assert (load(chosen(name, root), "cpu").valid is not None) == source.validated
+            assert (load(chosen(name, root), "cpu").validation is not None) == source.validated

@@ -24,7 +24,7 @@ class Killed(BaseException):
 def setup_of(sign):
     """Validation on the training rows, or on such rows with the opposite targets: then less and less is learned."""
     data = blobs("regress")
-    data = replace(data, valid=Batch(data.train.inputs, sign * data.train.targets))
+    data = replace(data, validation=Batch(data.train.inputs, sign * data.train.targets))
     return replace(
         make_setup(objective="regress", dropout=0.0),
         validated=True,
@@ -47,10 +47,10 @@ def rows(folder):
 def test_the_result_is_that_of_the_weights_that_were_best_in_validation(tmp_path, sign, best):
     run, result = train(tmp_path / "run", sign)
     each = rows(tmp_path / "run")
-    assert each[best]["mse/valid"] == min(row["mse/valid"] for row in each) and len(each) == 4
+    assert each[best]["mse/validation"] == min(row["mse/validation"] for row in each) and len(each) == 4
     assert result["test_loss"] == each[best]["loss/test"] and result["rmse"] == each[best]["mse/test"] ** 0.5
-    found = evaluate(run.setup, lambda: None, "valid")
-    assert found["mse/valid"] == pytest.approx(each[best]["mse/valid"], rel=1e-6)
+    found = evaluate(run.setup, lambda: None, "validation")
+    assert found["mse/validation"] == pytest.approx(each[best]["mse/validation"], rel=1e-6)
 
 
 def test_training_goes_on_from_the_last_weights(tmp_path):
@@ -90,7 +90,7 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, monkeypatch, saves):
     assert {key: again[key] for key in ("test_loss", "rmse", "steps")} == {
         key: result[key] for key in ("test_loss", "rmse", "steps")
     }
-    assert rows(tmp_path / "killed")[0]["mse/valid"] == rows(tmp_path / "whole")[0]["mse/valid"]
+    assert rows(tmp_path / "killed")[0]["mse/validation"] == rows(tmp_path / "whole")[0]["mse/validation"]
 
 
 def test_without_a_split_for_validation_the_last_weights_count(tmp_path):
@@ -99,6 +99,6 @@ def test_without_a_split_for_validation_the_last_weights_count(tmp_path):
     state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert (
         state["callbacks"]["BestWeights"] == {}
-        and "loss/valid" not in list(read_metrics(tmp_path / "metrics.jsonl"))[-1]
+        and "loss/validation" not in list(read_metrics(tmp_path / "metrics.jsonl"))[-1]
     )
     assert result["test_loss"] is not None

@@ -4,13 +4,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from noderun.config.options.option import FACT, Option, declaration
-from noderun.config.options.types import Count, FolderName
+from noderun.config.options.types import Count, FolderName, Fraction
 
 BatchSize = Annotated[Count, "examples per step"]
 Planar = Literal[
     "8gaussians", "checkerboard", "moons", "circles", "cnf_circles", "rings", "2spirals", "swissroll", "pinwheel"
 ]
 SOURCE = "set of points from which a flow to this one begins; null: a standard normal"
+VALIDATION = "share of the training examples that is kept for validation: a run keeps the weights that are best there"
 CLASSES = "true: the density given the class that a point was drawn from, for model=flow_matching"
 
 
@@ -23,6 +24,7 @@ class Data(Option, group="data"):
     download: Annotated[bool, "a set that has files fetches those that are missing"] = True
     limit: Annotated[Count | None, "training examples only, of classes balanced over them; null: all"] = None
     batch_size: BatchSize = 64
+    validation: Annotated[Fraction, VALIDATION] = 0.0
     augment: Annotated[bool, FACT] = False
     source: Annotated[Planar | None, FACT] = None
     classes: Annotated[bool, FACT] = False
@@ -73,6 +75,7 @@ class CaltechSilhouettes(Images, name="caltech_silhouettes"):
     validate, 2307 to test. About 1 MB."""
 
     batch_size: Annotated[Count, "examples per step; van den Berg et al. 2018"] = 100
+    validation: Annotated[Fraction, FACT] = 0.0  # a split of its own
 
 
 @declaration
@@ -81,3 +84,4 @@ class FreyFaces(Images, name="freyfaces"):
     200 to validate, 200 to test. About 1 MB."""
 
     batch_size: Annotated[Count, "examples per step; van den Berg et al. 2018"] = 100
+    validation: Annotated[Fraction, FACT] = 0.0  # a split of its own

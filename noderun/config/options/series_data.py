@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from noderun.config.options.data import Data
+from noderun.config.options.data import VALIDATION, Data
 from noderun.config.options.option import Reference, declaration
 from noderun.config.options.types import Count, Fraction, NotNegative, Positive, Seed, Share, Task
 
@@ -15,7 +15,6 @@ class SeriesData(Data):
     task: Annotated[Task | None, Reference("${task}"), "what is asked of a series"] = None
     observed: Annotated[Share, "share of the points (of the history, in a forecast) that a model is given"] = 1.0
     history: Annotated[Share, "forecast: the first part of the time span, from which the rest is asked"] = 0.5
-    valid: Annotated[Fraction, "share of the training series for validation: a run keeps the best weights there"] = 0.0
     standardize: Annotated[bool, "channels in units of their spread in training; errors are in the data's own"] = True
     score: Annotated[Literal["all", "held_out"], "interpolate: which points count; held_out: those not observed"] = (
         "all"
@@ -152,7 +151,7 @@ class Physionet2012(SeriesData, name="physionet2012"):
         Literal["classify", "interpolate", "forecast"] | None, Reference("${task}"), "null: classify, death in hospital"
     ] = None
     batch_size: Annotated[Count, "stays per step; Rubanova et al.'s"] = 50
-    valid: Annotated[Fraction, "share of set a for validation: a run keeps the weights that are best there"] = 0.2
+    validation: Annotated[Fraction, VALIDATION] = 0.2
     quantize: Annotated[NotNegative, "hours to which times are rounded; 0: minutes, as recorded"] = 0.1
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from noderun.config.options.data import CLASSES, SOURCE, BatchSize, Data, Planar
+from noderun.config.options.data import CLASSES, SOURCE, VALIDATION, BatchSize, Data, Planar
 from noderun.config.options.option import declaration
 from noderun.config.options.types import Count, Fraction, NotNegative, Seed
 
@@ -15,7 +15,7 @@ class Rows(Data):
 
     batch_size: Annotated[Count, "examples per step; Grathwohl et al. 2019"] = 1000
     columns: Annotated[tuple[str, ...], "those to learn, by name, or 'column 1', ... without names; []: all"] = ()
-    valid: Annotated[Fraction, "share of the rows to validate on"] = 0.1
+    validation: Annotated[Fraction, VALIDATION] = 0.1
     test: Annotated[Fraction, "share of the rows to test on"] = 0.1
     split_seed: Annotated[Seed, "of the order in which rows are shared out; not the run's"] = 0
     dequantize: Annotated[bool, "noise of one quantum on discrete columns, on which a density has no bound"] = False
@@ -25,8 +25,10 @@ class Rows(Data):
 class Table(Rows, name="table"):
     """A table of your own, as a density: data.path=FILE."""
 
-    path: Annotated[str | None, ".csv, .npy, .txt in columns, or .npz with arrays train, test and perhaps valid"] = None
-    valid_path: Annotated[str | None, "a file of its own for the rows to validate on"] = None
+    path: Annotated[
+        str | None, ".csv, .npy, .txt in columns, or .npz with arrays train, test and perhaps validation"
+    ] = None
+    validation_path: Annotated[str | None, "a file of its own for the rows to validate on"] = None
     test_path: Annotated[str | None, "a file of its own for the rows to test on"] = None
 
 
