@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -58,8 +58,7 @@ class StabilityFunction:
     def real_interval(self) -> float:
         """The largest x with |R| <= 1 on [-x, 0]; infinite beyond LIMIT."""
         steps = np.concatenate([np.linspace(0, 20, 20_001), np.geomspace(20, LIMIT, 2_000)])
-        unstable = ~(np.abs(self(-steps)) <= 1 + ROUNDOFF)
-        return float(steps[int(unstable.argmax()) - 1]) if unstable.any() else math.inf
+        return end_of(lambda x: np.abs(self(-x)) <= 1 + ROUNDOFF, steps)
 
     @cached_property
     def imaginary_interval(self) -> float:
@@ -140,11 +139,24 @@ class Multistep:
 
     def real_interval(self) -> float:
         """The largest x with the real interval [-x, 0] in the stability region; infinite beyond LIMIT."""
-        steps = np.concatenate([np.linspace(1e-3, 10, 2001), np.geomspace(10, 1e4, 500)])
-        unstable = self.largest_root(-steps) > 1 + 1e-9
-        if not unstable.any():
-            return math.inf
-        return float(steps[max(int(unstable.argmax()) - 1, 0)]) if unstable.argmax() else 0.0
+        steps = np.concatenate([np.linspace(1e-3, 10, 2001), np.geomspace(10, LIMIT, 500)])
+        return end_of(lambda x: self.largest_root(-x) <= 1 + 1e-9, steps)
+
+
+def end_of(stable: Callable[[Array], Array], steps: Array) -> float:
+    """The end of the interval that begins with the first of the rising ``steps``: found among them, then by bisection.
+
+    0 if the first one is not stable, infinite if all are.
+    """
+    kept = stable(steps)
+    if kept.all() or not kept[0]:
+        return math.inf if kept[0] else 0.0
+    first = int(kept.argmin())
+    low, high = steps[first - 1], steps[first]
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if stable(np.array([middle]))[0] else (low, middle)
+    return float(low)
 
 
 def changes_sign(e: Array, x: float) -> bool:
