@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,17 +16,20 @@ from noderun.report import style
 
 SMALLEST, LARGEST = 3e-13, 0.3  # below: round-off; above: not yet asymptotic
 FITTED = 3  # of the smallest steps that are neither
+SPREAD = 0.25  # of the slopes between neighboring steps, up to which their error counts as asymptotic
 
 
 def run(context: LabContext) -> LabResult:
     options, problem = context.settings.lab, context.problem
     names = context.solvers(options.solvers, lambda info: info.fixed_step, "takes no fixed steps")
     points: Rows = [row for name in names for row in errors(problem, name, options.steps)]
+    fits = {name: observed_order(of(points, name)) for name in names}
     rows = [
         {
             "solver": name,
             "order": SOLVERS[name].order,
-            "observed order": observed_order(of(points, name)),
+            "observed order": fits[name].slope,
+            "asymptotic": fits[name].asymptotic,
             "smallest error": min((row["error"] for row in of(points, name) if row["error"]), default=None),
         }
         for name in names
@@ -52,8 +55,15 @@ def errors(problem: Problem, solver: str, steps: Sequence[int]) -> Rows:
     return rows
 
 
-def observed_order(rows: Rows) -> float | None:
-    """Slope of log error over log h, fitted to the smallest steps; None if too few are usable.
+class Fit(NamedTuple):
+    """An observed order, and whether the slopes that it is the mean of agree; None if too few steps are usable."""
+
+    slope: float | None
+    asymptotic: bool | None
+
+
+def observed_order(rows: Rows) -> Fit:
+    """Slope of log error over log h, fitted to the smallest steps.
 
     Errors that no longer fall with h are those of Newton's iteration and of rounding, not of the method.
     """
@@ -61,15 +71,16 @@ def observed_order(rows: Rows) -> float | None:
     falling = [new for old, new in zip([(0.0, math.inf), *found], found, strict=False) if new[1] < old[1] / 1.5]
     usable = [point for point in falling if SMALLEST < point[1] < LARGEST][-FITTED:]
     if len(usable) < 2:
-        return None
+        return Fit(None, None)
     h, error = np.log(np.array(usable)).T
-    return float(np.polyfit(h, error, 1)[0])
+    slopes = np.diff(error) / np.diff(h)
+    return Fit(float(np.polyfit(h, error, 1)[0]), len(slopes) > 1 and bool(np.ptp(slopes) < SPREAD))
 
 
 def draw(context: LabContext, points: Rows, rows: Rows) -> None:
     families = list(dict.fromkeys(row["family"] for row in points))
-    slopes = {row["solver"]: row["observed order"] for row in rows}
-    labeled = [row | {"label": label(row["solver"], slopes[row["solver"]])} for row in points]
+    labels = {row["solver"]: label(row["solver"], row["observed order"], row["asymptotic"]) for row in rows}
+    labeled = [row | {"label": labels[row["solver"]]} for row in points]
     columns = min(2, len(families))
     with style.figure(math.ceil(len(families) / columns), columns, width=6.0, height=3.8) as (drawn, axes):
         for panel in axes.flat[len(families) :]:
@@ -79,10 +90,10 @@ def draw(context: LabContext, points: Rows, rows: Rows) -> None:
             panel.set(title=kind, xlabel="step size h", ylabel=f"relative error at t = {context.problem.span[1]:.4g}")
             style.log_scale(panel, "xy")
             panel.set_ylim(1e-15, 10)
-            style.outside_legend(panel, title="solver (slope)")
+            style.outside_legend(panel, title="solver (slope; ? not asymptotic)")
         drawn.suptitle(f"Observed order on {context.problem.name}")
         style.save(drawn, context.figures / "order.png", points)
 
 
-def label(solver: str, slope: float | None) -> str:
-    return f"{solver} ({'-' if slope is None else f'{slope:.2f}'})"
+def label(solver: str, slope: float | None, asymptotic: bool | None) -> str:
+    return f"{solver} ({'-' if slope is None else f'{slope:.2f}'}{'' if asymptotic in (True, None) else '?'})"

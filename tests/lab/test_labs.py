@@ -9,6 +9,7 @@ import torch
 
 from noderun.lab import divergence
 from noderun.lab.context import LabContext
+from noderun.lab.order import observed_order
 from noderun.lab.settings import LABS, ProblemChoice, Settings, SolverChoice
 from noderun.lab.stability import stability_function
 
@@ -64,6 +65,14 @@ def test_order(tmp_path):
     assert 3.7 < observed["rk4"] < 4.5 and 1.7 < observed["heun2"] < 2.3
     errors = [row["error"] for row in drawn(tmp_path, "order") if row["solver"] == "rk4"]
     assert len(errors) == 4 and errors[2] / errors[3] == pytest.approx(16, rel=0.2)
+
+
+def test_an_order_whose_slopes_differ_is_not_asymptotic():
+    steps = [0.5**i for i in range(6)]
+    settled = observed_order([{"h": h, "error": 0.1 * h**3} for h in steps])
+    assert settled == (pytest.approx(3.0), True)
+    assert not observed_order([{"h": h, "error": 0.01 * (h**2 + h**5)} for h in steps[:3]]).asymptotic
+    assert observed_order([{"h": 1.0, "error": 0.1}]) == (None, None)
 
 
 def test_order_leaves_out_what_cannot_take_the_problem(tmp_path, caplog):
