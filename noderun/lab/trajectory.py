@@ -14,6 +14,8 @@ from noderun.ode.solvers import SOLVERS, Solution, SolveError
 from noderun.report import style
 
 SHOWN = 6  # components that a panel can tell apart
+DOTS = 200  # accepted steps that a panel can tell apart
+DENSE = 4000  # points of a path, at least one per step
 
 
 def run(context: LabContext) -> LabResult:
@@ -23,7 +25,8 @@ def run(context: LabContext) -> LabResult:
         raise failure(context, solution)
     ts, ys = solution.ts.tolist(), solution.ys.cpu()
     truth = reference(problem, ts)
-    draw(context, step_rows(ts, ys, truth), len(problem.y0))
+    dense, _ = run_solver(problem, solver, dense=True, **context.steps)  # its own, for it may cost evaluations
+    draw(context, step_rows(ts, ys, truth), path(dense, ts), len(problem.y0))
     stats, implicit = solution.stats, SOLVERS[solver].implicit
     values = {
         "steps_accepted": stats.accepted,
@@ -43,10 +46,23 @@ def failure(context: LabContext, solution: Solution) -> SolveError:
     stats, problem = solution.stats, context.problem
     steps = stats.accepted + stats.rejected
     reached = solution.ts[torch.isfinite(solution.ys).all(dim=1)][-1].item()
-    what = f"{context.settings.solver.name} on {problem.name}: {solution.status} at t = {reached:g} after {steps} steps"
+    what = (
+        f"{context.settings.solver.name} on {problem.name}: {solution.status} after t = {reached:g}, in {steps} steps"
+    )
     stiff = [name for name, info in SOLVERS.items() if info.implicit and info.adaptive]
     hint = f"; the problem is stiff, try solver={stiff[-1]}" if problem.stiff and stiff else ""
+    fixed = context.steps.get("dt")
+    if not hint and fixed is not None:
+        hint = f"; the step may be too large, try solver.dt={fixed / 10:g}"
     return SolveError(what + hint, reached, steps)
+
+
+def path(solution: Solution, ts: list[float]) -> tuple[list[float], Tensor]:
+    """Times and states [n, N] by the continuous extension, several per accepted step: ends alone would draw chords."""
+    inside = max(1, min(16, DENSE // max(len(ts) - 1, 1)))
+    times = [a + (b - a) * i / inside for a, b in zip(ts, ts[1:], strict=False) for i in range(inside)] + ts[-1:]
+    states = solution.interpolate(torch.tensor(times, dtype=torch.float64))
+    return times, (torch.cat(states, dim=-1) if isinstance(states, tuple) else states).cpu()
 
 
 def step_rows(ts: list[float], ys: Tensor, truth: Tensor) -> Rows:
@@ -60,32 +76,53 @@ def step_rows(ts: list[float], ys: Tensor, truth: Tensor) -> Rows:
     ]
 
 
-def draw(context: LabContext, rows: Rows, n: int) -> None:
+def draw(context: LabContext, rows: Rows, dense: tuple[list[float], Tensor], n: int) -> None:
     problem, solver = context.problem, context.settings.solver.name
-    ts = [row["t"] for row in rows]
-    shown = [f"y{i + 1}" for i in range(min(n, SHOWN))]
+    ts, (times, states_between) = [row["t"] for row in rows], dense
+    shown, dots = [f"y{i + 1}" for i in range(min(n, SHOWN))], len(rows) <= DOTS
     with style.figure(2, 2, width=5.2, height=3.4) as (drawn, axes):
         (states, plane), (errors, sizes) = axes
-        for i, name in enumerate(shown):
-            states.plot(ts, [row[name] for row in rows], label=name, **style.line_style(i), markersize=2)
+        units = component_units(states_between[:, : len(shown)])
+        for i, (name, unit) in enumerate(zip(shown, units, strict=True)):
+            line = style.line_style(i)
+            marker, color = line.pop("marker"), line["color"]
+            states.plot(times, states_between[:, i] / unit, label=name if unit == 1 else f"{name} / {unit:g}", **line)
+            if dots:
+                states.plot(ts, [row[name] / unit for row in rows], marker, color=color, markersize=2)
         more = f" (the first {SHOWN} of {n} components)" if n > SHOWN else ""
-        states.set(title=f"{problem.name} by {solver}{more}", ylabel="y")
+        states.set(title=f"{problem.name} by {solver}{more}", ylabel="y" if set(units) == {1} else "y, in units")
         style.outside_legend(states)
         if n > 1:
-            plane.plot([row["y1"] for row in rows], [row["y2"] for row in rows], marker=".", color=style.COLORS[0])
-            plane.set(title="phase plane, a dot an accepted step", xlabel="y1", ylabel="y2")
+            plane.plot(states_between[:, 0], states_between[:, 1], color=style.COLORS[0])
+            if dots:
+                plane.plot([row["y1"] for row in rows], [row["y2"] for row in rows], ".", color=style.COLORS[0])
+            plane.set(title=f"phase plane{', one dot per accepted step' if dots else ''}", xlabel="y1", ylabel="y2")
         else:
             plane.axis("off")
         errors.semilogy(ts, [row["error"] or math.nan for row in rows], color=style.COLORS[1])
         errors.set(
             title=f"distance from the reference ({origin(problem)})", xlabel="t", ylabel="error / largest |y| so far"
         )
-        sizes.semilogy(ts[1:], [row["h"] for row in rows[1:]], marker=".", color=style.COLORS[2])
+        steps = [row["h"] for row in rows[1:]]
+        sizes.plot(ts[1:], steps, marker="." if dots else "", color=style.COLORS[2])
         sizes.set(title=f"{len(rows) - 1} accepted steps", xlabel="t", ylabel="step size h")
+        if context.steps.get("dt") is None:
+            style.log_scale(sizes, "y")
+        else:  # fixed: rounding alone tells them apart, and the last one ends at the end
+            sizes.set_ylim(0, 1.5 * max(steps))
         if logarithmic(ts):
             for panel in (states, errors, sizes):
                 panel.set_xscale("log")
         style.save(drawn, context.figures / "trajectory.png", rows)
+
+
+def component_units(ys: Tensor) -> list[float]:
+    """Of each component of a path [n, N] what it is divided by in a panel: 1, or a power of ten if their sizes differ
+    so much that the small ones would be lines at 0."""
+    sizes = ys.abs().amax(0).clamp_min(1e-300).tolist()
+    if max(sizes) < 30 * min(sizes):
+        return [1.0] * len(sizes)
+    return [10.0 ** math.ceil(math.log10(size)) for size in sizes]
 
 
 def logarithmic(ts: list[float]) -> bool:

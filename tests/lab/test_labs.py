@@ -7,9 +7,12 @@ from importlib import import_module
 import pytest
 import torch
 
-from noderun.lab import divergence
+from noderun.lab import divergence, trajectory
 from noderun.lab.context import LabContext
+from noderun.lab.measure import run_solver
 from noderun.lab.order import observed_order
+from noderun.lab.problems import PROBLEMS
+from noderun.lab.reference import reference
 from noderun.lab.settings import LABS, ProblemChoice, Settings, SolverChoice
 from noderun.lab.stability import stability_function
 
@@ -53,9 +56,19 @@ def test_trajectory(tmp_path, problem, solver, dt):
     assert row["Jacobians"] is None
 
 
+def test_a_path_bends_between_coarse_steps_and_small_components_get_units():
+    problem = PROBLEMS["harmonic_oscillator"]()
+    solution, _ = run_solver(problem, "dopri5", rtol=1e-8, atol=1e-8, dense=True)
+    times, states = trajectory.path(solution, [0.0, 5.0, 10.0])
+    truth = reference(problem, times)
+    assert len(times) == 33 and (states - truth).abs().max() < 1e-5
+    assert trajectory.component_units(torch.tensor([[1.0, -3.6e-5], [0.5, 0.0]])) == [1.0, 1e-4]
+    assert trajectory.component_units(torch.tensor([[1.0, 0.1]])) == [1.0, 1.0]
+
+
 def test_trajectory_of_a_solve_that_fails_says_where_and_what_to_try(tmp_path):
     settings = Settings(LABS["trajectory"](), ProblemChoice("rober"), SolverChoice("dopri5", max_steps=100))
-    with pytest.raises(RuntimeError, match="dopri5 on rober: step_limit at t = .* after 100 steps; .*solver="):
+    with pytest.raises(RuntimeError, match="dopri5 on rober: step_limit after t = .*, in 100 steps; .*solver="):
         import_module("noderun.lab.trajectory").run(LabContext(settings, tmp_path))
 
 
