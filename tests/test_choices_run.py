@@ -52,6 +52,8 @@ CHOICES = [
     *(["experiment=signature/depth2", "data.examples=8", *words] for words in CONTROLS),
     *(["experiment=latent_ode/spirals", "data.points=8", f"model={name}"] for name in CONTROLLED if name != "log_ncde"),
     *(["experiment=latent_ode/spirals", "data.points=8", *words] for words in SERIES),
+    ["data=moons"],  # with no word on the net
+    ["data=moons", "model=resnet"],
     ["model.augment=5"],
     ["model.head=flatten"],
     ["experiment=anode/crossing_1d"],
@@ -60,7 +62,7 @@ CHOICES = [
     ["model=flow_matching", "dynamics=unet", "dynamics.width=8", "model.test_divergence=hutchinson"],
     ["model=flow_matching", "data=moons", "data.source=8gaussians", "model.coupling=ot", "model.transport_points=8"],
     ["model=flow_matching", "data=pinwheel", "data.classes=true", "model.coupling=conditional_ot"],
-    *([f"model={name}", "data=8gaussians"] for name in ("planar_nf", "realnvp", "nsf", "maf")),
+    *([f"model={name}", "data=8gaussians"] for name in ("planar_nf", "realnvp", "nsf", "maf", "zuko_cnf")),
     *(["model=planar_nf", "model.objective=density_matching", f"data=u{n}", "model.formula=decode"] for n in (1, 4)),
     ["model=cnf", "model.objective=density_matching", "data=u2", "model.units=4"],
     *(["model=vae", f"model.posterior={name}"] for name in ("none", "planar", "ffjord")),

@@ -23,7 +23,7 @@ class ODENet(nn.Sequential):
         make_dynamics: MakeDynamics,
         solve: Solve,
         *,
-        stem: str = "conv",
+        stem: str | None = None,
         width: int = 64,
         augment: int = 0,
         t1: float = 1.0,

@@ -14,7 +14,7 @@ class PlainNet(nn.Sequential):
     """Examples [B, *shape] to [B, outputs]."""
 
     def __init__(
-        self, shape: tuple[int, ...], outputs: int, *, stem: str = "conv", width: int = 64, blocks: int = 6
+        self, shape: tuple[int, ...], outputs: int, *, stem: str | None = None, width: int = 64, blocks: int = 6
     ) -> None:
         first, state_shape = make_stem(stem, shape, width)
         body = residual_blocks(state_shape, blocks, skip=False)

@@ -41,7 +41,7 @@ class ResNet(nn.Sequential):
         shape: tuple[int, ...],
         outputs: int,
         *,
-        stem: str = "conv",
+        stem: str | None = None,
         width: int = 64,
         blocks: int = 6,
         tied: bool = False,

@@ -16,7 +16,7 @@ class Reversible(nn.Sequential):
     """Examples [B, *shape] to [B, outputs]; the stem's channels are split into the two states of each block."""
 
     def __init__(
-        self, shape: tuple[int, ...], outputs: int, stem: str, width: int, blocks: Sequence[nn.Module]
+        self, shape: tuple[int, ...], outputs: int, stem: str | None, width: int, blocks: Sequence[nn.Module]
     ) -> None:
         first, state_shape = make_stem(stem, shape, width)
         if len(state_shape) != 3 or state_shape[0] % 2:
@@ -29,7 +29,7 @@ class RevNet(Reversible):
     """Gomez et al. 2017: two residual functions per block, each on the half of the channels that the other changed."""
 
     def __init__(
-        self, shape: tuple[int, ...], outputs: int, *, stem: str = "conv", width: int = 64, blocks: int = 6
+        self, shape: tuple[int, ...], outputs: int, *, stem: str | None = None, width: int = 64, blocks: int = 6
     ) -> None:
         units = [Additive(Residual(width // 2), Residual(width // 2)) for _ in range(blocks)]
         super().__init__(shape, outputs, stem, width, units)
@@ -43,7 +43,7 @@ class Hamiltonian(Reversible):
         shape: tuple[int, ...],
         outputs: int,
         *,
-        stem: str = "conv",
+        stem: str | None = None,
         width: int = 64,
         blocks: int = 6,
         step: float = 1.0,

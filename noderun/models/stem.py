@@ -12,6 +12,6 @@ from noderun.models.stem_head import make_head, make_stem
 class StemHead(nn.Sequential):
     """Examples [B, *shape] to [B, outputs]."""
 
-    def __init__(self, shape: tuple[int, ...], outputs: int, *, stem: str = "conv", width: int = 64) -> None:
+    def __init__(self, shape: tuple[int, ...], outputs: int, *, stem: str | None = None, width: int = 64) -> None:
         first, state_shape = make_stem(stem, shape, width)
         super().__init__(OrderedDict(stem=first, head=make_head(state_shape, outputs)))

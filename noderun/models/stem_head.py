@@ -13,8 +13,12 @@ from noderun.models.residual import ResidualBlock
 SMALLEST = 3  # pixels: a stem halves a map twice, but not below this (an 8x8 digit is halved once)
 
 
-def make_stem(name: str, shape: tuple[int, ...], width: int) -> tuple[nn.Module, tuple[int, ...]]:
-    """The stem for examples of this shape, and the shape of the state that it makes (both without batch dimension)."""
+def make_stem(name: str | None, shape: tuple[int, ...], width: int) -> tuple[nn.Module, tuple[int, ...]]:
+    """The stem for examples of this shape, and the shape of the state that it makes (both without batch dimension).
+
+    None is a convolutional stem of images and no stem of points.
+    """
+    name = name or ("none" if len(shape) == 1 else "conv")
     if name not in STEMS:
         raise ValueError(f"no stem {name!r}; there are: {', '.join(STEMS)}")
     stem = STEMS[name](shape, width)
@@ -84,7 +88,7 @@ def _none(shape: tuple[int, ...], width: int) -> nn.Module:
 
 def _first(shape: tuple[int, ...], width: int) -> nn.Conv2d:
     if len(shape) == 1:
-        raise ValueError(f"a convolutional stem needs images, got points of {shape[0]}; try stem=none dynamics=mlp")
+        raise ValueError(f"a convolutional stem needs images, got points of {shape[0]}; leave model.stem out")
     if len(shape) != 3 or min(shape[1:]) < SMALLEST + 2:
         raise ValueError(f"a convolutional stem needs images [C, H, W] from 5x5, got {list(shape)}; try stem=linear")
     return nn.Conv2d(shape[0], width, 3)

@@ -116,7 +116,7 @@ def unfit(settings: Settings, objective: Objective, sample: str, *targets: type)
     said = f"model.objective={model.objective.user_class or model.objective.name}"
     if target is None:
         wanted, found = (" or ".join(kind.__name__ for kind in kinds) for kinds in (objective.targets, targets))
-        return f"{said} needs {wanted} as the target; data={data.name} asks for {found}"
+        return f"{said} needs {wanted} as the target; data={data.name} asks for {found}{objectives_of(targets)}"
     if data.source is not None and target.__name__ != "Density":
         return (
             f"data.source is where a flow to a density begins, and {said} asks data={data.name} for {target.__name__}"
@@ -124,6 +124,20 @@ def unfit(settings: Settings, objective: Objective, sample: str, *targets: type)
     if data.classes and target.__name__ != "Density":
         return f"data.classes=true is of a density, and {said} asks data={data.name} for {target.__name__}"
     return None
+
+
+def objectives_of(targets: tuple[type, ...]) -> str:
+    """The end of a sentence: which objectives of any model have one of these targets."""
+    from torch import nn
+
+    from noderun.objectives import OBJECTIVES
+
+    fitting = [
+        name
+        for name, objective in OBJECTIVES.items()
+        if nn.Module in objective.models and any(issubclass(target, objective.targets) for target in targets)
+    ]
+    return f", which is for model.objective={' or '.join(fitting)}" if fitting else ""
 
 
 def other_model(settings: Settings, objective: Objective) -> str | None:

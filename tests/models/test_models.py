@@ -124,7 +124,7 @@ def test_the_state_stays_float32_under_autocast():
         ("odenet", dict(stem="cnv"), "no stem 'cnv'; there are: conv"),
         ("odenet", dict(stem="linear"), "choose dynamics=mlp"),
         ("plain", dict(stem="linear"), "choose stem=conv"),
-        ("stem", dict(shape=(5,)), "try stem=none dynamics=mlp"),
+        ("stem", dict(shape=(5,), stem="conv"), "leave model.stem out"),
         ("stem", dict(shape=(1, 3, 3)), "try stem=linear"),
     ],
 )

@@ -11,7 +11,8 @@ Part = Literal["dynamics", "solver", "gradient", "regularizer"]
 Takes = Annotated[tuple[str, ...], FACT]
 Uses = Annotated[tuple[Part, ...], FACT]
 SOLVES: tuple[Part, ...] = ("dynamics", "solver", "gradient", "regularizer")
-Stem = Literal["conv", "residual", "linear", "none"]
+StemName = Literal["conv", "residual", "linear", "none"] | None
+Stem = Annotated[StemName, "null: conv of images, none of points"]
 Head = Literal["pool", "flatten", "none"]
 Width = Annotated[Count, "channels of the state"]
 Blocks = Annotated[Count, "residual blocks"]
@@ -43,8 +44,10 @@ class OdeNet(Model, name="odenet"):
     takes: Takes = ("image", "vector")
     uses: Uses = SOLVES
     stem: Annotated[
-        Stem, "conv: 208,266 parameters; residual: 232,970; linear: to a vector state, for dynamics=mlp; none"
-    ] = "conv"
+        StemName,
+        "conv: 208,266 parameters; residual: 232,970; linear: to a vector state, for dynamics=mlp; none; null: conv of "
+        "images, none of points",
+    ] = None
     width: Annotated[Count, "channels of the state; 64 is the paper's"] = 64
     augment: Annotated[Index, "zero dimensions or channels appended to the state (Dupont et al. 2019)"] = 0
     t1: Annotated[Positive, "depth: only its product with the size of f matters, so 1 as in the paper"] = 1.0
@@ -66,11 +69,13 @@ class RkNet(OdeNet, name="rknet"):
 
 @declaration
 class ResNet(Model, name="resnet"):
-    """The residual net that the ODE-Net replaces: stem, pre-activation residual blocks, head. On points, with
-    stem=none, a block is x + h W2 tanh(W1 x)."""
+    """The residual net that the ODE-Net replaces: stem, pre-activation residual blocks, head. On points
+    a block is x + h W2 tanh(W1 x)."""
 
     takes: Takes = ("image", "vector")
-    stem: Annotated[Stem, "conv: 576,778 parameters; residual: 601,482, the paper's 0.60M"] = "conv"
+    stem: Annotated[
+        StemName, "conv: 576,778 parameters; residual: 601,482, the paper's 0.60M; null: conv of images, none of points"
+    ] = None
     width: Annotated[Count, "channels of the state; of points, the width inside a block"] = 64
     blocks: Annotated[Count, "residual blocks; 6 is the paper's"] = 6
     step: Annotated[Positive | None, "h in y + h F(y); null: 1, or 1 / blocks if tied"] = None
@@ -85,7 +90,7 @@ class ResNet(Model, name="resnet"):
 class RevNet(Model, name="revnet"):
     """RevNet (Gomez et al. 2017): residual blocks that can be run backwards, so that no activation is kept."""
 
-    stem: Stem = "conv"
+    stem: Stem = None
     width: Annotated[Count, "channels of the state, split into two halves, each of which changes the other"] = 64
     blocks: Blocks = 6
 
@@ -94,7 +99,7 @@ class RevNet(Model, name="revnet"):
 class Hamiltonian(Model, name="hamiltonian"):
     """Reversible nets that are discrete mechanics (Chang et al. 2018): stable at any depth; no activation is kept."""
 
-    stem: Stem = "conv"
+    stem: Stem = None
     width: Annotated[Count, "channels of the state, half of them positions, half momenta"] = 64
     blocks: Blocks = 6
     step: Annotated[Positive, "h; stable while h^2 |K|^2 is below about 4"] = 1.0
@@ -107,7 +112,7 @@ class Hamiltonian(Model, name="hamiltonian"):
 class Plain(Model, name="plain"):
     """The residual net without its skips: what the skips are worth."""
 
-    stem: Stem = "conv"
+    stem: Stem = None
     width: Width = 64
     blocks: Blocks = 6
 
@@ -116,7 +121,7 @@ class Plain(Model, name="plain"):
 class StemHead(Model, name="stem"):
     """Stem and head with nothing in between (132,874 parameters): what the depth is worth, which on MNIST is little."""
 
-    stem: Stem = "conv"
+    stem: Stem = None
     width: Width = 64
 
 

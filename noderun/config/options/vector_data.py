@@ -1,11 +1,12 @@
 """Data sets of vectors: points, densities of the plane, energies and tables."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from noderun.config.options.data import CLASSES, SOURCE, VALIDATION, BatchSize, Data, Planar
 from noderun.config.options.option import declaration
 from noderun.config.options.types import Count, Fraction, NotNegative, Seed
 
+OF_POINTS = {"dynamics": "mlp"}  # unless the model chooses: convolutions, the default, need images
 EITHER = "training examples, and as many again for the test, null: 2000; of a density as of 8gaussians"
 
 
@@ -84,12 +85,16 @@ class Bsds300(Benchmark, name="bsds300"):
 class Points(Data):
     """Points in space, generated rather than read."""
 
+    chooses: ClassVar = OF_POINTS
+
     examples: Annotated[Count, "training examples, and as many again for the test"] = 2000
 
 
 @declaration
 class Plane(Data):
     """A density of the plane in FFJORD's scale (Grathwohl et al. 2019); training draws fresh points in every batch."""
+
+    chooses: ClassVar = OF_POINTS
 
     batch_size: BatchSize = 512
     examples: Annotated[Count, "points per epoch; the test has 20000"] = 51_200
@@ -136,6 +141,8 @@ class Circles(Data, name="circles"):
     """A circle inside a circle: two classes; for a flow a density in FFJORD's scale, of entropy 3.268 nats, from which
     training draws fresh points in every batch."""
 
+    chooses: ClassVar = OF_POINTS
+
     examples: Annotated[Count | None, EITHER] = None
     noise: Annotated[NotNegative | None, "standard deviation at radii 0.5 and 1; null: 0.05, or 0.08 of a density"] = (
         None
@@ -148,6 +155,8 @@ class Circles(Data, name="circles"):
 class Moons(Data, name="moons"):
     """Two interleaved half circles: two classes; for a flow a density in FFJORD's scale, of entropy 2.394 nats, from
     which training draws fresh points in every batch."""
+
+    chooses: ClassVar = OF_POINTS
 
     examples: Annotated[Count | None, EITHER] = None
     noise: Annotated[NotNegative | None, "standard deviation at radius 1; null: 0.1"] = None
