@@ -62,9 +62,12 @@ class LatentSDE(LatentSeries):
         self.first_mean, self.first_log_std = nn.Parameter(torch.zeros(latent)), nn.Parameter(torch.zeros(latent))
 
     def prepare_for(self, dataset: Dataset) -> None:
-        """Raise DataError for series that begin before time 0."""
+        """Raise DataError for series that begin before time 0, or never leave it."""
         for split, batch in dataset.splits.items():
-            earliest = min(float(part.min()) for part in (batch.times, batch.target_times) if part is not None)
+            times = torch.cat([part.flatten() for part in (batch.times, batch.target_times) if part is not None])
+            earliest = float(times.min())
+            if not times.any():
+                raise DataError(f"{dataset.name}, {split}: all times are 0, where the path of a latent SDE begins")
             if earliest < 0:
                 raise DataError(
                     f"{dataset.name}, {split}: a series begins at t = {earliest:g}, and the path of a latent SDE at 0: "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -23,8 +25,8 @@ class SDEMatching(SeriesELBO):
     reports the same numbers as that of ``SeriesELBO``.
     """
 
-    models = (LatentSDE,)
-    targets = (Series,)
+    models: ClassVar = (LatentSDE,)
+    targets: ClassVar = (Series,)
 
     def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         if not model.training:

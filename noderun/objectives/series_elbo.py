@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,9 +45,9 @@ class SeriesELBO(Objective):
     The loss of a label or of values is added with model.label_weight (Rubanova et al. 2019, section 4.4).
     """
 
-    metrics = OF_SERIES
-    targets = (Series, Classes, Values)
-    models = (LatentSeries,)
+    metrics: tuple[Metric, ...] = OF_SERIES
+    targets: ClassVar[tuple[type, ...]] = (Series, Classes, Values)
+    models: ClassVar[tuple[type[nn.Module], ...]] = (LatentSeries,)
 
     def __init__(self, labels: Any = None, series: Series | None = None) -> None:
         self.labels, self.series = (
@@ -88,7 +88,9 @@ class SeriesELBO(Objective):
             values["iw_nll"] = mean_nll(log_p - log_ratio, mask)
             paths, x, mask = decoded.mean[:count, :, -asked:], x[:, -asked:], mask[:, -asked:]
             values["nll"] = mean_nll(log_normal(x, paths, model.noise, mask), mask)
-            values["mse"] = squared_error(model.point(decoded)[:, -asked:], x, mask, self.series and self.series.scale)
+            values["mse"] = squared_error(
+                model.point(decoded)[:, -asked:], x, mask, self.series.scale if self.series else None
+            )
         return values if self.labels is None else self.with_labels(values, model, posterior.start(epsilon), batch)
 
     def over_split(self, model: nn.Module, batches: Iterator[Batch]) -> dict[str, Tensor]:

@@ -233,13 +233,12 @@ def test_a_test_draws_for_each_series_what_it_draws_in_any_batch():
 
 
 def test_the_diffusion_of_the_data_is_the_rate_of_their_quadratic_variation():
-    model, times = make("free", decoder=8), torch.linspace(0, 1e-3, 2).expand(1, 2)
-    z0 = torch.randn(1, 4)
+    model, z0, dt = make("free", decoder=8).double(), torch.randn(1, 4, dtype=torch.float64), 1e-6
     with torch.no_grad():
         sol = sdesolve(
-            model.equation.prior_drift, model.equation.prior_diffusion, z0.expand(50_000, 4), times[0], dt=1e-3
+            model.equation.prior_drift, model.equation.prior_diffusion, z0.expand(50_000, 4), [0.0, dt], dt=dt
         )
-        rate = model.decoder(sol.ys[1]).var(0) / 1e-3
+        rate = model.decoder(sol.ys[1]).var(0) / dt
         found = model.data_diffusion(torch.zeros(1, 1), z0)[0]
     assert (rate.sqrt() / found - 1).abs().max() < 0.02
 
