@@ -78,7 +78,7 @@ class LatentEquation(nn.Module):
         super().__init__()
         self.size, self.form = size, form
         self.net = Net(size + (form in MULTIPLICATIVE), width, layers, size, name)
-        self.scale = ComponentNets(size, width) if form == "free" else Net(1, width, 2, size, name)
+        self.scale = ComponentNets(size, max(width // 4, 1)) if form == "free" else Net(1, width, 2, size, name)
         self.steering = steering
 
     def prior_drift(self, t: Tensor, z: Tensor) -> Tensor:

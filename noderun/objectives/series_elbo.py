@@ -50,10 +50,7 @@ class SeriesELBO(Objective):
     models: ClassVar[tuple[type[nn.Module], ...]] = (LatentSeries,)
 
     def __init__(self, labels: Any = None, series: Series | None = None) -> None:
-        self.labels, self.series = (
-            labels,
-            series,
-        )  # labels: the objective of the answers beside the series, if there are
+        self.labels, self.series = labels, series  # labels: the objective of the answers beside the series
         if series is not None and series.system.diffusion is not None:
             self.metrics = (*OF_SERIES, DIFFUSION_RATIO)
         if labels is not None:

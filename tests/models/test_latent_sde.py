@@ -162,9 +162,9 @@ def test_paths_have_the_marginals_that_they_are_made_from(form, solver, training
 
 def test_the_bound_without_a_solve_is_that_of_simulated_paths():
     model, batch = make("free", "marginals", dt=0.005, samples=400), batch_of(*(part[:1] for part in series()))
-    objectives = [OBJECTIVES[name]().for_target(Series(2)) for name in ("sde_matching", "elbo")]
+    drawing, solving = (OBJECTIVES[name]().for_target(Series(2)) for name in ("sde_matching", "elbo"))
     with torch.no_grad():
-        drawn, solved = ([objective(model, batch) for _ in range(n)] for objective, n in zip(objectives, (40, 4)))
+        drawn, solved = [drawing(model, batch) for _ in range(40)], [solving(model, batch) for _ in range(4)]
     for name in ("elbo", "kl"):
         one, two = (torch.stack([found[name] for found in calls]) for calls in (drawn, solved))
         error = (one.var() / len(one) + two.var() / len(two)) ** 0.5
