@@ -24,8 +24,8 @@ def marginal_paths(
     """
     contexts, knots, last = context
     times = z.new_tensor(path.times)
-    found = steering.at(times.expand(len(z), -1), contexts, knots)
-    mean, std = found.mean.transpose(0, 1), found.std.transpose(0, 1)  # [T, N, L]
+    moments = steering.moments(times.expand(len(z), -1), contexts, knots)
+    mean, std = (part.transpose(0, 1) for part in moments)  # [T, N, L]
     rows, log_ratio = [z], torch.zeros_like(z[:, 0])
     for k, (start, end) in enumerate(zip(path.times, path.times[1:], strict=False)):
         dt, inside = end - start, times[k] < last

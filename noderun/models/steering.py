@@ -67,13 +67,20 @@ class Marginals(nn.Module):
 
     def start(self, contexts: Tensor, knots: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation [N, L] of z(0)."""
-        found = self.at(knots.new_zeros(len(knots), 1), contexts, knots)
-        return found.mean[:, 0], found.std[:, 0]
+        mean, std = self.moments(torch.zeros_like(last), contexts, knots)
+        return mean[:, 0], std[:, 0]
+
+    def moments(self, t: Tensor, contexts: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation [N, S, L] of z at times t [N, S]."""
+        hats, _ = hat_functions(t, knots)
+        mean, log_std = self.net(with_time(t.unsqueeze(-1), hats @ contexts)).chunk(2, dim=-1)
+        return mean, log_std.exp()
 
     def at(self, t: Tensor, contexts: Tensor, knots: Tensor) -> Marginal:
-        """Each [N, S, L] at times t [N, S]."""
-        context, slope = interpolated(t, contexts, knots)
-        x, dx = with_time(t.unsqueeze(-1), context), with_time(torch.ones_like(t).unsqueeze(-1), slope)
+        """Moments and slopes, each [N, S, L], at times t [N, S]."""
+        hats, slopes = hat_functions(t, knots)
+        x = with_time(t.unsqueeze(-1), hats @ contexts)
+        dx = with_time(torch.ones_like(t).unsqueeze(-1), slopes @ contexts)
         (mean, log_std), (mean_slope, log_std_slope) = (part.chunk(2, dim=-1) for part in self.net.with_tangent(x, dx))
         std = log_std.exp()
         return Marginal(mean, std, mean_slope, std * log_std_slope)
@@ -109,10 +116,10 @@ def diffusion_drift(equation: LatentEquation, z: Tensor, g: Tensor) -> Tensor:
     return g * equation.scale.slope(z) if isinstance(equation.scale, ComponentNets) else torch.zeros_like(g)
 
 
-def interpolated(t: Tensor, contexts: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
-    """The context at times t [N, S], linear between knots and constant outside of them, and its slope: [N, S, C].
+def hat_functions(t: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
+    """What interpolates contexts at times t [N, S] by a product, and its slope: [N, S, T].
 
-    As products with the values [N, S, T] of hat functions, since the backward pass of an index is slow.
+    Linear between knots, constant outside of them. An index would do, but its backward pass is slow.
     """
     right = torch.searchsorted(knots.contiguous(), t.contiguous(), right=True)
     left = (right - 1).clamp(min=0)
@@ -125,4 +132,4 @@ def interpolated(t: Tensor, contexts: Tensor, knots: Tensor) -> tuple[Tensor, Te
     left, right = left.unsqueeze(-1), right.unsqueeze(-1)
     hats = blank.scatter_add(2, left, (1 - share).unsqueeze(-1)).scatter_add(2, right, share.unsqueeze(-1))
     slopes = blank.scatter_add(2, left, -slope.unsqueeze(-1)).scatter_add(2, right, slope.unsqueeze(-1))
-    return hats @ contexts, slopes @ contexts
+    return hats, slopes

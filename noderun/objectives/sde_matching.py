@@ -11,10 +11,10 @@ from noderun.data import Batch, Series
 from noderun.data.series import packed
 from noderun.models import LatentSDE
 from noderun.models.latent import log_normal
-from noderun.models.steering import Marginal, Marginals
+from noderun.models.steering import Marginals
 from noderun.objectives.series_elbo import SeriesELBO, bound, series_of
 
-TIMES = 32  # at which |u|^2 is looked at, per series and step
+TIMES = 16  # at which |u|^2 is looked at, per series and step
 
 
 class SDEMatching(SeriesELBO):
@@ -39,15 +39,15 @@ class SDEMatching(SeriesELBO):
         posterior = model.infer(*given)
         contexts, knots, last = posterior.context
         there = mask & (times <= last).unsqueeze(-1)  # beyond, the posterior is the prior, whose marginals are unknown
-        z = drawn(model, model.steering.at(times, contexts, knots))
+        z = drawn(model, *model.steering.moments(times, contexts, knots))
         expected = log_normal(x, model.decoder(z), model.noise, there).mean(0)
         kl = model.start_kl(posterior) + path_kl(model, contexts, knots, last)
         return bound(model, expected, kl, there, self.step)
 
 
-def drawn(model: LatentSDE, found: Marginal) -> Tensor:
-    """z [K, B, S, L] at the times of the marginals [B, S, L]."""
-    return found.mean + found.std * torch.randn(model.samples, *found.mean.shape, device=found.mean.device)
+def drawn(model: LatentSDE, mean: Tensor, std: Tensor) -> Tensor:
+    """z [K, B, S, L] of the marginals [B, S, L]."""
+    return mean + std * torch.randn(model.samples, *mean.shape, device=mean.device, dtype=mean.dtype)
 
 
 def path_kl(model: LatentSDE, contexts: Tensor, knots: Tensor, last: Tensor) -> Tensor:
@@ -56,6 +56,6 @@ def path_kl(model: LatentSDE, contexts: Tensor, knots: Tensor, last: Tensor) -> 
     part = torch.arange(TIMES, device=last.device)
     t = last * (part + torch.rand(len(last), TIMES, device=last.device)) / TIMES  # [B, TIMES]
     found = model.steering.at(t, contexts, knots)
-    z, at = drawn(model, found), t.unsqueeze(-1)
+    z, at = drawn(model, found.mean, found.std), t.unsqueeze(-1)
     u = model.steering.steer(model.equation, at, z, model.equation.prior_diffusion(at, z), found)
     return 0.5 * last.squeeze(1) * u.square().sum(-1).mean((0, 2))
