@@ -24,7 +24,7 @@ TEST_DRAWS = 10
 OF_SERIES = (
     *ELBO.metrics,
     METRICS["nll"],
-    Metric("iw_nll", "NLL, importance-weighted", ".3f", unit="nats"),
+    Metric("iw_nll", "IW-NLL", ".3f", unit="nats"),
     METRICS["rmse"],
     Metric("nfe_encoder", "NFE encoder", ".1f", headline=False),
     Metric("nfe_decoder", "NFE decoder", ".1f", headline=False),
