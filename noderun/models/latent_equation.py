@@ -90,9 +90,7 @@ class LatentEquation(nn.Module):
         """s."""
         if self.form == "free":
             return self.scale(z)
-        return torch.sigmoid(self.scale(t.to(z).expand(*z.shape[:-1], 1) if t.dim() else t.to(z).view(1, 1))).expand_as(
-            z
-        )
+        return torch.sigmoid(self.scale(t.to(z).reshape(t.shape or (1,)))).expand_as(z)
 
     def prior_diffusion(self, t: Tensor, z: Tensor) -> Tensor:
         """g."""

@@ -55,8 +55,15 @@ def test_a_run_that_goes_on_ends_in_the_same_bits(words, tmp_path, capsys):
         assert results[0][key] == results[1][key] is not None
 
 
-@pytest.mark.parametrize("words", ["data=gbm model.form=gsde", "task=forecast data.observed=0.5 solver=milstein"])
-def test_other_questions_and_data_are_trained_and_tested(words, tmp_path):
+@pytest.mark.parametrize(
+    "words",
+    [
+        "data=gbm model.form=gsde",
+        "task=forecast data.observed=0.5 solver=milstein",
+        "data=oscillators solver.dt=null tolerance=0.3",
+    ],
+)
+def test_other_questions_data_and_steps_are_trained_and_tested(words, tmp_path):
     assert main([*TRAIN, *words.split(), "trainer.epochs=1", f"hydra.run.dir={tmp_path / 'run'}"]) == 0
     result = json.loads((tmp_path / "run/result.json").read_text())
     assert result["status"] == "done" and result["nfe_forward"] >= 8 and result["elbo"] is not None
