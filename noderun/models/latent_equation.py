@@ -3,13 +3,13 @@
     prior        dz = h dt + g dW                 h the drift, g = c s the diffusion of each component of z
     posterior    dz = (h + g u) dt + g dW         KL(posterior || prior) = E int 1/2 |u|^2 dt
 
-Li et al. 2020, section 5: their posterior drift is f = h + g u, u their equation (10). The forms of h and g:
+Li et al. 2020, section 5, where u is (f - h) / g of the posterior drift f. The forms of h and g:
 
     form     h           c    s
     free     p(z)        1    s_i(z_i), a net per component     Li et al. 2020
-    lsde     p(z)        1    s_i(t)     Langevin-type          Oh et al. 2024, equation (4)
-    lnsde    p(t, z)     z    s_i(t)     linear noise           equation (5)
-    gsde     z p(t, z)   z    s_i(t)     geometric              equation (6)
+    lsde     p(z)        1    s_i(t)     Langevin-type          Oh et al. 2024
+    lnsde    p(t, z)     z    s_i(t)     linear noise           Oh et al. 2024
+    gsde     z p(t, z)   z    s_i(t)     geometric              Oh et al. 2024
 """
 
 from __future__ import annotations

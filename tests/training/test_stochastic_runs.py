@@ -9,7 +9,7 @@ from noderun.cli.main import main
 
 TRAIN = (
     "train model=latent_sde data.examples=24 data.points=9 data.batch_size=8 model.hidden=4 model.width=4 "
-    "model.layers=2 log=quiet device=cpu"
+    "model.layers=2 scheduler=constant log=quiet device=cpu"
 ).split()
 REFUSED = {
     "solver=heun": "solver=heun solves Stratonovich equations, and model.interpretation=ito: use solver=euler or milst",
