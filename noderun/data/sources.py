@@ -29,6 +29,7 @@ from noderun.data.nested_shapes import nested_shapes
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
 from noderun.data.series import TASKS
 from noderun.data.signature import signature
+from noderun.data.stochastic import gbm, ou, stochastic_lorenz
 from noderun.data.tables import table
 from noderun.data.targets import TARGETS, Classes, Density, Energy, Levels, Values
 
@@ -189,6 +190,9 @@ SETS: dict[str, Source] = {
     "two_body": Source(two_body, "series", tasks=tasks("interpolate", "forecast")),
     "bouncing_ball": Source(bouncing_ball, "series", tasks=tasks("interpolate")),
     "cubic_spiral": Source(cubic_spiral, "series", tasks=tasks("interpolate")),
+    "stochastic_lorenz": Source(stochastic_lorenz, "series", tasks=tasks("interpolate", "forecast")),
+    "ou": Source(ou, "series", tasks=tasks("interpolate", "forecast")),
+    "gbm": Source(gbm, "series", tasks=tasks("interpolate", "forecast")),
 }
 
 

@@ -68,7 +68,7 @@ def measured_solves(setup: Setup) -> dict[str, float | None]:
         ("solve/numerical_error", numerical_error_by_dopri5),
         ("solve/reconstruction_error", reconstruction_error),
     ):
-        found[tag] = attempted(tag, partial(worst(error_of), seen))
+        found[tag] = attempted(tag, partial(worst(error_of), seen)) if seen else None
     return found
 
 

@@ -24,4 +24,6 @@ ROWS: dict[str, Callable[[Setup], Rows]] = {
     "parameters": identification.parameter_rows,
     "series": series.series_rows,
     "latent": series.latent_rows,
+    "prior": series.prior_rows,
+    "diffusion": series.diffusion_rows,
 }

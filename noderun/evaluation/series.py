@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from noderun.data import Batch
+from noderun.models.latent import LatentSeries
 from noderun.models.latent_ode import LatentODE
+from noderun.models.latent_sde import LatentSDE
+from noderun.objectives.diffusion import diffusions
 from noderun.training.setup import Setup
 
 Rows = list[dict[str, Any]]
@@ -36,7 +39,8 @@ def series_rows(setup: Setup) -> Rows:
     ends = [part for part in (batch.times, batch.target_times) if part is not None]
     start, end = min(float(part.min()) for part in ends), max(float(part.max()) for part in ends)
     margin = BEYOND * (end - start)
-    grid = torch.linspace(start - margin, end + margin, TIMES, device=batch.times.device)
+    first = 0.0 if isinstance(setup.model, LatentSDE) else start - margin  # where the paths of an SDE begin
+    grid = torch.linspace(first, end + margin, TIMES, device=batch.times.device)
     return rows + path_rows(setup, batch, grid)
 
 
@@ -44,13 +48,13 @@ def path_rows(setup: Setup, batch: Batch, grid: Tensor) -> Rows:
     model, times = setup.model, grid.expand(len(batch), -1)
     assert batch.times is not None
     low = high = None
-    if isinstance(model, LatentODE):
-        mean, std = model.encode(batch.inputs, batch.times, batch.mask)
-        generator = torch.Generator(mean.device).manual_seed(0)
-        noise = torch.randn(DRAWS, *mean.shape, generator=generator, device=mean.device)
-        paths = model.decode(torch.cat([mean.unsqueeze(0), mean + std * noise]), times).mean
-        middle = paths[0]
-        low, high = paths[1:].quantile(0.1, 0), paths[1:].quantile(0.9, 0)
+    if isinstance(model, LatentSeries):
+        posterior = model.infer(batch.inputs, batch.times, batch.mask)
+        generator = torch.Generator(times.device).manual_seed(0)
+        epsilon = torch.randn(DRAWS, *posterior.mean.shape, generator=generator, device=times.device)
+        decoded = model.paths(posterior, torch.cat([epsilon, torch.zeros_like(epsilon[:1])]), times, batch.index)
+        middle = model.point(decoded)
+        low, high = decoded.mean[:DRAWS].quantile(0.1, 0), decoded.mean[:DRAWS].quantile(0.9, 0)
     elif batch.target_times is not None:
         middle = model(batch.inputs, batch.times, batch.mask, times)
     else:
@@ -97,4 +101,36 @@ def latent_rows(setup: Setup) -> Rows:
         {"example": i, "class": labels[i], "time": time, "x": x, "y": y, "variance share": share}
         for time, points in zip(grid.tolist(), plane.tolist(), strict=True)
         for i, (x, y) in enumerate(points)
+    ]
+
+
+@torch.no_grad()
+def prior_rows(setup: Setup) -> Rows:
+    """The first test series, and as many draws from the prior of a latent equation, at the times of the first."""
+    setup.model.eval()
+    if not isinstance(setup.model, LatentSeries):
+        raise ValueError(f"{type(setup.model).__name__} has no prior to draw series from")
+    batch = first_series(setup, CURVES)
+    assert batch.times is not None
+    values, times, mask = batch.inputs, batch.times, batch.mask
+    if batch.target_times is not None and batch.targets is not None:
+        values, times, mask = batch.targets, batch.target_times, batch.target_mask
+    ts = times[0].unique()
+    drawn = setup.model.prior_paths(len(batch), ts, seed=0)
+    return point_rows("data", values, times, mask) + point_rows("prior", drawn, ts.expand(len(drawn), -1), None)
+
+
+@torch.no_grad()
+def diffusion_rows(setup: Setup) -> Rows:
+    """Learned and true diffusion of each channel over its value, along posterior paths of the first test series."""
+    setup.model.eval()
+    series = getattr(setup.objective, "series", None)
+    if not isinstance(setup.model, LatentSDE) or series is None or series.system.diffusion is None:
+        raise ValueError("learned and true diffusion are those of model=latent_sde and data whose diffusion is known")
+    found = diffusions(setup.model, first_series(setup, CURVES), series)
+    states, learned, true = (part.flatten(0, 1).T.tolist() for part in found)
+    return [
+        {"channel": channel, "value": x, "learned": a, "true": b}
+        for channel, points in enumerate(zip(states, learned, true, strict=True))
+        for x, a, b in zip(*points, strict=True)
     ]

@@ -11,7 +11,9 @@ from noderun.models.continuous import ContinuousFlow
 from noderun.models.ffjord import FFJORD
 from noderun.models.flow import Flow
 from noderun.models.flow_matching import FlowMatching
+from noderun.models.latent import LatentSeries
 from noderun.models.latent_ode import LatentODE
+from noderun.models.latent_sde import LatentSDE
 from noderun.models.linear_cde import LinearCDE
 from noderun.models.log_ncde import LogNCDE
 from noderun.models.mlp import MLP
@@ -60,6 +62,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "hamiltonian_nn": HamiltonianNN,
     "physics": Physics,
     "hybrid": Hybrid,
+    "latent_sde": LatentSDE,
 }
 
-__all__ = ["MODELS", "ContinuousFlow", "Flow", "FlowMatching", "ODEBlock", "SolveBlock"]
+__all__ = ["MODELS", "ContinuousFlow", "Flow", "FlowMatching", "LatentSDE", "LatentSeries", "ODEBlock", "SolveBlock"]

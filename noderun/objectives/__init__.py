@@ -8,6 +8,7 @@ from noderun.objectives.elbo import ELBO
 from noderun.objectives.flow_matching import FlowMatching
 from noderun.objectives.objective import Objective
 from noderun.objectives.regress import Regress
+from noderun.objectives.sde_matching import SDEMatching
 from noderun.objectives.series import SeriesObjective
 from noderun.objectives.sign_regression import SignRegression
 
@@ -22,6 +23,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "elbo": ELBO,
     "trajectory": Trajectory,
     "derivative": Derivative,
+    "sde_matching": SDEMatching,
 }
 
 __all__ = ["OBJECTIVES", "Objective"]

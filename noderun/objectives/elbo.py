@@ -7,7 +7,7 @@ import math
 from torch import Tensor, nn
 
 from noderun.data import Batch, Classes, Levels, Series, Target, Values
-from noderun.models import VAE, LatentODE
+from noderun.models import VAE, LatentSeries
 from noderun.objectives.objective import Objective
 from noderun.record.metric import Metric
 
@@ -20,7 +20,7 @@ class ELBO(Objective):
     """
 
     metrics = (Metric("elbo", "ELBO", ".2f", unit="nats", better="higher"),)
-    models = (VAE, LatentODE)
+    models = (VAE, LatentSeries)
     targets = (Levels, Series, Classes, Values)
 
     def for_target(self, target: Target) -> Objective:
@@ -39,6 +39,6 @@ class ELBO(Objective):
         return values | bits
 
 
-def kl_weight(model: VAE | LatentODE, step: int) -> float:
+def kl_weight(model: VAE | LatentSeries, step: int) -> float:
     """That of the KL divergence in this step of training; 1 in testing."""
     return min(1.0, step / model.kl_warmup) if model.training and model.kl_warmup else 1.0

@@ -202,6 +202,18 @@ FIGURES = {
         series.draw_latent,
         source="model",
     ),
+    "prior": Figure(
+        "Series drawn from the prior beside those of the data",
+        "a latent ODE or SDE",
+        series.draw_prior,
+        source="model",
+    ),
+    "diffusion": Figure(
+        "Learned diffusion beside the true one",
+        "a latent SDE of data whose diffusion is known",
+        series.draw_diffusion,
+        source="model",
+    ),
 }
 FIGURES |= {
     f"{name}_by_epoch": Figure(

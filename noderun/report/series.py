@@ -61,3 +61,44 @@ def draw_latent(rows: Sequence[Row], path: Path) -> None:
         if any(row["class"] is not None for row in rows):
             axes[0, 0].legend(title="class")
         save(drawn, path, rows)
+
+
+def draw_prior(rows: Sequence[Row], path: Path) -> None:
+    """A row of panels per channel: test series on the left, draws from the prior on the right."""
+    channels = sorted({row["channel"] for row in rows})
+    with figure(len(channels), 2, width=4.6, height=2.2) as (drawn, axes):
+        for line, channel in zip(axes, channels, strict=True):
+            for panel, kind in zip(line, ("data", "prior"), strict=True):
+                own = [row for row in rows if row["channel"] == channel and row["kind"] == kind]
+                for example in sorted({row["example"] for row in own}):
+                    curve = [row for row in own if row["example"] == example]
+                    panel.plot(
+                        *([row[key] for row in curve] for key in ("time", "value")),
+                        color=COLORS[channel % len(COLORS)],
+                        linewidth=0.6,
+                        alpha=0.7,
+                    )
+                data = [row["value"] for row in rows if row["channel"] == channel and row["kind"] == "data"]
+                margin = 0.2 * (max(data) - min(data)) or 1.0
+                panel.set(ylim=(min(data) - margin, max(data) + margin))
+            line[0].set(ylabel=f"channel {channel}")
+        axes[0, 0].set(title="test series")
+        axes[0, 1].set(title="draws from the prior")
+        for panel in axes[-1]:
+            panel.set(xlabel="time")
+        save(drawn, path, rows)
+
+
+def draw_diffusion(rows: Sequence[Row], path: Path) -> None:
+    """A panel per channel: its diffusion over its value, learned and true, in the units of the data."""
+    channels = sorted({row["channel"] for row in rows})
+    with figure(1, len(channels), width=3.6, height=3.2) as (drawn, axes):
+        for panel, channel in zip(axes[0], channels, strict=True):
+            own = sorted((row for row in rows if row["channel"] == channel), key=lambda row: row["value"])
+            for kind, color in (("learned", COLORS[1]), ("true", COLORS[0])):
+                values = [[row[key] for row in own] for key in ("value", kind)]
+                panel.plot(*values, linestyle="", marker=".", markersize=3, color=color, label=kind)
+            panel.set(xlabel="value", title=f"channel {channel}", ylim=(0, None))
+        axes[0, 0].set(ylabel="diffusion")
+        axes[0, 0].legend()
+        save(drawn, path, rows)

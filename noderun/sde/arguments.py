@@ -77,7 +77,9 @@ def checked_method(solver: str, noise: str, interpretation: str, adaptive: bool,
     return Doubled(method)
 
 
-def checked_steps(dt: float | None, rtol: float | None, atol: float | None, ts: Sequence[float]) -> tuple[float, ...]:
+def checked_steps(
+    dt: float | Sequence[float] | None, rtol: float | None, atol: float | None, ts: Sequence[float]
+) -> tuple[float, ...]:
     """The times at which fixed steps end, or of adaptive ones the output times; rising, each once."""
     outputs = sorted(set(ts))
     if dt is None:
@@ -86,18 +88,37 @@ def checked_steps(dt: float | None, rtol: float | None, atol: float | None, ts: 
         return tuple(outputs)
     if rtol is not None or atol is not None:
         raise ValueError("dt fixes the steps, and rtol and atol adapt them: give one or the other")
+    if not isinstance(dt, (int, float)):
+        return checked_ends(dt, outputs)
     if not 0 < dt < math.inf:
         raise ValueError(f"dt is {dt}; a step size is positive, also backwards in time")
-    grid, pairs = outputs[:1], list(zip(outputs, outputs[1:], strict=False))
+    pairs = list(zip(outputs, outputs[1:], strict=False))
     for start, end in pairs:
         if dt > (end - start) * (1 + SLIVER):
             raise ValueError(
                 f"dt = {dt:g} is larger than the {end - start:g} from output t = {start:g} to {end:g}, and every "
                 f"output ends a step: give dt of at most {min(b - a for a, b in pairs):g}"
             )
+    return step_ends(outputs, dt)
+
+
+def step_ends(outputs: Sequence[float], dt: float) -> tuple[float, ...]:
+    """The ends of steps of at most ``dt``, of which every rising output is one: each gap is divided evenly."""
+    ends = list(outputs[:1])
+    for start, end in zip(outputs, outputs[1:], strict=False):
         count = math.ceil((end - start) / dt - SLIVER)
-        grid += [start + (end - start) * i / count for i in range(1, count)] + [end]
-    return tuple(grid)
+        ends += [start + (end - start) * i / count for i in range(1, count)] + [end]
+    return tuple(ends)
+
+
+def checked_ends(ends: Sequence[float], outputs: Sequence[float]) -> tuple[float, ...]:
+    """The ends of steps that the caller chose; ValueError if they do not rise from the first output to the last."""
+    found = tuple(float(end) for end in ends)
+    if len(found) < 2 or found != tuple(sorted(set(found))) or not set(outputs) <= set(found):
+        raise ValueError("dt as the ends of steps: at least two times, strictly rising, with every output among them")
+    if (found[0], found[-1]) != (outputs[0], outputs[-1]):
+        raise ValueError(f"dt as the ends of steps goes from {outputs[0]:g} to {outputs[-1]:g}, as the outputs do")
+    return found
 
 
 def checked_path(path: Path | None, noise: Noise, like: Tensor, ts: Sequence[float]) -> Path | None:

@@ -48,10 +48,11 @@ def sdesolve(
     ts: Tensor | Sequence[float],
     *,
     solver: str = "euler",
-    dt: float | None = None,
+    dt: float | Sequence[float] | None = None,
     noise: str = "diagonal",
     interpretation: str = "ito",
     seed: int = 0,
+    index: Tensor | None = None,
     brownian: Path | None = None,
     gradient: str | Gradient = "checkpointed",
     gradient_options: Mapping[str, Any] | None = None,
@@ -93,7 +94,8 @@ def sdesolve(
     - ``solver``: a name from ``noderun.sde.SOLVERS``. Ito: "euler" (strong order 0.5), "milstein" (1.0; not for
       general noise). Stratonovich: "heun", "midpoint", "reversible_heun" and "milstein" (1.0; 0.5 for general noise).
       With additive noise all have order 1.0. None of them needs Levy areas.
-    - ``dt``: the largest step; the time between two outputs is divided evenly.
+    - ``dt``: the largest step; the time between two outputs is divided evenly. Or the times at which steps end, rising,
+      with every output among them.
     - ``rtol``, ``atol``: in place of ``dt``, adaptive steps: each is made as one and as two halves on the same path,
       and accepted if the ``norm`` of the difference is at most 1 in units of atol + rtol |y|; one that is not given
       is 0.
@@ -104,7 +106,8 @@ def sdesolve(
 
     - ``seed``: of the Brownian path, which is the same in any order of queries, forwards and backwards in time. Each
       sample has a path of its own, a function of the seed and its place in the batch (and of ts and dt). The same
-      seed is the same path: give another one for every batch.
+      seed is the same path: give another one for every batch. ``index``, int64 [B], names the samples in place of
+      their places in the batch.
     - ``brownian``: in place of the seed a ``BrownianPath``, which keeps the path while dt changes and can name the
       samples, or any function (s, t) -> W(t) - W(s): [B, ...] of y's shape for diagonal noise, [B] for scalar, [B, M]
       for general noise.
@@ -137,7 +140,7 @@ def sdesolve(
     at_start = diffusion_at_start(g, y0, times[0].to(flat), args, noise)
     kind = Noise.of(noise, layout, at_start)
     path = checked_path(brownian, kind, flat, host) or BrownianPath(
-        grid, kind.shape, seed=seed, dtype=flat.dtype, device=flat.device
+        grid, kind.shape, seed=seed, index=index, dtype=flat.dtype, device=flat.device
     )
     equation = Equation(f, g)
     recording = torch.is_grad_enabled()

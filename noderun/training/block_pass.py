@@ -22,6 +22,7 @@ from noderun.models.block import Given, Times
 from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.solvers import Solution
 from noderun.ode.solvers.nesting import map_tensors, tensors_in
+from noderun.sde.configured import ConfiguredSDESolve
 from noderun.training.memory import saved_bytes
 from noderun.training.setup import Setup
 
@@ -95,9 +96,15 @@ def observed(blocks: Sequence[SolveBlock]) -> Iterator[list[Observed]]:
 
 
 def passes(setup: Setup, batch: Batch) -> list[BlockPass]:
-    """Run the objective once, backwards too, and note each solve that the loss depends on; leaves .grad alone."""
+    """Run the objective once, backwards too, and note each solve that the loss depends on; leaves .grad alone.
+
+    Solves of stochastic equations are left out: an ordinary one is no reference for them.
+    """
     setup.model.eval()
-    with observed(setup.blocks) as seen, torch.enable_grad():
+    with (
+        observed([block for block in setup.blocks if not isinstance(block.solve, ConfiguredSDESolve)]) as seen,
+        torch.enable_grad(),
+    ):
         loss = setup.values(batch)["loss"]
     seen = [each for each in seen if any(y.requires_grad for y in tensors_in(each[-1]))]  # others are not the loss's
     if not seen:

@@ -23,6 +23,7 @@ from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.solvers import METHODS, StepController
 from noderun.ode.solvers.method import Method
 from noderun.regularizers import REGULARIZERS
+from noderun.sde.configured import ConfiguredSDESolve
 from noderun.training.callbacks import Callback
 from noderun.training.compatibility import conditioned_on_classes, unfit
 from noderun.training.isolation import imported, isolated
@@ -125,7 +126,8 @@ def make_model(settings: Settings, dataset: Dataset, objective: Objective) -> nn
         net = load_class(dynamics.user_class) if dynamics.user_class else DYNAMICS[dynamics.name]
         used["make_dynamics"] = partial(net, **dynamics.options)
     if settings.solver is not None:
-        used["solve"] = make_solve(settings.solver, settings.gradient)
+        make = make_sde_solve if choice.stochastic else make_solve
+        used["solve"] = make(settings.solver, settings.gradient)
     classes = dataset.target.classes if isinstance(dataset.target, Density) else None
     if classes is not None:
         made = class_of(factory)
@@ -178,6 +180,22 @@ def make_solve(solver: Solver, gradient: Gradient | None) -> ConfiguredSolve:
         gradient=gradient.name if gradient else "backprop",
         gradient_rtol=gradient.rtol if gradient else None,
         gradient_atol=gradient.atol if gradient else None,
+        gradient_options=gradient.options if gradient else None,
+    )
+
+
+def make_sde_solve(solver: Solver, gradient: Gradient | None) -> ConfiguredSDESolve:
+    """The chosen solve of a stochastic equation."""
+    control = step_control(solver)
+    control.pop("per_sample", None)
+    return ConfiguredSDESolve(
+        solver=solver.name,
+        rtol=solver.rtol,
+        atol=solver.atol,
+        dt=solver.dt,
+        max_steps=solver.max_steps,
+        **control,
+        gradient=gradient.name if gradient else "backprop",
         gradient_options=gradient.options if gradient else None,
     )
 

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from noderun.objectives import Objective
 
 ONLY_WITH = {  # a model's setting -> the choice among its others that it belongs to
-    "model.sigma": ("path", "linear"),
-    "model.layers": ("posterior", "planar"),
-    "model.rank": ("posterior", "ffjord"),
-    "model.flow_hidden": ("posterior", "ffjord"),
+    "flow_matching": {"model.sigma": ("path", "linear")},
+    "vae": {
+        "model.layers": ("posterior", "planar"),
+        "model.rank": ("posterior", "ffjord"),
+        "model.flow_hidden": ("posterior", "ffjord"),
+    },
 }
 PACKAGES = {"zuko": "zuko", "ot": "POT"}  # module -> name, of the extra "flows"
 
@@ -81,7 +83,7 @@ def check_flow(settings: Settings, given: Set[str]) -> None:
             f"model.path=vp begins at a standard normal, and data.source={source} is another density: try "
             "model.path=linear"
         )
-    for key, (choice, value) in ONLY_WITH.items():
+    for key, (choice, value) in ONLY_WITH.get(model.name, {}).items():
         chosen = model.options.get(choice, value)
         if key in given and chosen != value:
             raise Incompatible(f"{key} is of model.{choice}={value}, and model.{choice}={chosen} was chosen")

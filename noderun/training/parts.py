@@ -115,13 +115,14 @@ def registries() -> dict[str, Mapping[str, Any]]:
     from noderun.ode.gradients import GRADIENTS
     from noderun.ode.solvers import SOLVERS
     from noderun.regularizers import REGULARIZERS
+    from noderun.sde import SOLVERS as SDE_SOLVERS
     from noderun.training.optimization import OPTIMIZERS, SCHEDULES
 
     return {
         "data": {name: source.read for name, source in SETS.items()},
         "model": MODELS,
         "dynamics": DYNAMICS,
-        "solver": SOLVERS,
+        "solver": {**SDE_SOLVERS, **SOLVERS},
         "gradient": GRADIENTS,
         "regularizer": {**REGULARIZERS, "none": lambda: None},
         "optimizer": OPTIMIZERS,

@@ -8,7 +8,8 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from noderun.data import Batch, Series
-from noderun.models.latent_ode import Decoded, LatentODE, kl_to_standard, log_normal, log_poisson
+from noderun.models.latent import Decoded, kl_to_standard, log_normal, log_poisson
+from noderun.models.latent_ode import LatentODE
 from noderun.objectives import OBJECTIVES
 from noderun.ode.configured import ConfiguredSolve
 

@@ -7,6 +7,7 @@ import torch
 from sde_problems import GBM, METHODS, Net, path
 
 import noderun
+from noderun.sde.configured import ConfiguredSDESolve
 
 ONES = torch.ones(8, 2)
 
@@ -38,6 +39,34 @@ def test_outputs_end_steps_and_do_not_change_the_path(solver, interpretation, dt
 def test_irregular_times_divide_evenly():
     sol = solve(ts=[0.0, 0.25, 0.3, 1.0], dt=0.05, steps=True)
     assert torch.allclose(sol.ts, torch.tensor([i / 20 for i in range(21)], dtype=torch.float64))
+
+
+def test_steps_end_where_they_are_told_to():
+    ends = (0.0, 0.1, 0.4, 0.5, 1.0)
+    sol = solve(ts=[0.0, 0.5, 1.0], dt=ends, steps=True)
+    assert sol.ts.tolist() == pytest.approx(ends) and sol.stats.accepted == 4
+    for wrong in ([0.0, 1.0], [0.0, 0.5, 0.4, 1.0], [0.0, 0.5]):
+        with pytest.raises(ValueError, match="dt as the ends of steps"):
+            solve(ts=[0.0, 0.5, 1.0], dt=wrong)
+
+
+def test_a_solve_with_its_choices_made_divides_the_gaps_of_float32_times():
+    times = torch.linspace(0, 1, 41)
+    configured = ConfiguredSDESolve(dt=0.025, solver="euler")
+    assert configured.ends(times) == tuple(times.tolist())
+    assert len(configured.ends([0.0, 0.01, 0.06])) == 4
+
+    class Pair:
+        drift, diffusion = staticmethod(f), staticmethod(g)
+
+    sol = configured(Pair(), ONES, [0.0, 0.01, 0.06], seed=3)
+    assert sol.stats.accepted == 3
+
+
+def test_samples_have_the_paths_of_their_names():
+    whole = solve(seed=3).ys
+    named = solve(y0=ONES[:2], seed=3, index=torch.tensor([5, 1])).ys
+    assert torch.equal(named, whole[:, [5, 1]])
 
 
 def test_nested_states_are_their_parts():

@@ -105,9 +105,10 @@ def data_facts() -> dict[str, str]:
 def solver_facts() -> dict[str, str]:
     """Orders and abilities, from the solvers themselves."""
     from noderun.ode.solvers import SOLVERS
+    from noderun.sde import SOLVERS as SDE_SOLVERS
 
     abilities = ("adaptive", "implicit", "reversible", "symplectic")
-    return {
+    return dict.fromkeys(SDE_SOLVERS, "of stochastic equations only; ") | {
         name: ", ".join([f"order {info.order or 'variable'}", *(a for a in abilities if getattr(info, a))]) + "; "
         for name, info in SOLVERS.items()
     }

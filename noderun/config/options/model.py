@@ -33,6 +33,7 @@ class Model(Option, group="model"):
     uses: Uses = ()
     packages: Annotated[tuple[str, ...], FACT] = ()  # of an extra, without which the model cannot be made
     fixed_steps: Annotated[bool, FACT] = False  # the steps define the model: an adaptive solver would be another one
+    stochastic: Annotated[bool, FACT] = False  # the solver and gradient are those of noderun.sde
     options: dict[str, Any] = field(default_factory=dict)  # keyword arguments of what makes it: stem, width, ...
     user_class: str | None = None
 

@@ -17,6 +17,7 @@ Name = Literal[
     "series",
     "trajectory",
     "derivative",
+    "sde_matching",
 ]
 
 

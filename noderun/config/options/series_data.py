@@ -217,3 +217,41 @@ class CubicSpiral(SeriesData, name="cubic_spiral"):
     points: Annotated[Count, "of the trajectory, over 25 units of time; the example's"] = 1000
     window: Annotated[Count, "points of a window; the example's"] = 10
     noise: Annotated[NotNegative, "standard deviation"] = 0.0
+
+
+@dataclass(frozen=True)
+class StochasticData(SeriesData):
+    """Series of a stochastic equation, at equal times from 0."""
+
+    task: Annotated[Literal["interpolate", "forecast"] | None, Reference("${task}"), "null: interpolate"] = None
+    batch_size: Annotated[Count, "series per step"] = 64
+    examples: Annotated[Count, "training series; a fifth as many for the test"] = 1024
+    points: Annotated[Count, "of each series"] = 41
+    span: Annotated[Positive, "of time"] = 1.0
+    noise: Annotated[NotNegative, "standard deviation of an observation about the path"] = 0.01
+
+
+@declaration
+class StochasticLorenz(StochasticData, name="stochastic_lorenz"):
+    """Lorenz's system with additive noise from N(0, I), on t in [0, 1] every 0.025 (Li et al. 2020, section 7.2)."""
+
+    sigma: Annotated[NotNegative, "diffusion of each component; the authors'"] = 0.15
+
+
+@declaration
+class Ou(StochasticData, name="ou"):
+    """The Ornstein-Uhlenbeck process dy = theta (mu - y) dt + sigma dW, from about mu + 1."""
+
+    span: Annotated[Positive, "of time"] = 4.0
+    noise: Annotated[NotNegative, "standard deviation of an observation about the path"] = 0.05
+    theta: Annotated[Positive, "rate of the return to mu"] = 1.0
+    mu: Annotated[float, "mean of the process in the long run"] = 0.0
+    sigma: Annotated[NotNegative, "diffusion"] = 0.5
+
+
+@declaration
+class Gbm(StochasticData, name="gbm"):
+    """Geometric Brownian motion dy = mu y dt + sigma y dW, from about 1."""
+
+    mu: Annotated[float, "rate of growth"] = 0.5
+    sigma: Annotated[NotNegative, "diffusion at y = 1"] = 0.5

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from noderun.config.options.model import Model, Takes, Uses
 from noderun.config.options.objective import Objective
-from noderun.config.options.option import Reference, declaration
+from noderun.config.options.option import FACT, Reference, declaration
 from noderun.config.options.types import Activation, Count, Index, KlWarmup, NotNegative, Positive
 
 EulerSteps = Annotated[
@@ -83,6 +83,45 @@ class LatentOde(SeriesModel, name="latent_ode"):
     samples: Annotated[Count, "draws of z(0) per series in training; Rubanova et al. take 3"] = 1
     kl_warmup: KlWarmup = 0
     label_weight: Annotated[NotNegative, "of the loss of a label beside the ELBO; Rubanova et al. take 100"] = 1.0
+
+
+@declaration
+class LatentSde(SeriesModel, name="latent_sde"):
+    """Latent SDE (Li et al. 2020): a variational autoencoder of series whose latent path is random. Solvers are euler
+    and milstein, and with model.interpretation=stratonovich also heun, midpoint and reversible_heun."""
+
+    chooses: ClassVar = {"data": "stochastic_lorenz", "solver": "euler", "gradient": "backprop", "optimizer": "adam"}
+
+    objective: Annotated[
+        Objective,
+        Reference("elbo"),
+        "elbo: paths are simulated; sde_matching: without a solve, for model.posterior=marginals",
+    ] = Objective("elbo")
+    uses: Uses = ("solver", "gradient")
+    stochastic: Annotated[bool, FACT] = True
+    latent: Annotated[Count, "size of z; 4 is the authors' for the Lorenz system"] = 4
+    form: Annotated[
+        Literal["free", "lsde", "lnsde", "gsde"],
+        "of drift and diffusion; free: diffusion of each component by a net of it (Li et al.); of Oh et al. 2024: "
+        "lsde, diffusion s(t); lnsde, s(t) z; gsde, drift p(t, z) z and diffusion s(t) z",
+    ] = "free"
+    posterior: Annotated[
+        Literal["drift", "marginals"],
+        "drift: a net of z and the context (Li et al.); marginals: normal ones of z(t), which give the drift (Bartosh "
+        "et al. 2025)",
+    ] = "drift"
+    interpretation: Annotated[
+        Literal["ito", "stratonovich"], "of drift and diffusion; the solver's must be the same"
+    ] = "ito"
+    hidden: Annotated[Count, "size of the encoder's GRU, and of the context"] = 64
+    width: Annotated[Count, "of the hidden layers of drift, diffusion and posterior"] = 64
+    layers: Annotated[Count, "linear maps of drift and posterior"] = 3
+    activation: Annotated[Activation, "of the hidden layers"] = "softplus"
+    decoder: Annotated[Index, "hidden units from z to the values; 0: a linear map, the authors'"] = 0
+    noise: Annotated[Positive, "standard deviation of the values about the path, in units of each channel's own"] = 0.01
+    samples: Annotated[Count, "draws of the path per series in training"] = 1
+    kl_warmup: KlWarmup = 0
+    label_weight: Annotated[NotNegative, "of the loss of a label beside the ELBO"] = 1.0
 
 
 @dataclass(frozen=True)

@@ -264,3 +264,18 @@ class Bdf(Solver, name="bdf"):
 
 class Auto(Solver, name="auto"):
     """dopri5 while the problem is nonstiff, radau5 while it is stiff: where one does not know, or it changes."""
+
+
+@declaration
+class Milstein(Solver, name="milstein"):
+    """Milstein 1974, for stochastic equations of either interpretation, strong order 1 on diagonal noise."""
+
+    dt: Annotated[Positive | None, "the largest step; a step ends at every output"] = 0.1
+
+
+@declaration
+class Heun(Solver, name="heun"):
+    """Heun's method for Stratonovich equations (Ruemelin 1982), strong order 1 on diagonal noise; for ordinary ones
+    see heun2."""
+
+    dt: Annotated[Positive | None, "the largest step; a step ends at every output"] = 0.1

@@ -1,0 +1,61 @@
+"""SDE Matching: a latent SDE is trained without a solve (Bartosh, Vetrov, Naesseth 2025)."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from noderun.data import Batch, Series
+from noderun.data.series import packed
+from noderun.models import LatentSDE
+from noderun.models.latent import log_normal
+from noderun.models.steering import Marginals
+from noderun.objectives.series_elbo import SeriesELBO, bound, series_of
+
+TIMES = 16  # at which |u|^2 is looked at, per series and step
+
+
+class SDEMatching(SeriesELBO):
+    """The bound of ``SeriesELBO``, each of whose parts asks for z at single times: they are drawn from the marginals.
+
+    E int 1/2 |u|^2 dt is estimated at one random time in each of TIMES equal parts of a series' span. The encoder sees
+    a forecast's answers in training, because the bound is one on all values at once. A test simulates paths, and
+    reports the same numbers as that of ``SeriesELBO``.
+    """
+
+    models: ClassVar = (LatentSDE,)
+    targets: ClassVar = (Series,)
+
+    def __call__(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        if not model.training:
+            return super().__call__(model, batch)
+        assert isinstance(model, LatentSDE) and isinstance(model.steering, Marginals) and batch.times is not None
+        x, times, mask, asked = series_of(batch, labeled=False)
+        given = (batch.inputs, batch.times, batch.mask)
+        if asked < x.shape[1]:
+            x, times, mask = given = packed(x, times, mask)
+        posterior = model.infer(*given)
+        contexts, knots, last = posterior.context
+        there = mask & (times <= last).unsqueeze(-1)  # beyond, the posterior is the prior, whose marginals are unknown
+        z = drawn(model, *model.steering.moments(times, contexts, knots))
+        expected = log_normal(x, model.decoder(z), model.noise, there).mean(0)
+        kl = model.start_kl(posterior) + path_kl(model, contexts, knots, last)
+        return bound(model, expected, kl, there, self.step)
+
+
+def drawn(model: LatentSDE, mean: Tensor, std: Tensor) -> Tensor:
+    """z [K, B, S, L] of the marginals [B, S, L]."""
+    return mean + std * torch.randn(model.samples, *mean.shape, device=mean.device, dtype=mean.dtype)
+
+
+def path_kl(model: LatentSDE, contexts: Tensor, knots: Tensor, last: Tensor) -> Tensor:
+    """E int 1/2 |u|^2 dt [B] from 0 to the last observation."""
+    assert isinstance(model.steering, Marginals)
+    part = torch.arange(TIMES, device=last.device)
+    t = last * (part + torch.rand(len(last), TIMES, device=last.device)) / TIMES  # [B, TIMES]
+    found = model.steering.at(t, contexts, knots)
+    z, at = drawn(model, found.mean, found.std), t.unsqueeze(-1)
+    u = model.steering.steer(model.equation, at, z, model.equation.prior_diffusion(at, z), found)
+    return 0.5 * last.squeeze(1) * u.square().sum(-1).mean((0, 2))
