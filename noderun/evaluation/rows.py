@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from noderun.evaluation import depth, flows, identification, plane, series
+from noderun.evaluation import depth, flows, identification, plane, rollout, series
 from noderun.evaluation.depth import Rows
 from noderun.training.setup import Setup
 
@@ -24,4 +24,5 @@ ROWS: dict[str, Callable[[Setup], Rows]] = {
     "parameters": identification.parameter_rows,
     "series": series.series_rows,
     "latent": series.latent_rows,
+    "spacetime": rollout.spacetime_rows,
 }

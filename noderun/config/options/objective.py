@@ -17,6 +17,8 @@ Name = Literal[
     "series",
     "trajectory",
     "derivative",
+    "rollout",
+    "energy",
 ]
 
 
