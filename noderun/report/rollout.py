@@ -48,18 +48,18 @@ def draw_spacetime(rows: Sequence[Row], path: Path) -> None:
     """Truth, model and their difference as pictures, time to the right and the grid upward."""
     steps, points = (sorted({row[key] for row in rows}) for key in ("step", "point"))
     values = {(row["step"], row["point"]): row for row in rows}
-    largest = max(abs(row["truth"]) for row in rows)
     with figure(3, 1, width=8.0, height=1.9) as (drawn, axes):
         for panel, kind in zip(axes[:, 0], ("truth", "model", "difference"), strict=True):
             picture = [[shown(values[step, point], kind) for step in steps] for point in points]
+            largest = max(abs(shown(row, "truth" if kind == "model" else kind)) for row in rows)
             extent = (steps[0], steps[-1], points[0], points[-1])
             image = panel.imshow(
                 picture, origin="lower", aspect="auto", extent=extent, cmap="RdBu_r", vmin=-largest, vmax=largest
             )
             panel.set(title=kind, ylabel="point of the grid")
             panel.grid(False)
+            drawn.colorbar(image, ax=panel)
         axes[-1, 0].set(xlabel="steps of the roll-out")
-        drawn.colorbar(image, ax=axes[:, 0], label="u")
         save(drawn, path, rows)
 
 
