@@ -45,7 +45,7 @@ CONTROLS = [
 ]
 CHOICES = [
     *([f"model={name}"] for name in MODELS),
-    *([f"dynamics={name}", "model.width=16"] for name in DYNAMICS if name not in ("mlp", *SYSTEMS)),
+    *([f"dynamics={name}", "model.width=16"] for name in DYNAMICS if name not in ("mlp", "conv1d", *SYSTEMS)),
     ["model=neural_ode"],
     ["model=neural_ode", "data=two_body", "model.order=2"],
     ["model=hamiltonian_nn"],

@@ -18,7 +18,7 @@ def rollout_rows(found: Sequence[Run]) -> list[dict[str, Any]]:
     """nRMSE after so many steps in the last test of each run, and that of persistence."""
     rows: list[dict[str, Any]] = []
     for label, run in zip(labels(found), found, strict=True):
-        tested = next((row for row in reversed(run.metrics) if "nrmse_at_1/test" in row), {})
+        tested: dict[str, Any] = next((row for row in reversed(run.metrics) if "nrmse_at_1/test" in row), {})
         for tag, value in tested.items():
             if matched := TAG.fullmatch(tag):
                 name = "persistence" if matched[1] else label
