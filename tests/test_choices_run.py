@@ -22,7 +22,14 @@ FLOWS = [
     ["solver.per_sample=true", "model.divergence=hutchinson", "dynamics.layer=gated"],
 ]
 SYSTEMS = ("lotka_volterra", "pendulum", "lorenz", "bouncing_ball")
-OBSERVED = ("model=neural_ode", "model=hamiltonian_nn", "model=hybrid", "model=physics")
+OBSERVED = (
+    "model=neural_pde",
+    "model=convnet_stepper",
+    "model=neural_ode",
+    "model=hamiltonian_nn",
+    "model=hybrid",
+    "model=physics",
+)
 SERIES = [
     *([f"model={name}"] for name in ("rnn", "gru_d", "ode_rnn", "latent_ode")),
     ["task=classify"],
@@ -38,13 +45,18 @@ CONTROLS = [
 ]
 CHOICES = [
     *([f"model={name}"] for name in MODELS),
-    *([f"dynamics={name}", "model.width=16"] for name in DYNAMICS if name not in ("mlp", *SYSTEMS)),
+    *([f"dynamics={name}", "model.width=16"] for name in DYNAMICS if name not in ("mlp", "conv1d", *SYSTEMS)),
     ["model=neural_ode"],
     ["model=neural_ode", "data=two_body", "model.order=2"],
     ["model=hamiltonian_nn"],
     ["model=hamiltonian_nn", "model.objective=derivative"],
     ["model=hamiltonian_nn", "solver=leapfrog", "solver.dt=0.5"],
     ["model=hybrid", "optimizer=lbfgs", "optimizer.iterations=2", "data.limit=null", "data.batch_size=32"],
+    ["model=neural_pde"],
+    ["model=neural_pde", "solver=trbdf2", "data.unroll=2"],
+    ["model=neural_pde", "model.objective=derivative"],
+    ["model=convnet_stepper", "data=kuramoto_sivashinsky", "data.unroll=3", "data.length=30", "data.points=48"],
+    ["experiment=energy/poisson"],
     ["model=physics", "data=cubic_spiral", "dynamics=pendulum", "optimizer=adam", "model.correction=4"],
     *([f"regularizer={name}", "model.width=16"] for name in ["none", *REGULARIZERS]),
     *(["experiment=anode/spheres", f"data={name}"] for name in POINTS),

@@ -26,7 +26,9 @@ from noderun.data.long_csv import long_csv
 from noderun.data.mechanics import bouncing_ball, cubic_spiral, two_body
 from noderun.data.mnist5k import mnist5k
 from noderun.data.nested_shapes import nested_shapes
+from noderun.data.pde import burgers, check_burgers, check_kuramoto_sivashinsky, kuramoto_sivashinsky
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
+from noderun.data.poisson import poisson
 from noderun.data.series import TASKS
 from noderun.data.signature import signature
 from noderun.data.stochastic import gbm, ou, stochastic_lorenz
@@ -78,6 +80,7 @@ class Source:
     validated: bool = False
     examined: bool = False
     tasks: Mapping[str, type] = field(default_factory=dict)  # of a series: task -> target; the first is the natural one
+    check: Callable[..., None] | None = None  # DataError for options that cannot go together
 
     @property
     def readers(self) -> dict[type, Callable[..., Dataset]]:
@@ -159,6 +162,7 @@ SETS: dict[str, Source] = {
     **{name: Source(density(name), "vector", Density) for name in POINTS if name not in ("moons", "circles")},
     **{name: Source(energy(name), "vector", Energy) for name in ENERGIES},
     "nested_shapes": Source(nested_shapes, "vector", Values),
+    "poisson": Source(poisson, "vector", Values),
     "spirals": Source(spirals, "series", tasks=tasks("forecast", "interpolate", "classify")),
     "signature": Source(signature, "series"),
     "sinusoids": Source(sinusoids, "series", tasks=tasks("interpolate", "forecast", "regress")),
@@ -193,6 +197,10 @@ SETS: dict[str, Source] = {
     "stochastic_lorenz": Source(stochastic_lorenz, "series", tasks=tasks("interpolate", "forecast")),
     "ou": Source(ou, "series", tasks=tasks("interpolate", "forecast")),
     "gbm": Source(gbm, "series", tasks=tasks("interpolate", "forecast")),
+    "burgers": Source(burgers, "series", tasks=tasks("forecast"), check=check_burgers),
+    "kuramoto_sivashinsky": Source(
+        kuramoto_sivashinsky, "series", tasks=tasks("forecast"), check=check_kuramoto_sivashinsky
+    ),
 }
 
 
@@ -238,8 +246,11 @@ def require(name: str, root: Path | str) -> None:
 
 
 def examine(data: Choice) -> None:
-    """Raise DataError if a table is not as it was asked for; one that is still to be downloaded is not looked at."""
+    """Raise DataError if a table is not as it was asked for, or no set can be: one that is still to be downloaded is
+    not looked at."""
     source = _source(data.name)
+    if source.check is not None:
+        source.check(**data.options)
     if source.examined:
         try:
             _read(data.name, Path(data.root), download=False, **data.options)

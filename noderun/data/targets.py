@@ -26,9 +26,13 @@ class Classes:
 
 @dataclass(frozen=True)
 class Values:
-    """Real numbers per example: targets are float32 [B, *shape]."""
+    """Real numbers per example: targets are float32 [B, *shape].
+
+    If they are known to minimize an energy, ``energy(inputs, outputs)`` is that of each example [B].
+    """
 
     shape: tuple[int, ...]
+    energy: Callable[[Tensor, Tensor], Tensor] | None = field(default=None, repr=False)
 
     @property
     def outputs(self) -> int:

@@ -6,6 +6,7 @@ from torch import nn
 
 from noderun.dynamics.bouncing_ball import BouncingBall
 from noderun.dynamics.conv import Conv
+from noderun.dynamics.conv1d import Conv1d
 from noderun.dynamics.conv_anode import ConvAnode
 from noderun.dynamics.conv_squash import ConvSquash
 from noderun.dynamics.mlp import MLP
@@ -27,6 +28,7 @@ DYNAMICS: dict[str, Callable[..., nn.Module]] = {
     "pendulum": Pendulum,
     "lorenz": Lorenz,
     "bouncing_ball": BouncingBall,
+    "conv1d": Conv1d,
 }
 
 __all__ = ["DYNAMICS"]

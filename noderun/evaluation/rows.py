@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from noderun.evaluation import depth, flows, identification, plane, series
+from noderun.evaluation import depth, flows, identification, plane, rollout, series
 from noderun.evaluation.depth import Rows
 from noderun.training.setup import Setup
 
@@ -26,4 +26,5 @@ ROWS: dict[str, Callable[[Setup], Rows]] = {
     "latent": series.latent_rows,
     "prior": series.prior_rows,
     "diffusion": series.diffusion_rows,
+    "spacetime": rollout.spacetime_rows,
 }

@@ -18,7 +18,7 @@ from noderun.models.linear_cde import LinearCDE
 from noderun.models.log_ncde import LogNCDE
 from noderun.models.mlp import MLP
 from noderun.models.neural_cde import NeuralCDE
-from noderun.models.observed import HamiltonianNN, NeuralODE
+from noderun.models.observed import ConvNetStepper, HamiltonianNN, NeuralODE
 from noderun.models.odenet import ODENet
 from noderun.models.physics import Hybrid, Physics
 from noderun.models.plain import PlainNet
@@ -63,6 +63,8 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "physics": Physics,
     "hybrid": Hybrid,
     "latent_sde": LatentSDE,
+    "neural_pde": NeuralODE,  # the method of lines: the values on a grid are the state
+    "convnet_stepper": ConvNetStepper,
 }
 
 __all__ = ["MODELS", "ContinuousFlow", "Flow", "FlowMatching", "LatentSDE", "LatentSeries", "ODEBlock", "SolveBlock"]

@@ -109,6 +109,13 @@ class NeuralODE(ObservedState):
         super().__init__(outputs, SecondOrder(net) if order == 2 else net, solve, standardized=order == 1)
 
 
+class ConvNetStepper(NeuralODE):
+    """u + N(u) from each whole number of time to the next (Koehler et al. 2024): one Euler step of the field N."""
+
+    def __init__(self, shape: tuple[int, ...], outputs: int, make_dynamics: MakeDynamics) -> None:
+        super().__init__(shape, outputs, make_dynamics, ConfiguredSolve("euler", dt=1.0, gradient="backprop"))
+
+
 class HamiltonianNN(ObservedState):
     """The field of a learned energy (Greydanus et al. 2019)."""
 

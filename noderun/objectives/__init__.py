@@ -5,9 +5,11 @@ from noderun.objectives.density import MeanNLL
 from noderun.objectives.density_matching import DensityMatching
 from noderun.objectives.dynamics import Derivative, Trajectory
 from noderun.objectives.elbo import ELBO
+from noderun.objectives.energy import MinimalEnergy
 from noderun.objectives.flow_matching import FlowMatching
 from noderun.objectives.objective import Objective
 from noderun.objectives.regress import Regress
+from noderun.objectives.rollout import RollOut
 from noderun.objectives.sde_matching import SDEMatching
 from noderun.objectives.series import SeriesObjective
 from noderun.objectives.sign_regression import SignRegression
@@ -24,6 +26,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "trajectory": Trajectory,
     "derivative": Derivative,
     "sde_matching": SDEMatching,
+    "rollout": RollOut,
+    "energy": MinimalEnergy,
 }
 
 __all__ = ["OBJECTIVES", "Objective"]

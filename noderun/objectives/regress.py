@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from noderun.data import Batch, Series, Target, Values
 from noderun.objectives.objective import Objective, predict
-from noderun.record.metric import METRICS
+from noderun.record.metric import METRICS, Metric
 
 
 class Regress(Objective):
@@ -17,8 +19,8 @@ class Regress(Objective):
     With a mask only observed values count, and every example counts the same.
     """
 
-    metrics = (METRICS["rmse"],)
-    targets = (Values, Series)
+    metrics: tuple[Metric, ...] = (METRICS["rmse"],)
+    targets: ClassVar[tuple[type, ...]] = (Values, Series)
 
     def __init__(self, scale: tuple[float, ...] | None = None) -> None:
         self.scale = scale  # of the targets' units

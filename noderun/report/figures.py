@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from noderun.config.validation import ConfigError, nearest
-from noderun.report import costs, curves, depth, flows, identification, likelihoods, plane, precision, series
+from noderun.report import costs, curves, depth, flows, identification, likelihoods, plane, precision, rollout, series
 from noderun.report.epochs import Panel, draw_epochs, rows_by_epoch
 from noderun.report.folders import Run
 
@@ -212,6 +212,18 @@ FIGURES = {
         "Learned diffusion beside the true one",
         "a latent SDE of data whose diffusion is known",
         series.draw_diffusion,
+        source="model",
+    ),
+    "rollout": Figure(
+        "nRMSE against the steps of the roll-out",
+        "runs with model.objective=rollout that were tested",
+        rollout.draw_rollout,
+        rollout.rollout_rows,
+    ),
+    "spacetime": Figure(
+        "A roll-out in space and time",
+        "a model of fields on a grid, with model.objective=rollout",
+        rollout.draw_spacetime,
         source="model",
     ),
 }

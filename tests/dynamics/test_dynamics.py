@@ -17,10 +17,11 @@ STATES = {
     "time_mlp": [(7,), (2, 3, 3)],
     "transformer": [*MAPS, (5, 3)],
     "unet": [*MAPS, (1, 3, 3)],
+    "conv1d": [(16,)],
 }
 KNOWN = {"lotka_volterra": 2, "pendulum": 2, "lorenz": 3}  # systems of one kind of state
 NETS = [name for name in DYNAMICS if name in STATES]
-OPTIONS = {"conv_anode": dict(hidden=8, time=True), "conv_squash": dict(hidden=8)}
+OPTIONS = {"conv_anode": dict(hidden=8, time=True), "conv_squash": dict(hidden=8), "conv1d": dict(hidden=8, time=True)}
 
 
 def make(name, shape, **options):
@@ -152,3 +153,25 @@ def test_hamiltons_equations_keep_energy_and_volume():
 def test_what_cannot_work_is_refused_in_a_sentence(make, sentence):
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+def test_conv1d_is_circular_convolutions_and_commutes_with_translations():
+    torch.manual_seed(0)
+    f = DYNAMICS["conv1d"]((24,), hidden=5, layers=3, kernel=7).double()
+    y, t = torch.randn(2, 24, dtype=torch.float64), torch.tensor(0.0)
+    torch.testing.assert_close(f(t, y.roll(5, 1)), f(t, y).roll(5, 1))
+    h = y.unsqueeze(1)
+    for layer in f.net:
+        h = nn.functional.pad(h, (3, 3), mode="circular") if isinstance(layer, nn.Conv1d) else h
+        h = layer(h)
+    torch.testing.assert_close(f(t, y), h.squeeze(1))
+
+
+def test_conv1d_says_what_grid_and_kernel_it_takes():
+    for shape, options, words in [
+        ((3, 8), {}, "periodic grid"),
+        ((24,), {"kernel": 4}, "kernel=4 has no middle: give an odd number, as 5"),
+        ((7,), {}, "sees 8 points on each side, and the grid has 7"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            DYNAMICS["conv1d"](shape, **options)

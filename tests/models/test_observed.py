@@ -237,3 +237,21 @@ def test_a_phase_portrait_has_both_fields():
     x, y = true[7]["x"], true[7]["y"]
     assert (true[7]["u"], true[7]["v"]) == pytest.approx((-0.1 * x**3 + 2 * y**3, -2 * x**3 - 0.1 * y**3), rel=1e-4)
     assert {row["kind"] for row in rows} == {"observed", "solved", "learned field", "true field"}
+
+
+def test_a_one_step_net_is_euler_on_the_field_that_a_neural_pde_solves():
+    make_dynamics, steps = partial(DYNAMICS["conv1d"], hidden=4), torch.arange(1.0, 4.0).expand(2, 3)
+    stepper = MODELS["convnet_stepper"]((1, 20), 20, make_dynamics)
+    u0, start = torch.randn(2, 1, 20), torch.zeros(2, 1)
+    found = stepper(u0, start, None, steps)
+    state, expected = u0[:, 0], []
+    for _ in range(3):
+        state = state + stepper.dynamics(torch.tensor(0.0), state)
+        expected.append(state)
+    torch.testing.assert_close(found, torch.stack(expected, dim=1))
+    assert stepper.block.stats.nfe_forward == 3
+    solved = MODELS["neural_pde"]((1, 20), 20, make_dynamics, TIGHT)
+    solved.load_state_dict(stepper.state_dict())
+    half = stepper.dynamics
+    fine = ConfiguredSolve("radau5", rtol=1e-7, atol=1e-7)(half, u0[:, 0], [0.0, 1.0, 2.0, 3.0]).ys[1:].transpose(0, 1)
+    torch.testing.assert_close(solved(u0, start, None, steps), fine, atol=1e-5, rtol=1e-4)

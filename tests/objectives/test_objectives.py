@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from noderun.data import Batch, Classes, Density, Energy, Levels, Series, Values
+from noderun.data import Batch, Classes, DataError, Density, Energy, Levels, Series, Values
 from noderun.data.system import System
 from noderun.objectives import OBJECTIVES, Objective
 from noderun.record.metric import METRICS, Metric, describe, know_those_of
@@ -20,8 +20,11 @@ TARGETS |= {
     "elbo": Levels(6, 256),
     "trajectory": Series(2),
     "derivative": Series(2, system=System(field=lambda y: -y)),
+    "rollout": Series(2),
+    "energy": Values((3,), lambda c, u: (u - c).square().sum(1)),
 }
 OUTPUTS |= {"series": 4, "flow_matching": 5, "density_matching": 2, "elbo": 6 * 256, "trajectory": 2, "derivative": 2}
+OUTPUTS |= {"rollout": 2, "energy": 3}
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -112,3 +115,30 @@ def test_a_value_per_example_is_reported_with_its_standard_error():
     assert found["gain/test"] == pytest.approx(values.mean().item())
     assert found["gain_se/test"] == pytest.approx(values.std().item() / 7**0.5, rel=1e-4)
     assert "loss_se/test" not in found
+
+
+def test_a_rollouts_error_is_relative_to_the_truth_at_each_step_in_the_datas_units():
+    target = Series(2, scale=(2.0, 2.0), mean=(1.0, 1.0))
+    truth = torch.tensor([[[3.0, 4.0], [6.0, 8.0], [0.0, 5.0]]])
+    off = torch.tensor([[[0.3, 0.4], [3.0, 4.0], [9.0, 9.0]]])
+    seen = torch.tensor([[True, True, False]]).unsqueeze(-1).expand(1, 3, 2)
+    last = torch.tensor([[[3.0, 9.0]]])
+    times = torch.arange(1.0, 4.0).view(1, 3)
+    batch = Batch((last - 1) / 2, (truth - 1) / 2, torch.zeros(1, 1), target_times=times, target_mask=seen)
+    values = OBJECTIVES["rollout"]().for_target(target)(lambda *given: (truth + off - 1) / 2, batch)
+    assert values["nrmse_at_1"].item() == pytest.approx(0.1) and values["nrmse_at_2"].item() == pytest.approx(0.5)
+    assert values["nrmse"].item() == pytest.approx(0.3)
+    assert values["nrmse_persistence"].item() == pytest.approx((5 / 5 + 10**0.5 / 10) / 2)
+    assert values["loss"].item() == pytest.approx((0.25 + 25) / 4 / 4)
+    assert values["mse"].item() == pytest.approx((0.25 + 25) / 4)
+
+
+def test_an_energys_loss_does_not_see_the_targets():
+    objective = OBJECTIVES["energy"]().for_target(TARGETS["energy"])
+    inputs, net = torch.randn(4, 3), nn.Linear(3, 3)
+    found = [objective(net, Batch(inputs, targets)) for targets in (inputs, inputs + 1)]
+    assert found[0]["loss"] == found[1]["loss"] == (net(inputs) - inputs).square().sum(1).mean()
+    torch.testing.assert_close(found[0]["excess_energy"], (net(inputs) - inputs).square().sum(1).detach())
+    assert not torch.equal(found[0]["mse"], found[1]["mse"])
+    with pytest.raises(DataError, match="targets minimize an energy"):
+        OBJECTIVES["energy"]().for_target(Values((3,)))

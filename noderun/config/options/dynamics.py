@@ -123,3 +123,14 @@ class BouncingBall(Dynamics, name="bouncing_ball"):
 
     gravity: Annotated[Positive, "m/s^2"] = 9.81
     restitution: Annotated[Positive, "first guess; the floor's is the lowest height that was observed"] = 0.75
+
+
+@declaration
+class Conv1d(Dynamics, name="conv1d"):
+    """Circular convolutions along a periodic grid, as f of a partial differential equation in one dimension."""
+
+    hidden: Annotated[Count, "channels in between"] = 32
+    layers: Annotated[Count, "convolutions"] = 4
+    kernel: Annotated[Count, "points of the grid that one convolution sees; an odd number"] = 5
+    activation: Annotated[Activation, "smooth, so that high-order methods keep their order"] = "silu"
+    time: Annotated[bool, "f sees t"] = False

@@ -18,6 +18,8 @@ Name = Literal[
     "trajectory",
     "derivative",
     "sde_matching",
+    "rollout",
+    "energy",
 ]
 
 

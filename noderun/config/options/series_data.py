@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 from noderun.config.options.data import VALIDATION, Data
 from noderun.config.options.option import Reference, declaration
 from noderun.config.options.types import Count, Fraction, NotNegative, Positive, Seed, Share, Task
+from noderun.config.validation import Constraint
+
+GridPoints = Annotated[int, Constraint(lambda n: n >= 16, "a whole number from 16")]
 
 
 @dataclass(frozen=True)
@@ -255,3 +258,34 @@ class Gbm(StochasticData, name="gbm"):
 
     mu: Annotated[float, "rate of growth"] = 0.5
     sigma: Annotated[NotNegative, "diffusion at y = 1"] = 0.5
+
+
+class RolledOut(Data):
+    """Trajectories of a partial differential equation on a periodic grid, to be rolled out from their first state."""
+
+    task: Annotated[Literal["forecast"] | None, Reference("${task}"), "null: forecast"] = None
+    batch_size: Annotated[Count, "windows per step; APEBench's"] = 20
+    points: Annotated[GridPoints, "of the grid"] = 160
+    examples: Annotated[Count, "training trajectories; the test has 30 others"] = 50
+    steps: Annotated[Count, "of a training trajectory"] = 50
+    test_steps: Annotated[Count, "of a test trajectory"] = 200
+    unroll: Annotated[
+        Count, "steps of the roll-out in training: an example is a window of so many; 1: one step ahead"
+    ] = 1
+
+
+@declaration
+class Burgers(RolledOut, name="burgers"):
+    """u_t + u u_x = viscosity u_xx on [0, 1): waves that steepen into fronts and decay, by APEBench's protocol (Koehler
+    et al. 2024)."""
+
+    viscosity: Annotated[Positive, "APEBench's diffusion difficulty of 1.5 on 160 points"] = 0.003125
+    dt: Annotated[Positive, "time of a step; APEBench's convection difficulty of 1.5 on 160 points"] = 0.009375
+
+
+@declaration
+class KuramotoSivashinsky(RolledOut, name="kuramoto_sivashinsky"):
+    """u_t + u u_x + u_xx + u_xxxx = 0, chaotic, on its attractor, by APEBench's protocol (Koehler et al. 2024)."""
+
+    length: Annotated[Positive, "of the interval; APEBench's, 320/3"] = 106.66666666666667
+    dt: Annotated[Positive, "time of a step; APEBench's, 4/9"] = 0.4444444444444444

@@ -247,3 +247,32 @@ class Hybrid(Physics, name="hybrid"):
 
     initial: Annotated[Literal["observed", "learned"], "the first state; learned: one per training series"] = "learned"
     own: Annotated[bool, "each series has parameters of its own; false: all share them"] = True
+
+
+@dataclass(frozen=True)
+class RolledOut(ObservedModel):
+    """A model of fields on a grid, rolled out from the first."""
+
+    objective: Annotated[
+        Objective,
+        Reference("rollout"),
+        "rollout: the states asked for, with nRMSE; derivative: the true u_t at given states, without a solve",
+    ] = Objective("rollout")
+
+
+@declaration
+class NeuralPde(RolledOut, name="neural_pde"):
+    """A partial differential equation u_t = N(u) with a net as N on the points of a grid: the method of lines, by any
+    solver. Time counts the steps of the data."""
+
+    chooses: ClassVar = {"data": "burgers", "dynamics": "conv1d", "optimizer": "adam", "gradient": "checkpointed"}
+
+
+@declaration
+class ConvnetStepper(RolledOut, name="convnet_stepper"):
+    """A net that maps a state to the next, u + N(u), as APEBench's emulators (Koehler et al. 2024): neural_pde with one
+    Euler step per step of the data."""
+
+    chooses: ClassVar = {"data": "burgers", "dynamics": "conv1d", "optimizer": "adam"}
+
+    uses: Uses = ("dynamics",)

@@ -222,3 +222,13 @@ class NestedShapes(Points, name="nested_shapes"):
     batch_size: Annotated[Count, "examples per step; all of them at once"] = 256
     examples: Annotated[Count, "half on each outline; training draws its points anew in every epoch"] = 256
     turn: Annotated[float, "of the star, in full turns: the space between the outlines is twisted by as much"] = 0.25
+
+
+@declaration
+class Poisson(Data, name="poisson"):
+    """-u'' = f on an interval, u = 0 at its ends: given are the coefficients of f in sines, asked is u on a grid. For
+    objective=energy, which needs no solutions, as in experiment=energy/poisson, or objective=regress."""
+
+    points: Annotated[Count, "of the grid, inside the interval"] = 31
+    modes: Annotated[Count, "sines of f, with normal coefficients"] = 8
+    examples: Annotated[Count, "training sources; the test has 200 others"] = 1000
