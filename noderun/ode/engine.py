@@ -38,10 +38,10 @@ from noderun.ode.solvers.control import Norm
 from noderun.ode.solvers.dense import DenseOutput
 from noderun.ode.solvers.events import differentiable_event
 from noderun.ode.solvers.field import Autocast, VectorField
+from noderun.ode.solvers.graphed import GraphedRungeKutta
 from noderun.ode.solvers.integrate import Problem, integrate
 from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.outputs import ENDS, NODES, OutputRecorder
-from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.ode.solvers.state import Layout
 from noderun.ode.solvers.tableau import ButcherTableau
 from noderun.ode.solvers.torch_internals import under_transform
@@ -328,18 +328,11 @@ def prepared(problem: Problem, gradient: Gradient, times: Tensor, strict: bool) 
             lambda t, y: -time_derivative(problem, t, y), problem.y0.unsqueeze(0), times[:1]
         )
         problem = replace(problem, y0=y0)
-    if not gradient.recorded_by_autograd and not (problem.method.compiles and checked_before(problem)):
-        check_field(problem.field, problem.ts[0], problem.y0, problem.params, strict)
+    graphed = problem.method if isinstance(problem.method, GraphedRungeKutta) else None
+    if gradient.recorded_by_autograd or (graphed and graphed.was_examined(problem.field, problem.y0)):
+        return problem
+    check_field(problem.field, problem.ts[0], problem.y0, problem.params, strict)
     return problem
-
-
-def checked_before(problem: Problem) -> bool:
-    """Whether the compiled graphs of the solve belong to an f that was checked; they store f's value at its end."""
-    from noderun.ode.solvers.compiled.runge_kutta import needs_examination
-
-    problem.field.kept = True
-    assert isinstance(problem.method, ExplicitRungeKutta)
-    return not needs_examination(problem.method, problem.field, problem.y0)
 
 
 def time_derivative(problem: Problem, t: Tensor, y: Tensor) -> Tensor:

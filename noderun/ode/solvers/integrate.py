@@ -15,6 +15,7 @@ from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.errors import NonFiniteDynamics, SolveError
 from noderun.ode.solvers.events import Event, EventDetector
 from noderun.ode.solvers.field import VectorField
+from noderun.ode.solvers.loop_stepper import LoopStepper
 from noderun.ode.solvers.method import Method, Snapshot, Step
 from noderun.ode.solvers.outputs import OutputIndex, OutputRecorder
 from noderun.ode.solvers.statistics import Statistics
@@ -105,11 +106,9 @@ def integrate(problem: Problem, observe: Callable[[AcceptedStep], None] | None =
 
 
 def stepper_of(problem: Problem, observed: bool) -> Stepper:
-    """A stepper at the start. Events are looked for after every step, so steps are not compiled into loops then."""
+    """A stepper at the start. Events are looked for after every step, so many are not made in one call then."""
     start = (problem.method, problem.field, problem.control, problem.ts[0], problem.y0)
     if not problem.method.compiles or problem.events:
         return Stepper(*start)
-    from noderun.ode.solvers.compiled.stepper import LoopStepper  # the compiler's import takes a second
-
     inside = len(problem.ts) > 2 or bool(problem.fractions)
     return LoopStepper(*start, starts=observed, inside=inside)

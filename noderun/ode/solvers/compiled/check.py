@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from noderun.ode.solvers.compiled.backward_loop import PulledBack
-from noderun.ode.solvers.compiled.loop import LoopResult
-from noderun.ode.solvers.compiled.traced import Attempted, Tolerances, TracedStep, scaled
+from noderun.ode.solvers.compiled.traced import Attempted, TracedStep
+from noderun.ode.solvers.device_control import Tolerances, scaled
+from noderun.ode.solvers.graphed import LoopResult, PulledBack
 
 FEW = 2  # steps that a loop is compared over
 
