@@ -31,7 +31,7 @@ class SolveOptions(TypedDict, total=False):
 
     solver: str | Method | ButcherTableau
     solver_options: Mapping[str, Any] | None
-    compile: bool
+    compile: bool | None
     rtol: Tolerance
     atol: Tolerance
     dt: FixedStep | None
@@ -61,6 +61,16 @@ def make_method(solver: str | Method | ButcherTableau, options: Mapping[str, Any
         solver = method_of(solver)
     method = solver if isinstance(solver, Method) else METHODS[named("solver", solver, METHODS)]
     return configure_method(method, **options)
+
+
+def on_device(method: Method, device: torch.device) -> Method:
+    """The method as a device runs it if nothing else is asked for: on a GPU as CUDA graphs, if it can be."""
+    if device.type != "cuda" or not isinstance(method, ExplicitRungeKutta):
+        return method
+    from noderun.ode.solvers.captured.runge_kutta import captured
+
+    eager = method.uncompiled
+    return captured(eager, method.compiles) if type(eager).step is ExplicitRungeKutta.step else method
 
 
 @functools.cache  # so that the graphs of compiled steps, which belong to a tableau, are found again

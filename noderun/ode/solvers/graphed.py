@@ -11,6 +11,7 @@ from torch import Tensor
 
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, VectorField
+from noderun.ode.solvers.method import Step
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 
 Integrands = tuple[Tensor, ...]  # of integrals beside the state, at one point
@@ -92,6 +93,9 @@ class GraphedRungeKutta(ExplicitRungeKutta):
         method = copy.copy(self)
         method.control = control
         return method
+
+    def ratio(self, work: Any, control: StepOptions, step: Step) -> float:
+        return self.original.ratio(work, control, step)
 
     @abstractmethod
     def graphs(self, field: Field, y: Tensor, adjoint: Any = None) -> Graphs | None:

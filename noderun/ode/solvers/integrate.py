@@ -72,11 +72,16 @@ class AcceptedStep:
     past: Snapshot  # what the step started from besides y
 
 
-def integrate(problem: Problem, observe: Callable[[AcceptedStep], None] | None = None) -> Tensor:
-    """ys [rows, N], y0 first, the rows of ``problem.outputs``; with autograd on, differentiable through every step."""
+def integrate(
+    problem: Problem, observe: Callable[[AcceptedStep], None] | None = None, inside: bool = False
+) -> Tensor:
+    """ys [rows, N], y0 first, the rows of ``problem.outputs``; with autograd on, differentiable through every step.
+
+    ``inside``: whether ``observe`` looks inside the steps.
+    """
     outputs = OutputRecorder(problem.ts, problem.fractions, problem.y0, problem.outputs)
     field, stats = problem.field, problem.stats
-    stepper = stepper_of(problem, observe is not None)
+    stepper = stepper_of(problem, observe is not None, inside)
     watch = EventDetector(problem.events, field, problem.ts[0], problem.y0) if problem.events else None
 
     def on_step(step: Step, t_end: float) -> None:
@@ -105,10 +110,10 @@ def integrate(problem: Problem, observe: Callable[[AcceptedStep], None] | None =
     return outputs.stacked()
 
 
-def stepper_of(problem: Problem, observed: bool) -> Stepper:
+def stepper_of(problem: Problem, observed: bool, inside: bool) -> Stepper:
     """A stepper at the start. Events are looked for after every step, so many are not made in one call then."""
     start = (problem.method, problem.field, problem.control, problem.ts[0], problem.y0)
     if not problem.method.compiles or problem.events:
         return Stepper(*start)
-    inside = len(problem.ts) > 2 or bool(problem.fractions)
+    inside = inside or len(problem.ts) > 2 or bool(problem.fractions)
     return LoopStepper(*start, starts=observed, inside=inside)

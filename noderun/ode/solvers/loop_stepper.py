@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.control import StepOptions
+from noderun.ode.solvers.errors import NonFiniteDynamics
 from noderun.ode.solvers.field import Field, VectorField, fingerprint
 from noderun.ode.solvers.graphed import GraphedRungeKutta, Graphs, Integrands, room_for
 from noderun.ode.solvers.method import Method, Step
@@ -81,6 +82,12 @@ class LoopStepper(Stepper):
     def set_integrals(self, totals: Integrands) -> None:
         """The same at the end of the loop."""
 
+    def require_finite(self) -> None:
+        if self.known is None:
+            super().require_finite()
+        elif not torch.isfinite(self.known[0]).all():
+            raise self.failure(NonFiniteDynamics, "f returned NaN or infinity")
+
     def restart(self) -> None:
         super().restart()
         self.known = None
@@ -108,19 +115,22 @@ class LoopStepper(Stepper):
         tableau, slope_known = self.method.tableau, True
         self.called.nfe += (known is None) + choose
         self.set_integrals(totals)
+        self.known = (slope, integrands)
         for i, (h, size, ratio) in enumerate(attempts):
             self.called.nfe += tableau.stages - slope_known
             # Without a record of the states, every step of the loop ends in its last state.
             after = record[i + 1, 0].clone() if self.rows and i + 1 < len(attempts) else y
             self.decide(self.seen(record[i, 1:], size, after, tableau.fsal), h, size, ratio, t_end, on_step)
             slope_known = tableau.fsal or self.retried or self.work.known
-        self.known = (slope, integrands) if tableau.fsal or self.retried else None
+        if not (tableau.fsal or self.retried):
+            self.known = None
         if self.field is self.called and self.called.kept and self.t == t_end:
             self.called.witness = (t_end, fingerprint(slope))
         return bool(attempts)
 
     def take_fixed_steps(self, t_end: float, on_step: OnStep | None) -> None:
-        graphs = self.method.graphs(self.called, self.y, self.adjoint) if self.loops else None
+        alone = self.loops and self.field is self.called  # without an integral beside the state
+        graphs = self.method.graphs(self.called, self.y) if alone else None
         ends = self.control.steps(self.t, t_end)
         while graphs is not None and self.t != t_end and not self.stopped:
             room = min(self.control.max_steps - self.accepted, room_for(len(self.y), self.rows))
@@ -157,10 +167,11 @@ class LoopStepper(Stepper):
         def interpolate(thetas: Sequence[float]) -> Tensor:
             if whole and not method.tableau.dense_a:
                 return y + torch.mm(method.dense_rows(size, thetas, y)[:, :-1], stages)
-            work.begin(y, size)
-            work.rows[work.count - len(stages) : work.count].copy_(stages)
-            work.last = len(stages) - 1 if whole else 0
-            method.complete(self.field, t, y, size, work, after)
+            if not work.complete:
+                work.begin(y, size)
+                work.rows[work.count - len(stages) : work.count].copy_(stages)
+                work.last = len(stages) - 1 if whole else 0
+                method.complete(self.field, t, y, size, work, after)
             return work.sums(y, method.dense_rows(size, thetas, y))
 
         return Step(t, size, y, after, None, interpolate)

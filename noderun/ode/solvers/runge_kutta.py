@@ -83,7 +83,7 @@ class ExplicitRungeKutta(Method[Stages]):
             step.quadrature = Quadrature.of(work.integrands, tableau.b, errors, h)
         return step
 
-    def complete(self, field: Field, t: float, y: Tensor, h: float, work: Stages, y1: Tensor) -> None:
+    def complete(self, field: Field, t: Any, y: Tensor, h: Any, work: Stages, y1: Tensor) -> None:
         """Evaluate the stages that only the continuous extension needs, once a step."""
         tableau, s = self.tableau, self.tableau.stages
         if work.complete:

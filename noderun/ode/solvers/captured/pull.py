@@ -64,7 +64,9 @@ class PullBack:
         with torch.enable_grad():
             y = self.y.detach().requires_grad_()
             work = self.method.start(y)
-            y1 = self.method.step(self.field, t, y, h, work, self.cotangents is not None).y1
+            y1 = self.method.step(self.field, t, y, h, work, False).y1
+            if self.cotangents is not None:
+                self.method.complete(self.field, t, y, h, work, y1)
         ends, cotangents = [y1], [self.a]
         if self.cotangents is not None:
             stages = [k for k in work.graph[s - 1 :: -1] if k is not None]

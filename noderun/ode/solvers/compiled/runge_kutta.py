@@ -81,11 +81,11 @@ class CompiledRungeKutta(GraphedRungeKutta):
     def ratio(self, work: Stages, control: StepOptions, step: Step) -> float:
         assert isinstance(work, CompiledStages)
         if work.norms is None:
-            return self.original.ratio(work, control, step)
+            return super().ratio(work, control, step)
         norms = work.norms.tolist()
         return float(combined(*norms) if self.tableau.low_error else norms[0])
 
-    def complete(self, field: Field, t: float, y: Tensor, h: float, work: Stages, y1: Tensor) -> None:
+    def complete(self, field: Field, t: Any, y: Tensor, h: Any, work: Stages, y1: Tensor) -> None:
         if not work.complete:
             work.begin(y, h)
         super().complete(field, t, y, h, work, y1)
