@@ -188,6 +188,9 @@ def flattened(tolerance: Any, layout: Layout, like: Tensor) -> Any:
 
 def checked_precision(like: Tensor, method: Method, control: StepOptions) -> None:
     """ValueError for a half precision state if this solver or this tolerance cannot be used with it."""
+    if like.is_cuda and like.dtype == torch.float32 and not control.fixed and isinstance(control.rtol, float):
+        if control.rtol < 1e-3 and rounds_to_tf32():
+            warn_of_tf32()
     if torch.finfo(like.dtype).bits > 16:
         return
     kind, eps = str(like.dtype).removeprefix("torch."), torch.finfo(like.dtype).eps
@@ -195,6 +198,22 @@ def checked_precision(like: Tensor, method: Method, control: StepOptions) -> Non
         raise ValueError(f"solver '{method.name}' solves linear systems, which torch does not in {kind}: {WIDER}")
     if not control.fixed and float(torch.as_tensor(control.rtol).min()) < eps:
         raise ValueError(f"rtol is below {eps:.1e}, the resolution of {kind}: loosen it, or {WIDER}")
+
+
+@functools.cache  # once a process
+def warn_of_tf32() -> None:
+    warnings.warn(
+        "torch lets this GPU round the products of float32 numbers to TF32, an error of 5e-4 in f that no tolerance below "
+        "1e-3 can undo: torch.backends.cudnn.conv.fp32_precision = 'ieee' and torch.backends.cuda.matmul.fp32_precision "
+        "= 'ieee' turn it off",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+def rounds_to_tf32() -> bool:
+    parts: Any = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    return "tf32" in (parts[0].fp32_precision, parts[1].conv.fp32_precision)
 
 
 WIDER = "use a state in float32, y0.float(); under torch.autocast f still computes in half precision"
