@@ -38,7 +38,9 @@ def solve_case(problem: Problem) -> Case:
     errors = errors_of(contenders, lambda: as_arrays(libraries.noderun_solve(problems.tight(problem))))
     bounds: Contenders = {LIMIT: bare}
     if problem.y0.is_cuda:
-        bounds |= {f"{LIMIT}, one graph{words}": in_one_graph(f, nfe, problem) for words, f in on_gpu(problem.f).items()}
+        bounds |= {
+            f"{LIMIT}, one graph{words}": in_one_graph(f, nfe, problem) for words, f in on_gpu(problem.f).items()
+        }
     return Case("solve", problem.name, {**bounds, **contenders}, errors, 100 * problem.tol)
 
 
@@ -48,7 +50,7 @@ def on_gpu(f: nn.Module) -> dict[str, Callable[..., Tensor]]:
 
 
 def in_one_graph(f: Callable[..., Tensor], nfe: int, problem: Problem) -> Callable[[], None]:
-    """So many evaluations in one CUDA graph, captured at the first call: what no solve with this f can be faster than."""
+    """So many evaluations in one CUDA graph, captured at the first call: the least that a solve of f can take."""
     t = torch.zeros((), device=problem.y0.device)
 
     def bare() -> None:

@@ -203,9 +203,9 @@ def checked_precision(like: Tensor, method: Method, control: StepOptions) -> Non
 @functools.cache  # once a process
 def warn_of_tf32() -> None:
     warnings.warn(
-        "torch lets this GPU round the products of float32 numbers to TF32, an error of 5e-4 in f that no tolerance below "
-        "1e-3 can undo: torch.backends.cudnn.conv.fp32_precision = 'ieee' and torch.backends.cuda.matmul.fp32_precision "
-        "= 'ieee' turn it off",
+        "torch lets this GPU round the products of float32 numbers to TF32, an error of 5e-4 in f that no tolerance "
+        "below 1e-3 can undo: torch.backends.cudnn.conv.fp32_precision = 'ieee' and "
+        "torch.backends.cuda.matmul.fp32_precision = 'ieee' turn it off",
         RuntimeWarning,
         stacklevel=4,
     )

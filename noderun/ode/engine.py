@@ -160,11 +160,11 @@ def solve(
     - ``max_steps``: the number of attempted steps, fixed or adaptive, after which the solve fails with ``StepLimit``.
     - ``compile``: None, the default, is eager on a CPU. On a GPU it replays the attempts of an explicit Runge-Kutta
       method as CUDA graphs, from the second solve with one f on (docs/performance.md, "On a GPU"); True also compiles
-      f for them, and False is eager. On a CPU True compiles the steps of an explicit Runge-Kutta method, with f inside, into one graph, and many
-      steps into one call unless events or callbacks need them one by one. The first solve per f and shape of the state
-      takes seconds (half a minute for a convolutional f); later ones are faster than eager steps. If f or the machine
-      is not suitable, a warning says so and steps stay eager. Numbers in ``args`` are constants of the graph: pass
-      what changes as tensors.
+      f for them, and False is eager. On a CPU True compiles the steps of an explicit Runge-Kutta method, with f inside,
+      into one graph, and many steps into one call unless events or callbacks need them one by one. The first solve per
+      f and shape of the state takes seconds (half a minute for a convolutional f); later ones are faster than eager
+      steps. If f or the machine is not suitable, a warning says so and steps stay eager. Numbers in ``args`` are
+      constants of a graph: pass what changes as tensors.
 
     Gradient (nothing is recorded or checked under ``torch.no_grad``):
 

@@ -10,7 +10,7 @@ GROWN = 2  # times the first ones of the run
 
 
 def remarks(rows: Iterable[Mapping[str, float | None]]) -> dict[str, str]:
-    """A sentence with its remedy for what happened in the rows of a run: "backward" was dear, or "forward" has grown."""
+    """A sentence with its remedy for each thing that happened in a run: "backward" was dear, "forward" has grown."""
     found: dict[str, str] = {}
     first: float | None = None
     for row in rows:
@@ -21,13 +21,13 @@ def remarks(rows: Iterable[Mapping[str, float | None]]) -> dict[str, str]:
         if backward and backward > DEAR_BACKWARD * forward:
             found.setdefault(
                 "backward",
-                f"the backward pass takes {backward:.0f} evaluations of f, the forward pass {forward:.0f}: try a smoother "
-                "activation, gradient=checkpointed or a looser gradient.rtol",
+                f"the backward pass takes {backward:.0f} evaluations of f, the forward pass {forward:.0f}: try a "
+                "smoother activation, gradient=checkpointed or a looser gradient.rtol",
             )
         if forward > GROWN * first:
             found.setdefault(
                 "forward",
-                f"the forward pass takes {forward:.0f} evaluations of f, and took {first:.0f} at first: try a regularizer, "
-                "for instance regularizer=kinetic, or a smoother activation",
+                f"the forward pass takes {forward:.0f} evaluations of f, and took {first:.0f} at first: try a "
+                "regularizer, for instance regularizer=kinetic, or a smoother activation",
             )
     return found

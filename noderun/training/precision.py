@@ -37,6 +37,6 @@ def unfit_precision(word: str, on_gpu: bool, rtol: float | None) -> str | None:
     if floor is None or rtol is None or rtol >= floor:
         return None
     return (
-        f"trainer.precision={word} rounds f by {floor:.1e}, and no step size makes the error smaller: give a tolerance of "
-        f"at least {floor:.0e}, or trainer.precision=float32"
+        f"trainer.precision={word} rounds f by {floor:.1e}, and no step size makes the error smaller: give a "
+        f"tolerance of at least {floor:.0e}, or trainer.precision=float32"
     )

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import backends
+from training_problem import make_settings
 
 from noderun.config.validation import Incompatible
 from noderun.record.effort import remarks
@@ -14,7 +15,6 @@ from noderun.training import compatibility
 from noderun.training.effort import Effort
 from noderun.training.isolation import isolated
 from noderun.training.precision import set_deterministic, set_precision, unfit_precision
-from training_problem import make_settings
 
 CPU = torch.device("cpu")
 

@@ -40,8 +40,8 @@ class ExplicitRungeKutta(Solver):
 
     compile: Annotated[
         bool | None,
-        "true: steps as a compiled graph, f included; a minute at first, then faster for a small f; null: eager on a CPU, "
-        "CUDA graphs on a GPU; false: eager",
+        "true: steps as a compiled graph, f included; a minute at first, then faster for a small f; null: eager on a "
+        "CPU, CUDA graphs on a GPU; false: eager",
     ] = None
 
 

@@ -72,9 +72,7 @@ class AcceptedStep:
     past: Snapshot  # what the step started from besides y
 
 
-def integrate(
-    problem: Problem, observe: Callable[[AcceptedStep], None] | None = None, inside: bool = False
-) -> Tensor:
+def integrate(problem: Problem, observe: Callable[[AcceptedStep], None] | None = None, inside: bool = False) -> Tensor:
     """ys [rows, N], y0 first, the rows of ``problem.outputs``; with autograd on, differentiable through every step.
 
     ``inside``: whether ``observe`` looks inside the steps.

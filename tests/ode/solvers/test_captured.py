@@ -1,4 +1,4 @@
-"""Attempts that decide on the device: the steps, counts and numbers of the host's, one wait a solve, and no stale graph.
+"""Attempts that decide on the device: steps, counts and numbers of the host's, one wait a solve, no stale graph.
 
 A CUDA graph replays functions that also run on a CPU, uncaptured, where these tests run them; with a GPU there as well.
 """

@@ -83,7 +83,7 @@ def real(x: Tensor) -> Tensor:
 
 
 class Attempts:
-    """A solve at fixed addresses: ``load`` puts it there, ``attempt`` makes one attempt, ``report`` says what came of it.
+    """A solve at fixed addresses: ``load`` puts it there, ``attempt`` makes an attempt, ``report`` tells its outcome.
 
     ``numbers`` are those of ``device_control``, with the bounds of f's times between. ``report`` holds whether another
     attempt is due, how many were made, the state of the solve, and h, h as it was cut and the error ratio of each;

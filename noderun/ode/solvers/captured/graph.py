@@ -90,7 +90,7 @@ class CapturedGraphs:
         return solve.y.clone(), slope, solve.record, found, integrands, after
 
     def replay(self, solve: Attempts, attempt: Capture, kinds: Any) -> list[float]:
-        """Attempts until none is due: as many as the last solve took, then ever more; the report, each time waited for."""
+        """Attempts until none is due: as many as the last solve took, then ever more; each look at the report waits."""
         batch = min(self.expected.get(kinds, FIRST_ATTEMPTS), solve.room)
         more = 1
         while True:

@@ -22,7 +22,7 @@ def owner_of(f: Callable[..., Any]) -> tuple[Any, Callable[..., Any]]:
 
 
 class Weakly:
-    """f without a reference that keeps it alive: its graphs are kept as long as it lives and not the other way round."""
+    """f without a reference that keeps it alive: its graphs live as long as it does, and not the other way round."""
 
     def __init__(self, f: Callable[..., Any]) -> None:
         own, self.call = owner_of(f)
@@ -63,7 +63,6 @@ def held(x: Any, depth: int = DEPTH) -> Any:
     if isinstance(x, nn.Module):
         return id(x), held(vars(x), depth - 1)
     return id(x), held(dict(getattr(x, "__dict__", {})), depth - 1) if not isinstance(x, type) else None
-
 
 
 def name_of(f: Any) -> str:

@@ -79,4 +79,3 @@ class PullBack:
         found = [(total, g) for total, g in zip(self.param_grads, by_params, strict=True) if g is not None]
         if found:
             add_to_each([total for total, _ in found], [g for _, g in found])
-

@@ -1,4 +1,4 @@
-"""Explicit Runge-Kutta methods on a GPU: attempts, and steps of the backward pass, are CUDA graphs that are replayed."""
+"""Explicit Runge-Kutta methods on a GPU: attempts, and steps of the backward pass, as CUDA graphs to be replayed."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from the record that the loop leaves, so that the bookkeeping of a solve stays i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -99,7 +99,10 @@ def make_loop(
         slope, integrands = derivative(numbers[0].to(y.dtype), y) if known is None else known
         if choose:
             t, within = numbers[0], tolerances(numbers, given)
-            h = limited(first_size(lambda t, y: derivative(t, y)[0], order, t, limits(numbers)[0] - t, within, y, slope, norm), numbers)
+            h = limited(
+                first_size(lambda t, y: derivative(t, y)[0], order, t, limits(numbers)[0] - t, within, y, slope, norm),
+                numbers,
+            )
             h = h if replay is None else replay.first(h)
             state = torch.cat([state[:1], h.reshape(1), state[2:]])
         place = torch.arange(most, device=y.device)
