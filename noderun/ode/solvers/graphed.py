@@ -18,9 +18,9 @@ Integrands = tuple[Tensor, ...]  # of integrals beside the state, at one point
 PulledBack = tuple[Tensor, ...]  # dL/dy [N] at the start of the first step, then dL/dtheta
 
 # y and f(t, y) [N] after the last attempt; the record of each attempt [K, rows, N]; the number of attempts, the step
-# size to try next, and for each attempt h, h as it was cut and the error ratio [2 + 3 K]; the integrands beside the
-# state at the end, and their integrals
-LoopResult = tuple[Tensor, Tensor, Tensor, Tensor, Integrands, Integrands]
+# size to try next, and for each attempt h, h as it was cut and the error ratio (2 + 3 K numbers); the integrands beside
+# the state at the end, and their integrals
+LoopResult = tuple[Tensor, Tensor, Tensor, list[float], Integrands, Integrands]
 
 
 MOST_ATTEMPTS = 64  # recorded between two looks of the host

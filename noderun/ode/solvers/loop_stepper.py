@@ -110,7 +110,7 @@ class LoopStepper(Stepper):
         if result is None:
             return False
         y, slope, record, found, integrands, totals = result
-        made, self.h, *sizes = found.tolist()
+        made, self.h, *sizes = found
         attempts = list(zip(*[iter(sizes)] * 3, strict=True))[: int(made)]
         tableau, slope_known = self.method.tableau, True
         self.called.nfe += (known is None) + choose

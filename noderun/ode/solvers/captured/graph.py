@@ -41,7 +41,7 @@ class CapturedGraphs:
         self.args = map_tensors(lambda x: x.detach().clone(), field.args)  # at addresses that stay
         self.solves: dict[Any, Attempts] = {}
         self.pulls: dict[Any, PullBack] = {}
-        self.expected: dict[Any, int] = {}  # attempts that the last solve took
+        self.expected: dict[Any, int] = {}  # attempts that the last run of this kind took
         self.pool = torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
 
     def run_loop(
@@ -65,7 +65,8 @@ class CapturedGraphs:
             if solve is None:
                 integral = Integral.of(totals, controlled) if totals else None
                 made, _ = self.maker(field, params, bool(self.adjoint))
-                solve = self.solves[kinds] = Attempts(self.method, made, control, y, rows, integral, self.pool)
+                with torch.inference_mode(False), torch.no_grad():  # whatever the solve that makes them runs in
+                    solve = self.solves[kinds] = Attempts(self.method, made, control, y, rows, integral, self.pool)
             replays = [solve.replays[name] for name in ("evaluate", "choose", "attempt")]
             for replay in replays:
                 replay.prepare()
@@ -83,22 +84,22 @@ class CapturedGraphs:
             evaluate()
         if choose:
             first()
-        report = self.replay(solve, attempt, kinds)
+        report = self.replay(solve, attempt, (kinds, known is None))
         slope = solve.slope.clone()
         integrands, after = solve.integral.parts(totals) if solve.integral is not None else ((), totals)
-        found = torch.tensor([report[1], report[3], *report[SIZES : SIZES + 3 * solve.room]], dtype=torch.float64)
+        found = [report[1], report[3], *report[SIZES : SIZES + 3 * solve.room]]
         return solve.y.clone(), slope, solve.record, found, integrands, after
 
-    def replay(self, solve: Attempts, attempt: Capture, kinds: Any) -> list[float]:
+    def replay(self, solve: Attempts, attempt: Capture, kind: Any) -> list[float]:
         """Attempts until none is due: as many as the last solve took, then ever more; each look at the report waits."""
-        batch = min(self.expected.get(kinds, FIRST_ATTEMPTS), solve.room)
+        batch = min(self.expected.get(kind, FIRST_ATTEMPTS), solve.room)
         more = 1
         while True:
             for _ in range(batch):
                 attempt()
             report: list[float] = solve.report.tolist()
             if not report[0]:
-                self.expected[kinds] = max(1, int(report[1]))
+                self.expected[kind] = max(1, int(report[1]))
                 return report
             batch, more = more, 2 * more
 
@@ -109,7 +110,8 @@ class CapturedGraphs:
         try:
             if solve is None:
                 made, _ = self.maker(field, {}, False)
-                solve = self.solves[rows] = Attempts(self.method, made, StepOptions(), y, rows, pool=self.pool)
+                with torch.inference_mode(False), torch.no_grad():
+                    solve = self.solves[rows] = Attempts(self.method, made, StepOptions(), y, rows, pool=self.pool)
             step = solve.replays["fixed"]
             step.prepare()
         except Exception as error:

@@ -61,7 +61,7 @@ class CapturedRungeKutta(GraphedRungeKutta):
             return None
         kinds.move_to_end(key)
         if kinds[key] is None:
-            with torch.inference_mode(False):
+            with torch.inference_mode(False), torch.no_grad():
                 kinds[key] = CapturedGraphs(self.original, field, adjoint, self.compiles_f)
         return kinds[key]
 

@@ -112,14 +112,14 @@ class Graph:
         beside = (controlled, totals, tuple(params), tuple(params.values()))
         choices = (control.norm, control.controller, choose, rows, *beside)
         try:
-            result: LoopResult = self.run("loop", field, control, numbers, y, known, *choices)
+            y, slope, record, found, *beside = self.run("loop", field, control, numbers, y, known, *choices)
         except Exception as error:
             if self.adjoint:  # whose steps have no graph alone
                 self.fail(f"the adjoint's loop was refused ({reason(error)})")
             self.loops = dict.fromkeys(self.loops, False)
             self.refuse_back(error)  # the same loop: one warning is enough
             return None
-        return result
+        return y, slope, record, found.tolist(), *beside
 
     def run_fixed(self, *steps: Any) -> None:
         """Fixed steps are made one by one."""

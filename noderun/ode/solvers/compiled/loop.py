@@ -33,9 +33,11 @@ from noderun.ode.solvers.device_control import (
     tolerances,
     under_way,
 )
-from noderun.ode.solvers.graphed import Integrands, LoopResult
+from noderun.ode.solvers.graphed import Integrands
 from noderun.ode.solvers.step_size import StepController
 from noderun.ode.solvers.tableau import ButcherTableau, Row
+
+TracedLoop = tuple[Tensor, Tensor, Tensor, Tensor, Integrands, Integrands]  # a ``LoopResult`` before it is on the host
 
 MIN_STEPS_PER_CALL = 8  # attempts in one call: fewer would not pay for a large state
 LEFT = 7  # index in ``numbers`` of the number of attempts that there may be
@@ -68,7 +70,7 @@ class LoopReplay(Protocol):
 
 def make_loop(
     tableau: ButcherTableau, order: int, function: Function, loop: Loop, replay: LoopReplay | None = None
-) -> Callable[..., LoopResult]:
+) -> Callable[..., TracedLoop]:
     """The function that makes many attempts in one call, for the compiler or, with a Python ``loop``, for its check.
 
     Its ``numbers`` are t, h, three error ratios, whether the last attempt failed; the end, the number of attempts that
@@ -93,7 +95,7 @@ def make_loop(
         totals: Integrands,
         names: tuple[str, ...],
         params: Integrands,
-    ) -> LoopResult:
+    ) -> TracedLoop:
         most = attempts_per_call(tableau, len(y), rows)
         state, derivative = numbers[:6].clone(), function(f, args, names, params)
         slope, integrands = derivative(numbers[0].to(y.dtype), y) if known is None else known
