@@ -234,3 +234,29 @@ def test_an_f_that_cannot_be_captured_is_named_once_and_runs_eagerly(monkeypatch
     assert len(told) == 1
     with warnings.catch_warnings(action="error"):
         require_same(replayed(f), eager(f))
+
+
+class Noisy(Net):
+    def forward(self, t, y):
+        return super().forward(t, y) + 1e-3 * torch.rand_like(y)
+
+
+class Counting(Net):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, t, y):
+        self.calls += 1
+        return super().forward(t, y)
+
+
+@pytest.mark.parametrize(("make", "why"), [(Noisy, "it draws random numbers"), (Counting, "it writes to its buffers")])
+def test_an_f_that_does_more_than_compute_a_value_runs_eagerly(make, why):
+    f = make()
+    with pytest.warns(RuntimeWarning, match=why) as told:
+        sol = replayed(f)
+    assert len(told) == 1 and sol.status == "done"
+    if make is Counting:
+        before = f.calls.item()
+        assert eager(f, solver=captured(METHODS["dopri5"]), compile=None).stats.nfe_forward == f.calls.item() - before

@@ -71,7 +71,7 @@ class CapturedGraphs:
             for replay in replays:
                 replay.prepare()
         except Exception as error:
-            self.fail(error)
+            self.fail(reason(error))
             return None
         evaluate, first, attempt = replays
         within = [0.0 if isinstance(x, Tensor) else x for x in (control.rtol, control.atol)]
@@ -115,7 +115,7 @@ class CapturedGraphs:
             step = solve.replays["fixed"]
             step.prepare()
         except Exception as error:
-            self.fail(error)
+            self.fail(reason(error))
             return None
         low, high, _ = field.bounds
         self.load_args(field)
@@ -143,7 +143,7 @@ class CapturedGraphs:
                 pull = self.pulls[kind] = PullBack(self.method, made, a, leaves, cotangents is not None, self.pool)
             pull.replay.prepare()
         except Exception as error:
-            self.fail(error)
+            self.fail(reason(error))
             return None
         self.load_args(field)
         pull.load(moves, field.bounds, a)
@@ -181,12 +181,16 @@ class CapturedGraphs:
         for own, new in zip(tensors_in(self.args), tensors_in(field.args), strict=True):
             own.copy_(new.detach())
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, why: str) -> None:
         self.failed = True
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         warnings.warn(
-            f"{name_of(self.f.own())} cannot be captured as a CUDA graph ({lines[0].rstrip('.')}): its solves run "
-            "eagerly; f must not read numbers on the host or have shapes that depend on values",
+            f"{name_of(self.f.own())} cannot be captured as a CUDA graph ({why}): its solves run eagerly; f must be a "
+            "function of its inputs that reads no number on the host, and whose shapes do not depend on values",
             RuntimeWarning,
             stacklevel=2,
         )
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error."""
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

@@ -10,6 +10,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from noderun.ode.solvers.torch_internals import version_of
+
 PLAIN = (int, float, complex, bool, str, bytes, type(None), torch.dtype, torch.device)
 DEPTH = 8  # of nested containers and objects
 
@@ -63,6 +65,29 @@ def held(x: Any, depth: int = DEPTH) -> Any:
     if isinstance(x, nn.Module):
         return id(x), held(vars(x), depth - 1)
     return id(x), held(dict(getattr(x, "__dict__", {})), depth - 1) if not isinstance(x, type) else None
+
+
+def impurity(f: Any, call: Callable[[], Any], device: torch.device) -> str | None:
+    """What a call of f does besides computing a value, which a replay must not do more often; None if nothing.
+
+    What the call drew and wrote is undone.
+    """
+    module = getattr(f, "__self__", f)
+    tensors = list(module.buffers()) if isinstance(module, nn.Module) else []
+    values = [x.clone() for x in tensors]
+
+    def state() -> list[Any]:
+        generators = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+        return [[version_of(x) for x in tensors], [bytes(x.numpy()) for x in generators]]
+
+    with torch.no_grad(), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        before = state()
+        call()
+        changed = [then != now for then, now in zip(before, state(), strict=True)]
+        if changed[0]:
+            for x, value in zip(tensors, values, strict=True):
+                x.copy_(value)
+    return "it writes to its buffers" if changed[0] else "it draws random numbers" if changed[1] else None
 
 
 def name_of(f: Any) -> str:

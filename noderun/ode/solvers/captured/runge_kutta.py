@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections import OrderedDict
 from typing import Any
@@ -11,8 +12,8 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.captured.graph import CapturedGraphs
-from noderun.ode.solvers.captured.identity import held, owner_of, settings
-from noderun.ode.solvers.field import Field, VectorField
+from noderun.ode.solvers.captured.identity import held, impurity, owner_of, settings
+from noderun.ode.solvers.field import Field, VectorField, evaluate
 from noderun.ode.solvers.graphed import GraphedRungeKutta
 from noderun.ode.solvers.nesting import map_tensors
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
@@ -62,7 +63,10 @@ class CapturedRungeKutta(GraphedRungeKutta):
         kinds.move_to_end(key)
         if kinds[key] is None:
             with torch.inference_mode(False), torch.no_grad():
-                kinds[key] = CapturedGraphs(self.original, field, adjoint, self.compiles_f)
+                graphs = kinds[key] = CapturedGraphs(self.original, field, adjoint, self.compiles_f)
+            probe, t, size = copy.copy(field), float(field.bounds.low), sum(layout.sizes)
+            if (why := impurity(field.f, lambda: evaluate(probe, t, y[:size]), y.device)) is not None:
+                graphs.fail(why)
         return kinds[key]
 
 
