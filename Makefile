@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 TORCH  ?= torch
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help run test test-torch test-long bench api lint type format clean
+.PHONY: help run test test-torch test-gpu test-long bench api lint type format clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -31,6 +31,9 @@ test: $(VENV)/installed-dev lint type  ## lint, type checks and the fast tests
 test-torch:  ## `make test` with another torch release, in .venv-VERSION: make test-torch VERSION=2.11.0
 	@test -n "$(VERSION)" || { echo "Name a torch release: make test-torch VERSION=2.11.0" >&2; exit 2; }
 	$(MAKE) test VENV=.venv-$(VERSION) TORCH=torch==$(VERSION)
+
+test-gpu: $(VENV)/installed-dev  ## the tests that need a GPU, skipped with their reason without one
+	$(PYTEST) -m cuda
 
 test-long: $(VENV)/installed-dev  ## the slow tests
 	$(PYTEST) -m long

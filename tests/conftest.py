@@ -4,6 +4,15 @@ import logging
 import sys
 
 import pytest
+import torch
+
+
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        absent = pytest.mark.skip(reason="this machine has no CUDA device")
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(absent)
 
 
 @pytest.fixture(scope="module")

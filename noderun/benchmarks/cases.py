@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
+from torch import Tensor, nn
 
 from noderun.benchmarks import libraries, problems
-from noderun.benchmarks.case import LIMIT, Case, as_arrays, errors_of
+from noderun.benchmarks.case import LIMIT, Case, Contenders, as_arrays, errors_of
 from noderun.benchmarks.problems import Problem
 from noderun.ode.gradients import GRADIENTS, refusal
+from noderun.ode.solvers.captured.capture import Capture
 
 
 def solve_cases(device: str, quick: bool) -> Iterator[Case]:
@@ -34,7 +36,35 @@ def solve_case(problem: Problem) -> Case:
                 problem.f(t, problem.y0)
 
     errors = errors_of(contenders, lambda: as_arrays(libraries.noderun_solve(problems.tight(problem))))
-    return Case("solve", problem.name, {LIMIT: bare, **contenders}, errors, 100 * problem.tol)
+    bounds: Contenders = {LIMIT: bare}
+    if problem.y0.is_cuda:
+        bounds |= {
+            f"{LIMIT}, one graph{words}": in_one_graph(f, nfe, problem) for words, f in on_gpu(problem.f).items()
+        }
+    return Case("solve", problem.name, {**bounds, **contenders}, errors, 100 * problem.tol)
+
+
+def on_gpu(f: nn.Module) -> dict[str, Callable[..., Tensor]]:
+    """f as graphs can hold it, by what is said of it."""
+    return {"": f, ", f compiled": torch.compile(f, dynamic=False)}
+
+
+def in_one_graph(f: Callable[..., Tensor], nfe: int, problem: Problem) -> Callable[[], None]:
+    """So many evaluations in one CUDA graph, captured at the first call: the least that a solve of f can take."""
+    t = torch.zeros((), device=problem.y0.device)
+
+    def bare() -> None:
+        with torch.no_grad():
+            for _ in range(nfe):
+                f(t, problem.y0)
+
+    capture = Capture(bare, lambda: None, problem.y0.device, None)
+
+    def replay() -> None:
+        capture.prepare()
+        capture()
+
+    return replay
 
 
 def solve_statistics(problem: Problem) -> int:

@@ -22,6 +22,7 @@ NODERUN: dict[str, dict[str, Any]] = {  # contender -> what its solve() is told 
     "noderun": {},
     "noderun compiled": {"compile": True},
 }
+ON_GPU = NODERUN | {"noderun eager": {"compile": False}}  # where the others replay CUDA graphs
 COMPILED = ("backprop", "checkpointed", "adjoint")  # gradients whose way back is compiled, too
 PEERS = {
     "torchdiffeq": ("torchdiffeq",),
@@ -58,7 +59,7 @@ def why_absent(modules: tuple[str, ...]) -> str | None:
 def solvers(problem: Problem) -> Contenders:
     """name -> the solve without gradients; each returns ys [T, B, D]."""
     there = installed()
-    ours = {"noderun": {}} if problem.per_sample else NODERUN
+    ours = {"noderun": {}} if problem.per_sample else ON_GPU if problem.y0.is_cuda else NODERUN
     contenders: Contenders = {name: partial(noderun_solve, problem, **told) for name, told in ours.items()}
     if len(problem.ts) == 2 and not problem.per_sample:
         contenders["bare loop"] = bare_loop(problem)
@@ -76,9 +77,9 @@ def gradients(problem: Problem, methods: tuple[str, ...]) -> Contenders:
     there = installed()
     contenders: Contenders = {
         f"{name} {g}": torch_gradient(problem, noderun_with(g, **told))
-        for name, told in NODERUN.items()
+        for name, told in (ON_GPU if problem.y0.is_cuda else NODERUN).items()
         for g in methods
-        if not told or g in COMPILED
+        if not told.get("compile") or g in COMPILED
     }
     if there["torchdiffeq"]:
         from torchdiffeq import odeint, odeint_adjoint

@@ -49,6 +49,7 @@ class Settings:
     regularizer: Regularizer | None = None
     seed: Seed = 0
     device: Device = "auto"
+    deterministic: bool = False
     log: Literal["live", "plain", "quiet"] = "live"
     name: FolderName | None = None
     fresh: bool = False

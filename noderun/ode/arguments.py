@@ -31,7 +31,7 @@ class SolveOptions(TypedDict, total=False):
 
     solver: str | Method | ButcherTableau
     solver_options: Mapping[str, Any] | None
-    compile: bool
+    compile: bool | None
     rtol: Tolerance
     atol: Tolerance
     dt: FixedStep | None
@@ -61,6 +61,16 @@ def make_method(solver: str | Method | ButcherTableau, options: Mapping[str, Any
         solver = method_of(solver)
     method = solver if isinstance(solver, Method) else METHODS[named("solver", solver, METHODS)]
     return configure_method(method, **options)
+
+
+def on_device(method: Method, device: torch.device) -> Method:
+    """The method as a device runs it if nothing else is asked for: on a GPU as CUDA graphs, if it can be."""
+    if device.type != "cuda" or not isinstance(method, ExplicitRungeKutta):
+        return method
+    from noderun.ode.solvers.captured.runge_kutta import captured
+
+    eager = method.uncompiled
+    return captured(eager, method.compiles) if type(eager).step is ExplicitRungeKutta.step else method
 
 
 @functools.cache  # so that the graphs of compiled steps, which belong to a tableau, are found again
@@ -178,6 +188,9 @@ def flattened(tolerance: Any, layout: Layout, like: Tensor) -> Any:
 
 def checked_precision(like: Tensor, method: Method, control: StepOptions) -> None:
     """ValueError for a half precision state if this solver or this tolerance cannot be used with it."""
+    if like.is_cuda and like.dtype == torch.float32 and not control.fixed and isinstance(control.rtol, float):
+        if control.rtol < 1e-3 and rounds_to_tf32():
+            warn_of_tf32()
     if torch.finfo(like.dtype).bits > 16:
         return
     kind, eps = str(like.dtype).removeprefix("torch."), torch.finfo(like.dtype).eps
@@ -185,6 +198,22 @@ def checked_precision(like: Tensor, method: Method, control: StepOptions) -> Non
         raise ValueError(f"solver '{method.name}' solves linear systems, which torch does not in {kind}: {WIDER}")
     if not control.fixed and float(torch.as_tensor(control.rtol).min()) < eps:
         raise ValueError(f"rtol is below {eps:.1e}, the resolution of {kind}: loosen it, or {WIDER}")
+
+
+@functools.cache  # once a process
+def warn_of_tf32() -> None:
+    warnings.warn(
+        "torch lets this GPU round the products of float32 numbers to TF32, an error of 5e-4 in f that no tolerance "
+        "below 1e-3 can undo: torch.backends.cudnn.conv.fp32_precision = 'ieee' and "
+        "torch.backends.cuda.matmul.fp32_precision = 'ieee' turn it off",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+def rounds_to_tf32() -> bool:
+    parts: Any = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    return "tf32" in (parts[0].fp32_precision, parts[1].conv.fp32_precision)
 
 
 WIDER = "use a state in float32, y0.float(); under torch.autocast f still computes in half precision"

@@ -25,6 +25,7 @@ from noderun.ode.arguments import (
     flattened,
     make_gradient,
     make_method,
+    on_device,
     warn_of_coarse_times,
 )
 from noderun.ode.gradients import Gradient
@@ -38,10 +39,10 @@ from noderun.ode.solvers.control import Norm
 from noderun.ode.solvers.dense import DenseOutput
 from noderun.ode.solvers.events import differentiable_event
 from noderun.ode.solvers.field import Autocast, VectorField
+from noderun.ode.solvers.graphed import GraphedRungeKutta
 from noderun.ode.solvers.integrate import Problem, integrate
 from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.outputs import ENDS, NODES, OutputRecorder
-from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.ode.solvers.state import Layout
 from noderun.ode.solvers.tableau import ButcherTableau
 from noderun.ode.solvers.torch_internals import under_transform
@@ -87,7 +88,7 @@ def solve(
     *,
     solver: str | Method | ButcherTableau = "dopri5",
     solver_options: Mapping[str, Any] | None = None,
-    compile: bool = False,
+    compile: bool | None = None,
     rtol: Tolerance = 1e-5,
     atol: Tolerance = 1e-7,
     dt: FixedStep | None = None,
@@ -157,11 +158,13 @@ def solve(
     - ``dt``: a step size (positive, also backwards in time; the last step is shortened to end at ts[-1]), or the times
       at which steps end as a sequence from ts[0] to ts[-1]. Tolerances then have no effect.
     - ``max_steps``: the number of attempted steps, fixed or adaptive, after which the solve fails with ``StepLimit``.
-    - ``compile``: True compiles the steps of an explicit Runge-Kutta method, with f inside, into one graph, and many
-      steps into one call unless events or callbacks need them one by one. The first solve per f and shape of the state
-      takes seconds (half a minute for a convolutional f); later ones are faster than eager steps. If f or the machine
-      is not suitable, a warning says so and steps stay eager. Numbers in ``args`` are constants of the graph: pass
-      what changes as tensors.
+    - ``compile``: None, the default, is eager on a CPU. On a GPU it replays the attempts of an explicit Runge-Kutta
+      method as CUDA graphs, from the second solve with one f on (docs/performance.md, "On a GPU"); True also compiles
+      f for them, and False is eager. On a CPU True compiles the steps of an explicit Runge-Kutta method, with f inside,
+      into one graph, and many steps into one call unless events or callbacks need them one by one. The first solve per
+      f and shape of the state takes seconds (half a minute for a convolutional f); later ones are faster than eager
+      steps. If f or the machine is not suitable, a warning says so and steps stay eager. Numbers in ``args`` are
+      constants of a graph: pass what changes as tensors.
 
     Gradient (nothing is recorded or checked under ``torch.no_grad``):
 
@@ -210,13 +213,15 @@ def solve(
     ``StepUnderflow`` if the tolerance cannot be met, ``StepLimit``, or ``NewtonDivergence`` of an implicit solver.
     ValueError or TypeError for arguments that cannot work, before the solve starts.
 
-    Note: an adaptive solver decides on each step by one number that the host waits for. For a small f on a GPU these
-    waits can dominate; fixed steps do without them.
+    Note: an eager adaptive solver decides on each step by one number that the host waits for. Where attempts are CUDA
+    graphs, the decisions are made on the device, and the host waits about once a solve.
     """
     method = make_method(solver, {**(solver_options or {}), **({"compile": True} if compile else {})})
     chosen = make_gradient(gradient, gradient_options or {})
     check_pair(method, chosen, dt, per_sample)
     layout, flat = state_layout(y0, method, per_sample)
+    if not per_sample and compile is not False:
+        method = on_device(method, flat.device)
     times = ts if isinstance(ts, Tensor) else torch.as_tensor(ts, dtype=torch.float64)
     watched = (events,) if isinstance(events, Event) else tuple(events)
     first = times[0] if per_sample and times.dim() == 2 else times
@@ -328,18 +333,11 @@ def prepared(problem: Problem, gradient: Gradient, times: Tensor, strict: bool) 
             lambda t, y: -time_derivative(problem, t, y), problem.y0.unsqueeze(0), times[:1]
         )
         problem = replace(problem, y0=y0)
-    if not gradient.recorded_by_autograd and not (problem.method.compiles and checked_before(problem)):
-        check_field(problem.field, problem.ts[0], problem.y0, problem.params, strict)
+    graphed = problem.method if isinstance(problem.method, GraphedRungeKutta) else None
+    if gradient.recorded_by_autograd or (graphed and graphed.was_examined(problem.field, problem.y0)):
+        return problem
+    check_field(problem.field, problem.ts[0], problem.y0, problem.params, strict)
     return problem
-
-
-def checked_before(problem: Problem) -> bool:
-    """Whether the compiled graphs of the solve belong to an f that was checked; they store f's value at its end."""
-    from noderun.ode.solvers.compiled.runge_kutta import needs_examination
-
-    problem.field.kept = True
-    assert isinstance(problem.method, ExplicitRungeKutta)
-    return not needs_examination(problem.method, problem.field, problem.y0)
 
 
 def time_derivative(problem: Problem, t: Tensor, y: Tensor) -> Tensor:

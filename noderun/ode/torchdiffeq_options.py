@@ -11,7 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.ode.arguments import checked_precision, checked_state, checked_times, named, warn_of_coarse_times
+from noderun.ode.arguments import (
+    checked_precision,
+    checked_state,
+    checked_times,
+    named,
+    on_device,
+    warn_of_coarse_times,
+)
 from noderun.ode.engine import make_problem, solve_problem
 from noderun.ode.gradients import Gradient
 from noderun.ode.solvers import METHODS, Event, StepController, StepOptions
@@ -97,7 +104,7 @@ class Call:
             flat,
             self.ts,
             params=params,
-            method=self.solver(),
+            method=on_device(self.solver(), flat.device),
             control=control,
             adjoint_method=backward.solver() if backward else None,
             backward=backward.control(func, params) if backward else control,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from noderun.record import files, run_folder
+from noderun.record.effort import remarks
 from noderun.report.figures import FIGURES, draw_figures
 from noderun.report.folders import Run, checked, read_csv
 from noderun.report.page import Page
@@ -21,6 +22,8 @@ def report_run(run: Run) -> Path:
     drawn = draw_figures([run], run.folder / files.FIGURES)
     page = Page(run.folder.name, f"{run.status}{f': {run.error}' if run.error else ''}")
     page.add_table(("", ""), [[(name, False), (value, False)] for name, value in run_rows(run.result)])
+    for sentence in remarks(run.metrics).values():
+        page.add_note(f"In this run {sentence}.")
     add_figures(page, [*drawn, *evaluated(run.folder)])
     page.add_heading("What it is")
     page.add_table(("setting", "value"), [[(key, False), (str(v), False)] for key, v in run.identity.items()])

@@ -29,6 +29,7 @@ from noderun.training.compatibility import conditioned_on_classes, unfit
 from noderun.training.isolation import imported, isolated
 from noderun.training.optimization import SCHEDULES, Schedule, import_compiler, make_optimizer
 from noderun.training.parts import class_of
+from noderun.training.precision import set_deterministic, set_precision
 from noderun.training.run import Run
 from noderun.training.setup import Setup
 
@@ -38,6 +39,9 @@ def train_run(settings: Settings, folder: Path, callbacks: Sequence[Callback] = 
     device = make_device(settings.device)
     folder.mkdir(parents=True, exist_ok=True)
     with isolated(device, settings.seed):
+        set_precision(settings.trainer.precision)
+        if settings.deterministic:
+            set_deterministic(device)
         with without_collection():
             import_compiler()
         return Run(make_setup(settings, device), settings, folder, callbacks).complete()

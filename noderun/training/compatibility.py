@@ -35,8 +35,12 @@ def check(settings: Settings, given: Set[str]) -> None:
 
     from noderun.training.build import make_device
     from noderun.training.isolation import isolated
+    from noderun.training.precision import unfit_precision
 
-    make_device(settings.device)
+    device, solver = make_device(settings.device), settings.solver
+    rtol = None if solver is None or solver.dt is not None else solver.rtol
+    if reason := unfit_precision(settings.trainer.precision, device.type == "cuda", rtol):
+        raise Incompatible(reason)
     with isolated(torch.device("cpu")):  # a module that sets a default dtype sets it for the jobs that load it alone
         check_code(settings)
     check_data_fits(settings)

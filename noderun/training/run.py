@@ -30,6 +30,7 @@ from noderun.training.checkpoint import (
     set_random_state,
 )
 from noderun.training.diagnostics import Diagnostics
+from noderun.training.effort import Effort
 from noderun.training.interrupts import Interrupts
 from noderun.training.isolation import isolated
 from noderun.training.loop import evaluate, failures_named, fit
@@ -239,4 +240,4 @@ def make_budget(trainer: Trainer, steps_per_epoch: int) -> Budget:
 
 
 def built_in_callbacks(setup: Setup, settings: Settings) -> list[Callback]:
-    return [MultiLevel(setup), BestWeights(setup), Diagnostics(setup, settings)]
+    return [MultiLevel(setup), BestWeights(setup), Effort(), Diagnostics(setup, settings)]

@@ -60,7 +60,9 @@ def work(cell: Measurement, folder: Path) -> None:
     from noderun.evaluation.measure import lesion_rows, measure
     from noderun.evaluation.trained import load_setup
     from noderun.report.depth import draw_lesions
+    from noderun.training.precision import set_precision
 
+    set_precision(cell.settings.trainer.precision)
     setup = load_setup(cell.run.folder, cell.settings)
     if cell.lesion is not None:
         draw_lesions(lesion_rows(setup, cell.lesion), folder / files.FIGURES / "lesions.png")

@@ -39,8 +39,10 @@ class ExplicitRungeKutta(Solver):
     """Steps that can be compiled."""
 
     compile: Annotated[
-        bool, "true: steps as a compiled graph, f included; a minute at first, then faster for a small f"
-    ] = False
+        bool | None,
+        "true: steps as a compiled graph, f included; a minute at first, then faster for a small f; null: eager on a "
+        "CPU, CUDA graphs on a GPU; false: eager",
+    ] = None
 
 
 @declaration

@@ -19,7 +19,9 @@ class Trainer(Option, group="trainer"):
         "the learning rate then spans them; null: all epochs",
     ] = None
     precision: Annotated[
-        Literal["float32", "bf16"], "bf16: f under autocast, while the state of the solve stays float32"
+        Literal["float32", "tf32", "bf16"],
+        "float32: IEEE on every device; tf32: a GPU rounds products to 11 bits; bf16: f under autocast, while the "
+        "state of the solve stays float32",
     ] = "float32"
     clip_norm: Annotated[Positive | None, "bound on the gradient's norm; null: none"] = None
     diagnostics_every: Annotated[

@@ -92,7 +92,7 @@ class AdjointSolve(BackwardSolve):
     def stepper(self, field: AdjointField, t: float, y: Tensor) -> Stepper:
         if not self.method.compiles:
             return super().stepper(field, t, y)
-        from noderun.ode.gradients.compiled import AdjointStepper, params_by_name  # importing the compiler is slow
+        from noderun.ode.gradients.compiled import AdjointStepper, params_by_name  # of graphs alone
 
         named = params_by_name(self.problem)
         if named is None:

@@ -20,6 +20,7 @@ from noderun.ode.gradients.parameters import backward_field
 from noderun.ode.gradients.solve_function import Gradients, Recorded
 from noderun.ode.gradients.stagewise import StagewiseAdjoint, has_stages
 from noderun.ode.solvers.field import VectorField
+from noderun.ode.solvers.graphed import GraphedRungeKutta
 from noderun.ode.solvers.integrate import AcceptedStep, Problem, integrate
 from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.per_sample.problem import SampleProblem
@@ -96,10 +97,10 @@ class Checkpointed(ReplayedSteps):
     description = "each accepted step repeated under autograd; exact at a fraction of backprop's memory"
 
     def adjoint_class(self, method: Method) -> type[DiscreteAdjoint]:
-        if method.compiles:
-            from noderun.ode.gradients.compiled import CompiledDiscreteAdjoint  # importing the compiler takes a second
+        if isinstance(method, GraphedRungeKutta):
+            from noderun.ode.gradients.compiled import CapturedDiscreteAdjoint, GraphedDiscreteAdjoint
 
-            return CompiledDiscreteAdjoint
+            return CapturedDiscreteAdjoint if has_stages(method) else GraphedDiscreteAdjoint
         return StagewiseAdjoint if has_stages(method) else DiscreteAdjoint
 
     def solve_per_sample(self, problem: SampleProblem) -> Tensor:

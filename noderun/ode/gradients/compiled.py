@@ -1,4 +1,4 @@
-"""Gradients through compiled steps: many steps pulled back in one call, and the loop of an adjoint solve."""
+"""Gradients through graphs: many steps pulled back in one call, and the loop of an adjoint solve."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from noderun.ode.gradients.backward_solve import AdjointField
 from noderun.ode.gradients.discrete_adjoint import DiscreteAdjoint, StepToPullBack
 from noderun.ode.gradients.field_checks import check_field_unchanged
 from noderun.ode.gradients.integral import ParamIntegral, joined
-from noderun.ode.solvers.compiled.graph import Graph
-from noderun.ode.solvers.compiled.runge_kutta import CompiledRungeKutta, graph_of
-from noderun.ode.solvers.compiled.stepper import LoopStepper
-from noderun.ode.solvers.compiled.traced import Integrands
+from noderun.ode.gradients.stagewise import StagewiseAdjoint
 from noderun.ode.solvers.field import VectorField
+from noderun.ode.solvers.graphed import GraphedRungeKutta, Graphs, Integrands
 from noderun.ode.solvers.integrate import Problem
+from noderun.ode.solvers.loop_stepper import LoopStepper
 from noderun.ode.solvers.stepper import OnStep
 
 
-class CompiledDiscreteAdjoint(DiscreteAdjoint):
+class GraphedDiscreteAdjoint(DiscreteAdjoint):
     """Pulls back many steps per call if f is a Module, which names its parameters; else one by one, by autograd."""
 
-    method: CompiledRungeKutta
+    method: GraphedRungeKutta
 
     def pull_back(self, steps: Iterable[StepToPullBack], most: int | None = None) -> None:
-        graph = graph_of(self.method, self.field, self.adjoint)
+        graph = self.method.graphs(self.field, self.adjoint)
         named = params_by_name(self.problem)
         if graph is None or named is None:
             super().pull_back(steps, most)
@@ -38,15 +37,14 @@ class CompiledDiscreteAdjoint(DiscreteAdjoint):
             if not self.pull_back_run(graph, run, named):
                 super().pull_back(run)
 
-    def pull_back_run(self, graph: Graph, run: list[StepToPullBack], params: dict[str, Tensor]) -> bool:
+    def pull_back_run(self, graph: Graphs, run: list[StepToPullBack], params: dict[str, Tensor]) -> bool:
         """Pull steps back in one call, from the last to the first; False if none was pulled back."""
         inside, tableau = bool(run[0][0].inside), self.method.tableau
         room = graph.steps_per_backward[inside]
         if not room or self.method.control is None:
             return False
         order = run[::-1]
-        starts = self.adjoint.new_empty(room, len(self.adjoint))
-        torch.stack([state.y.detach() for _, state, _ in order], out=starts[: len(run)])
+        starts = [state.y.detach() for _, state, _ in order]
         end = self.adjoint if inside else self.end_cotangent(run[0][0])
         inside_cotangents = self.inside_cotangents(order, room) if inside else None
         sizes = [(record.t, record.h) for record, _, _ in order]
@@ -70,6 +68,10 @@ class CompiledDiscreteAdjoint(DiscreteAdjoint):
         return found
 
 
+class CapturedDiscreteAdjoint(GraphedDiscreteAdjoint, StagewiseAdjoint):
+    """The same, whose other steps are pulled back as those of an eager solve are."""
+
+
 def params_by_name(problem: Problem) -> dict[str, Tensor] | None:
     """The problem's params by their names in f; None if f is not a Module, or if its args require gradients."""
     names = {id(p): name for name, p in problem.named_params.items()}
@@ -81,13 +83,11 @@ def params_by_name(problem: Problem) -> dict[str, Tensor] | None:
 class AdjointStepper(LoopStepper):
     """Steps along the adjoint's field; the ``integral`` for theta is carried along."""
 
-    adjoint = True
-
     def __init__(self, integral: ParamIntegral, *start: Any, **options: Any) -> None:
         super().__init__(*start, **options)
         self.integral, self.controlled = integral, integral.controlled
 
-    def run_loop(self, graph: Graph, t_end: float, on_step: OnStep | None) -> bool:
+    def run_loop(self, graph: Graphs, t_end: float, on_step: OnStep | None) -> bool:
         return super().run_loop(graph, t_end, None)  # the loop has added to the integral already
 
     def store_derivative(self, slope: Tensor, shares: Integrands) -> None:
@@ -105,6 +105,11 @@ class AdjointStepper(LoopStepper):
     def set_integrals(self, totals: Integrands) -> None:
         if totals:
             self.integral.set(-joined(self.integral.params, totals))
+
+    @property
+    def adjoint(self) -> type[AdjointField]:
+        assert isinstance(self.field, AdjointField)
+        return type(self.field)
 
     @property
     def called(self) -> VectorField:

@@ -28,13 +28,15 @@ class ParamIntegral:
         self.controlled = full and bool(params) and not control.fixed
         rtol, atol = (float(x.min()) if isinstance(x, Tensor) else x for x in (control.rtol, control.atol))
         self.rtol, self.atol = rtol, atol * len(self.value) ** 0.5  # of Euclidean norms
-        self.size = 0.0  # of the value
-        self.tried = self.value, self.size  # both after the step being tried
+        self.size: float | None = 0.0  # of the value; None until a step is tried
+        self.tried = self.value, 0.0  # both after the step being tried
         self.limiting = 0  # attempts whose step size the integral determined
 
     def try_step(self, quadrature: Quadrature | None) -> float:
         """The error over a step in units of the tolerance; the host waits for this number."""
         assert quadrature is not None
+        if self.size is None:
+            self.size = float(torch.linalg.vector_norm(self.value))
         change, error = quadrature.sums()
         after = self.value - change
         sizes: list[float] = torch.linalg.vector_norm(torch.stack((after, error)), dim=1).tolist()
@@ -55,8 +57,7 @@ class ParamIntegral:
 
     def set(self, value: Tensor) -> None:
         """Continue from another value."""
-        self.value = value
-        self.size = float(torch.linalg.vector_norm(value)) if self.controlled else 0.0
+        self.value, self.size = value, None
 
     def gradients(self) -> list[Tensor]:
         """dL/dtheta of each parameter."""

@@ -41,7 +41,7 @@ class Interpolated(ContinuousGradient):
 
     def record(self, problem: Problem) -> Recorded:
         path = StoredTrajectory(problem.method.order)
-        ys = integrate(problem, path.add)
+        ys = integrate(problem, path.add, inside=True)
         saved = (ys, *problem.params, *path.starts, *path.insides)
         return problem.shaped(ys), saved, (list(problem.outputs.times), path.spans)
 

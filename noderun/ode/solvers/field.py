@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
@@ -28,9 +29,18 @@ class Autocast:
         self.device = device
         self.enabled = torch.is_autocast_enabled(device)
         self.dtype = torch.get_autocast_dtype(device) if self.enabled else None
+        self.cached: bool | None = None  # whether weights are rounded once for a region; None: as torch is set
+
+    def without_cache(self) -> Autocast:
+        """The same state, in which each call rounds f's weights again: a graph must read them, not a rounded copy."""
+        own = copy.copy(self)
+        own.cached = False
+        return own
 
     def inside(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device, dtype=self.dtype) if self.enabled else nullcontext()
+        if not self.enabled:
+            return nullcontext()
+        return torch.autocast(self.device, dtype=self.dtype, cache_enabled=self.cached)
 
     def outside(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device, enabled=False) if self.enabled else nullcontext()
@@ -93,6 +103,7 @@ class VectorField:
         self.witness: tuple[float, Tensor] | None = None  # t and f's fingerprint at it
         self.kept = False  # whether a compiled solve keeps f at its end as the ``witness``
         self.bounds = UNBOUNDED  # until a problem sets its interval
+        self.graphs: dict[Any, Any] = {}  # found for this solve, by what they are of
         self.replaced = False  # f is not the caller's own object, but made for one backward pass
         plain = layout.single and not layout.pairs and not autocast.enabled
         self.shape = layout.shapes[0] if plain else None  # the shape of a state as f takes it, if it is one tensor

@@ -15,6 +15,7 @@ from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.errors import NonFiniteDynamics, SolveError
 from noderun.ode.solvers.events import Event, EventDetector
 from noderun.ode.solvers.field import VectorField
+from noderun.ode.solvers.loop_stepper import LoopStepper
 from noderun.ode.solvers.method import Method, Snapshot, Step
 from noderun.ode.solvers.outputs import OutputIndex, OutputRecorder
 from noderun.ode.solvers.statistics import Statistics
@@ -71,11 +72,14 @@ class AcceptedStep:
     past: Snapshot  # what the step started from besides y
 
 
-def integrate(problem: Problem, observe: Callable[[AcceptedStep], None] | None = None) -> Tensor:
-    """ys [rows, N], y0 first, the rows of ``problem.outputs``; with autograd on, differentiable through every step."""
+def integrate(problem: Problem, observe: Callable[[AcceptedStep], None] | None = None, inside: bool = False) -> Tensor:
+    """ys [rows, N], y0 first, the rows of ``problem.outputs``; with autograd on, differentiable through every step.
+
+    ``inside``: whether ``observe`` looks inside the steps.
+    """
     outputs = OutputRecorder(problem.ts, problem.fractions, problem.y0, problem.outputs)
     field, stats = problem.field, problem.stats
-    stepper = stepper_of(problem, observe is not None)
+    stepper = stepper_of(problem, observe is not None, inside)
     watch = EventDetector(problem.events, field, problem.ts[0], problem.y0) if problem.events else None
 
     def on_step(step: Step, t_end: float) -> None:
@@ -104,12 +108,10 @@ def integrate(problem: Problem, observe: Callable[[AcceptedStep], None] | None =
     return outputs.stacked()
 
 
-def stepper_of(problem: Problem, observed: bool) -> Stepper:
-    """A stepper at the start. Events are looked for after every step, so steps are not compiled into loops then."""
+def stepper_of(problem: Problem, observed: bool, inside: bool) -> Stepper:
+    """A stepper at the start. Events are looked for after every step, so many are not made in one call then."""
     start = (problem.method, problem.field, problem.control, problem.ts[0], problem.y0)
     if not problem.method.compiles or problem.events:
         return Stepper(*start)
-    from noderun.ode.solvers.compiled.stepper import LoopStepper  # the compiler's import takes a second
-
-    inside = len(problem.ts) > 2 or bool(problem.fractions)
+    inside = inside or len(problem.ts) > 2 or bool(problem.fractions)
     return LoopStepper(*start, starts=observed, inside=inside)

@@ -38,12 +38,12 @@ class Quadrature:
     """sum_i w_i g_i [P] over one step, and sum_i e_i g_i as the estimate of its error; w_i and e_i include h."""
 
     integrands: list[Integrand]
-    weights: list[float]
-    errors: list[float]  # empty if the error is not estimated
+    weights: list[Any]  # numbers, or tensors [] of the device
+    errors: list[Any]  # empty if the error is not estimated
 
     @staticmethod
     def of(
-        integrands: Sequence[Integrand | None], weights: Sequence[float], errors: Sequence[float], h: float
+        integrands: Sequence[Integrand | None], weights: Sequence[float], errors: Sequence[float], h: Any
     ) -> Quadrature | None:
         """By a formula on [0, 1], whose nodes without weight need no integrand; None if nothing is integrated."""
         rows = zip(integrands, weights, errors or [0.0] * len(weights), strict=False)  # dense output's stages follow
@@ -57,6 +57,8 @@ class Quadrature:
         """[2, P], or [1, P] without an estimate of the error."""
         rows = [self.weights, self.errors] if self.errors else [self.weights]
         values = torch.stack(self.integrands)
+        if isinstance(rows[0][0], Tensor):  # h is on the device
+            return torch.stack([torch.stack(row) for row in rows]).to(values.dtype) @ values
         return torch.tensor(rows, dtype=values.dtype).to(values.device, non_blocking=True) @ values
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,7 +51,8 @@ class ExplicitRungeKutta(Method[Stages]):
             work.known = True
         return work.derivative()
 
-    def step(self, field: Field, t: float, y: Tensor, h: float, work: Stages, estimate: bool) -> Step:
+    def step(self, field: Field, t: Any, y: Tensor, h: Any, work: Stages, estimate: bool) -> Step:
+        """A step from t by h: numbers, or tensors [] in double precision, with which the host reads nothing."""
         tableau, s = self.tableau, self.tableau.stages
         work.begin(y, h)
         times, state = stage_times(t, h, tableau.c, y, field.bounds), y
@@ -64,7 +66,7 @@ class ExplicitRungeKutta(Method[Stages]):
         return self.attempted(field, t, y, h, work, y1, error)
 
     def attempted(
-        self, field: Field, t: float, y: Tensor, h: float, work: Stages, y1: Tensor, error: Tensor | None
+        self, field: Field, t: Any, y: Tensor, h: Any, work: Stages, y1: Tensor, error: Tensor | None
     ) -> Step:
         """The step to ``y1`` whose stages are in ``work``; without an ``error`` an FSAL method lacks the last one."""
         tableau = self.tableau
@@ -81,7 +83,7 @@ class ExplicitRungeKutta(Method[Stages]):
             step.quadrature = Quadrature.of(work.integrands, tableau.b, errors, h)
         return step
 
-    def complete(self, field: Field, t: float, y: Tensor, h: float, work: Stages, y1: Tensor) -> None:
+    def complete(self, field: Field, t: Any, y: Tensor, h: Any, work: Stages, y1: Tensor) -> None:
         """Evaluate the stages that only the continuous extension needs, once a step."""
         tableau, s = self.tableau, self.tableau.stages
         if work.complete:

@@ -92,9 +92,12 @@ class Stages:
         self.targets = [field.target(k) for k in self.ks]
         return self.targets
 
-    def begin(self, y: Tensor, h: float) -> None:
+    def begin(self, y: Tensor, h: float | Tensor) -> None:
         """A step of h from y: the table's rows become ``weights``, valid until the next step."""
-        if self.recording:  # autograd keeps them
+        if isinstance(h, Tensor):  # of the device, which no number on the host follows
+            ones, weights = self.table.ones, self.table.weights
+            self.weights = torch.addcmul(ones, weights, h.to(weights.dtype)).split(self.table.lengths)
+        elif self.recording:  # autograd keeps them
             self.weights = torch.add(self.table.ones, self.table.weights, alpha=h).split(self.table.lengths)
         else:
             torch.add(self.table.ones, self.table.weights, alpha=h, out=self.scaled)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +15,8 @@ from torch import Tensor
 class Bounds(NamedTuple):
     """The times between which f may be called, and the jumps of f in between, rising."""
 
-    low: float
-    high: float
+    low: Any  # a number, or a tensor [] of the device
+    high: Any
     jumps: tuple[float, ...] = ()
 
     def smooth_part(self, t: float, t_end: float) -> tuple[float, float]:
@@ -31,17 +32,31 @@ UNBOUNDED = Bounds(-math.inf, math.inf)
 CODES = {torch.float32: "f", torch.float64: "d"}  # type codes of Python's arrays
 
 
-def stage_times(t: float, h: float, c: Sequence[float], like: Tensor, bounds: Bounds) -> tuple[Tensor, ...]:
+def stage_times(
+    t: float | Tensor, h: float | Tensor, c: Sequence[float], like: Tensor, bounds: Bounds
+) -> tuple[Tensor, ...]:
     """t + c_i h as 0-dim tensors of like's real dtype: summed in double on the host, one transfer per step.
 
-    Rounding may carry a sum beyond the interval, also that to like's dtype: such a time is moved to the bound.
+    Rounding may carry a sum beyond the interval, also that to like's dtype: such a time is moved to the bound. If t and
+    h are tensors, so are the bounds, and nothing comes to the host.
     """
+    if isinstance(t, Tensor):
+        nodes = torch.clamp(t + constants(tuple(c), t.device) * h, bounds.low, bounds.high)
+        return nodes.to(like.dtype.to_real()).unbind()
+    assert not isinstance(h, Tensor)
     dtype, at, (low, high, _) = like.dtype.to_real(), [t + c_i * h for c_i in c], bounds
     if not (low <= t <= high and low <= t + h <= high):
         at = [min(max(time, low), high) for time in at]
     code = CODES.get(dtype)  # a tensor is made from an array in a third of the time
     times = torch.frombuffer(array(code, at), dtype=dtype) if code else torch.tensor(at, dtype=dtype)
     return (times if like.device.type == "cpu" else times.to(like.device, non_blocking=True)).unbind()
+
+
+@functools.cache  # of all tableaus: few, and a graph reads them at their addresses
+def constants(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Numbers as a tensor in double precision, made once."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=torch.float64, device=device)
 
 
 def bounds_of(ts: Sequence[float], jumps: tuple[float, ...], dtype: torch.dtype) -> Bounds:

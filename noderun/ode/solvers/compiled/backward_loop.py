@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import vjp
 
-from noderun.ode.solvers.compiled.traced import MAX_NUMBERS, MAX_STEPS_PER_CALL, Function, Loop, attempt, tolerances
+from noderun.ode.solvers.compiled.traced import MAX_NUMBERS, MAX_STEPS_PER_CALL, Function, Loop, attempt
+from noderun.ode.solvers.device_control import tolerances
+from noderun.ode.solvers.graphed import PulledBack
 from noderun.ode.solvers.tableau import ButcherTableau
-
-PulledBack = tuple[Tensor, ...]  # dL/dy [N] at the start of the first step, then dL/dtheta
 
 
 def steps_per_call(tableau: ButcherTableau, size: int, inside: bool) -> int:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from noderun.ode.solvers.compiled.backward_loop import PulledBack
-from noderun.ode.solvers.compiled.loop import LoopResult
-from noderun.ode.solvers.compiled.traced import Attempted, Tolerances, TracedStep, scaled
+from noderun.ode.solvers.compiled.loop import TracedLoop
+from noderun.ode.solvers.compiled.traced import Attempted, TracedStep
+from noderun.ode.solvers.device_control import Tolerances, scaled
+from noderun.ode.solvers.graphed import PulledBack
 
 FEW = 2  # steps that a loop is compared over
 
@@ -66,7 +67,7 @@ def in_tolerances(allowed: Tensor, eps: float, norms: Tensor, within: Tolerances
 class FollowedRecord:
     """Makes an eager loop follow the step sizes and errors of the compiled one, after checking that they are close."""
 
-    def __init__(self, result: LoopResult, eps: float, within: Tolerances) -> None:
+    def __init__(self, result: TracedLoop, eps: float, within: Tolerances) -> None:
         made, _, *rest = result[3].unbind()
         self.attempts = torch.stack(rest).reshape(-1, 3)[: int(made.nan_to_num())]
         self.eps, self.within = eps, within
@@ -96,7 +97,7 @@ class FollowedRecord:
         return y1, ks, each, ratio.reshape(1)
 
 
-def check_loop(result: LoopResult, expected: LoopResult, recorded: FollowedRecord, y: Tensor) -> None:
+def check_loop(result: TracedLoop, expected: TracedLoop, recorded: FollowedRecord, y: Tensor) -> None:
     """A few attempts: their end and their record."""
     size, allowed = recorded.size.to(y.dtype), round_off(recorded.eps, recorded.change, y)
     end, slope, record, found, integrands, totals = result

@@ -12,21 +12,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.compiled.backward_loop import PulledBack, make_backward_loop, steps_per_call
+from noderun.ode.solvers.compiled.backward_loop import make_backward_loop, steps_per_call
 from noderun.ode.solvers.compiled.check import FEW, FollowedRecord, check_backward, check_loop, check_step, python_loop
-from noderun.ode.solvers.compiled.loop import LEFT, LoopResult, attempts_per_call, make_loop
+from noderun.ode.solvers.compiled.loop import LEFT, attempts_per_call, make_loop
 from noderun.ode.solvers.compiled.lowering import lowering, small_products
 from noderun.ode.solvers.compiled.traced import (
-    Integrands,
     TracedStep,
     adjoint_function,
     flat_function,
     named_function,
     step_function,
-    tolerances,
 )
 from noderun.ode.solvers.control import StepOptions
+from noderun.ode.solvers.device_control import tolerances
 from noderun.ode.solvers.field import Autocast, VectorField
+from noderun.ode.solvers.graphed import Integrands, LoopResult, PulledBack
 from noderun.ode.solvers.nesting import tensors_in
 from noderun.ode.solvers.state import Layout
 from noderun.ode.solvers.tableau import ButcherTableau
@@ -112,32 +112,38 @@ class Graph:
         beside = (controlled, totals, tuple(params), tuple(params.values()))
         choices = (control.norm, control.controller, choose, rows, *beside)
         try:
-            result: LoopResult = self.run("loop", field, control, numbers, y, known, *choices)
+            y, slope, record, found, *beside = self.run("loop", field, control, numbers, y, known, *choices)
         except Exception as error:
             if self.adjoint:  # whose steps have no graph alone
                 self.fail(f"the adjoint's loop was refused ({reason(error)})")
             self.loops = dict.fromkeys(self.loops, False)
             self.refuse_back(error)  # the same loop: one warning is enough
             return None
-        return result
+        return y, slope, record, found.tolist(), *beside
+
+    def run_fixed(self, *steps: Any) -> None:
+        """Fixed steps are made one by one."""
 
     def pull_back(
         self,
         field: VectorField,
         control: StepOptions,
         moves: Sequence[tuple[float, float]],
-        starts: Tensor,
+        starts: Sequence[Tensor],
         a: Tensor,
         cotangents: Tensor | None,
         params: Mapping[str, Tensor],
     ) -> PulledBack | None:
         """dL/dy and dL/dtheta of steps (t, h), see ``make_backward_loop``; None if autograd has to."""
-        empty = (0.0, 0.0) * (len(starts) - len(moves))
+        room = self.steps_per_backward[cotangents is not None]
+        given = a.new_empty(room, len(a))
+        torch.stack(list(starts), out=given[: len(starts)])
+        empty = (0.0, 0.0) * (room - len(moves))
         numbers = (len(moves), *(x for move in moves for x in move), *empty)
         named = (tuple(params), tuple(params.values()))
         try:
             with torch.no_grad():
-                pulled: PulledBack = self.run("backward", field, control, numbers, starts, a, cotangents, *named)
+                pulled: PulledBack = self.run("backward", field, control, numbers, given, a, cotangents, *named)
         except Exception as error:
             self.refuse_back(error)
             return None

@@ -6,8 +6,7 @@ from the record that the loop leaves, so that the bookkeeping of a solve stays i
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -18,40 +17,31 @@ from noderun.ode.solvers.compiled.traced import (
     MAX_STEPS_PER_CALL,
     Attempted,
     Function,
-    Integrands,
     Loop,
-    Tolerances,
     attempt,
-    first_size,
-    size_of,
-    tolerances,
     weighted,
 )
 from noderun.ode.solvers.control import Norm
-from noderun.ode.solvers.step_size import (
-    AFTER_REJECTION,
-    LEAST_RATIO,
-    REJECTED,
-    StepController,
-    clip,
-    is_accepted,
-    next_size,
+from noderun.ode.solvers.device_control import (
+    Tolerances,
+    decide,
+    first_size,
+    limited,
+    limits,
+    size_of,
+    sized,
+    tolerances,
+    under_way,
 )
+from noderun.ode.solvers.graphed import Integrands
+from noderun.ode.solvers.step_size import StepController
 from noderun.ode.solvers.tableau import ButcherTableau, Row
 
-# y and f(t, y) [N] after the last attempt; the record of each attempt [K, rows, N]; the number of attempts, the step
-# size to try next, and for each attempt h, h as it was cut and the error ratio [2 + 3 K]; the integrands beside the
-# state at the end, and their integrals
-LoopResult = tuple[Tensor, Tensor, Tensor, Tensor, Integrands, Integrands]
+TracedLoop = tuple[Tensor, Tensor, Tensor, Tensor, Integrands, Integrands]  # a ``LoopResult`` before it is on the host
 
 MIN_STEPS_PER_CALL = 8  # attempts in one call: fewer would not pay for a large state
 LEFT = 7  # index in ``numbers`` of the number of attempts that there may be
 CHEAP = 2**14  # numbers that every attempt may copy besides its own work
-
-
-def rows_per_attempt(tableau: ButcherTableau, starts: bool, inside: bool) -> int:
-    """The number of vectors that an attempt leaves: y at its start if asked for, and its stages for outputs inside."""
-    return tableau.stages + 1 if inside else int(starts)
 
 
 def attempts_per_call(tableau: ButcherTableau, size: int, rows: int) -> int:
@@ -80,13 +70,13 @@ class LoopReplay(Protocol):
 
 def make_loop(
     tableau: ButcherTableau, order: int, function: Function, loop: Loop, replay: LoopReplay | None = None
-) -> Callable[..., LoopResult]:
+) -> Callable[..., TracedLoop]:
     """The function that makes many attempts in one call, for the compiler or, with a Python ``loop``, for its check.
 
     Its ``numbers`` are t, h, three error ratios, whether the last attempt failed; the end, the number of attempts that
     there may be, the least and the largest step; rtol and atol. f at the start is evaluated unless it is ``known``;
     with ``choose`` the first h is chosen. ``rows`` is the number of vectors that each attempt leaves, see
-    ``rows_per_attempt``: y, and its k_(s-1), ..., k_0. The integrals start from ``totals``; with ``controlled`` their
+    ``LoopStepper``: y, and its k_(s-1), ..., k_0. The integrals start from ``totals``; with ``controlled`` their
     error counts as the state's does.
     """
 
@@ -105,21 +95,22 @@ def make_loop(
         totals: Integrands,
         names: tuple[str, ...],
         params: Integrands,
-    ) -> LoopResult:
+    ) -> TracedLoop:
         most = attempts_per_call(tableau, len(y), rows)
         state, derivative = numbers[:6].clone(), function(f, args, names, params)
         slope, integrands = derivative(numbers[0].to(y.dtype), y) if known is None else known
         if choose:
             t, within = numbers[0], tolerances(numbers, given)
-            h = limited(first_size(derivative, order, t, limits(numbers)[0] - t, within, y, slope, norm), numbers)
+            h = limited(
+                first_size(lambda t, y: derivative(t, y)[0], order, t, limits(numbers)[0] - t, within, y, slope, norm),
+                numbers,
+            )
             h = h if replay is None else replay.first(h)
             state = torch.cat([state[:1], h.reshape(1), state[2:]])
         place = torch.arange(most, device=y.device)
 
         def going(state: Tensor, y: Tensor, slope: Tensor, count: Tensor, *rest: Tensor) -> Tensor:
-            (t, h), (end, left, *_) = state[:2].unbind(), limits(numbers)
-            further = (count < most) & (count < left) & (t != end)
-            return further & (h.abs() > 8 * sys.float_info.epsilon * t.abs()) & (h.abs() > 1e-300)
+            return under_way(state, numbers, count, most)
 
         def body(
             state: Tensor, y: Tensor, slope: Tensor, count: Tensor, sizes: Tensor, record: Tensor, *rest: Tensor
@@ -178,49 +169,3 @@ def with_integrals(
 def norm_of(vector: Integrands) -> Tensor:
     """The Euclidean norm of a vector of several tensors, in double precision."""
     return torch.stack([size_of(torch.linalg.vector_norm, x).to(torch.float64) for x in vector]).square().sum().sqrt()
-
-
-def limits(numbers: Tensor) -> tuple[Tensor, ...]:
-    """The end, the number of attempts that there may be, the least and the largest step."""
-    return numbers[6:10].unbind()
-
-
-def limited(h: Tensor, numbers: Tensor) -> Tensor:
-    """h within its limits (``StepOptions.limited``)."""
-    _, _, least, most = limits(numbers)
-    return torch.copysign(torch.minimum(torch.maximum(h.abs(), least), most), h)
-
-
-def sized(state: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-    """h within its limits, and h cut to end at the end of the solve."""
-    h = limited(state[1], numbers)
-    size, _ = clip(h.abs(), (limits(numbers)[0] - state[0]).abs())
-    return h, torch.copysign(size, h)
-
-
-def decide(
-    controller: StepController, order: int, state: Tensor, numbers: Tensor, h: Tensor, size: Tensor, ratio: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Whether the attempt is accepted, and the state after it (``Stepper.decide``).
-
-    If the error is not a number the next h is NaN, which ends the loop: the host decides.
-    """
-    (t, _, newest, before, oldest, retried), (end, _, least, _) = state.unbind(), limits(numbers)
-    accepted = is_accepted(ratio, size.abs(), least)
-    grown = factor(controller, (ratio, newest, before), order, accepted, retried)
-    following = torch.copysign(next_size(h.abs(), size.abs(), grown, accepted), h)
-    following = torch.where(ratio < torch.inf, following, torch.nan)
-    reached = torch.where(size == end - t, end, t + size)
-    after = torch.stack([reached, following, ratio, newest, before, torch.zeros_like(t)])
-    failed = torch.stack([t, following, newest, before, oldest, torch.ones_like(t)])
-    return accepted, torch.where(accepted, after, failed)
-
-
-def factor(
-    controller: StepController, errors: Sequence[Tensor], order: int, accepted: Tensor, retried: Tensor
-) -> Tensor:
-    """The factor on the size (``StepController.factor``, ``Method.factor``, ``Stepper.reject``)."""
-    found = controller.unlimited([e.clamp_min(LEAST_RATIO) for e in errors], order)
-    found = found.clamp(controller.min_factor, controller.max_factor)
-    found = torch.where(retried > 0, found.clamp_max(AFTER_REJECTION), found)
-    return torch.where(accepted, found, found.clamp_max(REJECTED))

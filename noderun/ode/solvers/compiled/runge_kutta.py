@@ -8,7 +8,6 @@ and steps stay eager.
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from noderun.ode.solvers.compiled.graph import Graph
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, VectorField
+from noderun.ode.solvers.graphed import GraphedRungeKutta
 from noderun.ode.solvers.method import Step
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.ode.solvers.stages import Stages, Table
@@ -46,24 +46,15 @@ class CompiledStages(Stages):
             self.graph[:n] = ks.unbind()[::-1]
 
 
-class CompiledRungeKutta(ExplicitRungeKutta):
+class CompiledRungeKutta(GraphedRungeKutta):
     """The same method with its steps compiled for each f, state's layout and autocast state."""
 
-    compiles = True
-    control: StepOptions | None = None
+    def graphs(self, field: Field, y: Tensor, adjoint: Any = None) -> Graph | None:
+        return graph_of(self, field, y, adjoint is not None)
 
-    def __init__(self, eager: ExplicitRungeKutta) -> None:
-        super().__init__(eager.name, eager.tableau, eager.info.source, eager.info.description)
-        self.original, self.error_order = eager, eager.error_order
-
-    @property
-    def uncompiled(self) -> ExplicitRungeKutta:
-        return self.original
-
-    def with_tolerances(self, control: StepOptions) -> CompiledRungeKutta:
-        method = copy.copy(self)
-        method.control = control
-        return method
+    def was_examined(self, field: VectorField, y: Tensor) -> bool:
+        field.kept = True  # the graphs store f's value at the end, which the backward pass compares
+        return super().was_examined(field, y)
 
     def start(self, y: Tensor) -> CompiledStages:
         return CompiledStages(self.tableau.stages + len(self.tableau.dense_c), y, self.table(y))
@@ -90,11 +81,11 @@ class CompiledRungeKutta(ExplicitRungeKutta):
     def ratio(self, work: Stages, control: StepOptions, step: Step) -> float:
         assert isinstance(work, CompiledStages)
         if work.norms is None:
-            return self.original.ratio(work, control, step)
+            return super().ratio(work, control, step)
         norms = work.norms.tolist()
         return float(combined(*norms) if self.tableau.low_error else norms[0])
 
-    def complete(self, field: Field, t: float, y: Tensor, h: float, work: Stages, y1: Tensor) -> None:
+    def complete(self, field: Field, t: Any, y: Tensor, h: Any, work: Stages, y1: Tensor) -> None:
         if not work.complete:
             work.begin(y, h)
         super().complete(field, t, y, h, work, y1)
@@ -121,16 +112,6 @@ def graph_of(method: ExplicitRungeKutta, field: Field, y: Tensor, adjoint: bool 
         if y.is_complex():
             graph.fail("the compiler makes no code for complex states")
     return None if graph.failed else graph
-
-
-def needs_examination(method: ExplicitRungeKutta, field: VectorField, y: Tensor) -> bool:
-    """Whether f was not examined for these graphs yet, or the field has no graphs."""
-    graph = graph_of(method, field, y)
-    if graph is None or not graph.examined:
-        if graph is not None:
-            graph.examined = True
-        return True
-    return False
 
 
 def identity(f: Callable[..., Any]) -> Any:

@@ -13,15 +13,14 @@ from torch import Tensor
 from torch.func import functional_call, vjp
 
 from noderun.ode.solvers.control import Norm
+from noderun.ode.solvers.device_control import Tolerances, scaled, size_of, tolerances
 from noderun.ode.solvers.field import Autocast
+from noderun.ode.solvers.graphed import Integrands
 from noderun.ode.solvers.state import Layout
-from noderun.ode.solvers.step_size import euler_trial_step, step_from_curvature
 from noderun.ode.solvers.tableau import ButcherTableau, Row
 
-Integrands = tuple[Tensor, ...]  # of integrals beside the state, at one point
 Derivative = Callable[[Tensor, Tensor], tuple[Tensor, Integrands]]  # t, y [N] -> dy/dt [N], integrands
 Function = Callable[..., Derivative]  # f, its args, names and values of its parameters -> dy/dt
-Tolerances = tuple[Tensor, Tensor]  # rtol and atol, [] or [N]
 Loop = Callable[[Callable[..., Tensor], Callable[..., tuple[Tensor, ...]], tuple[Tensor, ...]], tuple[Tensor, ...]]
 TracedStep = tuple[Tensor, Tensor, Tensor | None]  # y1 [N], k_(s-1) to k_0 [s, N], norms of the error estimates [m]
 Attempted = tuple[
@@ -131,43 +130,6 @@ def attempt(
     plain = [k.detach() for k in ks]
     estimates = [row for row in (tableau.error, tableau.low_error) if row is not None]
     return y1, ks, integrands, torch.stack([size_of(norm, size * weighted(row, plain) / scale) for row in estimates])
-
-
-def first_size(
-    derivative: Derivative,
-    order: int,
-    t: Tensor,
-    span: Tensor,
-    within: Tolerances,
-    y: Tensor,
-    slope: Tensor,
-    norm: Norm,
-) -> Tensor:
-    """The first step size [], as ``control.first_step`` chooses it; one call of f."""
-    scale, left = scaled(within, y.abs()), span.abs()
-    d0, d1 = (size_of(norm, x / scale).to(torch.float64) for x in (y, slope))
-    size = euler_trial_step(d0, d1, left)
-    trial = torch.copysign(size, span)
-    later, _ = derivative((t + trial).to(y.dtype), y + trial.to(y.dtype) * slope)
-    change = size_of(norm, (later - slope) / scale).to(torch.float64)
-    return torch.copysign(step_from_curvature(size, d1, change, left, order), span)
-
-
-def size_of(norm: Norm, v: Tensor) -> Tensor:
-    """The norm [] of v; torch 2.11 compiles that of a single number as one of shape [1]."""
-    return norm(v).reshape(())
-
-
-def tolerances(numbers: Tensor, given: Sequence[Tensor | None]) -> Tolerances:
-    """rtol and atol: per component if they were given so, else the last two of the numbers."""
-    rtol, atol = (z if x is None else x for x, z in zip(given, numbers[-2:].unbind(), strict=True))
-    return rtol, atol
-
-
-def scaled(within: Tolerances, size: Tensor) -> Tensor:
-    """atol + rtol |y|."""
-    rtol, atol = (x.to(size.dtype) for x in within)
-    return atol + rtol * size
 
 
 def weighted(row: Row, ks: Sequence[Tensor]) -> Tensor:

@@ -1,0 +1,196 @@
+"""The captured graphs of one f: forwards by attempts, backwards by steps pulled back."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from noderun.ode.solvers.captured.attempts import SIZES, Attempts, Integral
+from noderun.ode.solvers.captured.capture import Capture
+from noderun.ode.solvers.captured.identity import Weakly, held, name_of
+from noderun.ode.solvers.captured.pull import PullBack
+from noderun.ode.solvers.control import StepOptions
+from noderun.ode.solvers.field import Field, VectorField
+from noderun.ode.solvers.graphed import MOST_ATTEMPTS, Integrands, LoopResult, PulledBack
+from noderun.ode.solvers.nesting import map_tensors, tensors_in
+from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
+from noderun.ode.solvers.times import Bounds
+
+MakeField = Callable[[Bounds], Field]
+FIRST_ATTEMPTS = 4  # before the host looks for the first time, until a solve has shown how many it takes
+
+
+class CapturedGraphs:
+    """What is replayed for one f, held as it is, and one layout of the state; or for its adjoint, a kind of field.
+
+    Solves of one kind share their buffers, which are loaded before each run of attempts and read after it.
+    """
+
+    def __init__(self, method: ExplicitRungeKutta, field: VectorField, adjoint: Any, compiles: bool) -> None:
+        self.method, self.adjoint, self.compiles = method, adjoint, compiles
+        self.examined = self.failed = False
+        inside = not method.tableau.dense_a and len(method.tableau.dense) == method.tableau.stages
+        self.steps_per_backward = {False: MOST_ATTEMPTS, True: MOST_ATTEMPTS if inside else 0}
+        self.f = Weakly(field.f)
+        self.args = map_tensors(lambda x: x.detach().clone(), field.args)  # at addresses that stay
+        self.solves: dict[Any, Attempts] = {}
+        self.pulls: dict[Any, PullBack] = {}
+        self.expected: dict[Any, int] = {}  # attempts that the last run of this kind took
+        self.pool = torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
+
+    def run_loop(
+        self,
+        field: VectorField,
+        control: StepOptions,
+        numbers: Sequence[float],
+        y: Tensor,
+        known: tuple[Tensor, Integrands] | None,
+        choose: bool,
+        rows: int,
+        controlled: bool,
+        totals: Integrands,
+        params: Mapping[str, Tensor],
+    ) -> LoopResult | None:
+        """Attempts from y on until the solve is done, the record is full or the host has to decide."""
+        given = [x if isinstance(x, Tensor) else None for x in (control.rtol, control.atol)]
+        kinds = (held(control.norm), control.controller, rows, controlled, *(x is None for x in given), tuple(params))
+        solve = self.solves.get(kinds)
+        try:
+            if solve is None:
+                integral = Integral.of(totals, controlled) if totals else None
+                made, _ = self.maker(field, params, bool(self.adjoint))
+                with torch.inference_mode(False), torch.no_grad():  # whatever the solve that makes them runs in
+                    solve = self.solves[kinds] = Attempts(self.method, made, control, y, rows, integral, self.pool)
+            replays = [solve.replays[name] for name in ("evaluate", "choose", "attempt")]
+            for replay in replays:
+                replay.prepare()
+        except Exception as error:
+            self.fail(reason(error))
+            return None
+        evaluate, first, attempt = replays
+        within = [0.0 if isinstance(x, Tensor) else x for x in (control.rtol, control.atol)]
+        low, high, _ = field.bounds
+        self.load_args(field)
+        solve.load((*numbers, low, high, *within), given, y, known and known[0])
+        if solve.integral is not None:
+            solve.integral.load(totals, known and known[1])
+        if known is None and (choose or self.method.tableau.fsal):
+            evaluate()
+        if choose:
+            first()
+        report = self.replay(solve, attempt, (kinds, known is None))
+        slope = solve.slope.clone()
+        integrands, after = solve.integral.parts(totals) if solve.integral is not None else ((), totals)
+        found = [report[1], report[3], *report[SIZES : SIZES + 3 * solve.room]]
+        return solve.y.clone(), slope, solve.record, found, integrands, after
+
+    def replay(self, solve: Attempts, attempt: Capture, kind: Any) -> list[float]:
+        """Attempts until none is due: as many as the last solve took, then ever more; each look at the report waits."""
+        batch = min(self.expected.get(kind, FIRST_ATTEMPTS), solve.room)
+        more = 1
+        while True:
+            for _ in range(batch):
+                attempt()
+            report: list[float] = solve.report.tolist()
+            if not report[0]:
+                self.expected[kind] = max(1, int(report[1]))
+                return report
+            batch, more = more, 2 * more
+
+    def run_fixed(
+        self, field: VectorField, moves: Sequence[tuple[float, float]], y: Tensor, rows: int
+    ) -> tuple[Tensor, Tensor] | None:
+        solve = self.solves.get(rows)
+        try:
+            if solve is None:
+                made, _ = self.maker(field, {}, False)
+                with torch.inference_mode(False), torch.no_grad():
+                    solve = self.solves[rows] = Attempts(self.method, made, StepOptions(), y, rows, pool=self.pool)
+            step = solve.replays["fixed"]
+            step.prepare()
+        except Exception as error:
+            self.fail(reason(error))
+            return None
+        low, high, _ = field.bounds
+        self.load_args(field)
+        solve.load((0.0,) * 10 + (low, high, 0.0, 0.0), [None, None], y, None)
+        solve.load_moves(moves)
+        for _ in moves:
+            step()
+        return solve.y.clone(), solve.record
+
+    def pull_back(
+        self,
+        field: VectorField,
+        control: StepOptions,
+        moves: Sequence[tuple[float, float]],
+        starts: Sequence[Tensor],
+        a: Tensor,
+        cotangents: Tensor | None,
+        params: Mapping[str, Tensor],
+    ) -> PulledBack | None:
+        kind = (cotangents is not None, tuple(params))
+        pull = self.pulls.get(kind)
+        try:
+            if pull is None:
+                made, leaves = self.maker(field, params, True)
+                pull = self.pulls[kind] = PullBack(self.method, made, a, leaves, cotangents is not None, self.pool)
+            pull.replay.prepare()
+        except Exception as error:
+            self.fail(reason(error))
+            return None
+        self.load_args(field)
+        pull.load(moves, field.bounds, a)
+        for i in reversed(range(len(moves))):
+            pull.y.copy_(starts[i])
+            if pull.cotangents is not None and cotangents is not None:
+                pull.cotangents.copy_(cotangents[i])
+            pull.replay()
+        return pull.a.clone(), *(g.clone() for g in pull.param_grads)
+
+    def maker(
+        self, field: VectorField, params: Mapping[str, Tensor], differentiates: bool
+    ) -> tuple[MakeField, tuple[Tensor, ...]]:
+        """What makes the field whose calls are captured, and the leaves that stand for f's parameters in it.
+
+        The leaves share the parameters' memory. Autograd inside a graph needs them, because the nodes that gather the
+        gradients of the parameters themselves belong to the default stream, for which a capture may not wait.
+        """
+        leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+        own = copy.copy(field)
+        own.f, own.args, own.autocast = self.f, self.args, field.autocast.without_cache()
+        own.first, own.known, own.kept = False, None, False
+        if differentiates:
+            own.f = lambda *inputs: functional_call(self.f.own(), leaves, inputs)
+        if self.compiles:
+            own.f = torch.compile(own.f, dynamic=False)
+
+        def make(bounds: Bounds) -> Field:
+            own.bounds = bounds
+            return self.adjoint(own, tuple(leaves.values())) if self.adjoint else own
+
+        return make, tuple(leaves.values())
+
+    def load_args(self, field: VectorField) -> None:
+        for own, new in zip(tensors_in(self.args), tensors_in(field.args), strict=True):
+            own.copy_(new.detach())
+
+    def fail(self, why: str) -> None:
+        self.failed = True
+        warnings.warn(
+            f"{name_of(self.f.own())} cannot be captured as a CUDA graph ({why}): its solves run eagerly; f must be a "
+            "function of its inputs that reads no number on the host, and whose shapes do not depend on values",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error."""
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

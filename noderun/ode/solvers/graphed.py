@@ -1,0 +1,110 @@
+"""Explicit Runge-Kutta methods whose attempts are graphs: compiled ones, and those that a GPU captures and replays."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, Self
+
+from torch import Tensor
+
+from noderun.ode.solvers.control import StepOptions
+from noderun.ode.solvers.field import Field, VectorField
+from noderun.ode.solvers.method import Step
+from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
+
+Integrands = tuple[Tensor, ...]  # of integrals beside the state, at one point
+PulledBack = tuple[Tensor, ...]  # dL/dy [N] at the start of the first step, then dL/dtheta
+
+# y and f(t, y) [N] after the last attempt; the record of each attempt [K, rows, N]; the number of attempts, the step
+# size to try next, and for each attempt h, h as it was cut and the error ratio (2 + 3 K numbers); the integrands beside
+# the state at the end, and their integrals
+LoopResult = tuple[Tensor, Tensor, Tensor, list[float], Integrands, Integrands]
+
+
+MOST_ATTEMPTS = 64  # recorded between two looks of the host
+MOST_NUMBERS = 2**26  # of the states and stages in such a record
+
+
+def room_for(size: int, rows: int) -> int:
+    """The number of attempts of a state [size], each leaving ``rows`` vectors, between two looks of the host."""
+    return max(1, min(MOST_ATTEMPTS, MOST_NUMBERS // max(size * rows, 1)))
+
+
+class Graphs(Protocol):
+    """The graphs of one f and one layout of the state, or of its adjoint.
+
+    ``examined`` says whether a solve that is to be differentiated has examined f, ``steps_per_backward`` how many steps
+    one call pulls back, by whether outputs lie inside the steps.
+    """
+
+    examined: bool
+    steps_per_backward: dict[bool, int]
+
+    def run_loop(
+        self,
+        field: VectorField,
+        control: StepOptions,
+        numbers: Sequence[float],
+        y: Tensor,
+        known: tuple[Tensor, Integrands] | None,
+        choose: bool,
+        rows: int,
+        controlled: bool,
+        totals: Integrands,
+        params: Mapping[str, Tensor],
+    ) -> LoopResult | None:
+        """Attempts from y on; None if steps are made one by one."""
+
+    def run_fixed(
+        self, field: VectorField, moves: Sequence[tuple[float, float]], y: Tensor, rows: int
+    ) -> tuple[Tensor, Tensor] | None:
+        """y after the first steps (t, h) of ``moves`` and the record of each; None if steps are made one by one."""
+
+    def pull_back(
+        self,
+        field: VectorField,
+        control: StepOptions,
+        moves: Sequence[tuple[float, float]],
+        starts: Sequence[Tensor],
+        a: Tensor,
+        cotangents: Tensor | None,
+        params: Mapping[str, Tensor],
+    ) -> PulledBack | None:
+        """dL/dy and dL/dtheta of steps (t, h) from their ``starts`` [N]; None if autograd has to."""
+
+
+class GraphedRungeKutta(ExplicitRungeKutta):
+    """The same method with graphs for each f, layout of the state and autocast state."""
+
+    compiles = True
+    control: StepOptions | None = None
+
+    def __init__(self, eager: ExplicitRungeKutta) -> None:
+        super().__init__(eager.name, eager.tableau, eager.info.source, eager.info.description)
+        self.original, self.error_order = eager, eager.error_order
+
+    @property
+    def uncompiled(self) -> ExplicitRungeKutta:
+        return self.original
+
+    def with_tolerances(self, control: StepOptions) -> Self:
+        method = copy.copy(self)
+        method.control = control
+        return method
+
+    def ratio(self, work: Any, control: StepOptions, step: Step) -> float:
+        return self.original.ratio(work, control, step)
+
+    @abstractmethod
+    def graphs(self, field: Field, y: Tensor, adjoint: Any = None) -> Graphs | None:
+        """The graphs of a field, or of its adjoint; None if steps are eager."""
+
+    def was_examined(self, field: VectorField, y: Tensor) -> bool:
+        """Whether f was examined before for the graphs that this solve uses; it counts as examined from now on."""
+        graphs = self.graphs(field, y)
+        if graphs is None:
+            return False
+        before, graphs.examined = graphs.examined, True
+        return before
