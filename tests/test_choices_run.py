@@ -66,6 +66,7 @@ CHOICES = [
     *(["experiment=latent_ode/spirals", "data.points=8", *words] for words in SERIES),
     ["data=moons"],  # with no word on the net
     ["data=moons", "model=resnet"],
+    ["model=latent_ode", "data=point_process", "data.rate=5", "model.poisson=true", "model.lift=8"],
     ["model.augment=5"],
     ["model.head=flatten"],
     ["experiment=anode/crossing_1d"],

@@ -27,6 +27,7 @@ from noderun.data.mechanics import bouncing_ball, cubic_spiral, two_body
 from noderun.data.mnist5k import mnist5k
 from noderun.data.nested_shapes import nested_shapes
 from noderun.data.pde import burgers, check_burgers, check_kuramoto_sivashinsky, kuramoto_sivashinsky
+from noderun.data.point_process import point_process
 from noderun.data.points import circles, crossing_1d, moons, sines, spheres
 from noderun.data.poisson import poisson
 from noderun.data.series import TASKS
@@ -194,6 +195,7 @@ SETS: dict[str, Source] = {
     "two_body": Source(two_body, "series", tasks=tasks("interpolate", "forecast")),
     "bouncing_ball": Source(bouncing_ball, "series", tasks=tasks("interpolate")),
     "cubic_spiral": Source(cubic_spiral, "series", tasks=tasks("interpolate")),
+    "point_process": Source(point_process, "series", tasks=tasks("interpolate", "forecast")),
     "stochastic_lorenz": Source(stochastic_lorenz, "series", tasks=tasks("interpolate", "forecast")),
     "ou": Source(ou, "series", tasks=tasks("interpolate", "forecast")),
     "gbm": Source(gbm, "series", tasks=tasks("interpolate", "forecast")),

@@ -15,6 +15,8 @@ class System:
 
     Of a stochastic system dy = field(y) dt + diffusion(y) dW, ``diffusion(y)`` [..., D] is a number per component.
 
+    ``rate(t)`` is that of the Poisson process of the observations' times, per unit of time.
+
     ``parameters`` are the true values by name, [] or one per series [N]. ``published`` are estimates of others with
     the ends of their intervals: (low, estimate, high).
     """
@@ -22,5 +24,6 @@ class System:
     field: Callable[[Tensor], Tensor] | None = None
     energy: Callable[[Tensor], Tensor] | None = None
     diffusion: Callable[[Tensor], Tensor] | None = None
+    rate: Callable[[Tensor], Tensor] | None = None
     parameters: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     published: Mapping[str, tuple[float, float, float]] = dataclasses.field(default_factory=dict)

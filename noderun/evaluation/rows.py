@@ -24,6 +24,7 @@ ROWS: dict[str, Callable[[Setup], Rows]] = {
     "parameters": identification.parameter_rows,
     "series": series.series_rows,
     "latent": series.latent_rows,
+    "rate": series.rate_rows,
     "prior": series.prior_rows,
     "diffusion": series.diffusion_rows,
     "spacetime": rollout.spacetime_rows,

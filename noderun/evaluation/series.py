@@ -16,7 +16,7 @@ from noderun.training.setup import Setup
 
 Rows = list[dict[str, Any]]
 EXAMPLES, CHANNELS, TIMES, DRAWS, BEYOND = 4, 3, 201, 50, 0.5  # BEYOND: of the span, on both sides of it
-CURVES = 40
+CURVES, BINS = 40, 20
 
 
 def first_series(setup: Setup, count: int) -> Batch:
@@ -102,6 +102,34 @@ def latent_rows(setup: Setup) -> Rows:
         for time, points in zip(grid.tolist(), plane.tolist(), strict=True)
         for i, (x, y) in enumerate(points)
     ]
+
+
+@torch.no_grad()
+def rate_rows(setup: Setup) -> Rows:
+    """The rate of the first channel's observations: the mean over test series, the true one, and what the test has."""
+    setup.model.eval()
+    model, series = setup.model, getattr(setup.objective, "series", None)
+    if not isinstance(model, LatentODE) or model.log_rate is None or series is None or series.system.rate is None:
+        raise ValueError(
+            "a learned and a true rate are those of model=latent_ode model.poisson=true data=point_process"
+        )
+    batch = next(setup.batches("test", 0, 0))
+    assert batch.target_times is not None and batch.target_mask is not None
+    mean, _ = model.encode(*(batch.rows(slice(CURVES)).parts()[name] for name in ("inputs", "times", "mask")))
+    grid = torch.linspace(0, float(batch.target_times.max()), TIMES, device=mean.device)
+    log_rate = model.decode(mean.unsqueeze(0), grid.expand(len(mean), -1)).log_rate
+    assert log_rate is not None
+    learned, true = log_rate[0, ..., 0].exp().mean(0), series.system.rate(grid)
+    seen = batch.target_times[batch.target_mask[..., 0]].cpu()
+    counts, edges = torch.histogram(seen, bins=BINS, range=(0.0, float(grid[-1])))
+    unit = len(batch) * float(edges[1] - edges[0])
+    curves = [("learned", grid, learned), ("true", grid, true)]
+    points = zip((0.5 * (edges[1:] + edges[:-1])).tolist(), counts.tolist(), strict=True)
+    return [
+        {"kind": kind, "time": t, "rate": value}
+        for kind, times, values in curves
+        for t, value in zip(times.tolist(), values.tolist(), strict=True)
+    ] + [{"kind": "observed", "time": t, "rate": n / unit, "standard error": n**0.5 / unit} for t, n in points]
 
 
 @torch.no_grad()

@@ -27,7 +27,10 @@ class WithRate(nn.Module):
 
 
 class LatentODE(LatentSeries):
-    """z(0) ~ N(0, I), dz/dt = f(t, z), x(t) ~ N(g(z(t)), noise^2); its answers follow the mean of q(z(0) | x)."""
+    """z(0) ~ N(0, I), dz/dt = f(t, z), x(t) ~ N(g(z(t)), noise^2); its answers follow the mean of q(z(0) | x).
+
+    With ``lift`` the state of the ODE has that size, and its start is a net of three layers of z(0).
+    """
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class LatentODE(LatentSeries):
         solve: ConfiguredSolve,
         *,
         latent: int = 4,
+        lift: int | None = None,
         encoder: str = "rnn",
         hidden: int = 25,
         euler_steps: int = 1,
@@ -54,9 +58,11 @@ class LatentODE(LatentSeries):
         else:
             self.encoder = BackwardRNN(channels, hidden)
         self.posterior = nn.Linear(hidden, 2 * latent)
-        field, self.log_rate = make_dynamics((latent,)), small_net(latent, decoder, channels) if poisson else None
-        self.block = SolveBlock(field if self.log_rate is None else WithRate(field, self.log_rate, latent), solve)
-        self.decoder = small_net(latent, decoder, channels)
+        self.size = size = lift or latent
+        self.lift = nn.Identity() if lift is None else three_layers(latent, lift)
+        field, self.log_rate = make_dynamics((size,)), small_net(size, decoder, channels) if poisson else None
+        self.block = SolveBlock(field if self.log_rate is None else WithRate(field, self.log_rate, size), solve)
+        self.decoder = small_net(size, decoder, channels)
         self.head = nn.Linear(latent, outputs) if outputs else None
 
     def infer(self, inputs: Tensor, times: Tensor, mask: Tensor | None) -> Posterior:
@@ -85,15 +91,15 @@ class LatentODE(LatentSeries):
         """
         draws, count = z0.shape[:2]
         ts, place = torch.unique(times, return_inverse=True)
-        start = z0.flatten(0, 1)
+        start = self.lift(z0.flatten(0, 1))
         if self.log_rate is not None:
             start = torch.cat([start, start.new_zeros(len(start), self.channels)], dim=1)
-        states = self.solved(start, ts).unflatten(1, (draws, count))  # [U, K, B, latent (+ D)]
+        states = self.solved(start, ts).unflatten(1, (draws, count))  # [U, K, B, size (+ D)]
         own = of_each(states, place)
-        z = own[..., : self.latent]
+        z = own[..., : self.size]
         if self.log_rate is None:
             return Decoded(z, self.decoder(z), len(ts))
-        return Decoded(z, self.decoder(z), len(ts), self.log_rate(z), states[-1, ..., self.latent :])
+        return Decoded(z, self.decoder(z), len(ts), self.log_rate(z), states[-1, ..., self.size :])
 
     def solved(self, start: Tensor, ts: Tensor) -> Tensor:
         """The state [U, N, ...] at times in order, from ``start`` at time 0."""
@@ -105,3 +111,10 @@ class LatentODE(LatentSeries):
         if len(before):
             parts.insert(0, self.block(start, torch.cat([zero, before.flip(0)])).ys[1:].flip(0))
         return torch.cat(parts)
+
+
+def three_layers(inputs: int, width: int) -> nn.Module:
+    """The net that makes the ODE's start in diffrax's example of a latent ODE."""
+    return nn.Sequential(
+        nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
+    )

@@ -202,6 +202,12 @@ FIGURES = {
         series.draw_latent,
         source="model",
     ),
+    "rate": Figure(
+        "Learned rate of observations beside the true one",
+        "model=latent_ode model.poisson=true of data=point_process",
+        series.draw_rate,
+        source="model",
+    ),
     "prior": Figure(
         "Series drawn from the prior beside those of the data",
         "a latent ODE or SDE",

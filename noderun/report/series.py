@@ -63,6 +63,23 @@ def draw_latent(rows: Sequence[Row], path: Path) -> None:
         save(drawn, path, rows)
 
 
+def draw_rate(rows: Sequence[Row], path: Path) -> None:
+    """Observations per unit of time: learned, true, and counted in the test with the standard error of each count."""
+    with figure(1, 1, width=6.0, height=3.4) as (drawn, axes):
+        panel = axes[0, 0]
+        for kind, color in (("true", COLORS[0]), ("learned", COLORS[1])):
+            own = [row for row in rows if row["kind"] == kind]
+            panel.plot(*([row[key] for row in own] for key in ("time", "rate")), color=color, label=kind)
+        counted = [
+            [row[key] for row in rows if row["kind"] == "observed"] for key in ("time", "rate", "standard error")
+        ]
+        times, rates, errors = counted
+        panel.errorbar(times, rates, yerr=errors, fmt=".", color="0.4", label="counted in the test")
+        panel.set(xlabel="time", ylabel="observations per unit of time", ylim=(0, None))
+        panel.legend()
+        save(drawn, path, rows)
+
+
 def draw_prior(rows: Sequence[Row], path: Path) -> None:
     """A row of panels per channel: test series on the left, draws from the prior on the right."""
     channels = sorted({row["channel"] for row in rows})

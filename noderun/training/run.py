@@ -190,7 +190,7 @@ class Run:
             "Train Loss": cell(means.get("loss/train"), ".4f"),
         }
         for metric in self.setup.objective.metrics:
-            if metric.better is None:  # the same in every row
+            if not metric.headline:
                 continue
             heading = metric.heading.title() if metric.heading.islower() else metric.heading
             shown[heading] = cell(metric.value({**means, **progress.test}), metric.format)

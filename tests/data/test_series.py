@@ -67,3 +67,13 @@ def test_generated_sets_are_the_same_each_time_and_fit_their_target(name, task, 
         parts, again = getattr(one, split).parts(), getattr(two, split).parts()
         assert all(torch.equal(part, again[key]) for key, part in parts.items())
     assert not torch.equal(one.train.inputs[: len(one.test)], one.test.inputs[: len(one.train)])
+
+
+def test_the_times_of_a_point_process_follow_its_rate():
+    """The mean count of a series is the integral of the rate, 20 per unit of time over two, within three errors."""
+    dataset = SETS["point_process"].read(Path("nowhere"), examples=2000)
+    counts = dataset.train.target_mask[..., 0].sum(1).double()
+    assert abs(counts.mean() - 40) < 3 * (40 / 2000) ** 0.5
+    assert counts.var() == pytest.approx(40, rel=0.1)
+    early = (dataset.train.target_times < 0.5) & dataset.train.target_mask[..., 0]
+    assert early.sum(1).double().mean() == pytest.approx(10 + 16 / math.pi, rel=0.02)  # of 20 (1 + 0.8 sin(2 pi t))

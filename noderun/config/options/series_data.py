@@ -222,6 +222,19 @@ class CubicSpiral(SeriesData, name="cubic_spiral"):
     noise: Annotated[NotNegative, "standard deviation"] = 0.0
 
 
+@declaration
+class PointProcess(SeriesData, name="point_process"):
+    """A cosine observed at the times of a Poisson process whose rate is known, for model=latent_ode model.poisson=true:
+    the times are data, too. 500 series; a fifth as many for the test."""
+
+    task: Annotated[Literal["interpolate", "forecast"] | None, Reference("${task}"), "null: interpolate"] = None
+    batch_size: Annotated[Count, "series per step"] = 50
+    examples: Annotated[Count, "training series; a fifth as many for the test"] = 500
+    rate: Annotated[Positive, "mean number of observations per unit of time"] = 20.0
+    span: Annotated[Positive, "of time"] = 2.0
+    noise: Annotated[NotNegative, "standard deviation of an observation"] = 0.1
+
+
 @dataclass(frozen=True)
 class StochasticData(SeriesData):
     """Series of a stochastic equation, at equal times from 0."""

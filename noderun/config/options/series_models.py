@@ -72,6 +72,7 @@ class LatentOde(SeriesModel, name="latent_ode"):
     ] = Objective("elbo")
     uses: Uses = ("dynamics", "solver", "gradient")
     latent: Annotated[Count, "size of z; 4 is Chen et al.'s for the spirals"] = 4
+    lift: Annotated[Count | None, "size of the ODE's state, which a net makes of z(0); null: that is the start"] = None
     encoder: Annotated[
         Literal["rnn", "ode_rnn"], "rnn: a GRU backward in time (Chen et al.); ode_rnn: Rubanova et al.'s"
     ] = "rnn"
