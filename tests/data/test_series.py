@@ -1,5 +1,8 @@
 """Series: what a task gives and asks, packing, and the generated sets."""
 
+import math
+from pathlib import Path
+
 import pytest
 import torch
 
