@@ -15,7 +15,7 @@ from noderun.models.latent_equation import ComponentNets, LatentEquation, Net, w
 
 
 class ContextDrift(nn.Module):
-    """g u = f - h as a net of t, z and the context of the next observation (Li et al. 2020, section 5)."""
+    """s u, which is f - h if c = 1, as a net of t, z and the context of the next observation (Li et al. 2020)."""
 
     def __init__(self, size: int, context: int, width: int, layers: int, name: str) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ def set_precision(word: str) -> None:
     kind = "tf32" if word == "tf32" else "ieee"
     cuda.matmul.fp32_precision = kind
     for part in (cudnn.conv, cudnn.rnn):  # type: ignore[attr-defined]
-        part.fp32_precision = kind
+        part.fp32_precision = kind  # type: ignore[union-attr]
 
 
 def set_deterministic(device: torch.device) -> None:
@@ -26,7 +26,7 @@ def set_deterministic(device: torch.device) -> None:
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", REPRODUCIBLE_CUBLAS)
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def unfit_precision(word: str, on_gpu: bool, rtol: float | None) -> str | None:

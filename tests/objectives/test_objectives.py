@@ -22,16 +22,18 @@ TARGETS |= {
     "derivative": Series(2, system=System(field=lambda y: -y)),
     "rollout": Series(2),
     "energy": Values((3,), lambda c, u: (u - c).square().sum(1)),
+    "sde_matching": Series(2),
 }
 OUTPUTS |= {"series": 4, "flow_matching": 5, "density_matching": 2, "elbo": 6 * 256, "trajectory": 2, "derivative": 2}
-OUTPUTS |= {"rollout": 2, "energy": 3}
+OUTPUTS |= {"rollout": 2, "energy": 3, "sde_matching": 0}
+BETTER = {"elbo": {"higher"}, "sde_matching": {"higher", "lower"}}
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_its_metrics_have_a_better_side(name):
     objective = OBJECTIVES[name]().for_target(TARGETS[name])
     assert objective.metrics
-    assert {metric.better for metric in objective.metrics} == {"higher" if name == "elbo" else "lower"}
+    assert {metric.better for metric in objective.metrics} == BETTER.get(name, {"lower"})
     assert isinstance(TARGETS[name], objective.targets) and objective.outputs(TARGETS[name]) == OUTPUTS[name]
 
 
