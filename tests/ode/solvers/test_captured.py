@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import noderun
-from noderun.ode.solvers import METHODS
+from noderun.ode.arguments import on_device
+from noderun.ode.solvers import METHODS, configure_method
 from noderun.ode.solvers.captured.capture import Capture
-from noderun.ode.solvers.captured.runge_kutta import GRAPHS, captured
+from noderun.ode.solvers.captured.runge_kutta import GRAPHS, CapturedRungeKutta, captured
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 
 EXPLICIT = [name for name, method in METHODS.items() if isinstance(method, ExplicitRungeKutta)]
@@ -260,3 +261,13 @@ def test_an_f_that_does_more_than_compute_a_value_runs_eagerly(make, why):
     if make is Counting:
         before = f.calls.item()
         assert eager(f, solver=captured(METHODS["dopri5"]), compile=None).stats.nfe_forward == f.calls.item() - before
+
+
+def test_a_gpu_replays_explicit_runge_kutta_methods_unless_told_otherwise():
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    for name, method in METHODS.items():
+        chosen = on_device(method, gpu)
+        assert isinstance(chosen, CapturedRungeKutta) == (name in EXPLICIT) and on_device(method, cpu) is method
+        if name in EXPLICIT:
+            assert chosen.uncompiled is method and not chosen.compiles_f
+            assert on_device(configure_method(method, compile=True), gpu).compiles_f
