@@ -32,7 +32,7 @@ def point_process(
 ) -> Dataset:
     """cos(2 pi t) on [0, span], observed with noise at the times of a Poisson process of rate (1 + 0.8 sin(2 pi t)).
 
-    The times are drawn by thinning (Lewis and Shedler 1979); each series has at least two.
+    The times are drawn by thinning (Lewis and Shedler 1979) and rounded to 1e-4; each series has at least two.
     """
 
     def true_rate(t: Tensor) -> Tensor:
@@ -53,7 +53,8 @@ def thinned(most: float, span: float, rate: Callable[[Tensor], Tensor], generato
     """Rising times of a process of ``rate`` <= ``most`` on [0, span]."""
     while True:
         count = int(torch.poisson(torch.tensor(most * span), generator=generator))
-        times = span * torch.rand(count, generator=generator).sort().values
+        times = (span * torch.rand(count, generator=generator)).round(decimals=4).unique()
+        count = len(times)
         kept = times[most * torch.rand(count, generator=generator) < rate(times)]
         if len(kept) > 1:
             return kept
