@@ -130,7 +130,7 @@ class LatentSDE(LatentSeries):
         self, start: Tensor, index: Tensor, context: tuple[Tensor, ...], ts: Tensor, place: Tensor, draws: int
     ) -> Decoded:
         """The paths of a test of marginals, whose KL is estimated by log dq/dp itself."""
-        solve = self.block.solve
+        solve, self.block.stats = self.block.solve, None  # nothing is solved
         assert isinstance(solve, ConfiguredSDESolve) and isinstance(self.steering, Marginals)
         asked = from_zero(ts)
         path = BrownianPath(solve.ends(asked), start.shape, index=index, dtype=start.dtype, device=start.device)

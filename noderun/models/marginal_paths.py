@@ -31,8 +31,9 @@ def marginal_paths(
         dt, inside = end - start, times[k] < last
         g = equation.prior_diffusion(times[k], z)
         prior = z + dt * (equation.prior_drift(times[k], z) + steering.to_ito(equation, z, g)), g * dt**0.5
-        rho = torch.exp(-0.5 * dt * g.square() / (std[k] * std[k + 1]))
-        own = mean[k + 1] + rho * std[k + 1] * (z - mean[k]) / std[k], std[k + 1] * (1 - rho.square()).sqrt()
+        forgotten = dt * g.square() / (std[k] * std[k + 1])  # the correlation is exp(-forgotten / 2)
+        kept = mean[k + 1] + torch.exp(-0.5 * forgotten) * std[k + 1] * (z - mean[k]) / std[k]
+        own = kept, std[k + 1] * (-torch.expm1(-forgotten)).sqrt()
         epsilon = path(start, end) / dt**0.5
         z = torch.where(inside, own[0] + own[1] * epsilon, prior[0] + prior[1] * epsilon)
         change = 0.5 * ((z - prior[0]) / prior[1]).square() - 0.5 * epsilon.square() + (prior[1] / own[1]).log()
