@@ -84,9 +84,10 @@ def check_burgers(*, points: int, viscosity: float, steps: int, unroll: int, **o
     check_unroll(unroll, steps)
     needed = math.ceil(1 / (PECLET * viscosity))
     if points < needed:
+        least = math.ceil(1e6 / (PECLET * points)) / 1e6
         raise DataError(
             f"data.viscosity={viscosity:g} makes fronts too steep for data.points={points}: give at least {needed} "
-            f"points, or data.viscosity={1 / (PECLET * points):.2g} (a Peclet number |u| dx / viscosity of {PECLET:g})"
+            f"points, or data.viscosity={least:g} (a Peclet number |u| dx / viscosity of {PECLET:g})"
         )
 
 

@@ -109,7 +109,7 @@ class Diagnostics(Callback):
 
     def warn(self, error: float, epoch: int) -> None:
         """Say, once, that training follows another gradient than that of the flow."""
-        if error > FAR and not self.warned:
+        if error > FAR and self.remedy and not self.warned:
             self.warned = True
             words = "after epoch %d the gradient is %.0f %% from that of the flow: try %s"
             log.warning(words, epoch, 100 * error, self.remedy)
@@ -121,10 +121,12 @@ class Diagnostics(Callback):
         self.count, self.seconds = state["count"], state["seconds"]
 
 
-def remedy(settings: Settings) -> str:
-    """The settings that bring a solve's gradient closer to that of the flow, in words."""
+def remedy(settings: Settings) -> str | None:
+    """The settings that bring a solve's gradient closer to that of the flow, in words; None if there are none."""
     solver, gradient = settings.solver, settings.gradient
-    if solver is None or solver.dt is not None:
+    if solver is None:
+        return None
+    if solver.dt is not None:
         return "a smaller solver.dt"
     if gradient is None or GRADIENTS[gradient.name].exact:
         return f"a tolerance below {solver.rtol:g}"

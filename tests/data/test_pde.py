@@ -99,7 +99,7 @@ def test_training_sees_windows_and_the_test_whole_trajectories(name, tmp_path):
 
 
 REFUSED = [
-    ("burgers", {"viscosity": 0.0001}, "data.viscosity=0.0001 .* at least 5000 points, or data.viscosity=0.0031"),
+    ("burgers", {"viscosity": 0.0001}, "data.viscosity=0.0001 .* at least 5000 points, or data.viscosity=0.003125 "),
     ("burgers", {"points": 100}, "at least 160 points"),
     ("burgers", {"unroll": 60}, "data.unroll=60 is longer .* at most data.steps=50"),
     ("kuramoto_sivashinsky", {"length": 6.0}, "no wave that grows"),
