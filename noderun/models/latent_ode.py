@@ -60,7 +60,7 @@ class LatentODE(LatentSeries):
         self.posterior = nn.Linear(hidden, 2 * latent)
         self.size = size = lift or latent
         self.lift = nn.Identity() if lift is None else three_layers(latent, lift)
-        field, self.log_rate = make_dynamics((size,)), small_net(size, decoder, channels) if poisson else None
+        field, self.log_rate = make_dynamics((size,)), smooth_net(size, 32, channels) if poisson else None
         self.block = SolveBlock(field if self.log_rate is None else WithRate(field, self.log_rate, size), solve)
         self.decoder = small_net(size, decoder, channels)
         self.head = nn.Linear(latent, outputs) if outputs else None
@@ -111,6 +111,11 @@ class LatentODE(LatentSeries):
         if len(before):
             parts.insert(0, self.block(start, torch.cat([zero, before.flip(0)])).ys[1:].flip(0))
         return torch.cat(parts)
+
+
+def smooth_net(inputs: int, hidden: int, outputs: int) -> nn.Module:
+    """The logarithm of a rate: a solve integrates the rate, and a kink in it would cost steps."""
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.Tanh(), nn.Linear(hidden, outputs))
 
 
 def three_layers(inputs: int, width: int) -> nn.Module:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
-from torch.backends import cuda, cudnn
 
 # The error, relative to f, that the rounding of f's products leaves in a solve, whatever its tolerance: half a unit in
 # the last of 11 bits, and of a solve whose state stays float32 half as much in bfloat16's 8.
@@ -16,9 +16,15 @@ REPRODUCIBLE_CUBLAS = ":4096:8"  # work space; docs.nvidia.com/cuda/cublas, "Res
 def set_precision(word: str) -> None:
     """Round the products of float32 numbers on a GPU to TF32 only if asked to: torch's convolutions do by default."""
     kind = "tf32" if word == "tf32" else "ieee"
+<<<<<<< HEAD
     cuda.matmul.fp32_precision = kind
     for part in (cudnn.conv, cudnn.rnn):  # type: ignore[attr-defined]
         part.fp32_precision = kind  # type: ignore[union-attr]
+=======
+    backends: Any = torch.backends
+    for part in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
+        part.fp32_precision = kind
+>>>>>>> gpu
 
 
 def set_deterministic(device: torch.device) -> None:
@@ -26,7 +32,12 @@ def set_deterministic(device: torch.device) -> None:
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", REPRODUCIBLE_CUBLAS)
         torch.use_deterministic_algorithms(True)
+<<<<<<< HEAD
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+=======
+        checks: Any = torch.utils.deterministic
+        checks.fill_uninitialized_memory = False
+>>>>>>> gpu
 
 
 def unfit_precision(word: str, on_gpu: bool, rtol: float | None) -> str | None:

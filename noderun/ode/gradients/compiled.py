@@ -40,13 +40,12 @@ class GraphedDiscreteAdjoint(DiscreteAdjoint):
     def pull_back_run(self, graph: Graphs, run: list[StepToPullBack], params: dict[str, Tensor]) -> bool:
         """Pull steps back in one call, from the last to the first; False if none was pulled back."""
         inside, tableau = bool(run[0][0].inside), self.method.tableau
-        room = graph.steps_per_backward[inside]
-        if not room or self.method.control is None:
+        if not graph.steps_per_backward[inside] or self.method.control is None:
             return False
         order = run[::-1]
         starts = [state.y.detach() for _, state, _ in order]
         end = self.adjoint if inside else self.end_cotangent(run[0][0])
-        inside_cotangents = self.inside_cotangents(order, room) if inside else None
+        inside_cotangents = self.inside_cotangents(order) if inside else None
         sizes = [(record.t, record.h) for record, _, _ in order]
         pulled = graph.pull_back(self.field, self.method.control, sizes, starts, end, inside_cotangents, params)
         if pulled is None:
@@ -56,10 +55,10 @@ class GraphedDiscreteAdjoint(DiscreteAdjoint):
         self.add(pulled[1:])
         return True
 
-    def inside_cotangents(self, order: list[StepToPullBack], room: int) -> Tensor:
-        """[room, s + 2, N]: the cotangents of each step's k_(s-1), ..., k_0, y and y1 from the outputs read off it."""
+    def inside_cotangents(self, order: list[StepToPullBack]) -> Tensor:
+        """[steps, s + 2, N]: the cotangents of each step's k_(s-1), ..., k_0, y and y1 from the outputs read off it."""
         s, like = self.method.tableau.stages, self.cotangents
-        found = like.new_empty(room, s + 2, like.shape[1])
+        found = like.new_empty(len(order), s + 2, like.shape[1])
         for i, (record, _, _) in enumerate(order):
             weights = self.method.dense_rows(record.h, [theta for _, theta in record.inside], like)
             torch.mm(weights.t(), like[[row for row, _ in record.inside]], out=found[i, :-1])

@@ -17,7 +17,7 @@ from noderun.ode.solvers.captured.identity import Weakly, held, name_of
 from noderun.ode.solvers.captured.pull import PullBack
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, VectorField
-from noderun.ode.solvers.graphed import MOST_ATTEMPTS, Integrands, LoopResult, PulledBack
+from noderun.ode.solvers.graphed import MOST_ATTEMPTS, Integrands, LoopResult, PulledBack, room_for
 from noderun.ode.solvers.nesting import map_tensors, tensors_in
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.ode.solvers.times import Bounds
@@ -36,7 +36,8 @@ class CapturedGraphs:
         self.method, self.adjoint, self.compiles = method, adjoint, compiles
         self.examined = self.failed = False
         inside = not method.tableau.dense_a and len(method.tableau.dense) == method.tableau.stages
-        self.steps_per_backward = {False: MOST_ATTEMPTS, True: MOST_ATTEMPTS if inside else 0}
+        given = room_for(sum(field.layout.sizes), method.tableau.stages + 2)  # cotangents of outputs inside each step
+        self.steps_per_backward = {False: MOST_ATTEMPTS, True: given if inside else 0}
         self.f = Weakly(field.f)
         self.args = map_tensors(lambda x: x.detach().clone(), field.args)  # at addresses that stay
         self.solves: dict[Any, Attempts] = {}

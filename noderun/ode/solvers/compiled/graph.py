@@ -138,6 +138,8 @@ class Graph:
         room = self.steps_per_backward[cotangents is not None]
         given = a.new_empty(room, len(a))
         torch.stack(list(starts), out=given[: len(starts)])
+        if cotangents is not None:
+            cotangents = torch.cat([cotangents, cotangents.new_empty(room - len(moves), *cotangents.shape[1:])])
         empty = (0.0, 0.0) * (room - len(moves))
         numbers = (len(moves), *(x for move in moves for x in move), *empty)
         named = (tuple(params), tuple(params.values()))
