@@ -6,7 +6,6 @@ import errno
 import importlib
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from noderun.cli.main import FAILED, INTERRUPTED, OK, WRONG
 from noderun.cli.planning import Job, Plan, key_of, make_job, plan, swept_keys, taken_apart
 from noderun.cli.tasks import train
-from noderun.cli.tasks.job import JobRunner
+from noderun.cli.tasks.job import JobRunner, reason
 from noderun.config import user_code
 from noderun.config.compose import Composer, known_keys, nearest_key, value_of
 from noderun.config.option_files import first_line
@@ -65,8 +64,8 @@ def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, use
 
 def none_left(jobs: Sequence[Job], told: Sequence[Job] = ()) -> bool:
     """Print why jobs were refused, unless ``told`` already; return whether all of them were."""
-    for reason in dict.fromkeys(job.refusal for job in jobs if job.refusal and job not in told):
-        warn_user(reason)
+    for refusal in dict.fromkeys(job.refusal for job in jobs if job.refusal and job not in told):
+        warn_user(refusal)
     return all(job.refusal for job in jobs)
 
 
@@ -94,19 +93,25 @@ def carry_out(composer: Composer, planned: Plan, places: Sequence[Path], folder:
         try:
             if not multirun:
                 run_folder.check_free(folder)  # before Hydra writes there; a grid's other jobs run on
-            with terminated_as_interrupted(), closed_logs():
+            with closed_logs():
                 call_hydra(composer, arguments(planned, folder, multirun), dict(zip(places, planned.jobs, strict=True)))
             done = [not job.refusal and is_done(place) for place, job in zip(places, planned.jobs, strict=True)]
-            module.finish(folder, planned.jobs, planned.swept)
+            with run_folder.locked(folder, wait=True):  # others may share a grid's work
+                module.finish(folder, planned.jobs, planned.swept)
             return OK if all(done) else FAILED
         except run_folder.FolderInUse as busy:
             warn_user(str(busy))
-            return FAILED
+            return WRONG
         except NotStarted:
             at_the_end.pop_all()
             raise
         except KeyboardInterrupt:
             return INTERRUPTED
+        except BrokenPipeError:  # of stdout
+            raise
+        except OSError as error:
+            warn_user(reason(error, folder))
+            return FAILED
 
 
 def is_done(folder: Path) -> bool:
@@ -208,16 +213,6 @@ def warn_of_overridden(user: Path, own: Path) -> None:
         place = path.relative_to(user)
         if (own / place).exists() or place.stem in OPTIONS.get(str(place.parent), {}):
             warn_user(f"{path} is used in place of ours of the same name")
-
-
-@contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

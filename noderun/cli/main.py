@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from noderun.training.interrupts import STOPPING
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,42 @@ class UsageError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    task, *words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    """The exit status of a command line, by default of this process, which then ends whatever signals still come."""
+    with stoppable(for_good=arguments is None) as stopped:
+        try:
+            status = answer(sys.argv[1:] if arguments is None else arguments)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except Exception:  # what a library made of a signal
+            if not stopped:
+                raise
+    return INTERRUPTED if stopped else status
+
+
+@contextmanager
+def stoppable(for_good: bool) -> Iterator[list[int]]:
+    """Each signal that asks a process to stop raises KeyboardInterrupt, as Ctrl-C does, and is kept in the list.
+
+    Afterwards they are ignored ``for_good``, or are what they were.
+    """
+    stopped: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        stopped.append(number)
+        raise KeyboardInterrupt
+
+    main_thread = threading.current_thread() is threading.main_thread()  # Python sets handlers nowhere else
+    heard = [s for s in STOPPING if main_thread and signal.getsignal(s) is not signal.SIG_IGN]  # as nohup sets SIGHUP
+    before = {number: signal.signal(number, stop) for number in heard}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if for_good else handler)
+
+
+def answer(arguments: Sequence[str]) -> int:
+    task, *words = arguments or ["--help"]
     try:
         if task in COMPLETION:
             return complete(words)
@@ -91,8 +131,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return plain(task, words) if TASKS[task].kind == "plain" else hydra(task, words)
     except UsageError as error:
         return refuse(str(error))
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:  # `noderun list | head`: the reader has what it wants
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK

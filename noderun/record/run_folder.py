@@ -43,11 +43,14 @@ class FolderInUse(RuntimeError):
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of this folder; FolderInUse if one works in it. A killed process leaves no lock."""
+def locked(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Keep other processes out of this folder; FolderInUse if one works in it, unless ``wait`` is for its end.
+
+    A killed process leaves no lock.
+    """
     with (folder / files.LOCK).open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise FolderInUse(f"another process works in {folder}; this one changed nothing there") from None
         yield
@@ -126,20 +129,39 @@ def write_status(folder: Path, status: str, identity: Mapping[str, Any], error: 
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    return read_json(folder / files.STATUS)
+    """What status.json holds. If it is lost or damaged the run is as interrupted, its identity from environment.json.
+
+    ConfigError if both are damaged; {} if there is neither.
+    """
+    damage: ConfigError | None = None
+    try:
+        if status := read_json(folder / files.STATUS):
+            return status
+    except ConfigError as error:
+        damage = error
+    try:
+        known = read_json(folder / files.ENVIRONMENT).get("identity")
+    except ConfigError:
+        known = None
+    if damage and not isinstance(known, dict):
+        raise damage
+    return {"status": "interrupted", "error": None, "identity": known} if isinstance(known, dict) else {}
 
 
 def check_readable(folder: Path) -> None:
-    """ConfigError if a run's own files are damaged."""
+    """ConfigError if nothing tells which run a folder holds."""
     try:
-        read_status(folder), read_json(folder / files.RESULT)
+        read_status(folder)
     except ConfigError as error:
         raise ConfigError(f"{error}; fresh=true starts over") from None
 
 
 def is_done(folder: Path, settings: Settings) -> bool:
     """Whether the folder holds a finished run at least as long as the settings ask for."""
-    result, trainer = read_json(folder / files.RESULT), settings.trainer
+    try:
+        result, trainer = read_json(folder / files.RESULT), settings.trainer
+    except ConfigError:  # the checkpoint has all of it
+        return False
     if read_status(folder).get("status") != "done" or not result:
         return False
     # a result without these keys is another version's: such a run is resumed and writes its result again
@@ -178,7 +200,8 @@ def differences(folder: Path, wanted: Mapping[str, Any]) -> list[str]:
     return sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
 
 
-def write_environment(folder: Path, settings: Settings) -> None:
+def write_environment(folder: Path, settings: Settings, identity: Mapping[str, Any]) -> None:
+    """What a run's numbers may depend on besides its command line, and which run it is."""
     import torch
 
     versions = {name: metadata.version(name) for name in ("noderun", "torch", "torchvision", "hydra-core", "numpy")}
@@ -186,7 +209,7 @@ def write_environment(folder: Path, settings: Settings) -> None:
     facts = {"python": platform.python_version(), "versions": versions, "platform": platform.platform(), "gpu": gpu}
     threads = torch.get_num_threads()
     chosen = {"device": settings.device, "threads": threads, "seed": settings.seed, "commit": commit()}
-    write_json(folder / files.ENVIRONMENT, facts | chosen)
+    write_json(folder / files.ENVIRONMENT, facts | chosen | {"identity": dict(identity)})
 
 
 def commit() -> str | None:
