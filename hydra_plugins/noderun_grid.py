@@ -25,7 +25,7 @@ class Grid(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.folder = Path(config.hydra.sweep.dir)
         self.launcher_of = partial(Plugins.instance().instantiate_launcher, hydra_context, config=config)
-        self.run_job = task_function
+        self.run_job: Any = task_function
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs all jobs, then those that other processes were at work on, as soon as these have left them."""

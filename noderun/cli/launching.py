@@ -88,6 +88,7 @@ def own_or(name: str, task: str, usual: Any) -> Any:
 def carry_out(composer: Composer, planned: Plan, places: Sequence[Path], folder: Path, multirun: bool) -> int:
     """Let Hydra run the planned jobs in their ``places``, print the task's table and the folder; the exit status."""
     module = importlib.import_module(f"noderun.cli.tasks.{composer.task}")
+    done: list[bool] = []
     with ExitStack() as at_the_end:
         at_the_end.callback(print, folder, flush=True)
         try:
@@ -110,7 +111,8 @@ def carry_out(composer: Composer, planned: Plan, places: Sequence[Path], folder:
         except BrokenPipeError:  # of stdout
             raise
         except OSError as error:
-            warn_user(reason(error, folder))
+            if multirun or all(done):  # a run that has failed has said why
+                warn_user(reason(error, folder))
             return FAILED
 
 

@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from noderun.training.interrupts import STOPPING
-
 
 @dataclass(frozen=True)
 class Task:
@@ -97,6 +95,8 @@ def stoppable(for_good: bool) -> Iterator[list[int]]:
 
     Afterwards they are ignored ``for_good``, or are what they were.
     """
+    from noderun.training.interrupts import STOPPING
+
     stopped: list[int] = []
 
     def stop(number: int, frame: object) -> None:

@@ -126,7 +126,7 @@ def train_step(
         return values["loss"].detach()
 
     try:
-        with leavable():
+        with leavable(), torch.enable_grad():  # as the optimizer calls it
             first = loss()
         finite = not setup.skips or bool(torch.isfinite(first + numbers["optim/grad_norm"]))
     except NonFiniteDynamics:
