@@ -36,11 +36,23 @@ class NotStarted(ConfigError):
     """Hydra refused words that were planned."""
 
 
-def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, user: Path | None, multirun: bool) -> int:
-    """The exit status. ``own`` and ``user`` are config folders, of which the user's wins; flags go to Hydra."""
+def launch(
+    task: str,
+    words: Sequence[str],
+    flags: Sequence[str],
+    own: Path,
+    user: Path | None,
+    multirun: bool,
+    trust: bool = False,
+) -> int:
+    """The exit status. ``own`` and ``user`` are config folders, of which the user's wins; flags go to Hydra.
+
+    With ``trust`` code that only a run's folder names may run.
+    """
     folders = [str(folder.resolve()) for folder in (user, own) if folder]
     user_code.search_in([*folders[:-1], os.getcwd()])
     composer = Composer(task, folders)
+    composer.trusting = trust
     if user:
         warn_of_overridden(user, own)
     if flags:

@@ -28,6 +28,7 @@ TASKS = {
     "integrate": Task("hydra", "a classical problem or a lab: noderun integrate problem=kepler solver=dop853"),
     "evaluate": Task("multirun", "a finished run under other solvers: noderun evaluate run=FOLDER solver=euler,dopri5"),
     "bench": Task("hydra", "the same work by torchdiffeq, torchode and diffrax: noderun bench suite=solve"),
+    "rerun": Task("plain", "what differs since a run, then the run again: noderun rerun run=FOLDER"),
     "list": Task("plain", "what can be chosen: noderun list model, noderun list model=odenet"),
     "runs": Task("plain", "the ledger of all runs: noderun runs model=odenet --sort test_error"),
     "report": Task("plain", "figures and one page of runs, sweeps, comparisons: noderun report FOLDER..."),
@@ -54,6 +55,7 @@ FLAGS: dict[str, tuple[str, ...] | None] = {
     "-m": NOTHING,
     "--config-dir": ANYTHING,
     "-cd": ANYTHING,
+    "--trust": NOTHING,
 }
 SHORT = {"-h": "--help", "-c": "--cfg", "-p": "--package", "-i": "--info", "-m": "--multirun", "-cd": "--config-dir"}
 SHOWS = ("--help", "--hydra-help", "--cfg", "--info")
@@ -70,6 +72,7 @@ class Words:
     flags: dict[str, str] = field(default_factory=dict)  # for Hydra: they show something and start nothing
     config_dir: Path | None = None
     multirun: bool = False
+    trust: bool = False  # code that a run's folder names may run
 
 
 class UsageError(Exception):
@@ -175,7 +178,7 @@ def hydra(task: str, arguments: Sequence[str]) -> int:
         # after the import of Hydra, which takes a third of a second
         launch = importlib.import_module("noderun.cli.launching").launch
         flags = [word for pair in words.flags.items() for word in pair if word]
-        status: int = launch(task, words.overrides, flags, config_folder(), words.config_dir, multirun)
+        status: int = launch(task, words.overrides, flags, config_folder(), words.config_dir, multirun, words.trust)
         return status
     except ConfigError as error:
         return refuse(str(error))
@@ -197,9 +200,13 @@ def take_apart(task: str, arguments: Sequence[str]) -> Words:
             words.config_dir = existing(value)
         elif flag == "--multirun":
             words.multirun = True
+        elif flag == "--trust":
+            words.trust = True
         else:
             words.flags[flag] = value
     check_shown(words.flags)
+    if words.trust and task != "evaluate":
+        raise UsageError(f"--trust is about a run's folder that is evaluated; noderun {task} reads none")
     return words
 
 

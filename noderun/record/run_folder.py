@@ -7,6 +7,7 @@ import hashlib
 import json
 import platform
 import shutil
+import stat
 import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -109,7 +110,11 @@ def _values(settings: Any) -> dict[str, Any]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """All or nothing: a reader or a kill never meets half a file."""
     with files.replacing(path) as new:
-        new.write_text(json.dumps(content, indent=2) + "\n")
+        new.write_text(as_text(content))
+
+
+def as_text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -125,7 +130,15 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_status(folder: Path, status: str, identity: Mapping[str, Any], error: str | None = None) -> None:
     """status: running, done, failed or interrupted."""
-    write_json(folder / files.STATUS, {"status": status, "error": error, "identity": dict(identity)})
+    path, content = folder / files.STATUS, {"status": status, "error": error, "identity": dict(identity)}
+    try:
+        write_json(path, content)
+    except OSError:
+        if not path.is_file():
+            raise
+        with path.open("r+") as file:  # a full disk has room for what is written over the old status
+            file.write(as_text(content))
+            file.truncate()
 
 
 def read_status(folder: Path) -> dict[str, Any]:
@@ -148,8 +161,19 @@ def read_status(folder: Path) -> dict[str, Any]:
     return {"status": "interrupted", "error": None, "identity": known} if isinstance(known, dict) else {}
 
 
+def check_plain(folder: Path) -> None:
+    """ConfigError if a name of a run's is a link, or no file or folder: what is written there would land elsewhere."""
+    inside = [*(folder.iterdir() if folder.is_dir() else ()), *folder.glob(f"{files.FIGURES}/*")]
+    for path in inside:
+        if files.is_ours(path.name) or path.parent != folder:
+            kind = path.lstat().st_mode
+            if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+                raise ConfigError(f"{path} is a link or a special file, which no run has made; take it away")
+
+
 def check_readable(folder: Path) -> None:
-    """ConfigError if nothing tells which run a folder holds."""
+    """ConfigError if nothing tells which run a folder holds, or if a name in it leads elsewhere."""
+    check_plain(folder)
     try:
         read_status(folder)
     except ConfigError as error:
@@ -175,6 +199,7 @@ def is_done(folder: Path, settings: Settings) -> bool:
 
 def check_may_clear(folder: Path) -> None:
     """ConfigError if a folder is neither empty nor a run's: what lies there is not ours to delete."""
+    check_plain(folder)
     held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if not (held <= files.OF_A_START or {files.HYDRA, files.STATUS} <= held):
         raise ConfigError(
@@ -200,16 +225,20 @@ def differences(folder: Path, wanted: Mapping[str, Any]) -> list[str]:
     return sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
 
 
-def write_environment(folder: Path, settings: Settings, identity: Mapping[str, Any]) -> None:
-    """What a run's numbers may depend on besides its command line, and which run it is."""
+def environment(device: str, seed: int) -> dict[str, Any]:
+    """What a run's numbers may depend on besides its command line."""
     import torch
 
     versions = {name: metadata.version(name) for name in ("noderun", "torch", "torchvision", "hydra-core", "numpy")}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     facts = {"python": platform.python_version(), "versions": versions, "platform": platform.platform(), "gpu": gpu}
-    threads = torch.get_num_threads()
-    chosen = {"device": settings.device, "threads": threads, "seed": settings.seed, "commit": commit()}
-    write_json(folder / files.ENVIRONMENT, facts | chosen | {"identity": dict(identity)})
+    return facts | {"device": device, "threads": torch.get_num_threads(), "seed": seed, "commit": commit()}
+
+
+def write_environment(folder: Path, settings: Settings, identity: Mapping[str, Any]) -> None:
+    """The environment, and which run it is."""
+    content = environment(settings.device, settings.seed) | {"identity": dict(identity)}
+    write_json(folder / files.ENVIRONMENT, content)
 
 
 def commit() -> str | None:

@@ -13,6 +13,7 @@ from noderun.config.validation import ConfigError
 from noderun.record import files, run_folder
 from noderun.record.metric import know_those_of
 from noderun.record.metrics import read_metrics
+from noderun.report.table import FORMULA
 
 Read = TypeVar("Read")
 STATES = ("running", "done", "failed", "interrupted")
@@ -50,6 +51,7 @@ def read_run(folder: Path) -> Run:
         raise ConfigError(f"no folder {folder.absolute()}")
     if not (folder / "status.json").is_file():
         raise ConfigError(f"{folder.absolute()} holds no run: it has no status.json")
+    run_folder.check_plain(folder)
     status = checked(folder / "status.json", run_folder.read_json)
     if status.get("status") not in STATES or not isinstance(status.get("identity"), dict):
         raise ConfigError(f"{folder / 'status.json'} is no status of this version{written_by(folder)}")
@@ -98,9 +100,14 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return [
-            {key: as_number(value) if value else None for key, value in row.items()} for row in csv.DictReader(file)
-        ]
+        return [{key: from_cell(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def from_cell(text: str | None) -> Any:
+    """What table.as_cell wrote: a number or a word, None if it is empty."""
+    if not text:
+        return None
+    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else as_number(text)
 
 
 def as_number(text: str) -> Any:

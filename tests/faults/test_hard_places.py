@@ -53,6 +53,11 @@ def continues(warm, words, cwd, whole):
     assert_same_run(cwd / "run", whole)
 
 
+def failed(folder, reason):
+    found = json.loads((folder / "status.json").read_text())
+    return found["status"] == "failed" and reason in found["error"]
+
+
 @pytest.mark.parametrize(
     ("fault", "reason"), [("small_files", "File too large"), ("no_handles", "Too many open files")]
 )
@@ -60,9 +65,7 @@ def test_what_the_system_refuses_is_said_in_one_sentence(fault, reason, warm, wh
     words = [*WORDS, f"hydra.run.dir={tmp_path / 'run'}"]
     status, told = warm.run(words, tmp_path, (fault, [7]))
     assert status == 1 and reason in sentence(told, tmp_path / "run"), told
-    if fault == "no_handles":  # those of the run are free again
-        found = json.loads((tmp_path / "run" / "status.json").read_text())
-        assert found["status"] == "failed" and reason in found["error"]
+    assert failed(tmp_path / "run", reason)
     continues(warm, words, tmp_path, whole)
 
 
@@ -70,6 +73,7 @@ def test_a_full_disk_is_said_in_one_sentence(warm, whole, small_disk):
     words = [*WORDS, f"hydra.run.dir={small_disk / 'run'}"]
     status, told = warm.run(words, small_disk, ("full_disk", [7]), name="../output")
     assert status == 1 and "No space left on device" in sentence(told, small_disk / "run"), told
+    assert failed(small_disk / "run", "No space left on device")
     (small_disk / "filler").unlink()
     continues(warm, words, small_disk, whole)
 

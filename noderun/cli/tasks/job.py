@@ -38,6 +38,7 @@ class JobRunner:
         folder = Path(HydraConfig.get().runtime.output_dir)
         job = self.jobs[folder]
         user_code.search_in(self.code_folders)
+        logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
         try:
             with run_folder.locked(folder, self.wait):
                 OmegaConf.save(config, folder / files.HYDRA / "config.yaml", resolve=True)
