@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noderun.config.schema import Trainer
 from noderun.training.meters import Number, RunningMeans, quotient
 
 SKIPS = 10  # in a row: the weights are to blame then, and not a batch
@@ -46,6 +47,12 @@ class Budget:
         if horizon is None or math.isinf(self.seconds):
             return progress.step
         return int(horizon * progress.training_seconds / self.seconds)
+
+
+def make_budget(trainer: Trainer, steps_per_epoch: int) -> Budget:
+    seconds = math.inf if trainer.max_seconds is None else trainer.max_seconds
+    steps = sys.maxsize if trainer.max_seconds is not None else trainer.epochs * steps_per_epoch
+    return Budget(steps if trainer.max_steps is None else min(steps, trainer.max_steps), seconds)
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 import yaml
 
-from noderun.config.schema import Settings, Trainer
+from noderun.config.schema import Settings
 from noderun.record import files
 from noderun.record.metric import describe, know
 from noderun.record.recorder import Recorder
@@ -36,8 +35,8 @@ from noderun.training.isolation import isolated
 from noderun.training.loop import buffers_of, evaluate, failures_named, fit
 from noderun.training.memory import PeakMemory
 from noderun.training.multilevel import MultiLevel
-from noderun.training.optimization import Schedule
-from noderun.training.progress import Budget, Diverged, Progress, advice
+from noderun.training.optimization import halved
+from noderun.training.progress import Diverged, Progress, advice, make_budget
 from noderun.training.result import make_result
 from noderun.training.setup import Setup
 
@@ -265,16 +264,6 @@ class Run:
             raise ValueError(
                 f"{path} is of another version and cannot be resumed from; fresh=true starts over"
             ) from error
-
-
-def halved(schedule: Schedule, times: int) -> Schedule:
-    return lambda step: schedule(step) / 2**times
-
-
-def make_budget(trainer: Trainer, steps_per_epoch: int) -> Budget:
-    seconds = math.inf if trainer.max_seconds is None else trainer.max_seconds
-    steps = sys.maxsize if trainer.max_seconds is not None else trainer.epochs * steps_per_epoch
-    return Budget(steps if trainer.max_steps is None else min(steps, trainer.max_steps), seconds)
 
 
 def built_in_callbacks(setup: Setup, settings: Settings) -> list[Callback]:
