@@ -71,7 +71,7 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
             return
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number}: {error}") from None
         if not (isinstance(row, dict) and all(type(row.get(key)) is int for key in ("step", "epoch"))):
             raise ValueError(f"line {number}: a row has a step and an epoch")

@@ -121,7 +121,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """What a JSON file holds, {} if there is none; ConfigError if it is damaged."""
     try:
         content = json.loads(path.read_text()) if path.is_file() else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path.absolute()} is damaged: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path.absolute()} is damaged: it holds no mapping")
@@ -256,11 +256,12 @@ def ledger(root: Path) -> Iterator[dict[str, Any]]:
             continue
         try:
             yield ledger_row(path.parent)
-        except (ValueError, KeyError, AttributeError, TypeError):
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError, OSError):
             yield {"status": "damaged", "error": "its files cannot be read", "folder": str(path.parent)}
 
 
 def ledger_row(folder: Path) -> dict[str, Any]:
+    check_plain(folder)
     status = read_json(folder / files.STATUS)
     know_those_of(folder)
     words = {key.removesuffix(".name"): v for key, v in status["identity"].items() if key.endswith(".name")}

@@ -81,17 +81,24 @@ def checked(path: Path, read: Callable[[Path], Read]) -> Read:
         return read(path)
     except ConfigError:
         raise
-    except (ValueError, yaml.YAMLError, AttributeError, TypeError) as error:
+    except (ValueError, yaml.YAMLError, AttributeError, TypeError, RecursionError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"{path.absolute()} is damaged{written_by(path.parent)}: {reason}") from None
 
 
-def read_words(path: Path) -> dict[str, Any]:
-    """Hydra's overrides.yaml as key -> value; numbers as numbers."""
+def read_overrides(path: Path) -> list[str]:
+    """The words of Hydra's overrides.yaml, none if there is no file; ValueError if it holds anything else."""
     import yaml
 
     lines = yaml.safe_load(path.read_text()) if path.is_file() else []
-    pairs = [str(line).lstrip("+~").partition("=") for line in lines or []]
+    if not (isinstance(lines, list) and all(isinstance(line, str) for line in lines)):
+        raise ValueError("it holds no list of words")
+    return lines
+
+
+def read_words(path: Path) -> dict[str, Any]:
+    """Hydra's overrides.yaml as key -> value; numbers as numbers."""
+    pairs = [line.lstrip("+~").partition("=") for line in read_overrides(path)]
     return {key: as_number(value) for key, _, value in pairs}
 
 

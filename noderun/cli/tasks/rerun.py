@@ -11,7 +11,7 @@ from typing import Any
 
 from noderun.config.validation import ConfigError, flat, quoted
 from noderun.record import files, run_folder
-from noderun.report.folders import Run, checked, read_run
+from noderun.report.folders import Run, checked, read_overrides, read_run
 
 DIFFERENT = 1
 MEASURED = ("time/", "memory/")  # tags of what no two runs share
@@ -39,10 +39,8 @@ def main(words: list[str]) -> int:
 
 def words_of(folder: Path) -> list[str]:
     """The words of a run's command line; ConfigError if one would look something up on this machine."""
-    import yaml
-
-    lines = checked(folder / files.HYDRA / "overrides.yaml", lambda path: yaml.safe_load(path.read_text()))
-    words = [str(line) for line in lines if not NOT_AGAIN.match(str(line))]
+    lines = checked(folder / files.HYDRA / "overrides.yaml", read_overrides)
+    words = [line for line in lines if not NOT_AGAIN.match(line)]
     if strange := next((word for word in words if "${" in word), None):
         raise ConfigError(f"{folder} was made with {strange}, which is not looked up for a folder: repeat it by hand")
     return words
