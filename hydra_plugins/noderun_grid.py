@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,10 +24,17 @@ class Grid(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.folder = Path(config.hydra.sweep.dir)
-        self.jobs = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self.launcher_of = partial(Plugins.instance().instantiate_launcher, hydra_context, config=config)
+        self.run_job: Any = task_function
 
     def sweep(self, arguments: list[str]) -> Any:
+        """Runs all jobs, then those that other processes were at work on, as soon as these have left them."""
+        from noderun.cli.tasks.job import BUSY
+
         self.folder.mkdir(parents=True, exist_ok=True)
-        return self.jobs.launch([list(words) for words in self.planned], initial_job_idx=0)
+        jobs = [list(words) for words in self.planned]
+        returned: Any = self.launcher_of(self.run_job).launch(jobs, initial_job_idx=0)
+        busy = [words for words, job in zip(jobs, returned, strict=True) if job.return_value == BUSY]
+        if busy:
+            self.launcher_of(replace(self.run_job, wait=True)).launch(busy, initial_job_idx=len(jobs))
+        return returned

@@ -89,7 +89,7 @@ def test_two_processes_never_work_in_one_folder(tmp_path):
     words = [*WORDS, "fresh=true", "seed=0", f"hydra.run.dir={folder}"]
     second = subprocess.run([NODERUN, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     first.send_signal(signal.SIGCONT)
-    assert second.returncode == 1 and second.stdout.splitlines() == [str(folder)]
+    assert second.returncode == 2 and second.stdout.splitlines() == [str(folder)]
     (sentence,) = second.stderr.splitlines()
     assert sentence == f"noderun: another process works in {folder}; this one changed nothing there"
     assert "fresh" not in (folder / ".hydra" / "overrides.yaml").read_text()

@@ -6,7 +6,6 @@ import errno
 import importlib
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from noderun.cli.main import FAILED, INTERRUPTED, OK, WRONG
 from noderun.cli.planning import Job, Plan, key_of, make_job, plan, swept_keys, taken_apart
 from noderun.cli.tasks import train
-from noderun.cli.tasks.job import JobRunner
+from noderun.cli.tasks.job import JobRunner, reason
 from noderun.config import user_code
 from noderun.config.compose import Composer, known_keys, nearest_key, value_of
 from noderun.config.option_files import first_line
@@ -37,11 +36,23 @@ class NotStarted(ConfigError):
     """Hydra refused words that were planned."""
 
 
-def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, user: Path | None, multirun: bool) -> int:
-    """The exit status. ``own`` and ``user`` are config folders, of which the user's wins; flags go to Hydra."""
+def launch(
+    task: str,
+    words: Sequence[str],
+    flags: Sequence[str],
+    own: Path,
+    user: Path | None,
+    multirun: bool,
+    trust: bool = False,
+) -> int:
+    """The exit status. ``own`` and ``user`` are config folders, of which the user's wins; flags go to Hydra.
+
+    With ``trust`` code that only a run's folder names may run.
+    """
     folders = [str(folder.resolve()) for folder in (user, own) if folder]
     user_code.search_in([*folders[:-1], os.getcwd()])
     composer = Composer(task, folders)
+    composer.trusting = trust
     if user:
         warn_of_overridden(user, own)
     if flags:
@@ -65,8 +76,8 @@ def launch(task: str, words: Sequence[str], flags: Sequence[str], own: Path, use
 
 def none_left(jobs: Sequence[Job], told: Sequence[Job] = ()) -> bool:
     """Print why jobs were refused, unless ``told`` already; return whether all of them were."""
-    for reason in dict.fromkeys(job.refusal for job in jobs if job.refusal and job not in told):
-        warn_user(reason)
+    for refusal in dict.fromkeys(job.refusal for job in jobs if job.refusal and job not in told):
+        warn_user(refusal)
     return all(job.refusal for job in jobs)
 
 
@@ -89,24 +100,32 @@ def own_or(name: str, task: str, usual: Any) -> Any:
 def carry_out(composer: Composer, planned: Plan, places: Sequence[Path], folder: Path, multirun: bool) -> int:
     """Let Hydra run the planned jobs in their ``places``, print the task's table and the folder; the exit status."""
     module = importlib.import_module(f"noderun.cli.tasks.{composer.task}")
+    done: list[bool] = []
     with ExitStack() as at_the_end:
         at_the_end.callback(print, folder, flush=True)
         try:
             if not multirun:
                 run_folder.check_free(folder)  # before Hydra writes there; a grid's other jobs run on
-            with terminated_as_interrupted(), closed_logs():
+            with closed_logs():
                 call_hydra(composer, arguments(planned, folder, multirun), dict(zip(places, planned.jobs, strict=True)))
             done = [not job.refusal and is_done(place) for place, job in zip(places, planned.jobs, strict=True)]
-            module.finish(folder, planned.jobs, planned.swept)
+            with run_folder.locked(folder, wait=True):  # others may share a grid's work
+                module.finish(folder, planned.jobs, planned.swept)
             return OK if all(done) else FAILED
         except run_folder.FolderInUse as busy:
             warn_user(str(busy))
-            return FAILED
+            return WRONG
         except NotStarted:
             at_the_end.pop_all()
             raise
         except KeyboardInterrupt:
             return INTERRUPTED
+        except BrokenPipeError:  # of stdout
+            raise
+        except OSError as error:
+            if multirun or all(done):  # a run that has failed has said why
+                warn_user(reason(error, folder))
+            return FAILED
 
 
 def is_done(folder: Path) -> bool:
@@ -208,16 +227,6 @@ def warn_of_overridden(user: Path, own: Path) -> None:
         place = path.relative_to(user)
         if (own / place).exists() or place.stem in OPTIONS.get(str(place.parent), {}):
             warn_user(f"{path} is used in place of ours of the same name")
-
-
-@contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

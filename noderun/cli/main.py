@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +28,7 @@ TASKS = {
     "integrate": Task("hydra", "a classical problem or a lab: noderun integrate problem=kepler solver=dop853"),
     "evaluate": Task("multirun", "a finished run under other solvers: noderun evaluate run=FOLDER solver=euler,dopri5"),
     "bench": Task("hydra", "the same work by torchdiffeq, torchode and diffrax: noderun bench suite=solve"),
+    "rerun": Task("plain", "what differs since a run, then the run again: noderun rerun run=FOLDER"),
     "list": Task("plain", "what can be chosen: noderun list model, noderun list model=odenet"),
     "runs": Task("plain", "the ledger of all runs: noderun runs model=odenet --sort test_error"),
     "report": Task("plain", "figures and one page of runs, sweeps, comparisons: noderun report FOLDER..."),
@@ -51,6 +55,7 @@ FLAGS: dict[str, tuple[str, ...] | None] = {
     "-m": NOTHING,
     "--config-dir": ANYTHING,
     "-cd": ANYTHING,
+    "--trust": NOTHING,
 }
 SHORT = {"-h": "--help", "-c": "--cfg", "-p": "--package", "-i": "--info", "-m": "--multirun", "-cd": "--config-dir"}
 SHOWS = ("--help", "--hydra-help", "--cfg", "--info")
@@ -67,6 +72,7 @@ class Words:
     flags: dict[str, str] = field(default_factory=dict)  # for Hydra: they show something and start nothing
     config_dir: Path | None = None
     multirun: bool = False
+    trust: bool = False  # code that a run's folder names may run
 
 
 class UsageError(Exception):
@@ -74,7 +80,44 @@ class UsageError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    task, *words = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    """The exit status of a command line, by default of this process, which then ends whatever signals still come."""
+    with stoppable(for_good=arguments is None) as stopped:
+        try:
+            status = answer(sys.argv[1:] if arguments is None else arguments)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+        except Exception:  # what a library made of a signal
+            if not stopped:
+                raise
+    return INTERRUPTED if stopped else status
+
+
+@contextmanager
+def stoppable(for_good: bool) -> Iterator[list[int]]:
+    """Each signal that asks a process to stop raises KeyboardInterrupt, as Ctrl-C does, and is kept in the list.
+
+    Afterwards they are ignored ``for_good``, or are what they were.
+    """
+    from noderun.training.interrupts import STOPPING
+
+    stopped: list[int] = []
+
+    def stop(number: int, frame: object) -> None:
+        stopped.append(number)
+        raise KeyboardInterrupt
+
+    main_thread = threading.current_thread() is threading.main_thread()  # Python sets handlers nowhere else
+    heard = [s for s in STOPPING if main_thread and signal.getsignal(s) is not signal.SIG_IGN]  # as nohup sets SIGHUP
+    before = {number: signal.signal(number, stop) for number in heard}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if for_good else handler)
+
+
+def answer(arguments: Sequence[str]) -> int:
+    task, *words = arguments or ["--help"]
     try:
         if task in COMPLETION:
             return complete(words)
@@ -91,8 +134,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return plain(task, words) if TASKS[task].kind == "plain" else hydra(task, words)
     except UsageError as error:
         return refuse(str(error))
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:  # `noderun list | head`: the reader has what it wants
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
@@ -137,7 +178,7 @@ def hydra(task: str, arguments: Sequence[str]) -> int:
         # after the import of Hydra, which takes a third of a second
         launch = importlib.import_module("noderun.cli.launching").launch
         flags = [word for pair in words.flags.items() for word in pair if word]
-        status: int = launch(task, words.overrides, flags, config_folder(), words.config_dir, multirun)
+        status: int = launch(task, words.overrides, flags, config_folder(), words.config_dir, multirun, words.trust)
         return status
     except ConfigError as error:
         return refuse(str(error))
@@ -159,9 +200,13 @@ def take_apart(task: str, arguments: Sequence[str]) -> Words:
             words.config_dir = existing(value)
         elif flag == "--multirun":
             words.multirun = True
+        elif flag == "--trust":
+            words.trust = True
         else:
             words.flags[flag] = value
     check_shown(words.flags)
+    if words.trust and task != "evaluate":
+        raise UsageError(f"--trust is about a run's folder that is evaluated; noderun {task} reads none")
     return words
 
 

@@ -46,7 +46,7 @@ def make_measurement(composer: Composer, run: Run, words: Sequence[str], chosen:
     """
     given = {override.key_or_group for override in composer.parse(words)}
     of_solver = sorted(key for key in given if key.partition(".")[0] == "solver")
-    trained = settings_of(run.folder, composer.classes)
+    trained = settings_of(run.folder, composer.allows)
     solver, reason = chosen or test_solver(trained), None
     words = [f"run={quoted(run.folder)}", *words]
     if trained.solver is None or solver is None:

@@ -59,6 +59,7 @@ class Composer:
         for folder in folders[1:]:
             path.get_path().insert(-1, _element(folder))
         self.task, self.folders = task, folders
+        self.trusting = False  # set by --trust: code that only a run's folder names may run
         self.loader = ConfigLoaderImpl(config_search_path=path)
         self.loader.repository = Repository(path)
         self.loader.repository.shipped = str(folders[-1])
@@ -164,6 +165,10 @@ class Composer:
         nodes: list[Any] = [option.config for option in loaded if option]
         nodes += [node["objective"] for node in nodes if isinstance(node.get("objective"), DictConfig)]
         return {str(node["class"]) for node in nodes if "class" in node}
+
+    def allows(self, group: str, reference: str) -> bool:
+        """Whether a class of the user's may be loaded though a run's folder asks for it."""
+        return self.trusting or reference in self.classes(group)
 
     def _load(self, overrides: Sequence[str]) -> DictConfig:
         return self._loaded(tuple(overrides))

@@ -30,8 +30,12 @@ class Constraint:
 
 def warn_user(sentence: str) -> None:
     """Say a sentence to the user on stderr, in one line whatever it repeats; stdout is for results."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
-    print(f"noderun: {line}", file=sys.stderr)
+    print(f"noderun: {printable(sentence)}", file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """One line that cannot steer a terminal: what cannot be printed is written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def quoted(value: Any) -> str:

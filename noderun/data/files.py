@@ -45,16 +45,19 @@ def corrupt(path: Path, reason: str) -> DataError:
     return DataError(f"{path.absolute()} is corrupt ({reason}); delete it and fetch the set again")
 
 
-def download(address: str, path: Path) -> None:
-    """Put a published file where it is looked for, whole or not at all; DataError in one sentence if that cannot be."""
+def download(address: str, path: Path, md5: str | None = None) -> None:
+    """Put a published file where it is looked for, whole or not at all; DataError in one sentence if that cannot be.
+
+    ``md5`` None: its publisher states no sum, and its reader checks what it holds.
+    """
     try:
         with tried(path.parent), urllib.request.urlopen(address, timeout=60) as source, replacing(path) as new:
-            try:
-                with new.open("wb") as file:
-                    shutil.copyfileobj(source, file)
-            except OSError:
-                new.unlink(missing_ok=True)
-                raise
+            if source.geturl().startswith("http://"):  # where a redirection has led
+                raise OSError(f"{source.geturl()} is not encrypted")
+            with new.open("wb") as file:
+                shutil.copyfileobj(source, file)
+            if md5 is not None:
+                read_verified(new, md5)
     except OSError as error:  # URLError is one
         raise DataError(f"{address} could not be downloaded to {path.parent.absolute()} ({error})") from error
 

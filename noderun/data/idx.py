@@ -13,12 +13,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from noderun.data import files
 from noderun.data.batch import Batch
 from noderun.data.dataset import Dataset
 from noderun.data.files import DataMissing, corrupt, read_bytes, read_verified
 from noderun.data.images import Pixels, labeled_images
 
 FOLDERS = {"mnist": Path("MNIST", "raw"), "fashion_mnist": Path("FashionMNIST", "raw")}
+ADDRESSES = {
+    "mnist": "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "fashion_mnist": "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+}
 PREFIXES = {"train": "train", "test": "t10k"}
 MD5 = {
     "mnist": {
@@ -59,6 +64,14 @@ def read_split(name: str, root: Path, split: str) -> Batch:
     if len(images) != len(labels):
         raise corrupt(folder, f"{len(images)} {split} images beside {len(labels)} labels")
     return Batch(images.unsqueeze(1), labels.long())
+
+
+def download(name: str, root: Path) -> None:
+    """Put the published files under root that are not there."""
+    for file, md5 in MD5[name].items():
+        path = root / FOLDERS[name] / file
+        if not path.exists():
+            files.download(ADDRESSES[name] + file, path, md5)
 
 
 def require(name: str, root: Path) -> None:

@@ -77,10 +77,15 @@ def ts_file(path: Path) -> Records:
     for number, line in enumerate(lines, start=1):
         *channels, label = line.strip().split(":")
         try:
-            series.append(torch.tensor([[float(value) for value in channel.split(",")] for channel in channels]).T)
+            if not channels:
+                raise ValueError("it has no values")
+            values = torch.tensor([[float(value) for value in channel.split(",")] for channel in channels])
+            series.append(values.reshape(len(channels), -1).mT)
             labels.append(int(label) - 1)
         except ValueError as error:
             raise DataError(f"{path}: series {number} cannot be read ({error})") from None
+    if not series:
+        raise DataError(f"{path} holds no series")
     return padded(series, [torch.arange(float(len(values))) for values in series], labels=torch.tensor(labels))
 
 

@@ -18,6 +18,7 @@ from noderun.data.targets import Levels
 FILE = Path("Caltech101Silhouettes", "caltech101_silhouettes_28_split1.mat")
 ADDRESS = "https://people.cs.umass.edu/~marlin/data/caltech101_silhouettes_28_split1.mat"
 MD5 = "4483e9c14b188fd09937f9ea6f9ea777"
+MD5 = "4483e9c14b188fd09937f9ea6f9ea777"
 
 
 def read(root: Path, augment: bool = False) -> Dataset:
@@ -40,7 +41,7 @@ def read(root: Path, augment: bool = False) -> Dataset:
 
 
 def download(root: Path) -> None:
-    files.download(ADDRESS, root / FILE)
+    files.download(ADDRESS, root / FILE, MD5)
 
 
 def require(root: Path) -> None:

@@ -116,14 +116,14 @@ SETS: dict[str, Source] = {
     "mnist": Source(
         mnist,
         "image",
-        download=partial(vision.download, "mnist"),
+        download=partial(idx.download, "mnist"),
         require=partial(idx.require, "mnist"),
         others=gray(mnist),
     ),
     "fashion_mnist": Source(
         fashion_mnist,
         "image",
-        download=partial(vision.download, "fashion_mnist"),
+        download=partial(idx.download, "fashion_mnist"),
         require=partial(idx.require, "fashion_mnist"),
         others=gray(fashion_mnist),
     ),
@@ -219,7 +219,8 @@ def load(
     if make is None:
         read = partial(_read, data.name, Path(data.root), data.download, targets)
         asked = {"classes": True} if data.classes else {}  # a key that sets without classes do not know
-        dataset = read(augment=data.augment, **asked, **data.options)
+        with readable(data.name):
+            dataset = read(augment=data.augment, **asked, **data.options)
     else:
         dataset = _made(make, data)
     if data.source is not None:
@@ -227,6 +228,18 @@ def load(
     dataset = dataset.validated(data.validation)
     limited = dataset if data.limit is None else dataset.limited(data.limit)
     return limited.to(device)
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """DataError for whatever the files of a set make its reader stumble over: they may be anybody's."""
+    try:
+        yield
+    except (DataError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise DataError(f"the files of data={name} cannot be read ({type(error).__name__}: {reason})") from error
 
 
 def fetch(name: str, root: Path | str) -> str:

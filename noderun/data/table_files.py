@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from noderun.config.validation import nearest
 from noderun.data.columns import Array
 from noderun.data.files import DataError, DataMissing
 
+UNPACKED, RATIO = 64 << 20, 200  # bytes that are always read, and times a file's size beyond that
 Named = tuple[str, Any, list[str]]  # of an array: its name, its values, the names of its columns if it has any
 
 
@@ -44,10 +46,28 @@ def read_tables(path: Path) -> dict[str, Table]:
     if not path.is_file():
         raise DataMissing(f"no file {path.name} in {path.parent.absolute()}")
     try:
+        check_unpacked(path)
         content = reader(path)(path)
-    except (ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, MemoryError, OverflowError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read as a table ({str(error).strip().partition(chr(10))[0]})") from error
+    if not content:
+        raise DataError(f"{path} holds no table")
     return {name: numeric(values, names, path) for name, values, names in content}
+
+
+def check_unpacked(path: Path) -> None:
+    """ValueError if a packed file holds far more than numbers can be packed into so few bytes."""
+    allowed = max(UNPACKED, RATIO * path.stat().st_size)
+    size = 0
+    if path.suffix == ".npz":
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    elif path.suffix == ".gz":
+        with gzip.open(path) as file:
+            while size <= allowed and (part := file.read(1 << 20)):
+                size += len(part)
+    if size > allowed:
+        raise ValueError(f"it unpacks to more than {allowed >> 20} MiB, {RATIO} times its size")
 
 
 def reader(path: Path) -> Callable[[Path], list[Named]]:
@@ -90,7 +110,14 @@ def read_csv(path: Path, separator: str = ",") -> list[Named]:
     with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
         words = re.split(separator, file.readline().strip())
     named = not all(is_number(word) for word in words)
-    frame = pandas.read_csv(path, sep=separator, header=0 if named else None, skipinitialspace=True, index_col=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pandas.errors.ParserWarning)  # of rows that it would cut to the names' number
+        try:
+            frame = pandas.read_csv(
+                path, sep=separator, header=0 if named else None, skipinitialspace=True, index_col=False
+            )
+        except pandas.errors.ParserWarning as warning:
+            raise ValueError(str(warning)) from None
     return [("all", frame.to_numpy(), [str(name).strip() for name in frame.columns] if named else [])]
 
 

@@ -14,7 +14,6 @@ import torch
 from noderun.data.batch import Batch
 from noderun.data.dataset import Dataset
 from noderun.data.files import DataError, DataMissing, read_verified
-from noderun.data.idx import FOLDERS
 from noderun.data.images import Pixels, labeled_images
 from noderun.record.folders import tried
 
@@ -38,7 +37,7 @@ def download(name: str, root: Path) -> None:
     """Put the published files under root, as torchvision lays them out; its progress goes to stderr."""
     source = published(name)
     try:
-        with tried(root / FOLDERS.get(name, "")), contextlib.redirect_stdout(sys.stderr):
+        with tried(root), contextlib.redirect_stdout(sys.stderr):
             source(root, download=True)
     except (OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]

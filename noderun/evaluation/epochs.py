@@ -53,5 +53,4 @@ def write_rows(setup: Setup, epoch: int, folder: Path) -> None:
         path = folder / files.FIGURES / f"{name}_by_epoch.csv"
         path.parent.mkdir(exist_ok=True)
         earlier = [row for row in read_csv(path) if row["epoch"] < epoch]
-        with files.replacing(path) as new:
-            write_csv([*earlier, *({"epoch": epoch} | row for row in rows)], new)
+        write_csv([*earlier, *({"epoch": epoch} | row for row in rows)], path)

@@ -40,23 +40,28 @@ class LoadedRun:
         return [row["step"] for row in rows], [row[tag] for row in rows]
 
 
-def composer_for(config_dir: str | Path | None) -> Composer:
-    """What knows our options and a user's own, whose code it also makes importable."""
+def composer_for(config_dir: str | Path | None, trust: bool) -> Composer:
+    """What knows our options and a user's own, whose code it also makes importable; a run's too if it is trusted."""
     own = [Path(config_dir)] if config_dir else []
     search_in([*map(str, own), os.getcwd()])
-    return Composer("train", [*own, config_folder()])
+    composer = Composer("train", [*own, config_folder()])
+    composer.trusting = trust
+    return composer
 
 
-def load_run(folder: str | Path, *, device: str = "cpu", config_dir: str | Path | None = None) -> LoadedRun:
+def load_run(
+    folder: str | Path, *, device: str = "cpu", config_dir: str | Path | None = None, trust: bool = False
+) -> LoadedRun:
     """Load a finished run from its folder.
 
     ``config_dir`` is the folder of a user's own options, as in ``noderun train --config-dir``: classes that only the
-    run's stored configuration names are not imported. The run's data set is read again, because the model is made for
-    its shape. Raises ConfigError if the folder holds no finished run or this version cannot read it.
+    run's stored configuration names are not imported, unless you ``trust`` it. The run's data set is read again,
+    because the model is made for its shape. Raises ConfigError if the folder holds no finished run or this version
+    cannot read it.
     """
     place = Path(folder)
     found = finished(place)
-    settings = replace(settings_of(place, composer_for(config_dir).classes), device=device)
+    settings = replace(settings_of(place, composer_for(config_dir, trust).allows), device=device)
     model = load_setup(place, settings).model
     rows = [json.loads(line) for line in (place / files.METRICS).read_text().splitlines()]
     return LoadedRun(place, model, settings, rows, dict(found.result))

@@ -51,7 +51,7 @@ def by_draws(setup: Setup, draws: int) -> Iterator[dict[str, float]]:
     for seed in range(draws):
         for block in blocks:
             block.test_seed = seed
-        yield evaluate(setup, lambda: None)
+        yield evaluate(setup)
 
 
 def measured_solves(setup: Setup) -> dict[str, float | None]:
@@ -92,7 +92,7 @@ def lesion_rows(setup: Setup, which: str) -> list[dict[str, Any]]:
         )
 
     def test() -> dict[str, Any]:
-        found = evaluate(setup, lambda: None)
+        found = evaluate(setup)
         return {"test_error": found.get("error/test"), "test_loss": found.get("loss/test")}
 
     rows = [{"block": "none", **test()}]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,11 @@ def finished(folder: Path) -> Run:
     return run
 
 
-def settings_of(folder: Path, named: Callable[[str], Set[str]]) -> Settings:
+def settings_of(folder: Path, allowed: Callable[[str, str], bool]) -> Settings:
     """The settings of the run; ConfigError if this version cannot read them.
 
-    ``named(group)`` are the classes that this command line's own config folders name: a run's folder may come from
-    anywhere, and code that only its config.yaml names is not run.
+    ``allowed(group, class)`` tells which classes of the user's may be loaded: a run's folder may come from anywhere,
+    and code that only its config.yaml names is not run.
     """
     config = read_config(folder)
     try:
@@ -40,10 +40,11 @@ def settings_of(folder: Path, named: Callable[[str], Set[str]]) -> Settings:
     parts = {group: getattr(settings, group) for group in OWN_PARTS}
     for group, part in [*parts.items(), ("model", settings.model.objective)]:
         reference = getattr(part, "user_class", None)
-        if reference and reference not in named(group):
+        if reference and not allowed(group, reference):
             raise ConfigError(
                 f"{folder.absolute()} names code of its own for {group} (class: {reference}), which runs only where an "
-                f"option of yours names it too: give --config-dir DIR, with class: {reference} in a file of DIR/{group}"
+                f"option of yours names it too: give --config-dir DIR, with class: {reference} in a file of "
+                f"DIR/{group}, or --trust if the folder is yours"
             )
     return settings
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -17,6 +18,7 @@ RESULT = "result.json"
 OWN_METRICS = "own_metrics.json"  # of an objective of the user's
 METRICS = "metrics.jsonl"
 CHECKPOINT = "checkpoint.pt"
+PREVIOUS = "checkpoint.previous.pt"  # used if the newest one is damaged
 EVENTS = "events.out.tfevents.*"
 FIGURES = "figures"
 EVALUATE = "evaluate"
@@ -30,7 +32,7 @@ INTERPOLATION = "interpolation.npz"
 NEW = ".new"  # ends the name of a file until it is whole
 OF_A_START = frozenset({HYDRA, LOCK, LOG})  # exist before a run has a status
 NAMES = (
-    *(HYDRA, LOCK, LOG, STATUS, ENVIRONMENT, RESULT, OWN_METRICS, METRICS, CHECKPOINT, EVENTS),
+    *(HYDRA, LOCK, LOG, STATUS, ENVIRONMENT, RESULT, OWN_METRICS, METRICS, CHECKPOINT, PREVIOUS, EVENTS),
     *(FIGURES, EVALUATE, REPORT, RESULTS, BENCH, TABLES, SAMPLES, INTERPOLATION),
 )
 
@@ -42,7 +44,30 @@ def is_ours(name: str) -> bool:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, whose file replaces ``path`` at the end: a reader or a kill never meets half a file."""
+    """A path to write to, whose file replaces ``path`` at the end: no reader, kill or power cut leaves half a file.
+
+    If writing fails, ``path`` is as it was, and the room that the new file took is free again.
+    """
     new = path.with_name(path.name + NEW)
-    yield new
-    os.replace(new, path)
+    new.unlink(missing_ok=True)  # what a kill has left; never written through if it is a link
+    try:
+        yield new
+        sync(new)
+        os.replace(new, path)
+    except BaseException:
+        with suppress(OSError):
+            new.unlink()
+        raise
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Bring a file's content, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of a folder on a file system that has nothing to bring
+            raise
+    finally:
+        os.close(handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -25,14 +26,9 @@ class Metrics:
         if mark and not path.exists():
             log.warning("%s is gone, and its %d rows with it; new rows begin the file again", path, mark["rows"])
             mark = None
-        kept = path.read_bytes()[: mark["bytes"]] if mark else b""
-        self._digest = hashlib.sha256(kept)
-        if mark and self._digest.hexdigest() != mark["sha256"]:
-            raise ValueError(
-                f"{path} has lost or changed some of the {mark['rows']} rows that the checkpoint vouches for; "
-                "move it away to go on without them, or start over with fresh=true"
-            )
-        self._rows, self._bytes, self._step = mark["rows"] if mark else 0, len(kept), mark["step"] if mark else -1
+        self._digest = check_rows(path, mark)
+        mark = mark or {"rows": 0, "bytes": 0, "step": -1}
+        self._rows, self._bytes, self._step = int(mark["rows"]), int(mark["bytes"]), int(mark["step"])
         self._file = path.open("ab", buffering=0)  # one write per row: a reader never waits for a full buffer
         self._file.truncate(self._bytes)
 
@@ -40,7 +36,9 @@ class Metrics:
         # JSON has no NaN: it becomes null
         values = {key: v if v is not None and math.isfinite(v) else None for key, v in row.items()}
         line = (json.dumps({"step": step, "epoch": epoch, **values}) + "\n").encode()
-        self._file.write(line)
+        written = self._file.write(line)
+        if written != len(line):  # as much as there was room for
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
         self._digest.update(line)
         self._rows, self._bytes, self._step = self._rows + 1, self._bytes + len(line), step
 
@@ -53,6 +51,18 @@ class Metrics:
         self._file.close()
 
 
+def check_rows(path: Path, mark: Mapping[str, Any] | None) -> Any:
+    """The SHA-256 (a hash object) of the rows that ``mark`` vouches for; ValueError unless they are as they were."""
+    kept = path.read_bytes()[: mark["bytes"]] if mark and path.exists() else b""
+    digest = hashlib.sha256(kept)
+    if mark and path.exists() and digest.hexdigest() != mark["sha256"]:
+        raise ValueError(
+            f"{path} has lost or changed some of the {mark['rows']} rows that the checkpoint vouches for; move it away "
+            "to go on without them"
+        )
+    return digest
+
+
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of metrics.jsonl in order; ends at a line that was torn by a kill. ValueError if a row is damaged."""
     if not path.exists():
@@ -62,7 +72,7 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
             return
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number}: {error}") from None
         if not (isinstance(row, dict) and all(type(row.get(key)) is int for key in ("step", "epoch"))):
             raise ValueError(f"line {number}: a row has a step and an epoch")

@@ -7,6 +7,7 @@ import hashlib
 import json
 import platform
 import shutil
+import stat
 import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -43,11 +44,14 @@ class FolderInUse(RuntimeError):
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of this folder; FolderInUse if one works in it. A killed process leaves no lock."""
+def locked(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Keep other processes out of this folder; FolderInUse if one works in it, unless ``wait`` is for its end.
+
+    A killed process leaves no lock.
+    """
     with (folder / files.LOCK).open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise FolderInUse(f"another process works in {folder}; this one changed nothing there") from None
         yield
@@ -106,14 +110,18 @@ def _values(settings: Any) -> dict[str, Any]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """All or nothing: a reader or a kill never meets half a file."""
     with files.replacing(path) as new:
-        new.write_text(json.dumps(content, indent=2) + "\n")
+        new.write_text(as_text(content))
+
+
+def as_text(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """What a JSON file holds, {} if there is none; ConfigError if it is damaged."""
     try:
         content = json.loads(path.read_text()) if path.is_file() else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path.absolute()} is damaged: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path.absolute()} is damaged: it holds no mapping")
@@ -122,24 +130,62 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_status(folder: Path, status: str, identity: Mapping[str, Any], error: str | None = None) -> None:
     """status: running, done, failed or interrupted."""
-    write_json(folder / files.STATUS, {"status": status, "error": error, "identity": dict(identity)})
+    path, content = folder / files.STATUS, {"status": status, "error": error, "identity": dict(identity)}
+    try:
+        write_json(path, content)
+    except OSError:
+        if not path.is_file():
+            raise
+        with path.open("r+") as file:  # a full disk has room for what is written over the old status
+            file.write(as_text(content))
+            file.truncate()
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    return read_json(folder / files.STATUS)
+    """What status.json holds. If it is lost or damaged the run is as interrupted, its identity from environment.json.
+
+    ConfigError if both are damaged; {} if there is neither.
+    """
+    damage: ConfigError | None = None
+    try:
+        if status := read_json(folder / files.STATUS):
+            return status
+    except ConfigError as error:
+        damage = error
+    try:
+        known = read_json(folder / files.ENVIRONMENT).get("identity")
+    except ConfigError:
+        known = None
+    if damage and not isinstance(known, dict):
+        raise damage
+    return {"status": "interrupted", "error": None, "identity": known} if isinstance(known, dict) else {}
+
+
+def check_plain(folder: Path) -> None:
+    """ConfigError if a name of a run's is a link, or no file or folder: what is written there would land elsewhere."""
+    inside = [*(folder.iterdir() if folder.is_dir() else ()), *folder.glob(f"{files.FIGURES}/*")]
+    for path in inside:
+        if files.is_ours(path.name) or path.parent != folder:
+            kind = path.lstat().st_mode
+            if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+                raise ConfigError(f"{path} is a link or a special file, which no run has made; take it away")
 
 
 def check_readable(folder: Path) -> None:
-    """ConfigError if a run's own files are damaged."""
+    """ConfigError if nothing tells which run a folder holds, or if a name in it leads elsewhere."""
+    check_plain(folder)
     try:
-        read_status(folder), read_json(folder / files.RESULT)
+        read_status(folder)
     except ConfigError as error:
         raise ConfigError(f"{error}; fresh=true starts over") from None
 
 
 def is_done(folder: Path, settings: Settings) -> bool:
     """Whether the folder holds a finished run at least as long as the settings ask for."""
-    result, trainer = read_json(folder / files.RESULT), settings.trainer
+    try:
+        result, trainer = read_json(folder / files.RESULT), settings.trainer
+    except ConfigError:  # the checkpoint has all of it
+        return False
     if read_status(folder).get("status") != "done" or not result:
         return False
     # a result without these keys is another version's: such a run is resumed and writes its result again
@@ -153,6 +199,7 @@ def is_done(folder: Path, settings: Settings) -> bool:
 
 def check_may_clear(folder: Path) -> None:
     """ConfigError if a folder is neither empty nor a run's: what lies there is not ours to delete."""
+    check_plain(folder)
     held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if not (held <= files.OF_A_START or {files.HYDRA, files.STATUS} <= held):
         raise ConfigError(
@@ -178,15 +225,20 @@ def differences(folder: Path, wanted: Mapping[str, Any]) -> list[str]:
     return sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
 
 
-def write_environment(folder: Path, settings: Settings) -> None:
+def environment(device: str, seed: int) -> dict[str, Any]:
+    """What a run's numbers may depend on besides its command line."""
     import torch
 
     versions = {name: metadata.version(name) for name in ("noderun", "torch", "torchvision", "hydra-core", "numpy")}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     facts = {"python": platform.python_version(), "versions": versions, "platform": platform.platform(), "gpu": gpu}
-    threads = torch.get_num_threads()
-    chosen = {"device": settings.device, "threads": threads, "seed": settings.seed, "commit": commit()}
-    write_json(folder / files.ENVIRONMENT, facts | chosen)
+    return facts | {"device": device, "threads": torch.get_num_threads(), "seed": seed, "commit": commit()}
+
+
+def write_environment(folder: Path, settings: Settings, identity: Mapping[str, Any]) -> None:
+    """The environment, and which run it is."""
+    content = environment(settings.device, settings.seed) | {"identity": dict(identity)}
+    write_json(folder / files.ENVIRONMENT, content)
 
 
 def commit() -> str | None:
@@ -204,11 +256,12 @@ def ledger(root: Path) -> Iterator[dict[str, Any]]:
             continue
         try:
             yield ledger_row(path.parent)
-        except (ValueError, KeyError, AttributeError, TypeError):
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError, OSError):
             yield {"status": "damaged", "error": "its files cannot be read", "folder": str(path.parent)}
 
 
 def ledger_row(folder: Path) -> dict[str, Any]:
+    check_plain(folder)
     status = read_json(folder / files.STATUS)
     know_those_of(folder)
     words = {key.removesuffix(".name"): v for key, v in status["identity"].items() if key.endswith(".name")}

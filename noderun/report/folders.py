@@ -13,6 +13,7 @@ from noderun.config.validation import ConfigError
 from noderun.record import files, run_folder
 from noderun.record.metric import know_those_of
 from noderun.record.metrics import read_metrics
+from noderun.report.table import FORMULA
 
 Read = TypeVar("Read")
 STATES = ("running", "done", "failed", "interrupted")
@@ -50,6 +51,7 @@ def read_run(folder: Path) -> Run:
         raise ConfigError(f"no folder {folder.absolute()}")
     if not (folder / "status.json").is_file():
         raise ConfigError(f"{folder.absolute()} holds no run: it has no status.json")
+    run_folder.check_plain(folder)
     status = checked(folder / "status.json", run_folder.read_json)
     if status.get("status") not in STATES or not isinstance(status.get("identity"), dict):
         raise ConfigError(f"{folder / 'status.json'} is no status of this version{written_by(folder)}")
@@ -79,17 +81,24 @@ def checked(path: Path, read: Callable[[Path], Read]) -> Read:
         return read(path)
     except ConfigError:
         raise
-    except (ValueError, yaml.YAMLError, AttributeError, TypeError) as error:
+    except (ValueError, yaml.YAMLError, AttributeError, TypeError, RecursionError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"{path.absolute()} is damaged{written_by(path.parent)}: {reason}") from None
 
 
-def read_words(path: Path) -> dict[str, Any]:
-    """Hydra's overrides.yaml as key -> value; numbers as numbers."""
+def read_overrides(path: Path) -> list[str]:
+    """The words of Hydra's overrides.yaml, none if there is no file; ValueError if it holds anything else."""
     import yaml
 
     lines = yaml.safe_load(path.read_text()) if path.is_file() else []
-    pairs = [str(line).lstrip("+~").partition("=") for line in lines or []]
+    if not (isinstance(lines, list) and all(isinstance(line, str) for line in lines)):
+        raise ValueError("it holds no list of words")
+    return lines
+
+
+def read_words(path: Path) -> dict[str, Any]:
+    """Hydra's overrides.yaml as key -> value; numbers as numbers."""
+    pairs = [line.lstrip("+~").partition("=") for line in read_overrides(path)]
     return {key: as_number(value) for key, _, value in pairs}
 
 
@@ -98,9 +107,14 @@ def read_csv(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        return [
-            {key: as_number(value) if value else None for key, value in row.items()} for row in csv.DictReader(file)
-        ]
+        return [{key: from_cell(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def from_cell(text: str | None) -> Any:
+    """What table.as_cell wrote: a number or a word, None if it is empty."""
+    if not text:
+        return None
+    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA) else as_number(text)
 
 
 def as_number(text: str) -> Any:

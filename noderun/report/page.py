@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from noderun.record import files
 from noderun.report.table import Cell
 
 STYLE = """
@@ -52,5 +53,6 @@ class Page:
     def write(self, path: Path) -> Path:
         body = "\n".join(self.parts)
         head = f'<meta charset="utf-8"><title>{escape(self.title)}</title><style>{STYLE}</style>'
-        path.write_text(f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n')
+        with files.replacing(path) as new:
+            new.write_text(f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n')
         return path

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from noderun.record import files
 from noderun.report.table import Result, write_csv
 
 if TYPE_CHECKING:
@@ -106,5 +107,6 @@ def outside_legend(axes: Axes, **options: Any) -> None:
 def save(drawn: Figure, path: Path, rows: Sequence[Result]) -> None:
     """``path`` (.png) and, beside it, the rows that were drawn as .csv."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawn.savefig(path)
+    with files.replacing(path) as new:
+        drawn.savefig(new, format=path.suffix[1:])
     write_csv(rows, path.with_suffix(".csv"))

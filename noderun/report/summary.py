@@ -79,10 +79,11 @@ def rows_of(folder: Path, found: Sequence[Run]) -> list[Row]:
 
 def evaluated(folder: Path) -> list[Path]:
     """Figures that evaluations of a run or a grid have left."""
-    return [
+    found = [
         *sorted((folder / files.EVALUATE / files.FIGURES).glob("*.png")),
         *sorted(folder.glob("evaluate/*/figures/*.png")),
     ]
+    return [path for path in found if path.resolve().is_relative_to(folder.resolve())]  # no link leads elsewhere
 
 
 def add_figures(page: Page, paths: Sequence[Path]) -> None:

@@ -13,11 +13,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from noderun.config.validation import printable
+from noderun.record import files
 from noderun.record.metric import CHOICES, METRICS
 
 Result = Mapping[str, Any]  # what a result.json holds
 Cell = tuple[str, bool]  # its text, and whether it is bold
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 WORDS = (*CHOICES[1:], "device", "status")
 
 
@@ -142,12 +145,17 @@ def comparison_cells(results: Sequence[Result], keys: Sequence[str]) -> list[lis
 
 
 def filled_table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
+    table = Table(*map(shown, headings))
+    for row in rows:
+        table.add_row(*(f"[bold]{shown(text)}[/]" if bold else shown(text) for text, bold in row))
+    return table
+
+
+def shown(text: str) -> str:
+    """Text of a table in a terminal, whatever a stranger's folder holds: no markup and no control characters."""
     from rich.markup import escape
 
-    table = Table(*headings)
-    for row in rows:
-        table.add_row(*(f"[bold]{escape(text)}[/]" if bold else escape(text) for text, bold in row))
-    return table
+    return escape(printable(text))
 
 
 def run_table(result: Result) -> Table:
@@ -177,7 +185,12 @@ def print_table(table: Table) -> None:
 def write_csv(results: Sequence[Result], path: Path) -> None:
     """results.csv: one line per result with every key that any of them has, empty for null."""
     keys = list(dict.fromkeys(key for result in results for key in result))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, keys)
-        writer.writeheader()
-        writer.writerows(results)
+    with files.replacing(path) as new, new.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(map(as_cell, keys))
+        writer.writerows([as_cell(result.get(key)) for key in keys] for result in results)
+
+
+def as_cell(value: Any) -> Any:
+    """A value as it stands in a CSV file; a quote goes before a word that a spreadsheet would take for a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from noderun.models import MODELS, Flow, FlowMatching, SolveBlock
 from noderun.models.flow_matching import unfit_coupling
 from noderun.objectives import OBJECTIVES, Objective
 from noderun.ode.configured import ConfiguredSolve
-from noderun.ode.solvers import METHODS, StepController
+from noderun.ode.solvers import METHODS, NonFiniteDynamics, StepController
 from noderun.ode.solvers.method import Method
 from noderun.regularizers import REGULARIZERS
 from noderun.sde.configured import ConfiguredSDESolve
@@ -30,21 +31,36 @@ from noderun.training.isolation import imported, isolated
 from noderun.training.optimization import SCHEDULES, Schedule, import_compiler, make_optimizer
 from noderun.training.parts import class_of
 from noderun.training.precision import set_deterministic, set_precision
+from noderun.training.progress import Diverged
 from noderun.training.run import Run
 from noderun.training.setup import Setup
+
+RESTORES = 3  # from the last checkpoint, in a run whose training turns into numbers that are none
+log = logging.getLogger(__name__)
 
 
 def train_run(settings: Settings, folder: Path, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
     """Train in ``folder``, from its checkpoint if it has one; returns what its result.json holds."""
     device = make_device(settings.device)
     folder.mkdir(parents=True, exist_ok=True)
-    with isolated(device, settings.seed):
-        set_precision(settings.trainer.precision)
-        if settings.deterministic:
-            set_deterministic(device)
-        with without_collection():
-            import_compiler()
-        return Run(make_setup(settings, device), settings, folder, callbacks).complete()
+    restores = 0
+    while True:
+        with isolated(device, settings.seed):
+            set_precision(settings.trainer.precision)
+            if settings.deterministic:
+                set_deterministic(device)
+            with without_collection():
+                import_compiler()
+            run = Run(make_setup(settings, device), settings, folder, callbacks, restores)
+            try:
+                return run.complete()
+            except (Diverged, NonFiniteDynamics) as error:
+                restores = run.progress.restores + 1
+                if settings.trainer.on_nonfinite != "restore" or restores > RESTORES:
+                    raise
+                log.warning(
+                    "%s; back to the last checkpoint at half the learning rate, %d of %d", error, restores, RESTORES
+                )
 
 
 def make_setup(settings: Settings, device: torch.device) -> Setup:
@@ -85,6 +101,7 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
         device=device,
         bf16=trainer.precision == "bf16",
         clip_norm=trainer.clip_norm,
+        skips=trainer.on_nonfinite == "skip",
         penalty_weight=regularizer.weight if regularizer else 0.0,
         validated=dataset.validation is not None,
     )

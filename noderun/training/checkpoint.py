@@ -2,44 +2,98 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import logging
 import os
 import random
-import zipfile
+import struct
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
 
-from noderun.record.files import replacing
+from noderun.record import files
+from noderun.record.metrics import check_rows
 from noderun.training.callbacks import Callback
 from noderun.training.setup import Setup
 
+log = logging.getLogger(__name__)
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` so that ``path`` holds either the old or the new checkpoint whole, whatever happens."""
-    with replacing(path) as new, new.open("wb") as file:
+
+def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` so that the folder holds the last checkpoint whole, whatever happens, and the one before it.
+
+    The file ends with the SHA-256 of all that comes before, as the comment of a zip archive, which torch.load passes
+    over. Raises OSError if it cannot be written.
+    """
+    path = folder / files.CHECKPOINT
+    with files.replacing(path) as new:
+        with new.open("w+b") as file:
+            write_archive(state, file)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest().encode()
+            file.seek(-2, os.SEEK_END)  # the length of the comment, 0 so far
+            file.write(struct.pack("<H", len(digest)) + digest)
+        files.sync(new)  # before the last one gives up its name
+        if path.exists():
+            os.replace(path, folder / files.PREVIOUS)
+
+
+def write_archive(state: dict[str, Any], file: IO[bytes]) -> None:
+    """torch.save, which hides the error of the file in one of its own if the disk is full."""
+    try:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+
+
+def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The last checkpoint that is as it was written, and whose rows of metrics.jsonl are; None if there is none yet.
+
+    The one before it is used, with a warning, if the last one is not. ValueError if that is not whole either.
+    """
+    trouble: ValueError | None = None
+    for path in (folder / files.CHECKPOINT, folder / files.PREVIOUS):
+        try:
+            state = load_checkpoint(path)
+            if state is None:
+                continue
+            if trouble is None and path.name == files.PREVIOUS:  # a kill between two names, or somebody's hand
+                trouble = ValueError(f"{folder / files.CHECKPOINT} is gone")
+            check_rows(folder / files.METRICS, state.get("metrics"))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # the last three: of a stranger's making
+            trouble = trouble or (error if isinstance(error, ValueError) else damaged(path))
+        else:
+            if trouble:
+                log.warning("%s; this run goes on from the checkpoint before it", trouble)
+            return state
+    if trouble:
+        raise ValueError(f"{trouble}; fresh=true starts over") from trouble
+    return None
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """What was saved, on the CPU, or None; ValueError if the file is not as it was written."""
+    """What was saved, on the CPU, or None if there is no file; ValueError if it is not as it was written."""
     if not path.exists():
         return None
     content = path.read_bytes()
+    archive, digest = content[:-66] + bytes(2), content[-64:]
+    if hashlib.sha256(archive).hexdigest().encode() != digest:
+        raise damaged(path)
     try:
-        with zipfile.ZipFile(
-            io.BytesIO(content)
-        ) as archive:  # holds a checksum of each tensor, which torch.load does not look at
-            if damaged := archive.testzip():
-                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the damage makes the readers stumble over
-        raise ValueError(f"{path} is damaged and cannot be resumed from; fresh=true starts over") from error
+        state: dict[str, Any] = torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
+    except Exception as error:  # a stranger can make a right sum of anything
+        raise damaged(path) from error
+    return state
+
+
+def damaged(path: Path) -> ValueError:
+    return ValueError(f"{path} is damaged, or of another version")
 
 
 def load_model(state: dict[str, Any], setup: Setup, callbacks: Iterable[Callback]) -> None:

@@ -83,7 +83,7 @@ class Diagnostics(Callback):
         if run.ended:
             run.write_result()
         with run.aside():
-            row = diagnose(self.setup, next(self.setup.batches("train", 0, 0)), run.interrupts.check, due)
+            row = diagnose(self.setup, next(self.setup.batches("train", 0, 0)), due)
         if due == (GRADIENT_ERROR,):
             self.count += 1
             self.seconds += time.perf_counter() - start
@@ -133,10 +133,8 @@ def remedy(settings: Settings) -> str | None:
     return f"a gradient.rtol below {gradient.rtol:g}, or gradient=checkpointed"
 
 
-def diagnose(
-    setup: Setup, batch: Batch, pause: Callable[[], None] = lambda: None, tags: Sequence[str] = ()
-) -> dict[str, float | None]:
-    """All measurements (or those of ``tags``) under the tags of metrics.jsonl; ``pause`` is called between them.
+def diagnose(setup: Setup, batch: Batch, tags: Sequence[str] = ()) -> dict[str, float | None]:
+    """All measurements (or those of ``tags``) under the tags of metrics.jsonl.
 
     For a residual net only the memory is measured, of the blocks that stand where others solve. A measurement that
     fails, for whatever reason, is None and said in the log: no training is lost for it.
@@ -150,7 +148,6 @@ def diagnose(
     seen = attempted(", ".join(row), lambda: passes(setup, batch))
     if seen:  # empty if no block makes a solve that can be made again from its start alone
         for tag in row:
-            pause()
             row[tag] = attempted(tag, partial(MEASURES[tag], seen))
     return row
 

@@ -1,39 +1,60 @@
-"""Ctrl-C and SIGTERM, deferred to a moment at which the run can be saved."""
+"""The signals that ask a process to stop, deferred to a moment at which a run can be saved."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Ctrl-C, the end of a job, the end of a terminal, and what Slurm sends before it ends a job
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Interrupts:
-    """Inside, the first signal only sets ``pending``; the second one has its usual effect at once."""
+    """Inside, a signal sets ``pending``, and ``check`` raises KeyboardInterrupt; a second Ctrl-C does so at once.
+
+    After that all of them are ignored up to the end, so that nothing stops a run that is being saved.
+    """
 
     def __init__(self) -> None:
         self.pending = False
+        self._at_once = False
+        self._obeyed = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():  # Python sets handlers nowhere else
-            self._before = {s: signal.signal(s, self._note) for s in SIGNALS}
+            heard = [s for s in STOPPING if signal.getsignal(s) is not signal.SIG_IGN]  # nohup ignores SIGHUP
+            self._before = {s: signal.signal(s, self._note) for s in heard}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: Any, trace: TracebackType | None) -> None:
-        self._restore()
-
-    def check(self) -> None:
-        if self.pending:
-            raise KeyboardInterrupt
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.pending = True
-        self._restore()
-
-    def _restore(self) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+    def check(self) -> None:
+        if self.pending:
+            self._obey()
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, work that changes nothing is left in its middle."""
+        self._at_once = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._at_once = False
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        again, self.pending = self.pending, True
+        if not self._obeyed and (self._at_once or (again and number == signal.SIGINT)):
+            self._obey()
+
+    def _obey(self) -> None:
+        self._at_once, self._obeyed = False, True
+        raise KeyboardInterrupt

@@ -5,20 +5,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import islice
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain, count, islice
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from noderun.data import Batch
-from noderun.ode.solvers.errors import SolveError
+from noderun.ode.solvers.errors import NonFiniteDynamics, SolveError
 from noderun.training.meters import Number, RunningMeans, solve_numbers
 from noderun.training.optimization import set_lr
 from noderun.training.progress import Budget, Progress, advice
 from noderun.training.setup import Setup
+
+
+class OutOfMemory(ValueError):
+    """A step for which the memory is too small."""
 
 
 class Callbacks(Protocol):
@@ -26,6 +30,9 @@ class Callbacks(Protocol):
 
     def on_epoch_start(self) -> None:
         """Called before the first step of an epoch, or of the rest of an interrupted one."""
+
+    def leavable(self) -> AbstractContextManager[None]:
+        """Around a pass over a batch, which changes no weights: a signal may end it in its middle."""
 
     def on_log(self, row: dict[str, float | None]) -> None:
         """Gets the means since the last row, every ``log_every`` steps."""
@@ -40,7 +47,7 @@ class Callbacks(Protocol):
 def fit(setup: Setup, progress: Progress, budget: Budget, log_every: int, run: Callbacks) -> None:
     """Train from the step at which ``progress`` stands until the budget is spent.
 
-    Raises Diverged if a loss fails and SolveError if a solve does; either names the step.
+    Raises Diverged if a loss fails, SolveError if a solve does and OutOfMemory; each names the step.
     """
     on_cpu = setup.device.type == "cpu"  # there, looking at every loss makes nothing wait
     while progress.tested < progress.step or not budget.spent(progress):
@@ -55,9 +62,13 @@ def fit(setup: Setup, progress: Progress, budget: Budget, log_every: int, run: C
             log_now = (progress.step + 1) % log_every == 0
             with failures_named(f"epoch {progress.epoch + 1}, step {progress.step + 1}", progress.step):
                 setup.objective.step = progress.step
-                numbers = train_step(setup, batch, budget.position(progress, setup.horizon), with_norm=log_now)
+                position = budget.position(progress, setup.horizon)
+                numbers = train_step(setup, batch, position, with_norm=log_now, leavable=run.leavable)
             now = time.perf_counter()
-            progress.advance(numbers, len(batch), now - start)
+            if numbers is None:
+                progress.skip(now - start)
+            else:
+                progress.advance(numbers, len(batch), now - start)
             start = now
             left = 0 if budget.spent(progress) else left - 1
             if on_cpu or log_now or left == 0:
@@ -72,16 +83,32 @@ def fit(setup: Setup, progress: Progress, budget: Budget, log_every: int, run: C
 
 @contextmanager
 def failures_named(where: str, updates: int) -> Iterator[None]:
-    """Add to the message of a solve that fails inside where training stood, and what to try."""
+    """Add to the message of a solve that fails inside where training stood, and what to try; OutOfMemory likewise."""
     try:
         yield
     except SolveError as error:
         error.args = (f"{error} in {where}: {advice(updates)}",)
         raise
+    except (RuntimeError, MemoryError) as error:
+        on_cpu = "can't allocate memory" in str(error)  # for which torch has no class of its own
+        if not (on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)):
+            raise
+        raise OutOfMemory(f"out of memory in {where}: try a smaller data.batch_size or gradient=adjoint") from error
 
 
-def train_step(setup: Setup, batch: Batch, step: int, with_norm: bool = False) -> dict[str, Number | None]:
-    """Make one optimizer step at this step of the schedule; returns the batch's numbers by tag."""
+def train_step(
+    setup: Setup,
+    batch: Batch,
+    step: int,
+    with_norm: bool = False,
+    leavable: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> dict[str, Number | None] | None:
+    """Make one optimizer step at this step of the schedule; returns the batch's numbers by tag.
+
+    The first pass over the batch is made inside ``leavable()``. None if the loss or the gradient is not finite and
+    such steps are skipped: nothing has changed then.
+    """
+    kept = buffers_of(setup.model) if setup.skips else {}
     set_lr(setup.optimizer, setup.lr_schedule(step))
     for block in setup.blocks:
         block.stats = None  # those of the last test, if this step solves nothing
@@ -93,13 +120,30 @@ def train_step(setup: Setup, batch: Batch, step: int, with_norm: bool = False) -
         values = setup.values(batch)
         values["loss"].backward()
         numbers.update({f"{name}/train": over_batch(v) for name, v in values.items()})
-        if setup.clip_norm is not None or with_norm:
+        if setup.clip_norm is not None or with_norm or setup.skips:
             limit = math.inf if setup.clip_norm is None else setup.clip_norm
             numbers["optim/grad_norm"] = clip_grad_norm_(setup.model.parameters(), limit)
         return values["loss"].detach()
 
-    setup.optimizer.step(loss)
+    try:
+        with leavable(), torch.enable_grad():  # as the optimizer calls it
+            first = loss()
+        finite = not setup.skips or bool(torch.isfinite(first + numbers["optim/grad_norm"]))
+    except NonFiniteDynamics:
+        if not setup.skips:
+            raise
+        finite = False
+    if not finite:
+        setup.model.load_state_dict(kept, strict=False)
+        return None
+    losses = chain([first], (loss() for _ in count()))
+    setup.optimizer.step(lambda: next(losses))
     return numbers | solve_numbers(block.stats for block in setup.blocks)
+
+
+def buffers_of(model: nn.Module) -> dict[str, Tensor]:
+    """What a pass in training mode may change of a model: copies of its buffers, for load_state_dict."""
+    return {name: buffer.clone() for name, buffer in model.named_buffers()}
 
 
 def over_batch(value: Tensor) -> Tensor:
@@ -113,7 +157,7 @@ def standard_error(values: Tensor) -> float:
 
 
 @torch.no_grad()
-def evaluate(setup: Setup, pause: Callable[[], None], split: str = "test") -> dict[str, float]:
+def evaluate(setup: Setup, split: str = "test") -> dict[str, float]:
     """Means over the test split, or that for validation, each example counting the same, and NFE per batch.
 
     What the objective reports for each example also has its standard error, under NAME_se/test.
@@ -122,7 +166,6 @@ def evaluate(setup: Setup, pause: Callable[[], None], split: str = "test") -> di
     setup.model.eval()
     means, per_example = RunningMeans(), dict[str, list[Tensor]]()
     for batch in setup.batches(split, 0, 0):
-        pause()
         values = setup.values(batch)
         means.add({f"{name}/{split}": over_batch(value) for name, value in values.items()}, weight=len(batch))
         means.add({f"nfe/{split}": solve_numbers(block.stats for block in setup.blocks)["nfe/forward"]})

@@ -82,6 +82,10 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
 }
 
 
+def halved(schedule: Schedule, times: int) -> Schedule:
+    return lambda step: schedule(step) / 2**times
+
+
 def set_lr(optimizer: Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = lr

@@ -16,15 +16,9 @@ REPRODUCIBLE_CUBLAS = ":4096:8"  # work space; docs.nvidia.com/cuda/cublas, "Res
 def set_precision(word: str) -> None:
     """Round the products of float32 numbers on a GPU to TF32 only if asked to: torch's convolutions do by default."""
     kind = "tf32" if word == "tf32" else "ieee"
-<<<<<<< HEAD
-    cuda.matmul.fp32_precision = kind
-    for part in (cudnn.conv, cudnn.rnn):  # type: ignore[attr-defined]
-        part.fp32_precision = kind  # type: ignore[union-attr]
-=======
     backends: Any = torch.backends
     for part in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
         part.fp32_precision = kind
->>>>>>> gpu
 
 
 def set_deterministic(device: torch.device) -> None:
@@ -32,12 +26,8 @@ def set_deterministic(device: torch.device) -> None:
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", REPRODUCIBLE_CUBLAS)
         torch.use_deterministic_algorithms(True)
-<<<<<<< HEAD
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-=======
         checks: Any = torch.utils.deterministic
         checks.fill_uninitialized_memory = False
->>>>>>> gpu
 
 
 def unfit_precision(word: str, on_gpu: bool, rtol: float | None) -> str | None:

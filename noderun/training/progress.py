@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from collections.abc import Mapping
@@ -11,9 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noderun.config.schema import Trainer
 from noderun.training.meters import Number, RunningMeans, quotient
 
+SKIPS = 10  # in a row: the weights are to blame then, and not a batch
 EXPLODED = 1e6  # times the first loss: no training comes back from there
+log = logging.getLogger(__name__)
 
 
 class Diverged(ValueError):
@@ -45,6 +49,12 @@ class Budget:
         return int(horizon * progress.training_seconds / self.seconds)
 
 
+def make_budget(trainer: Trainer, steps_per_epoch: int) -> Budget:
+    seconds = math.inf if trainer.max_seconds is None else trainer.max_seconds
+    steps = sys.maxsize if trainer.max_seconds is not None else trainer.epochs * steps_per_epoch
+    return Budget(steps if trainer.max_steps is None else min(steps, trainer.max_steps), seconds)
+
+
 @dataclass
 class Progress:
     step: int = 0  # optimizer steps done
@@ -57,6 +67,8 @@ class Progress:
     test_seconds: float = 0.0
     peak_mib: float = 0.0
     first_loss: float | None = None
+    skipped: int = 0  # steps since the last one whose loss and gradient were finite
+    restores: int = 0  # of the last checkpoint, each at half the learning rate
     window: RunningMeans = field(default_factory=RunningMeans)  # since the last row
     means: RunningMeans = field(default_factory=RunningMeans)  # from the epoch's first batch to the last row
     test: dict[str, float] = field(default_factory=dict)
@@ -85,9 +97,22 @@ class Progress:
         loss = numbers["loss/train"]
         assert isinstance(loss, Tensor)
         self._unchecked.append(loss.detach())
+        self.skipped = 0
+        self.examples += examples
+        self._count(seconds)
+
+    def skip(self, seconds: float) -> None:
+        """Count a step that changed nothing because its loss or gradient is not finite; Diverged after too many."""
+        self._count(seconds)
+        self.skipped += 1
+        where = f"epoch {self.in_epoch}, step {self.step}"
+        if self.skipped == SKIPS:
+            raise Diverged(f"{SKIPS} steps in a row were not finite up to {where}: {advice(self.step - SKIPS)}")
+        log.warning("the loss or its gradient is not finite in %s, which is skipped", where)
+
+    def _count(self, seconds: float) -> None:
         self.step += 1
         self.batch += 1
-        self.examples += examples
         self.training_seconds += seconds
 
     def next_epoch(self, steps_per_epoch: int) -> None:
@@ -104,8 +129,7 @@ class Progress:
             self.check_loss(loss, f"the loss is {loss:.3g} in epoch {self.in_epoch}, step {step}", step - 1)
 
     def check_loss(self, loss: float, sentence: str, updates: int) -> None:
-        assert self.first_loss is not None
-        if not abs(loss) <= EXPLODED * max(1.0, abs(self.first_loss)) < math.inf:
+        if not abs(loss) <= EXPLODED * max(1.0, abs(self.first_loss or 0.0)) < math.inf:
             raise Diverged(f"{sentence}: {advice(updates)}")
 
     def take_window(self) -> dict[str, float | None]:

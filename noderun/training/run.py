@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
-from noderun.config.schema import Settings, Trainer
+from noderun.config.schema import Settings
 from noderun.record import files
 from noderun.record.metric import describe, know
 from noderun.record.recorder import Recorder
@@ -23,8 +23,8 @@ from noderun.training.best_weights import BestWeights
 from noderun.training.callbacks import Callback
 from noderun.training.checkpoint import (
     callback_states,
-    load_checkpoint,
     load_model,
+    newest_checkpoint,
     random_state,
     save_checkpoint,
     set_random_state,
@@ -33,24 +33,31 @@ from noderun.training.diagnostics import Diagnostics
 from noderun.training.effort import Effort
 from noderun.training.interrupts import Interrupts
 from noderun.training.isolation import isolated
-from noderun.training.loop import evaluate, failures_named, fit
+from noderun.training.loop import buffers_of, evaluate, failures_named, fit
 from noderun.training.memory import PeakMemory
 from noderun.training.multilevel import MultiLevel
-from noderun.training.progress import Budget, Progress
+from noderun.training.optimization import halved
+from noderun.training.progress import Diverged, Progress, advice, make_budget
 from noderun.training.result import make_result
 from noderun.training.setup import Setup
 
 TESTS = 10  # in a budget of seconds
+SHORT = 0.2  # seconds of a pass over a batch; what it takes to leave one in its middle costs less than a thousandth
 
 
 class Run:
     """The loop's Callbacks: what is logged, saved and tested, and when; passes the hooks on to each callback."""
 
-    def __init__(self, setup: Setup, settings: Settings, folder: Path, callbacks: Sequence[Callback] = ()) -> None:
+    def __init__(
+        self, setup: Setup, settings: Settings, folder: Path, callbacks: Sequence[Callback] = (), restores: int = 0
+    ) -> None:
         self.setup, self.settings, self.folder = setup, settings, folder
         self.callbacks = [*built_in_callbacks(setup, settings), *callbacks]
         self.progress = Progress()
         mark = self.restore()
+        self.progress.restores = max(self.progress.restores, restores)
+        self.setup = replace(setup, lr_schedule=halved(setup.lr_schedule, self.progress.restores))
+        self.pass_seconds = math.inf  # of the last pass over a batch
         self.budget = make_budget(settings.trainer, setup.steps_per_epoch)
         self.peak = PeakMemory(setup.device)
         self.interrupts = Interrupts()
@@ -66,7 +73,7 @@ class Run:
     def complete(self) -> dict[str, Any]:
         """Train to the end that the settings name; returns what result.json then holds.
 
-        Raises KeyboardInterrupt after SIGINT or SIGTERM, once the run is saved, SolveError if a solve fails and
+        Raises KeyboardInterrupt after a signal of STOPPING, once the run is saved, SolveError if a solve fails and
         Diverged if the loss does.
         """
         self.peak.start()
@@ -93,6 +100,24 @@ class Run:
     def on_epoch_start(self) -> None:
         for callback in self.callbacks:
             callback.on_epoch_start(self)
+
+    @contextmanager
+    def leavable(self) -> Iterator[None]:
+        """A signal ends a pass in its middle and saves the run as it was before; a short pass is waited for."""
+        start = time.monotonic()
+        if self.pass_seconds < SHORT:
+            yield
+        else:
+            random, buffers = random_state(self.setup.device), buffers_of(self.setup.model)
+            try:
+                with self.interrupts.at_once():
+                    yield
+            except KeyboardInterrupt:
+                set_random_state(random, self.setup.device)
+                self.setup.model.load_state_dict(buffers, strict=False)
+                self.save()
+                raise
+        self.pass_seconds = time.monotonic() - start
 
     def on_log(self, row: dict[str, float | None]) -> None:
         """Write one row to metrics.jsonl, TensorBoard and the live line."""
@@ -147,10 +172,10 @@ class Run:
         progress, start = self.progress, time.perf_counter()
         where = f"the test after epoch {progress.in_epoch}, step {progress.step}"
         try:
-            with isolated(self.setup.device), failures_named(where, progress.step):
-                progress.test = evaluate(self.setup, self.interrupts.check)
+            with isolated(self.setup.device), failures_named(where, progress.step), self.interrupts.at_once():
+                progress.test = evaluate(self.setup)
                 if self.setup.validated:
-                    progress.test |= evaluate(self.setup, self.interrupts.check, "validation")
+                    progress.test |= evaluate(self.setup, "validation")
         except KeyboardInterrupt:  # testing changed nothing, so it can simply be done again
             self.save()
             raise
@@ -162,9 +187,12 @@ class Run:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Inside, for instance in a float64 reference, nothing counts as the run's draws or peak of memory."""
+        """Inside, for instance in a float64 reference, nothing counts as the run's draws or peak of memory.
+
+        A signal ends it in its middle: what the run has learned was saved before.
+        """
         self.peak_mib()
-        with isolated(self.setup.device):
+        with isolated(self.setup.device), self.interrupts.at_once():
             yield
         self.peak.start()
 
@@ -199,6 +227,7 @@ class Run:
     def save(self) -> None:
         """Write the checkpoint, after the rows that it vouches for; never one of a run that has diverged."""
         self.progress.check_losses()
+        self.check_weights()
         self.peak_mib()
         mark = self.recorder.flush()
         progress = self.progress.state_dict()
@@ -212,13 +241,19 @@ class Run:
             "callbacks": callback_states(self.callbacks),
             "metrics": mark,
         }
-        save_checkpoint(self.folder / files.CHECKPOINT, parts)
+        save_checkpoint(self.folder, parts)
         self.saved_at = time.monotonic()
 
+    def check_weights(self) -> None:
+        """Raises Diverged if the last update has left a weight that is not finite, which the next loss would show."""
+        finite = [weight.isfinite().all() for weight in self.setup.model.parameters()]
+        if finite and not torch.stack(finite).all():
+            step = self.progress.step
+            raise Diverged(f"a weight is not finite after epoch {self.progress.in_epoch}, step {step}: {advice(step)}")
+
     def restore(self) -> dict[str, Any] | None:
-        """Load the checkpoint, if there is one, into everything that it was made of; returns its mark."""
-        path = self.folder / files.CHECKPOINT
-        state = load_checkpoint(path)
+        """Load the newest checkpoint, if there is one, into everything that it was made of; returns its mark."""
+        state = newest_checkpoint(self.folder)
         if state is None:
             return None
         try:
@@ -228,15 +263,10 @@ class Run:
             self.progress = Progress.from_state(state["progress"] | state["scheduler"] | state["data"])
             return {key: state["metrics"][key] for key in ("rows", "bytes", "sha256", "step")}
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            path = self.folder / files.CHECKPOINT
             raise ValueError(
                 f"{path} is of another version and cannot be resumed from; fresh=true starts over"
             ) from error
-
-
-def make_budget(trainer: Trainer, steps_per_epoch: int) -> Budget:
-    seconds = math.inf if trainer.max_seconds is None else trainer.max_seconds
-    steps = sys.maxsize if trainer.max_seconds is not None else trainer.epochs * steps_per_epoch
-    return Budget(steps if trainer.max_steps is None else min(steps, trainer.max_steps), seconds)
 
 
 def built_in_callbacks(setup: Setup, settings: Settings) -> list[Callback]:

@@ -28,6 +28,7 @@ class Setup:
     bf16: bool = False
     validated: bool = False  # the data have a split "validation"
     clip_norm: float | None = None
+    skips: bool = False  # steps whose loss or gradient is not finite
     penalty_weight: float = 0.0
     horizon: int | None = None  # steps after which the schedule of the learning rate ends; None if it has no end
 

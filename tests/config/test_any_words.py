@@ -3,7 +3,9 @@
 import io
 import logging
 import os
+import random
 import shutil
+import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache, partial
@@ -127,16 +129,55 @@ def mutated(draw, words):
 word = st.one_of(choice, setting.map("".join), mutated(choice), mutated(setting.map("".join)), flag)
 
 
-@few(max_examples=16)
-@given(st.sampled_from(TASKS), st.lists(word, max_size=4))
+def fast_and_long(fast, long, *strategies):
+    """A test of few examples in `make test`, and the same of many in `make test-long`."""
+
+    def both(check):
+        many = few(max_examples=long)(given(*strategies)(lambda *drawn: check(*drawn)))
+        globals()[f"{check.__name__}_many_times"] = pytest.mark.long(many)
+        return few(max_examples=fast)(given(*strategies)(check))
+
+    return both
+
+
+@fast_and_long(16, 700, st.sampled_from(TASKS), st.lists(word, max_size=4))
 def test_any_words(task, words):
     check_answer([task, *words])
 
 
-@few(max_examples=100)
-@given(st.sampled_from([task for task in TASK_KINDS if task not in (*TASKS, "doctor")]), st.lists(word, max_size=3))
+PLAIN = [task for task in TASK_KINDS if task not in (*TASKS, "doctor", "rerun")]
+
+
+@fast_and_long(100, 1100, st.sampled_from(PLAIN), st.lists(word, max_size=3))
 def test_any_words_of_a_plain_task(task, words):
     check_answer([task, *(["check"] if task == "data" else []), *words])
+
+
+@pytest.mark.long
+def test_fifty_processes(tmp_path):
+    """The whole program, as it is started: exit status, at most three lines, no traceback."""
+    draw = random.Random(0)
+    pool = [
+        "model=odnet",
+        "tolerance=x",
+        "=",
+        "a=b",
+        "--foo",
+        "-m",
+        "seed=1,2",
+        "model=",
+        "solver.dt=nan",
+        "~seed",
+        "\x1b",
+    ]
+    pool += ["data=moons", "+x=1", "hydra.run.dir=/proc/x", "--cfg", "job", "--help", "run=/nowhere", "${seed}", "'"]
+    for _ in range(50):
+        words = [draw.choice([*TASK_KINDS, "trian"]), "data=nothing", *draw.sample(pool, draw.randint(0, 3))]
+        found = subprocess.run(
+            [sys.executable, "-m", "noderun", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+        assert found.returncode in (0, 1, 2, 130), (words, found)
+        assert "Traceback" not in found.stderr and len(found.stderr.splitlines()) <= 3, (words, found.stderr)
 
 
 @few(max_examples=100)
@@ -165,8 +206,7 @@ file = st.sampled_from([name for name in GROUPS if name not in ("lab", "problem"
 )
 
 
-@few(max_examples=10)
-@given(file, st.binary(max_size=2))
+@fast_and_long(10, 200, file, st.binary(max_size=2))
 def test_any_file_of_an_option(written, noise):
     group, text = written
     os.makedirs(f"own/{group}", exist_ok=True)

@@ -71,7 +71,7 @@ def test_the_area_under_the_curve_is_of_the_whole_test():
     objective = OBJECTIVES["series"]().for_target(Classes(2))
     halves = [rows.rows(slice(2)), rows.rows(slice(2, 4))]
     setup = Setup(nn.Identity(), [], objective, None, None, lambda *which: iter(halves), 1, torch.device("cpu"))
-    found = evaluate(setup, lambda: None)
+    found = evaluate(setup)
     assert found["auc/test"] == 1.0 and found["accuracy/test"] == 0.75 and found["accuracy_se/test"] > 0
 
 
@@ -90,7 +90,7 @@ def test_a_metric_that_is_never_reported_is_an_error():
     rows = Batch(torch.ones(4, 2))
     setup = Setup(nn.Linear(2, 1), [], Silent(), None, None, lambda *which: iter([rows]), 1, torch.device("cpu"))
     with pytest.raises(ValueError, match="metric gain is made from gain/test; it reports"):
-        evaluate(setup, lambda: None)
+        evaluate(setup)
 
 
 def test_an_own_metric_is_known_again_from_the_runs_folder(tmp_path, monkeypatch):
@@ -113,7 +113,7 @@ def test_a_value_per_example_is_reported_with_its_standard_error():
     values = 100 + torch.randn(7, 1, generator=torch.Generator().manual_seed(0))
     parts = [Batch(values[:4]), Batch(values[4:])]
     setup = Setup(nn.Linear(1, 1), [], Each(), None, None, lambda *which: iter(parts), 1, torch.device("cpu"))
-    found = evaluate(setup, lambda: None)
+    found = evaluate(setup)
     assert found["gain/test"] == pytest.approx(values.mean().item())
     assert found["gain_se/test"] == pytest.approx(values.std().item() / 7**0.5, rel=1e-4)
     assert "loss_se/test" not in found

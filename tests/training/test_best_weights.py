@@ -49,7 +49,7 @@ def test_the_result_is_that_of_the_weights_that_were_best_in_validation(tmp_path
     each = rows(tmp_path / "run")
     assert each[best]["mse/validation"] == min(row["mse/validation"] for row in each) and len(each) == 4
     assert result["test_loss"] == each[best]["loss/test"] and result["rmse"] == each[best]["mse/test"] ** 0.5
-    found = evaluate(run.setup, lambda: None, "validation")
+    found = evaluate(run.setup, "validation")
     assert found["mse/validation"] == pytest.approx(each[best]["mse/validation"], rel=1e-6)
 
 

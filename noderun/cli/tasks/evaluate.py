@@ -50,7 +50,7 @@ def finished_runs(folder: Path) -> list[Run]:
 
 def training_solvers(composer: Composer, found: Sequence[Run]) -> list[Solver | None]:
     """Every solver that one of the runs was trained with, once."""
-    solvers = [settings_of(run.folder, composer.classes).solver for run in found]
+    solvers = [settings_of(run.folder, composer.allows).solver for run in found]
     return [solver for i, solver in enumerate(solvers) if solver and solver not in solvers[:i]] or [None]
 
 

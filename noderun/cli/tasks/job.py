@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from noderun.cli.planning import Job
 from noderun.config import user_code
 from noderun.record import files, run_folder
 
+BUSY = "busy"  # the state of a job that another process is at work on
 log = logging.getLogger(__name__)
 
 
@@ -29,38 +31,48 @@ class JobRunner:
     jobs: Mapping[Path, Job]  # by folder
     work: Callable[[Any, Path], object]
     code_folders: Sequence[str]  # where a user's ``class:`` is looked up
+    wait: bool = False  # for another process to leave the folder
 
     def __call__(self, config: DictConfig) -> str:
         """Do a job's work in the folder that Hydra made for it, unless it is done already; return its state."""
         folder = Path(HydraConfig.get().runtime.output_dir)
         job = self.jobs[folder]
         user_code.search_in(self.code_folders)
+        logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
         try:
-            with run_folder.locked(folder):
+            with run_folder.locked(folder, self.wait):
                 OmegaConf.save(config, folder / files.HYDRA / "config.yaml", resolve=True)
                 if job.settings.fresh:
                     run_folder.clear(folder)
                 if job.is_done(folder):
                     log.info("%s is done already (fresh=true starts over)", folder.name)
                     return "done"
+                run_folder.write_status(folder, "running", job.identity)  # status.json says so throughout
+                run_folder.write_environment(folder, job.settings, job.identity)
                 return guarded(lambda: self.work(job, folder), job, folder)
         except run_folder.FolderInUse as busy:
-            log.error("%s", busy)
-            return "busy"
+            log.info("%s", busy)
+            return BUSY
+        except OSError as error:
+            log.error("%s", reason(error, folder))
+            return "failed"
 
 
 def guarded(work: Callable[[], object], job: Job, folder: Path) -> str:
-    """Do the work and return how it ended; status.json says so throughout."""
-    run_folder.write_status(folder, "running", job.identity)
-    run_folder.write_environment(folder, job.settings)
+    """Do the work and return how it ended, which status.json then says."""
     try:
         status, error = attempted(work, folder)
     except KeyboardInterrupt:
-        run_folder.write_status(folder, "interrupted", job.identity)
+        with suppress(OSError):
+            run_folder.write_status(folder, "interrupted", job.identity)
         again = "starts over" if job.settings.fresh else "goes on from where it stopped"
         log.warning("interrupted; the same command %s", again)
         raise
-    run_folder.write_status(folder, status, job.identity, error)
+    try:
+        run_folder.write_status(folder, status, job.identity, error)
+    except OSError:
+        if error is None:
+            raise
     return status
 
 
@@ -77,19 +89,21 @@ def attempted(work: Callable[[], object], folder: Path) -> tuple[str, str | None
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a part of the user's that says sys.exit() ends its own job, never the others
-        sentence = reason(error)
+        sentence = reason(error, folder)
         if is_told(error):
             log.error("%s", sentence)
-            with (folder / files.LOG).open("a") as file:
+            with suppress(OSError), (folder / files.LOG).open("a") as file:
                 file.write(traceback.format_exc())
         else:
             log.exception("this should not have happened: %s", sentence)
         return "failed", sentence
 
 
-def reason(error: BaseException) -> str:
+def reason(error: BaseException, folder: Path) -> str:
     if isinstance(error, SystemExit):
         return f"a part of the run called sys.exit({'' if error.code is None else repr(error.code)})"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or folder}: {error.strerror}; what was saved before is whole"
     return str(error).strip() or type(error).__name__
 
 

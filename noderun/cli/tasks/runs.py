@@ -76,13 +76,9 @@ def known_key(rows: list[dict[str, Any]], key: str) -> None:
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-
-    from noderun.report.table import heading, headlines, print_table, show
+    from noderun.report.table import filled_table, heading, headlines, print_table, show
 
     keys = (*CHOICES, *headlines(), "status", "folder")
     columns = [key for key in keys if any(row.get(key) is not None for row in rows)]
-    table = Table(*map(heading, columns))
-    for row in rows:
-        table.add_row(*(show(key, row.get(key)) for key in columns))
-    print_table(table)
+    cells = [[(show(key, row.get(key)), False) for key in columns] for row in rows]
+    print_table(filled_table([heading(key) for key in columns], cells))

@@ -52,9 +52,10 @@ def main(words: list[str]) -> int:
         "words", nargs="*", default=[], metavar="key=value", help="n, seed, temperature, between, device, data.root"
     )
     parser.add_argument("--config-dir", type=Path, help="your own options, if the run has code of yours")
+    parser.add_argument("--trust", action="store_true", help="run the code that the run's own configuration names")
     chosen = parser.parse_intermixed_args(words)
     asked, root = read(chosen.words)
-    setup = load(chosen.folder, asked, root, chosen.config_dir)
+    setup = load(chosen.folder, asked, root, chosen.config_dir, chosen.trust)
     folder = chosen.folder.absolute()
     try:
         made = drawn(setup, asked, folder)
@@ -88,7 +89,7 @@ def read(words: Sequence[str]) -> tuple[Asked, str | None]:
     return asked, root
 
 
-def load(folder: Path, asked: Asked, root: str | None, config_dir: Path | None) -> Setup:
+def load(folder: Path, asked: Asked, root: str | None, config_dir: Path | None, trust: bool = False) -> Setup:
     """The run's model and data; ConfigError if the folder holds no finished run, or its data or code are not there."""
     from noderun.data import DataError
     from noderun.evaluation.load import composer_for
@@ -96,7 +97,7 @@ def load(folder: Path, asked: Asked, root: str | None, config_dir: Path | None) 
     from noderun.evaluation.trained import finished, load_setup, settings_of
 
     finished(folder)
-    settings = settings_of(folder, composer_for(config_dir).classes)
+    settings = settings_of(folder, composer_for(config_dir, trust).allows)
     data = settings.data if root is None else replace(settings.data, root=root)
     try:
         setup: Setup = load_setup(folder, replace(settings, device=asked.device, data=data))

@@ -24,6 +24,11 @@ class Trainer(Option, group="trainer"):
         "state of the solve stays float32",
     ] = "float32"
     clip_norm: Annotated[Positive | None, "bound on the gradient's norm; null: none"] = None
+    on_nonfinite: Annotated[
+        Literal["stop", "skip", "restore"],
+        "a loss or gradient that is not finite ends the run, is left out as a step, or takes the run back to its last "
+        "checkpoint at half the learning rate, at most three times",
+    ] = "stop"
     diagnostics_every: Annotated[
         Index,
         "epochs between measurements that cost extra solves, and pictures by epoch; 0: at the end only (the gradient's "

@@ -1,0 +1,96 @@
+"""Random faults: the same command continues, and what it ends with is what an undisturbed run ends with, to the bit."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+from fault_commands import Warm, assert_same_run
+
+WORDS = """train data=moons data.examples=96 data.batch_size=16 model.stem=none model.augment=1 dynamics=mlp
+trainer.epochs=2 trainer.log_every=2 trainer.checkpoint_seconds=0.02 tolerance=1e-2 device=cpu log=quiet""".split()
+SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
+FILES = """checkpoint.pt checkpoint.previous.pt metrics.jsonl status.json environment.json result.json own_metrics.json
+run.log .hydra/config.yaml .hydra/overrides.yaml .hydra/hydra.yaml""".split()
+KINDS = ("signal", "twice", "writing", "power")
+
+
+@pytest.fixture(scope="module")
+def warm():
+    warm = Warm()
+    yield warm
+    warm.close()
+
+
+@pytest.fixture(scope="module")
+def job(warm):
+    return warm.ask(plan=WORDS[1:])
+
+
+@pytest.fixture(scope="module")
+def whole(warm, job, tmp_path_factory):
+    """An undisturbed run, with the seconds that it takes as a command line and as a job without Hydra."""
+    place, seconds = tmp_path_factory.mktemp("whole"), []
+    for words, number in ([*WORDS, f"hydra.run.dir={place / 'line'}"], None), ([], job):
+        start = time.monotonic()
+        status, told = warm.run(words, place, job=number)
+        assert status == 0, told
+        seconds.append(time.monotonic() - start)
+    assert_same_run(place / "line", place / "run")
+    return place / "run", *seconds
+
+
+def disturb(kind, warm, words, job, cwd, seconds, draw):
+    """One fault at a random moment; the exit status."""
+    number = getattr(signal, "SIGKILL" if kind == "power" else draw.choice(SIGNALS))
+    if kind == "writing":  # before a file is on the disk, or before it gets its name
+        call = draw.choice(["fsync", "replace"])
+        place = draw.randint(1, 60 if call == "fsync" else 30)
+        return warm.run(words, cwd, ("dies_at_call", [call, place, number, draw.random() < 0.3]), job=job)[0]
+    again = draw.uniform(0, 0.05) if kind == "twice" else None
+    status = warm.signalled(words, cwd, draw.uniform(0, 1.05 * seconds), number, again, job)
+    if kind == "power":
+        cut(cwd / "run", draw)
+    return status
+
+
+def cut(folder, draw):
+    """Cut one of the run's files at any byte, as a power cut may do to what has not reached the disk.
+
+    TensorBoard's are left alone: nothing vouches for them, and metrics.jsonl has what they show.
+    """
+    there = [folder / name for name in FILES if (folder / name).is_file()]
+    if there:
+        path = draw.choice(there)
+        os.truncate(path, draw.randint(0, path.stat().st_size))
+
+
+def check(kind, seed, warm, job, whole, cwd):
+    """Disturb a run once or twice, then let the same command end it; one in ten as a whole command line."""
+    (undisturbed, of_line, of_job), draw = whole, random.Random(f"{kind} {seed}")
+    words, seconds = [*WORDS, f"hydra.run.dir={cwd / 'run'}"], of_job
+    if draw.random() < 0.1:
+        job, seconds = None, of_line
+    for _ in range(draw.randint(1, 2)):
+        status = disturb(kind, warm, words, job, cwd, seconds, draw)
+        assert status in (0, 1, 130, -signal.SIGKILL), (cwd / "output").read_text()
+    status, told = warm.run(words, cwd, job=job)
+    if status == 1:  # rows that were on the disk are gone: no checkpoint can bring them back
+        assert kind == "power" and "has lost or changed some of the" in told and "fresh=true" in told
+        status, told = warm.run([*words, "fresh=true"], cwd)
+    assert status == 0 and "Traceback" not in told, told
+    assert_same_run(cwd / "run", undisturbed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_disturbed_run_ends_as_an_undisturbed_one(kind, seed, warm, job, whole, tmp_path):
+    check(kind, seed, warm, job, whole, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(5, 60))
+def test_many_disturbed_runs_end_as_an_undisturbed_one(kind, seed, warm, job, whole, tmp_path):
+    check(kind, seed, warm, job, whole, tmp_path)
