@@ -93,12 +93,12 @@ def first_size(
     slope: Tensor,
     norm: Norm,
 ) -> Tensor:
-    """The first step size [], as ``control.first_step`` chooses it; one call of f."""
+    """The first step size [], as ``control.first_step`` chooses it; one call of f, at a time in double precision."""
     scale, left = scaled(within, y.abs()), span.abs()
     d0, d1 = (size_of(norm, x / scale).to(torch.float64) for x in (y, slope))
     size = euler_trial_step(d0, d1, left)
     trial = torch.copysign(size, span)
-    later = slope_at((t + trial).to(y.dtype.to_real()), y + trial.to(y.dtype) * slope)
+    later = slope_at(t + trial, y + trial.to(y.dtype) * slope)
     change = size_of(norm, (later - slope) / scale).to(torch.float64)
     return torch.copysign(step_from_curvature(size, d1, change, left, order), span)
 

@@ -154,7 +154,7 @@ class Attempts:
 
         def slope_at(t: Tensor, y: Tensor) -> Tensor:
             low, high, _ = self.field.bounds
-            return self.field(t.clamp(low, high), y, False)
+            return self.field(t.clamp(low, high).to(y.dtype.to_real()), y, False)
 
         h = first_size(slope_at, self.method.error_order, t, span, within, self.y, self.slope, self.control.norm)
         self.state[1].copy_(limited(h, self.numbers))

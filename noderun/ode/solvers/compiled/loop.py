@@ -102,7 +102,16 @@ def make_loop(
         if choose:
             t, within = numbers[0], tolerances(numbers, given)
             h = limited(
-                first_size(lambda t, y: derivative(t, y)[0], order, t, limits(numbers)[0] - t, within, y, slope, norm),
+                first_size(
+                    lambda t, y: derivative(t.to(y.dtype), y)[0],
+                    order,
+                    t,
+                    limits(numbers)[0] - t,
+                    within,
+                    y,
+                    slope,
+                    norm,
+                ),
                 numbers,
             )
             h = h if replay is None else replay.first(h)
