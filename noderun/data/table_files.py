@@ -6,7 +6,6 @@ import gzip
 import re
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +47,9 @@ def read_tables(path: Path) -> dict[str, Table]:
     try:
         check_unpacked(path)
         content = reader(path)(path)
-    except (ValueError, OSError, EOFError, MemoryError, OverflowError, zlib.error, zipfile.BadZipFile) as error:
+    except DataError:
+        raise
+    except Exception as error:  # whatever the damage makes the readers stumble over
         raise DataError(f"{path} cannot be read as a table ({str(error).strip().partition(chr(10))[0]})") from error
     if not content:
         raise DataError(f"{path} holds no table")

@@ -27,8 +27,8 @@ class Metrics:
             log.warning("%s is gone, and its %d rows with it; new rows begin the file again", path, mark["rows"])
             mark = None
         self._digest = check_rows(path, mark)
-        mark = mark or {"rows": 0, "bytes": 0, "step": -1}
-        self._rows, self._bytes, self._step = int(mark["rows"]), int(mark["bytes"]), int(mark["step"])
+        begun: Mapping[str, int] = mark or {"rows": 0, "bytes": 0, "step": -1}
+        self._rows, self._bytes, self._step = begun["rows"], begun["bytes"], begun["step"]
         self._file = path.open("ab", buffering=0)  # one write per row: a reader never waits for a full buffer
         self._file.truncate(self._bytes)
 
