@@ -133,8 +133,13 @@ def fast_and_long(fast, long, *strategies):
     """A test of few examples in `make test`, and the same of many in `make test-long`."""
 
     def both(check):
-        many = few(max_examples=long)(given(*strategies)(lambda *drawn: check(*drawn)))
-        globals()[f"{check.__name__}_many_times"] = pytest.mark.long(many)
+        @pytest.mark.long
+        @few(max_examples=long)
+        @given(*strategies)
+        def many(*drawn):
+            check(*drawn)
+
+        globals()[f"{check.__name__}_many_times"] = many
         return few(max_examples=fast)(given(*strategies)(check))
 
     return both
