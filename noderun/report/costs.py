@@ -152,7 +152,7 @@ def scatter(axes: Axes, rows: Sequence[Row], x: str, y: str, by: str, joined: bo
             continue
         points = sorted((row[x], scale * row[y]) for row in own)
         label = "backprop" if by == "gradient" and name is None else str(name)
-        axes.plot(*zip(*points, strict=True), linestyle="", marker=MARKERS[i % 8], color=COLORS[i % 7], label=label)
+        axes.plot(*zip(*points, strict=True), linestyle="", marker=MARKERS[i % 8], color=COLORS[i % len(COLORS)], label=label)
         if not joined:
             continue
         places = sorted({a for a, _ in points})

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colors, distinct for color-blind readers (jfly.uni-koeln.de/color); yellow is lost on white
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C564B", "#7F7F7F", "#BCBD22")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", ":", "-.")
 WIDTH = 6.4  # inches of one panel that fills a column
@@ -57,7 +57,7 @@ def figure(rows: int = 1, columns: int = 1, width: float = WIDTH, height: float 
 
 
 def line_style(i: int) -> dict[str, Any]:
-    """Color, marker and dashes of the i-th line of a panel: no two alike among the first 28."""
+    """Color, marker and dashes of the i-th line of a panel: no two alike among the first 40."""
     return {
         "color": COLORS[i % len(COLORS)],
         "marker": MARKERS[i % len(MARKERS)],
