@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -238,4 +238,5 @@ def closed_logs() -> Iterator[None]:
         root = logging.getLogger()
         for handler in [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]:
             root.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):  # a full disk, of which the job has said
+                handler.close()
