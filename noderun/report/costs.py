@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from noderun.report.curves import draw_nfe_panel, nfe_rows
 from noderun.report.folders import Run, labels, told_apart_by
-from noderun.report.style import COLORS, MARKERS, figure, line_style, log_scale, outside_legend, save, whole_numbers
+from noderun.report.style import figure, line_style, log_scale, outside_legend, save, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,7 +152,8 @@ def scatter(axes: Axes, rows: Sequence[Row], x: str, y: str, by: str, joined: bo
             continue
         points = sorted((row[x], scale * row[y]) for row in own)
         label = "backprop" if by == "gradient" and name is None else str(name)
-        axes.plot(*zip(*points, strict=True), linestyle="", marker=MARKERS[i % 8], color=COLORS[i % len(COLORS)], label=label)
+        looks = line_style(i) | {"linestyle": "", "label": label}
+        axes.plot(*zip(*points, strict=True), **looks)
         if not joined:
             continue
         places = sorted({a for a, _ in points})
