@@ -144,9 +144,13 @@ def numerical_error(done: BlockPass, fixed_step: Mapping[str, Any] = FIXED_STEP_
 
 @torch.no_grad()
 def reconstruction_error(done: BlockPass) -> float:
-    """Relative distance to the start after a solve forward and one back in time."""
+    """Relative distance to the start after a solve forward and one back in time.
+
+    What decays forward explodes backward, and steps that adapt would follow it: they are bounded.
+    """
     back = done.ts.flip(0) if isinstance(done.ts, Tensor) else done.ts[::-1]
-    return relative_distance(replace(done, ts=back).end(y0=done.end()), done.y0)
+    bound = {} if done.block.configured.dt is not None else {"max_steps": REFERENCE["max_steps"]}
+    return relative_distance(replace(done, ts=back).end(y0=done.end(), **bound), done.y0)
 
 
 @torch.no_grad()
