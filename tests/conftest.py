@@ -1,10 +1,19 @@
 """Fixtures of several folders."""
 
 import logging
+import signal
 import sys
 
 import pytest
 import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_are_heard():
+    """A shell that starts the tests in the background has them ignore Ctrl-C, and whatever they start."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items):

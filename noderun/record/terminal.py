@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -13,9 +15,19 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 CONSOLE = Console(stderr=True)  # one for the bar and the logs, so that neither writes over the other
 
 
-def handler() -> RichHandler:
-    """A log handler on the shared console, for Hydra's job_logging."""
-    return RichHandler(console=CONSOLE, show_path=False, rich_tracebacks=True)
+def handler() -> logging.Handler:
+    """The handler of Hydra's job_logging: on the shared console, or where there is no terminal a line per message."""
+    if CONSOLE.is_terminal:
+        return RichHandler(console=CONSOLE, show_path=False, rich_tracebacks=True)
+    return PlainHandler()
+
+
+class PlainHandler(logging.StreamHandler[TextIO]):
+    """On stderr, with the time and the level; Hydra's formatter gives the message alone."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
+        return f"[{moment}] {record.levelname} {super().format(record)}"
 
 
 class Terminal:

@@ -53,7 +53,14 @@ def test_a_speed_by_a_clock_that_stands_still_is_left_out():
 
 
 def test_logs_share_the_console(monkeypatch):
-    monkeypatch.setattr(terminal, "CONSOLE", Console(file=io.StringIO(), width=80))
+    monkeypatch.setattr(terminal, "CONSOLE", Console(file=io.StringIO(), width=80, force_terminal=True))
     handler = terminal.handler()
     handler.emit(logging.LogRecord("noderun", logging.INFO, "", 0, "a word", None, None))
     assert "a word" in terminal.CONSOLE.file.getvalue()
+
+
+def test_a_message_is_one_line_where_there_is_no_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "CONSOLE", Console(file=io.StringIO(), width=80))
+    terminal.handler().emit(logging.LogRecord("noderun", logging.WARNING, "", 0, "word " * 40, None, None))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("WARNING " + "word " * 40)

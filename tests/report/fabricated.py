@@ -19,7 +19,7 @@ def fabricate(folder, words=(), status="done", error=None, **result):
     names = {f"{group}.name": result[group] for group in ("model", "data", "solver", "gradient") if result[group]}
     identity = names | {"seed": result["seed"]}
     (folder / "status.json").write_text(json.dumps({"status": status, "error": error, "identity": identity}))
-    (folder / ".hydra" / "overrides.yaml").write_text("\n".join(f"- {word}" for word in words) + "\n")
+    (folder / ".hydra" / "overrides.yaml").write_text("\n".join(f"- {word}" for word in words) or "[]")
     (folder / "environment.json").write_text(json.dumps({"versions": {"noderun": "0.1.0"}, "threads": 1}))
     rows = [
         {"step": 2 * epoch, "epoch": epoch, "loss/train": 1 / epoch, "loss/test": 1.1 / epoch, "error/train": 0.1,

@@ -273,6 +273,7 @@ class Gbm(StochasticData, name="gbm"):
     sigma: Annotated[NotNegative, "diffusion at y = 1"] = 0.5
 
 
+@dataclass(frozen=True)
 class RolledOut(Data):
     """Trajectories of a partial differential equation on a periodic grid, to be rolled out from their first state."""
 
