@@ -149,7 +149,9 @@ def reconstruction_error(done: BlockPass) -> float:
     What decays forward explodes backward, and steps that adapt would follow it: they are bounded.
     """
     back = done.ts.flip(0) if isinstance(done.ts, Tensor) else done.ts[::-1]
-    bound = {} if done.block.configured.dt is not None else {"max_steps": REFERENCE["max_steps"]}
+    solve = done.block.solve
+    adapts = isinstance(solve, ConfiguredSolve) and solve.dt is None
+    bound = {"max_steps": REFERENCE["max_steps"]} if adapts else {}
     return relative_distance(replace(done, ts=back).end(y0=done.end(), **bound), done.y0)
 
 

@@ -129,7 +129,7 @@ WRONG = {
     "train ~optimizer.lr": ["optimizer.lr cannot be taken away"],
     "train solver=../model/resnet": ["no solver '../model/resnet'"],
     "train =dopri5": ["cannot read '=dopri5'"],
-    "train trainer.precision=float16": ["one of float32, bf16, not 'float16'\n"],
+    "train trainer.precision=float16": ["one of float32, tf32, bf16, not 'float16'\n"],
     "train data=mnist data.root=/nowhere data.download=false": ["in /nowhere/MNIST/raw", "noderun data fetch mnist"],
     "train data=cifar10 data.root=/nowhere data.download=false": ["in /nowhere", "noderun data fetch cifar10"],
 }
@@ -237,12 +237,22 @@ def test_how_a_run_can_end(seed, code, state, here, trained, capsys):
 
 
 @pytest.mark.parametrize(("file", "content"), [("status.json", '{"sta'), ("result.json", "[1]")])
-def test_a_damaged_run_is_told_kept_and_only_started_over_when_asked(file, content, here, trained, capsys):
+def test_a_damaged_status_or_result_is_made_again(file, content, here, trained):
+    assert noderun("train model=stem seed=1") == 0
+    (folder,) = (here / "outputs/train").iterdir()
+    (folder / file).write_text(content)
+    assert noderun("train model=stem seed=1") == 0
+    assert status(folder)["status"] == "done" and json.loads((folder / "result.json").read_text())["steps"] == 5
+
+
+def test_a_damaged_run_is_told_kept_and_only_started_over_when_asked(here, trained, capsys):
     assert noderun("sweep model=stem seed=1,2 name=two") == 0
     folder = next((here / "outputs/sweep/two").glob("stem-*"))
     seed = status(folder)["identity"]["seed"]
     capsys.readouterr()
-    (folder / file).write_text(content)
+    file, content = "status.json", '{"sta'
+    for name in (file, "environment.json"):  # each has the identity
+        (folder / name).write_text(content)
     trained.clear()
     line = f"train model=stem seed={seed} hydra.run.dir={folder}"
     assert noderun(line) == 2

@@ -172,7 +172,8 @@ def test_divergence(tmp_path):
     findings = run(tmp_path, "divergence", dimensions=(2, 128), batch=32, hidden=8, rounds=1)
     small, large = findings.rows
     assert [row["D"] for row in drawn(tmp_path, "divergence")] == [2, 128]
-    assert large["log_det (ms)"] > 2 * small["log_det (ms)"] and findings.values["exponent_exact"] > 0
+    slope = math.log(large["exact (ms)"] / small["exact (ms)"]) / math.log(128 / 2)
+    assert findings.values["exponent_exact"] == pytest.approx(slope)
 
 
 def test_the_quantities_of_divergence_are_what_they_are_called():

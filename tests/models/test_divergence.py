@@ -14,6 +14,7 @@ from noderun.models.divergence import exact_divergence, hutchinson
 
 IMAGE = (2, 4, 4)
 SHAPES = {name: IMAGE for name in DYNAMICS} | {"mlp": (3,), "time_mlp": (3,), "transformer": (4, 3)}
+SHAPES |= {"conv1d": (8,)}
 SHAPES |= {"lotka_volterra": (2,), "pendulum": (2,), "lorenz": (3,)}
 # the state of a ball, height and speed, is not of the shape that it is made for
 FIELDS = {name: lambda name=name: DYNAMICS[name](SHAPES[name]) for name in DYNAMICS if name != "bouncing_ball"}
