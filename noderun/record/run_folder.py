@@ -21,6 +21,7 @@ from noderun.config.user_code import source_hash
 from noderun.config.validation import ConfigError, flat
 from noderun.record import files
 from noderun.record.metric import know_those_of
+from noderun.record.seal import unsealed
 
 # settings that do not change a run's result, only how far it is trained and what is reported of it
 NOT_IN_IDENTITY = {
@@ -186,7 +187,7 @@ def is_done(folder: Path, settings: Settings) -> bool:
         result, trainer = read_json(folder / files.RESULT), settings.trainer
     except ConfigError:  # the checkpoint has all of it
         return False
-    if read_status(folder).get("status") != "done" or not result:
+    if read_status(folder).get("status") != "done" or not result or not weights_are_whole(folder):
         return False
     # a result without these keys is another version's: such a run is resumed and writes its result again
     steps, epochs = (int(result.get(key) or 0) for key in ("steps", "epochs"))
@@ -195,6 +196,12 @@ def is_done(folder: Path, settings: Settings) -> bool:
     if trainer.max_seconds is not None:
         return float(result.get("training_seconds") or 0) >= trainer.max_seconds
     return epochs >= trainer.epochs
+
+
+def weights_are_whole(folder: Path) -> bool:
+    """Whether the checkpoint is as it was written; somebody who has no use for it may have deleted it."""
+    path = folder / files.CHECKPOINT
+    return not path.exists() or unsealed(path) is not None
 
 
 def check_may_clear(folder: Path) -> None:
