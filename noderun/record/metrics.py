@@ -67,7 +67,11 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of metrics.jsonl in order; ends at a line that was torn by a kill. ValueError if a row is damaged."""
     if not path.exists():
         return
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+    try:
+        content = path.read_bytes()
+    except OSError as error:  # a folder of that name, for one
+        raise ValueError(error.strerror) from None
+    for number, line in enumerate(content.splitlines(keepends=True), start=1):
         if not line.endswith(b"\n"):
             return
         try:

@@ -187,7 +187,9 @@ def is_done(folder: Path, settings: Settings) -> bool:
         result, trainer = read_json(folder / files.RESULT), settings.trainer
     except ConfigError:  # the checkpoint has all of it
         return False
-    if read_status(folder).get("status") != "done" or not result or not weights_are_whole(folder):
+    if read_status(folder).get("status") != "done" or not result:
+        return False
+    if not (weights_are_whole(folder) and rows_are_whole(folder, result)):
         return False
     # a result without these keys is another version's: such a run is resumed and writes its result again
     steps, epochs = (int(result.get(key) or 0) for key in ("steps", "epochs"))
@@ -202,6 +204,18 @@ def weights_are_whole(folder: Path) -> bool:
     """Whether the checkpoint is as it was written; somebody who has no use for it may have deleted it."""
     path = folder / files.CHECKPOINT
     return not path.exists() or unsealed(path) is not None
+
+
+def rows_are_whole(folder: Path, result: Mapping[str, Any]) -> bool:
+    """Whether metrics.jsonl ends with the row of the run's end; somebody may have deleted it as well."""
+    path = folder / files.METRICS
+    if not path.exists():
+        return True
+    content = path.read_bytes()
+    try:
+        return content.endswith(b"\n") and json.loads(content.splitlines()[-1])["step"] == result.get("steps")
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
 
 
 def check_may_clear(folder: Path) -> None:

@@ -11,7 +11,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from fault_commands import Warm
 
 from noderun.cli.main import main
 from noderun.config.validation import ConfigError
@@ -36,10 +35,9 @@ STRANGE = [
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    place, warm = tmp_path_factory.mktemp("whole"), Warm()
+def run(warm, tmp_path_factory):
+    place = tmp_path_factory.mktemp("whole")
     status, told = warm.run([*WORDS, f"hydra.run.dir={place / 'run'}"], place)
-    warm.close()
     assert status == 0, told
     return place / "run"
 

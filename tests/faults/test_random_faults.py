@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from fault_commands import Warm, assert_same_run
+from same_run import assert_same_run
 
 WORDS = """train data=moons data.examples=96 data.batch_size=16 model.stem=none model.augment=1 dynamics=mlp
 trainer.epochs=2 trainer.log_every=2 trainer.checkpoint_seconds=0.02 tolerance=1e-2 device=cpu log=quiet""".split()
@@ -15,13 +15,6 @@ FILES = """checkpoint.pt checkpoint.previous.pt metrics.jsonl status.json enviro
 run.log .hydra/config.yaml .hydra/overrides.yaml .hydra/hydra.yaml events.out.tfevents.*""".split()
 DEATHS = [-getattr(signal, name) for name in SIGNALS]
 KINDS = ("signal", "twice", "writing", "power")
-
-
-@pytest.fixture(scope="module")
-def warm():
-    warm = Warm()
-    yield warm
-    warm.close()
 
 
 @pytest.fixture(scope="module")
