@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache, partial
+from types import FunctionType
 
 import pytest
 import yaml
@@ -133,13 +134,9 @@ def fast_and_long(fast, long, *strategies):
     """A test of few examples in `make test`, and the same of many in `make test-long`."""
 
     def both(check):
-        @pytest.mark.long
-        @few(max_examples=long)
-        @given(*strategies)
-        def many(*drawn):
-            check(*drawn)
-
-        globals()[f"{check.__name__}_many_times"] = many
+        name = f"{check.__name__}_many_times"
+        again = FunctionType(check.__code__, globals(), name)  # given() takes each function once
+        globals()[name] = pytest.mark.long(few(max_examples=long)(given(*strategies)(again)))
         return few(max_examples=fast)(given(*strategies)(check))
 
     return both
