@@ -13,7 +13,7 @@ from types import FunctionType
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -143,6 +143,7 @@ def fast_and_long(fast, long, *strategies):
 
 
 @fast_and_long(16, 700, st.sampled_from(TASKS), st.lists(word, max_size=4))
+@example(task="compare", words=["data=bouncing_ball"])  # refuses each of its models
 def test_any_words(task, words):
     check_answer([task, *words])
 
