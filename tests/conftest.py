@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from command_lines import Warm
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -22,6 +23,14 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("cuda"):
                 item.add_marker(absent)
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """Runs command lines as whole processes without the seconds of their imports."""
+    warm = Warm()
+    yield warm
+    warm.close()
 
 
 @pytest.fixture(scope="module")

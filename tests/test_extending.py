@@ -3,11 +3,8 @@
 import csv
 import importlib
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -47,14 +44,8 @@ def write_data(folder):
             Image.new("L", (32, 32), shade + i).save(folder / "photos" / label / f"{i}.png")
 
 
-def noderun(folder, *words):
-    line = [sys.executable, "-m", "noderun", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True)
-
-
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page(warm, tmp_path_factory):
     """The folder in which every command of the page was run, and what each printed, by its last word."""
     folder = tmp_path_factory.mktemp("page")
     write_files(folder)
@@ -62,9 +53,9 @@ def page(tmp_path_factory):
     outputs = []
     for command in commands():
         assert command[0] == "noderun"
-        done = noderun(folder, *command[1:])
-        assert done.returncode == 0, done.stderr
-        outputs.append(done.stdout)
+        status, told = warm.run(command[1:], folder)
+        assert status == 0, told
+        outputs.append(told)
     return folder, outputs
 
 
@@ -124,15 +115,15 @@ def test_a_change_of_an_objectives_code_is_another_run(page):
     assert re.fullmatch(r"curves:Pinball [0-9a-f]{8}", identity["model.objective.class"])
 
 
-def test_a_run_of_such_parts_is_evaluated_with_the_options_that_name_them(page):
+def test_a_run_of_such_parts_is_evaluated_with_the_options_that_name_them(warm, page):
     folder, result = run_of(page, "decays")
-    refused = noderun(page[0], "evaluate", f"run={folder}")
-    assert refused.returncode == 2 and "names code of its own" in refused.stderr
-    done = noderun(page[0], "evaluate", "--config-dir", "mine", f"run={folder}")
-    assert done.returncode == 0, done.stderr
+    status, told = warm.run(["evaluate", f"run={folder}"], page[0])
+    assert status == 2 and "names code of its own" in told
+    status, told = warm.run(["evaluate", "--config-dir", "mine", f"run={folder}"], page[0])
+    assert status == 0, told
     (found,) = folder.glob("evaluate/*/result.json")
     assert json.loads(found.read_text())["pinball"] == pytest.approx(result["pinball"], rel=1e-6)
-    assert "pinball loss" in done.stdout
+    assert "pinball loss" in told
 
 
 @pytest.mark.parametrize(
@@ -144,10 +135,11 @@ def test_a_run_of_such_parts_is_evaluated_with_the_options_that_name_them(page):
         (["data=digits"], "model=flow takes vector data; data=digits is image"),
     ],
 )
-def test_data_that_a_model_cannot_learn_from_is_refused_in_one_sentence(page, words, sentence):
-    done = noderun(page[0], "train", "--config-dir", "mine", "model=flow", "dynamics=exact_trace", *words)
-    assert done.returncode == (1 if "path" in words[-1] or "decays" in words[0] else 2)
-    assert sentence in re.sub(r"\s+", " ", done.stderr) and "Traceback" not in done.stderr
+def test_data_that_a_model_cannot_learn_from_is_refused_in_one_sentence(warm, page, words, sentence):
+    command = ["train", "--config-dir", "mine", "model=flow", "dynamics=exact_trace", *words]
+    status, told = warm.run(command, page[0])
+    assert status == (1 if "path" in words[-1] or "decays" in words[0] else 2)
+    assert sentence in re.sub(r"\s+", " ", told) and "Traceback" not in told
 
 
 def test_a_solver(page):

@@ -1,4 +1,4 @@
-"""kill -9 against the whole command line: the same words go on to the same bits."""
+"""kill -9 and SIGTERM against the installed command: the same words go on to the same bits."""
 
 import json
 import os
@@ -62,12 +62,10 @@ def whole(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_stopped_twice_the_run_ends_in_the_same_bits(number, whole, tmp_path):
+def test_stopped_twice_the_run_ends_in_the_same_bits(whole, tmp_path):
     folder = tmp_path / "run"
-    for rows in (4, 17):
-        status = stop_at_row(folder, rows, number)
-        assert status == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    for rows, number, expected in ((4, signal.SIGKILL, -signal.SIGKILL), (17, signal.SIGTERM, 130)):
+        assert stop_at_row(folder, rows, number) == expected
         assert not (folder / "result.json").exists()
     finish(folder)
     torch.testing.assert_close(weights(folder), weights(whole), rtol=0, atol=0)
@@ -78,21 +76,3 @@ def test_stopped_twice_the_run_ends_in_the_same_bits(number, whole, tmp_path):
     for key in ("test_error", "train_loss", "nfe_forward", "nfe_backward", "steps", "epochs"):
         assert results[0][key] == results[1][key], key
     assert json.loads((folder / "status.json").read_text())["status"] == "done"
-
-
-def test_two_processes_never_work_in_one_folder(tmp_path):
-    """The second one is told so and leaves everything alone, although it was to start over."""
-    folder = tmp_path / "run"
-    first = start(folder)
-    wait_for_rows(first, folder, 4)
-    first.send_signal(signal.SIGSTOP)  # or it might be done before the second one has begun
-    words = [*WORDS, "fresh=true", "seed=0", f"hydra.run.dir={folder}"]
-    second = subprocess.run([NODERUN, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    first.send_signal(signal.SIGCONT)
-    assert second.returncode == 2 and second.stdout.splitlines() == [str(folder)]
-    (sentence,) = second.stderr.splitlines()
-    assert sentence == f"noderun: another process works in {folder}; this one changed nothing there"
-    assert "fresh" not in (folder / ".hydra" / "overrides.yaml").read_text()
-    out, err = first.communicate(timeout=120)
-    assert first.returncode == 0, err
-    assert json.loads((folder / "result.json").read_text())["epochs"] == 3

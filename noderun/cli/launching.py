@@ -76,8 +76,12 @@ def launch(
 
 def none_left(jobs: Sequence[Job], told: Sequence[Job] = ()) -> bool:
     """Print why jobs were refused, unless ``told`` already; return whether all of them were."""
-    for refusal in dict.fromkeys(job.refusal for job in jobs if job.refusal and job not in told):
+    refusals = list(dict.fromkeys(job.refusal for job in jobs if job.refusal and job not in told))
+    shown = refusals if len(refusals) <= 3 else refusals[:2]
+    for refusal in shown:
         warn_user(refusal)
+    if len(shown) < len(refusals):
+        warn_user(f"{len(refusals) - len(shown)} more jobs are refused for reasons of that kind")
     return all(job.refusal for job in jobs)
 
 

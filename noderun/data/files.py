@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import shutil
 import urllib.request
+import zipfile
 from pathlib import Path
 
 from noderun.record.files import replacing
 from noderun.record.folders import tried
+
+UNPACKED, RATIO = 64 << 20, 200  # bytes that are always read, and times a file's size beyond that
 
 
 class DataError(Exception):
@@ -39,6 +43,25 @@ def read_verified(path: Path, md5: str) -> bytes:
     if found != md5:
         raise corrupt(path, f"its MD5 is {found}, published is {md5}")
     return content
+
+
+def check_unpacked(path: Path) -> None:
+    """ValueError if a packed file holds far more than numbers can be packed into so few bytes."""
+    allowed = max(UNPACKED, RATIO * path.stat().st_size)
+    size = 0
+    if path.suffix == ".npz":
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    elif path.suffix == ".gz":
+        with gzip.open(path) as file:
+            while size <= allowed and (part := file.read(1 << 20)):
+                size += len(part)
+    if size > allowed:
+        raise ValueError(f"it unpacks to more than {allowed >> 20} MiB, {RATIO} times its size")
+
+
+def first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def corrupt(path: Path, reason: str) -> DataError:

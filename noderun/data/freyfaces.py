@@ -40,7 +40,7 @@ def faces(folder: Path) -> Tensor:
     try:
         images = _unpacked(content, path.suffix)
     except Exception as error:  # whatever the damage makes the readers stumble over
-        raise corrupt(path, str(error).partition("\n")[0]) from error
+        raise corrupt(path, files.first_line(error)) from error
     if images.shape != (TRAIN + VALID + TEST, 28, 20) or images.dtype != np.uint8:
         raise corrupt(path, f"its images are {images.dtype} {images.shape}, not uint8 (1965, 28, 20)")
     return torch.from_numpy(images).unsqueeze(1)

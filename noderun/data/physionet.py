@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from noderun.data.dataset import Dataset
-from noderun.data.files import DataError, DataMissing, read_bytes
+from noderun.data.files import DataError, DataMissing, check_unpacked, read_bytes
 from noderun.data.points import require_none
 from noderun.data.series import Records, packed_rows, series_dataset
 
@@ -94,11 +95,14 @@ def joined(path: Path) -> bytes:
     """The lines of all files of the archive, without their headings."""
     parts = []
     try:
+        check_unpacked(path)
         with tarfile.open(fileobj=io.BytesIO(read_bytes(path))) as archive:
             for member in archive:
                 file = archive.extractfile(member)
                 if file is not None and member.name.endswith(".txt"):
                     parts.append(file.read().partition(b"\n")[2])
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except FileNotFoundError:
+        raise DataMissing(f"no file {path.absolute()}; {WHERE}") from None
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
         raise DataError(f"{path} is corrupt ({error}); {WHERE}") from error
     return b"".join(part if part.endswith(b"\n") else part + b"\n" for part in parts)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from noderun.data.dataset import Dataset
-from noderun.data.files import DataError, DataMissing, read_bytes
+from noderun.data.files import DataError, DataMissing, corrupt, first_line, read_bytes, read_verified
 from noderun.data.mechanics import of_system
 from noderun.data.points import require_none
 from noderun.data.series import Records, padded, series_dataset
@@ -28,6 +28,7 @@ FILES = {  # set -> its files under data.root, and where a copy comes from
         "yongkyung-oh/Stable-Neural-SDEs, benchmark_forecasting/datasets, has it",
     ),
 }
+MOCAP35_MD5 = "0a9fbc8d15142173c1e191cd00c5682c"
 
 CARPENTER = {  # Stan's case study of predator and prey (2018): posterior means between 10 % and 90 %
     "alpha": (0.465, 0.545, 0.630),
@@ -89,6 +90,17 @@ def ts_file(path: Path) -> Records:
     return padded(series, [torch.arange(float(len(values))) for values in series], labels=torch.tensor(labels))
 
 
+def npy_file(path: Path) -> Tensor:
+    """The array of a file of NumPy's, as float32."""
+    import numpy
+
+    content = read_bytes(path)
+    try:
+        return torch.from_numpy(numpy.load(io.BytesIO(content))).float()
+    except Exception as error:  # whatever the damage makes the reader stumble over
+        raise corrupt(path, first_line(error)) from error
+
+
 def mocap35(root: Path, augment: bool = False, *, task: str | None = None, **asked: Any) -> Dataset:
     """CMU motion capture, subject 35 walking: 16 series of 300 frames, 50 joint angles, in steps of 0.1 (Yildiz et al.
     2019); 4 of the test. A forecast starts from 3 frames (Li et al. 2020) with data.history=0.01."""
@@ -96,7 +108,8 @@ def mocap35(root: Path, augment: bool = False, *, task: str | None = None, **ask
 
     require_none("mocap35", augment)
     require("mocap35", root)
-    parts = loadmat(io.BytesIO(read_bytes(root / FILES["mocap35"][0][0])))
+    # a sum comes first: scipy's reader ends the process at some damaged files
+    parts = loadmat(io.BytesIO(read_verified(root / FILES["mocap35"][0][0], MOCAP35_MD5)))
     times = 0.1 * torch.arange(300.0)
     train, test = (complete(torch.from_numpy(parts[key]).float(), times) for key in ("Xtr", "Xtest"))
     return series_dataset("mocap35", train, test, task or "forecast", **asked)
@@ -104,11 +117,9 @@ def mocap35(root: Path, augment: bool = False, *, task: str | None = None, **ask
 
 def mujoco_forecast(root: Path, augment: bool = False, *, task: str | None = None, **asked: Any) -> Dataset:
     """Hopper in MuJoCo: 100 series of 100 times, 14 channels, as used for forecasts since ANCDE; the last 20 test."""
-    import numpy
-
     require_none("mujoco_forecast", augment)
     require("mujoco_forecast", root)
-    values = torch.from_numpy(numpy.load(io.BytesIO(read_bytes(root / FILES["mujoco_forecast"][0][0])))).float()
+    values = npy_file(root / FILES["mujoco_forecast"][0][0])
     train, test = (complete(part, 0.1 * torch.arange(100.0)) for part in (values[:80], values[80:]))
     return series_dataset("mujoco_forecast", train, test, task or "forecast", **asked)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import re
 import warnings
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,8 @@ import numpy as np
 
 from noderun.config.validation import nearest
 from noderun.data.columns import Array
-from noderun.data.files import DataError, DataMissing
+from noderun.data.files import DataError, DataMissing, check_unpacked
 
-UNPACKED, RATIO = 64 << 20, 200  # bytes that are always read, and times a file's size beyond that
 Named = tuple[str, Any, list[str]]  # of an array: its name, its values, the names of its columns if it has any
 
 
@@ -54,21 +52,6 @@ def read_tables(path: Path) -> dict[str, Table]:
     if not content:
         raise DataError(f"{path} holds no table")
     return {name: numeric(values, names, path) for name, values, names in content}
-
-
-def check_unpacked(path: Path) -> None:
-    """ValueError if a packed file holds far more than numbers can be packed into so few bytes."""
-    allowed = max(UNPACKED, RATIO * path.stat().st_size)
-    size = 0
-    if path.suffix == ".npz":
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-    elif path.suffix == ".gz":
-        with gzip.open(path) as file:
-            while size <= allowed and (part := file.read(1 << 20)):
-                size += len(part)
-    if size > allowed:
-        raise ValueError(f"it unpacks to more than {allowed >> 20} MiB, {RATIO} times its size")
 
 
 def reader(path: Path) -> Callable[[Path], list[Named]]:

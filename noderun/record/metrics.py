@@ -27,8 +27,8 @@ class Metrics:
             log.warning("%s is gone, and its %d rows with it; new rows begin the file again", path, mark["rows"])
             mark = None
         self._digest = check_rows(path, mark)
-        begun: Mapping[str, int] = mark or {"rows": 0, "bytes": 0, "step": -1}
-        self._rows, self._bytes, self._step = begun["rows"], begun["bytes"], begun["step"]
+        begun: Mapping[str, int] = mark or {"rows": 0, "bytes": 0}
+        self._rows, self._bytes = begun["rows"], begun["bytes"]
         self._file = path.open("ab", buffering=0)  # one write per row: a reader never waits for a full buffer
         self._file.truncate(self._bytes)
 
@@ -40,12 +40,12 @@ class Metrics:
         if written != len(line):  # as much as there was room for
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
         self._digest.update(line)
-        self._rows, self._bytes, self._step = self._rows + 1, self._bytes + len(line), step
+        self._rows, self._bytes = self._rows + 1, self._bytes + len(line)
 
     def mark(self) -> dict[str, Any]:
-        """Vouches for the rows so far, which are on the disk then; ``step`` is that of the last one, or -1."""
+        """Vouches for the rows so far, which are on the disk then."""
         os.fsync(self._file.fileno())
-        return {"rows": self._rows, "bytes": self._bytes, "sha256": self._digest.hexdigest(), "step": self._step}
+        return {"rows": self._rows, "bytes": self._bytes, "sha256": self._digest.hexdigest()}
 
     def close(self) -> None:
         self._file.close()
@@ -67,7 +67,11 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of metrics.jsonl in order; ends at a line that was torn by a kill. ValueError if a row is damaged."""
     if not path.exists():
         return
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+    try:
+        content = path.read_bytes()
+    except OSError as error:  # a folder of that name, for one
+        raise ValueError(error.strerror) from None
+    for number, line in enumerate(content.splitlines(keepends=True), start=1):
         if not line.endswith(b"\n"):
             return
         try:

@@ -1,4 +1,4 @@
-"""One call per row: metrics.jsonl and TensorBoard get the same numbers."""
+"""One call per row: metrics.jsonl and TensorBoard get the same numbers, and a resumed run's rows again."""
 
 from __future__ import annotations
 
@@ -8,16 +8,25 @@ from typing import Any
 
 from noderun.record import files
 from noderun.record.metric import Metric
-from noderun.record.metrics import Metrics
+from noderun.record.metrics import Metrics, read_metrics
 from noderun.record.tensorboard import TensorBoard
 
 
 class Recorder:
-    """Writes a run's rows into its folder; ``mark`` is what flush() returned for the checkpoint that is resumed."""
+    """Writes a run's rows into its folder; ``mark`` is what flush() returned for the checkpoint that is resumed.
+
+    TensorBoard's file is written anew from the rows of ``mark``: a kill or a power cut may have torn the earlier one.
+    """
 
     def __init__(self, folder: Path, mark: Mapping[str, Any] | None = None) -> None:
         self._metrics = Metrics(folder / files.METRICS, mark)
-        self._tensorboard = TensorBoard(folder, mark["step"] if mark else -1)
+        earlier = list(folder.glob(files.EVENTS))
+        self._tensorboard = TensorBoard(folder)
+        for row in read_metrics(folder / files.METRICS):
+            self._tensorboard.write(row, row.pop("step"), row.pop("epoch"))
+        self._tensorboard.flush()
+        for path in earlier:
+            path.unlink()
 
     def describe(self, config: Mapping[str, Any], yaml: str, metrics: Sequence[Metric]) -> None:
         self._tensorboard.describe(config, yaml, metrics)

@@ -21,6 +21,7 @@ from noderun.config.user_code import source_hash
 from noderun.config.validation import ConfigError, flat
 from noderun.record import files
 from noderun.record.metric import know_those_of
+from noderun.record.seal import unsealed
 
 # settings that do not change a run's result, only how far it is trained and what is reported of it
 NOT_IN_IDENTITY = {
@@ -188,6 +189,8 @@ def is_done(folder: Path, settings: Settings) -> bool:
         return False
     if read_status(folder).get("status") != "done" or not result:
         return False
+    if not (weights_are_whole(folder) and rows_are_whole(folder, result)):
+        return False
     # a result without these keys is another version's: such a run is resumed and writes its result again
     steps, epochs = (int(result.get(key) or 0) for key in ("steps", "epochs"))
     if trainer.max_steps is not None and steps >= trainer.max_steps:
@@ -195,6 +198,24 @@ def is_done(folder: Path, settings: Settings) -> bool:
     if trainer.max_seconds is not None:
         return float(result.get("training_seconds") or 0) >= trainer.max_seconds
     return epochs >= trainer.epochs
+
+
+def weights_are_whole(folder: Path) -> bool:
+    """Whether the checkpoint is as it was written; somebody who has no use for it may have deleted it."""
+    path = folder / files.CHECKPOINT
+    return not path.exists() or unsealed(path) is not None
+
+
+def rows_are_whole(folder: Path, result: Mapping[str, Any]) -> bool:
+    """Whether metrics.jsonl ends with the row of the run's end; somebody may have deleted it as well."""
+    path = folder / files.METRICS
+    if not path.exists():
+        return True
+    content = path.read_bytes()
+    try:
+        return content.endswith(b"\n") and json.loads(content.splitlines()[-1])["step"] == result.get("steps")
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
 
 
 def check_may_clear(folder: Path) -> None:

@@ -28,10 +28,10 @@ SHARED = ("test_loss", "nfe_forward", "nfe_backward", "memory_peak_mib")
 
 
 class TensorBoard:
-    """Scalars of one run, x-axis the optimizer step; events beyond ``last_step`` are purged."""
+    """Scalars of one run, x-axis the optimizer step, in one new file."""
 
-    def __init__(self, folder: Path, last_step: int = -1) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=last_step + 1)
+    def __init__(self, folder: Path) -> None:
+        self._writer = SummaryWriter(str(folder))
 
     def describe(self, config: Mapping[str, Any], yaml: str, metrics: Sequence[Metric]) -> None:
         """Write hyper-parameters, the configuration as text and the layout of the custom scalars tab.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import os
 import random
-import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +15,7 @@ import torch
 
 from noderun.record import files
 from noderun.record.metrics import check_rows
+from noderun.record.seal import seal, unsealed
 from noderun.training.callbacks import Callback
 from noderun.training.setup import Setup
 
@@ -26,17 +25,13 @@ log = logging.getLogger(__name__)
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Write ``state`` so that the folder holds the last checkpoint whole, whatever happens, and the one before it.
 
-    The file ends with the SHA-256 of all that comes before, as the comment of a zip archive, which torch.load passes
-    over. Raises OSError if it cannot be written.
+    Raises OSError if it cannot be written.
     """
     path = folder / files.CHECKPOINT
     with files.replacing(path) as new:
         with new.open("w+b") as file:
             write_archive(state, file)
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest().encode()
-            file.seek(-2, os.SEEK_END)  # the length of the comment, 0 so far
-            file.write(struct.pack("<H", len(digest)) + digest)
+            seal(file)
         files.sync(new)  # before the last one gives up its name
         if path.exists():
             os.replace(path, folder / files.PREVIOUS)
@@ -81,9 +76,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     """What was saved, on the CPU, or None if there is no file; ValueError if it is not as it was written."""
     if not path.exists():
         return None
-    content = path.read_bytes()
-    archive, digest = content[:-66] + bytes(2), content[-64:]
-    if hashlib.sha256(archive).hexdigest().encode() != digest:
+    if (archive := unsealed(path)) is None:
         raise damaged(path)
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)

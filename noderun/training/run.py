@@ -68,7 +68,6 @@ class Run:
         total = self.budget.steps if math.isinf(seconds) else seconds
         epochs = settings.trainer.epochs if math.isinf(seconds) else None
         self.terminal = Terminal(settings.log, epochs, total, self.spent)
-        self.begun = mark is not None and mark["rows"] > 0
 
     def complete(self) -> dict[str, Any]:
         """Train to the end that the settings name; returns what result.json then holds.
@@ -81,9 +80,8 @@ class Run:
         with ExitStack() as stack:
             stack.callback(self.recorder.close)
             stack.enter_context(self.interrupts)
-            if not self.begun:
-                config = asdict(self.settings)
-                self.recorder.describe(config, yaml.safe_dump(config, sort_keys=False), self.setup.objective.metrics)
+            config = asdict(self.settings)
+            self.recorder.describe(config, yaml.safe_dump(config, sort_keys=False), self.setup.objective.metrics)
             stack.enter_context(self.terminal)
             for callback in self.callbacks:
                 callback.on_fit_start(self)
@@ -261,7 +259,7 @@ class Run:
             self.setup.optimizer.load_state_dict(state["optimizer"])
             set_random_state(state["random"], self.setup.device)
             self.progress = Progress.from_state(state["progress"] | state["scheduler"] | state["data"])
-            return {key: state["metrics"][key] for key in ("rows", "bytes", "sha256", "step")}
+            return {key: state["metrics"][key] for key in ("rows", "bytes", "sha256")}
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             path = self.folder / files.CHECKPOINT
             raise ValueError(

@@ -9,10 +9,11 @@ import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache, partial
+from types import FunctionType
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -133,19 +134,16 @@ def fast_and_long(fast, long, *strategies):
     """A test of few examples in `make test`, and the same of many in `make test-long`."""
 
     def both(check):
-        @pytest.mark.long
-        @few(max_examples=long)
-        @given(*strategies)
-        def many(*drawn):
-            check(*drawn)
-
-        globals()[f"{check.__name__}_many_times"] = many
+        name = f"{check.__name__}_many_times"
+        again = FunctionType(check.__code__, globals(), name)  # given() takes each function once
+        globals()[name] = pytest.mark.long(few(max_examples=long)(given(*strategies)(again)))
         return few(max_examples=fast)(given(*strategies)(check))
 
     return both
 
 
 @fast_and_long(16, 700, st.sampled_from(TASKS), st.lists(word, max_size=4))
+@example(task="compare", words=["data=bouncing_ball"])  # refuses each of its models
 def test_any_words(task, words):
     check_answer([task, *words])
 

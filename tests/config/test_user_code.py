@@ -98,6 +98,17 @@ def test_code_that_only_a_stored_config_names_does_not_run(group, own, here, cap
     assert not (here / "ran").exists() and not (folder / "evaluate").exists()
 
 
+def test_trust_lets_the_code_of_a_folder_run(own, here, capsys):
+    run, mine = own
+    write(here, {"their_code.py": (mine / "swirls_of_mine.py").read_text() + "open('ran', 'w').close()\n"})
+    folder = sent(run, here / "theirs", dynamics={"class": "their_code:Swirl"})
+    words = ["evaluate", f"run={folder}", "solver=rk4", "device=cpu", "log=quiet"]
+    sys.path.append(str(here))
+    assert main(words) == 2 and "--trust if the folder is yours" in refusal(capsys)
+    assert not (here / "ran").exists()
+    assert main([*words, "--trust"]) == 0 and (here / "ran").exists()
+
+
 @pytest.mark.parametrize(
     "changes",
     [

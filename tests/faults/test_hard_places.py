@@ -7,17 +7,10 @@ import subprocess
 import time
 
 import pytest
-from fault_commands import Warm, assert_same_run, weights
+from same_run import assert_same_run, weights
 
 WORDS = """train data=moons data.examples=96 data.batch_size=16 model.stem=none model.augment=1 dynamics=mlp
 trainer.epochs=2 trainer.log_every=2 trainer.checkpoint_seconds=1e-9 tolerance=1e-2 device=cpu log=quiet""".split()
-
-
-@pytest.fixture(scope="module")
-def warm():
-    warm = Warm()
-    yield warm
-    warm.close()
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +94,7 @@ def test_the_second_process_on_a_folder_says_so_and_changes_nothing(warm, whole,
     status, told = warm.run([*words, "fresh=true"], tmp_path)
     assert status == 2
     assert sentence(told, tmp_path / "run").endswith(f"works in {tmp_path / 'run'}; this one changed nothing there")
+    assert "fresh" not in (tmp_path / "run" / ".hydra" / "overrides.yaml").read_text()
     os.kill(first, signal.SIGUSR2)
     assert warm.wait(first) == 0
     (tmp_path / "run" / "waits").unlink()

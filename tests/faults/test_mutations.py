@@ -6,15 +6,15 @@ import itertools
 import os
 import random
 import shutil
+import tarfile
 import zipfile
 
 import numpy as np
 import pytest
-from fault_commands import Warm
 
 from noderun.cli.main import main
 from noderun.config.validation import ConfigError
-from noderun.data import DataError, idx, series_files, table_files
+from noderun.data import DataError, idx, physionet, series_files, table_files
 from noderun.report.folders import runs_of
 from noderun.report.summary import rows_of
 from noderun.report.table import print_comparison
@@ -35,10 +35,9 @@ STRANGE = [
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    place, warm = tmp_path_factory.mktemp("whole"), Warm()
+def run(warm, tmp_path_factory):
+    place = tmp_path_factory.mktemp("whole")
     status, told = warm.run([*WORDS, f"hydra.run.dir={place / 'run'}"], place)
-    warm.close()
     assert status == 0, told
     return place / "run"
 
@@ -142,6 +141,15 @@ def npy(values, shape=None):
     return file.getvalue().replace(b"(4, 2)", shape) if shape else file.getvalue()
 
 
+def tar(content):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        member = tarfile.TarInfo("set/1.txt")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
 def zip_bomb():
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -162,6 +170,8 @@ READERS = {
     "table.npy": (table_files.read_tables, npy(np.ones((4, 2)))),
     "table.npz": (table_files.read_tables, npz(train=np.ones((4, 2)), test=np.ones((2, 2)))),
     "series.ts": (series_files.ts_file, TS),
+    "series.npy": (series_files.npy_file, npy(np.ones((4, 2)))),
+    "series.tar.gz": (physionet.joined, tar(b"Time,Parameter,Value\n00:00,RecordID,1\n00:07,HR,70\n")),
 }
 BAD = {
     "images": [
@@ -186,6 +196,13 @@ BAD = {
         npy(np.array([[Code()]])),
     ],
     "table.npz": [zip_bomb(), npz(train=np.array([[Code()]])), npz(), npz(train=np.array("x")), b"PK\3\4"],
+    "series.npy": [b"", npy(np.ones((4, 2)), b"(10**9, 10**9)"), npy(np.array([[Code()]])), npy(np.array("x"))],
+    "series.tar.gz": [
+        gzip.compress(bytes(100 << 20)),
+        tar(bytes(100 << 20)),
+        b"\x1f\x8b",
+        gzip.compress(b"no archive"),
+    ],
     "series.ts": [b"", b"@data\n", b"@data\n1,2:3:1\n", b"@data\nx\n", b"@data\n1:\xff\n", b"@data\n1,2:3\n1:a\n"],
 }
 

@@ -6,21 +6,15 @@ import signal
 import time
 
 import pytest
-from fault_commands import Warm, assert_same_run
+from same_run import assert_same_run
 
 WORDS = """train data=moons data.examples=96 data.batch_size=16 model.stem=none model.augment=1 dynamics=mlp
 trainer.epochs=2 trainer.log_every=2 trainer.checkpoint_seconds=0.02 tolerance=1e-2 device=cpu log=quiet""".split()
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
 FILES = """checkpoint.pt checkpoint.previous.pt metrics.jsonl status.json environment.json result.json own_metrics.json
-run.log .hydra/config.yaml .hydra/overrides.yaml .hydra/hydra.yaml""".split()
+run.log .hydra/config.yaml .hydra/overrides.yaml .hydra/hydra.yaml events.out.tfevents.*""".split()
+DEATHS = [-getattr(signal, name) for name in SIGNALS]
 KINDS = ("signal", "twice", "writing", "power")
-
-
-@pytest.fixture(scope="module")
-def warm():
-    warm = Warm()
-    yield warm
-    warm.close()
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +52,19 @@ def disturb(kind, warm, words, job, cwd, seconds, draw):
 def cut(folder, draw):
     """Cut one of the run's files at any byte, as a power cut may do to what has not reached the disk.
 
-    TensorBoard's are left alone: nothing vouches for them, and metrics.jsonl has what they show.
+    TensorBoard's files of a finished run are left alone: they are written again only if a run goes on.
     """
     status = folder / "status.json"
-    finished = status.is_file() and '"done"' in status.read_text()  # its checkpoint is not looked at again
-    there = [folder / name for name in FILES[finished:] if (folder / name).is_file()]
+    finished = status.is_file() and '"done"' in status.read_text()
+    there = [path for name in FILES[: -1 if finished else None] for path in sorted(folder.glob(name))]
     if there:
         path = draw.choice(there)
         os.truncate(path, draw.randint(0, path.stat().st_size))
+
+
+def written(folder):
+    """When each file of a run was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
 def check(kind, seed, warm, job, whole, cwd):
@@ -75,9 +74,11 @@ def check(kind, seed, warm, job, whole, cwd):
     if draw.random() < 0.1:
         job, seconds = None, of_line
     for _ in range(draw.randint(1, 2)):
+        before = written(cwd / "run")
         status = disturb(kind, warm, words, job, cwd, seconds, draw)
-        killed = {-getattr(signal, name) for name in SIGNALS}  # by one that comes before the program hears any
-        assert status in {0, 1, 130, -signal.SIGKILL} | killed, (cwd / "output").read_text()
+        assert status in {0, 1, 130, *DEATHS}, (cwd / "output").read_text()
+        if status in DEATHS and status != -signal.SIGKILL:  # the signal came before the program's first line
+            assert written(cwd / "run") == before
     status, told = warm.run(words, cwd, job=job)
     if status in (1, 2):  # rows that were on the disk, both checkpoints or both identities are gone
         assert kind == "power" and "Traceback" not in told and "fresh=true" in told

@@ -19,8 +19,7 @@ CONFIG = {"seed": 1, "data": {"name": "digits", "limit": None}, "model": {"takes
 def written(folder, steps, mark=None, beyond=()):
     """Writes rows and returns what vouches for them; ``beyond`` are the steps of rows that nothing vouches for."""
     recorder = Recorder(folder, mark)
-    if mark is None:
-        recorder.describe(CONFIG, "seed: 1", [METRICS["test_error"]])
+    recorder.describe(CONFIG, "seed: 1", [METRICS["test_error"]])
     for step in steps:
         recorder.log({"loss/train": 1.0 / step, "nfe/backward": None}, step, epoch=1)
     mark = recorder.flush()
@@ -31,9 +30,6 @@ def written(folder, steps, mark=None, beyond=()):
 
 
 def events(folder):
-    """TensorBoard reads files by name: two of one second in the order of their counters' digits, 10 before 9."""
-    for i, path in enumerate(sorted(folder.glob("events.*"), key=lambda path: path.stat().st_mtime_ns)):
-        path.rename(folder / f"events.out.tfevents.{i}")
     return EventAccumulator(str(folder)).Reload()
 
 
@@ -100,6 +96,16 @@ def test_a_file_that_was_moved_away_is_begun_again_with_a_word(tmp_path, caplog)
     again = written(tmp_path, [3], mark)
     assert "metrics.jsonl is gone, and its 2 rows with it" in caplog.text
     assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [3] and again["rows"] == 1
+    assert [event.step for event in events(tmp_path).Scalars("loss/train")] == [3]
+
+
+def test_a_torn_file_of_tensorboard_is_made_whole(tmp_path):
+    mark = written(tmp_path, [1, 2])
+    (file,) = tmp_path.glob("events.*")
+    with file.open("r+b") as torn:
+        torn.truncate(file.stat().st_size // 2)
+    written(tmp_path, [3], mark)
+    assert len(list(tmp_path.glob("events.*"))) == 1
     assert [event.step for event in events(tmp_path).Scalars("loss/train")] == [1, 2, 3]
 
 
