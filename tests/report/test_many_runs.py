@@ -1,0 +1,70 @@
+"""A thousand runs: how long the ledger and the report take, and how much memory."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from noderun.record import files
+from noderun.record.run_folder import write_json, write_status
+
+RUNS, EPOCHS, ROWS = 1000, 20, 5
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Runs of four learning rates, with 100 rows of metrics each."""
+    place = tmp_path_factory.mktemp("many")
+    for i in range(RUNS):
+        rate, seed = 10.0 ** -(i % 4), i // 4
+        folder = place / "outputs" / "sweep" / "many" / f"mlp-{i:08x}"
+        (folder / files.HYDRA).mkdir(parents=True)
+        (folder / files.HYDRA / "overrides.yaml").write_text(f"- optimizer.lr={rate}\n- seed={seed}\n")
+        write_status(folder, "done", {"model.name": "mlp", "data.name": "moons", "optimizer.lr": rate, "seed": seed})
+        result = {"model": "mlp", "data": "moons", "test_error": i * 7919 % 1000 / 1000, "test_loss": 1 + i % 37 / 10}
+        write_json(folder / files.RESULT, result | {"nfe_forward": 20.0 + i % 5, "seconds": 3.0, "epochs": EPOCHS})
+        write_json(folder / files.ENVIRONMENT, {"versions": {}, "identity": {}})
+        rows = [
+            {
+                "step": s,
+                "epoch": s // ROWS + 1,
+                "loss/train": 2 / (s + 1),
+                "loss/test": 1.0,
+                "nfe/forward": 20.0,
+                "error/test": 0.1,
+                "time/step_ms": 1.5,
+                "optim/lr": rate,
+                "optim/grad_norm": 1.0,
+            }
+            for s in range(EPOCHS * ROWS)
+        ]
+        (folder / files.METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return place
+
+
+def spent(place, *words):
+    """(seconds of CPU, MiB at the peak, lines on stdout) of a command line in a process of its own."""
+    with (place / "printed").open("w") as out:
+        process = subprocess.Popen([sys.executable, "-m", "noderun", *words], cwd=place, stdout=out)
+        _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, (place / "printed").read_text().splitlines()
+
+
+@pytest.mark.long
+def test_a_thousand_runs_are_listed_filtered_and_sorted_in_a_second(place):
+    words = ("runs", "model=mlp", "--sort", "test_error")
+    first, again = spent(place, *words), spent(place, *words)
+    print(f"first {first[0]:.2f} s, {first[1]:.0f} MiB; then {again[0]:.2f} s, {again[1]:.0f} MiB")
+    assert len(again[2]) > RUNS and again[2] == first[2]
+    assert again[0] < 1 and max(first[1], again[1]) < 100
+
+
+@pytest.mark.long
+def test_a_thousand_runs_are_reported_with_figures_in_20_seconds(place):
+    seconds, memory, lines = spent(place, "report", "outputs/sweep/many")
+    print(f"{seconds:.2f} s, {memory:.0f} MiB")
+    assert (place / "outputs/sweep/many/figures/learning.png").is_file() and lines[0].endswith("report.html")
+    assert seconds < 20 and memory < 500

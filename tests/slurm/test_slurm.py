@@ -1,0 +1,102 @@
+"""Sweeps and preemption on a real Slurm of this one machine: `make test-slurm`."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from cluster import cluster, obstacle, slurm, wait_until
+from faults.fault_commands import assert_same_run
+
+from noderun.cli.main import main
+from noderun.record import files
+from noderun.record.metrics import read_metrics
+
+pytestmark = [pytest.mark.long, pytest.mark.slurm, pytest.mark.usefixtures("restored_process")]
+NET = "data=moons data.batch_size=32 model.stem=none dynamics=mlp dynamics.hidden=4 solver=euler".split()
+NET += "gradient=backprop device=cpu log=quiet".split()
+LONG = "data.examples=4096 trainer.epochs=8 trainer.checkpoint_seconds=1 seed=range(0,1)".split()
+ON_SLURM = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=main", "hydra.launcher.timeout_min=5"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def slurm_here():
+    if reason := obstacle():
+        pytest.skip(reason)
+    with cluster():
+        yield
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "outputs" / "sweep"
+
+
+def run_of(folder):
+    return next(folder.glob("*/status.json")).parent
+
+
+def queue():
+    return slurm("squeue", "--me", "--noheader", "--array", "--format=%i").split()
+
+
+def states(folder):
+    with (folder / "results.csv").open(newline="") as file:
+        return [row["status"] for row in csv.DictReader(file)]
+
+
+def sweep(*words):
+    return main(["sweep", *NET, *words])
+
+
+def test_an_array_is_submitted_once_and_collected_by_the_same_command(here, capsys):
+    words = ["data.examples=64", "trainer.epochs=1", "name=three", "seed=0,1,2"]
+    assert sweep(*words[:-1], "seed=0,1") == 0
+    assert sweep(*words, *ON_SLURM) == 0 and states(here / "three") == ["done", "done", "not started"]
+    (job,) = queue()
+    assert sweep(*words, *ON_SLURM) == 0 and queue() in ([job], [])  # it waits or runs and is not submitted again
+    wait_until(lambda: not queue(), 60, "empty queue")
+    assert sweep(*words, *ON_SLURM) == 0 and states(here / "three") == ["done"] * 3
+    assert json.loads((here / "three" / "queue.json").read_text()).popitem()[1] == job
+    assert (here / "three" / "report.html").is_file() and (here / "three" / "figures" / "learning.png").is_file()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The long run, undisturbed and not on Slurm."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("whole"))
+        assert sweep(*LONG, "name=whole") == 0
+        return run_of(Path("outputs/sweep/whole").absolute())
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [
+        ("scancel", "--signal=USR1"),  # as `sbatch --signal=USR1@90` warns a job: it queues itself again
+        ("scancel", "--signal=USR2"),  # submitit's own choice of that signal
+        ("scontrol", "requeue"),  # as Slurm preempts a job
+    ],
+    ids=" ".join,
+)
+def test_a_preempted_job_is_saved_queued_again_and_ends_in_the_same_bits(stop, whole, here):
+    assert sweep(*LONG, "name=slurm", "fresh=true", *ON_SLURM) == 0
+    (job,) = queue()
+    rows = here / "slurm" / whole.name / files.METRICS
+    wait_until(lambda: len(list(read_metrics(rows))) > 2, 60, "rows of the run")
+    slurm(*stop, job)
+    wait_until(lambda: restarted(job) and not queue(), 90, "end of the job")
+    assert sweep(*LONG, "name=slurm", *ON_SLURM) == 0 and states(here / "slurm") == ["done"]
+    assert_same_run(here / "slurm" / whole.name, whole)
+
+
+def restarted(job):
+    """Whether Slurm has started a job anew; makes it do so now, since it would wait for two minutes."""
+    slurm("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
+    return "Restarts=1" in slurm("scontrol", "show", "job", job)
+
+
+def test_words_that_slurm_does_not_take_are_one_sentence(here, capsys):
+    assert sweep("seed=0,1", "name=wrong", ON_SLURM[0], "hydra.launcher.partition=none") == 2
+    assert "invalid partition" in capsys.readouterr().err.splitlines()[-1]
