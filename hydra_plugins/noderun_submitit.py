@@ -62,7 +62,7 @@ class SubmititSlurm(SubmititLocal):
     signal_delay_s: int = 90  # a job is told that its time ends so long before
     array_parallelism: int = 256  # so many jobs run at once
     setup: list[str] | None = None  # shell commands before each job
-    additional_parameters: dict[str, Any] = field(default_factory=dict)  # more of sbatch's
+    additional_parameters: dict[str, Any] = field(default_factory=lambda: {"requeue": True})  # more of sbatch's
 
 
 # the place of Hydra's own plugin is taken in noderun's tasks, not in other programs that use Hydra
@@ -99,8 +99,8 @@ class Submitit(BasicLauncher):
         places = [place_of[tuple(words)] for words in job_overrides]
         done = {place for place in places if not jobs[place].settings.fresh and jobs[place].is_done(place)}
         with run_folder.locked(folder, wait=True):  # nobody submits the same jobs meanwhile
-            queue = run_folder.read_json(folder / files.QUEUE)
-            there = self.in_queue(map(str, queue.values()))
+            queue = {run: str(number) for run, number in run_folder.read_json(folder / files.QUEUE).items()}
+            there = self.in_queue(queue.values())
             waiting = {place for place in places if queue.get(place.name) in there} - done
             missing = [place for place in places if place not in done | waiting]
             numbers = self.submit(folder / files.SUBMITIT, missing)

@@ -9,6 +9,8 @@ import pytest
 from hydra.core.config_store import ConfigStore
 
 from noderun.cli.main import main
+from noderun.config import config_folder
+from noderun.config.compose import Composer
 from noderun.record import run_folder
 
 NET = (
@@ -46,7 +48,8 @@ def test_what_is_missing_is_submitted_once_and_collected_by_the_same_command(her
     assert "2 jobs are done, 0 were in the queue, 0 were submitted" in capsys.readouterr().err
 
 
-def test_a_job_that_nobody_will_start_is_submitted_again(here, monkeypatch):
+@pytest.mark.parametrize("line", ["sweep model=mlp model.hidden=4 seed=0,1", "compare model=mlp,stem"])
+def test_a_job_that_nobody_will_start_is_submitted_again(line, here, monkeypatch):
     """As after a cancelled array: what the queue once had is only believed if the queue has it still."""
     import hydra_plugins.noderun_submitit as plugin
 
@@ -56,11 +59,12 @@ def test_a_job_that_nobody_will_start_is_submitted_again(here, monkeypatch):
     )
     monkeypatch.setattr(plugin, "is_process", lambda number: False)
     for _ in range(2):
-        assert main(["sweep", *NET, "seed=0,1", "hydra/launcher=submitit_local", "log=quiet"]) == 0
+        assert main([*line.split(), *DATA, "hydra/launcher=submitit_local", "log=quiet"]) == 0
     assert [len(places) for places in submitted] == [2, 2]
 
 
 def test_without_submitit_the_launcher_is_not_installed(here, monkeypatch, capsys):
+    Composer("sweep", [config_folder()])  # has Hydra look for its plugins
     monkeypatch.delitem(ConfigStore.instance().repo["hydra"]["launcher"], "submitit_slurm.yaml")
     assert main(["sweep", *NET, "seed=0,1", "hydra/launcher=submitit_slurm"]) == 2
     assert capsys.readouterr().err == (

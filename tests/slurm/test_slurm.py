@@ -13,9 +13,8 @@ from noderun.record import files
 from noderun.record.metrics import read_metrics
 
 pytestmark = [pytest.mark.long, pytest.mark.slurm, pytest.mark.usefixtures("restored_process")]
-NET = "data=moons data.batch_size=32 model.stem=none dynamics=mlp dynamics.hidden=4 solver=euler".split()
-NET += "gradient=backprop device=cpu log=quiet".split()
-LONG = "data.examples=4096 trainer.epochs=8 trainer.checkpoint_seconds=1 seed=range(0,1)".split()
+NET = "data=digits model=mlp model.hidden=4 device=cpu log=quiet".split()
+LONG = "data.batch_size=8 trainer.epochs=40 trainer.checkpoint_seconds=1 seed=range(0,1)".split()
 ON_SLURM = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=main", "hydra.launcher.timeout_min=5"]
 
 
@@ -51,7 +50,7 @@ def sweep(*words):
 
 
 def test_an_array_is_submitted_once_and_collected_by_the_same_command(here, capsys):
-    words = ["data.examples=64", "trainer.epochs=1", "name=three", "seed=0,1,2"]
+    words = ["data.limit=64", "trainer.epochs=1", "name=three", "seed=0,1,2"]
     assert sweep(*words[:-1], "seed=0,1") == 0
     assert sweep(*words, *ON_SLURM) == 0 and states(here / "three") == ["done", "done", "not started"]
     (job,) = queue()
