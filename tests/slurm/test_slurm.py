@@ -2,7 +2,6 @@
 
 import csv
 import json
-from pathlib import Path
 
 import pytest
 from cluster import cluster, obstacle, slurm, wait_until
@@ -14,7 +13,7 @@ from noderun.record.metrics import read_metrics
 
 pytestmark = [pytest.mark.long, pytest.mark.slurm, pytest.mark.usefixtures("restored_process")]
 NET = "data=digits model=mlp model.hidden=4 device=cpu log=quiet".split()
-LONG = "data.batch_size=8 trainer.epochs=40 trainer.checkpoint_seconds=1 seed=range(0,1)".split()
+LONG = "data.batch_size=8 trainer.epochs=30 trainer.checkpoint_seconds=1 seed=range(0,1)".split()
 ON_SLURM = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=main", "hydra.launcher.timeout_min=5"]
 
 
@@ -30,10 +29,6 @@ def slurm_here():
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tmp_path / "outputs" / "sweep"
-
-
-def run_of(folder):
-    return next(folder.glob("*/status.json")).parent
 
 
 def queue():
@@ -61,37 +56,44 @@ def test_an_array_is_submitted_once_and_collected_by_the_same_command(here, caps
     assert (here / "three" / "report.html").is_file() and (here / "three" / "figures" / "learning.png").is_file()
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+@pytest.fixture
+def whole(tmp_path, monkeypatch):
     """The long run, undisturbed and not on Slurm."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("whole"))
-        assert sweep(*LONG, "name=whole") == 0
-        return run_of(Path("outputs/sweep/whole").absolute())
+    monkeypatch.chdir(tmp_path)
+    assert sweep(*LONG, "name=whole") == 0
+    return next(tmp_path.glob("outputs/sweep/whole/*/status.json")).parent
 
 
-@pytest.mark.parametrize(
-    "stop",
-    [
-        ("scancel", "--signal=USR1"),  # as `sbatch --signal=USR1@90` warns a job: it queues itself again
-        ("scancel", "--signal=USR2"),  # submitit's own choice of that signal
-        ("scontrol", "requeue"),  # as Slurm preempts a job
-    ],
-    ids=" ".join,
-)
-def test_a_preempted_job_is_saved_queued_again_and_ends_in_the_same_bits(stop, whole, here):
-    assert sweep(*LONG, "name=slurm", "fresh=true", *ON_SLURM) == 0
-    (job,) = queue()
-    rows = here / "slurm" / whole.name / files.METRICS
-    wait_until(lambda: len(list(read_metrics(rows))) > 2, 60, "rows of the run")
-    slurm(*stop, job)
-    wait_until(lambda: restarted(job) and not queue(), 90, "end of the job")
-    assert sweep(*LONG, "name=slurm", *ON_SLURM) == 0 and states(here / "slurm") == ["done"]
-    assert_same_run(here / "slurm" / whole.name, whole)
+STOPS = {
+    "warned": ("scancel", "--signal=USR1"),  # as `sbatch --signal=USR1@90`: the job queues itself again
+    "timed_out": ("scancel", "--signal=USR2"),  # submitit's choice of that signal
+    "preempted": ("scontrol", "requeue"),  # what Slurm does to a job that has to make room
+}
+
+
+def test_stopped_jobs_are_saved_queued_again_and_end_in_the_same_bits(whole, here):
+    for name in STOPS:
+        assert sweep(*LONG, f"name={name}", "fresh=true", *ON_SLURM) == 0
+    jobs = {name: json.loads((here / name / files.QUEUE).read_text())[whole.name] for name in STOPS}
+    runs = {name: here / name / whole.name for name in STOPS}
+    left = dict(STOPS)
+    wait_until(lambda: not stop_those_that_run(left, runs, jobs), 120, "rows of the runs")
+    wait_until(lambda: all([restarted(job) for job in jobs.values()]) and not queue(), 120, "end of the jobs")
+    for name, run in runs.items():
+        assert sweep(*LONG, f"name={name}", *ON_SLURM) == 0 and states(here / name) == ["done"]
+        assert_same_run(run, whole)
+
+
+def stop_those_that_run(left, runs, jobs):
+    """Stop each run that has written rows, once; what is left."""
+    for name in list(left):
+        if len(list(read_metrics(runs[name] / files.METRICS))) > 2:
+            slurm(*left.pop(name), jobs[name])
+    return left
 
 
 def restarted(job):
-    """Whether Slurm has started a job anew; makes it do so now, since it would wait for two minutes."""
+    """Whether Slurm has started a job anew; has it do so now, since it would wait for two minutes."""
     slurm("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
     return "Restarts=1" in slurm("scontrol", "show", "job", job)
 
