@@ -8,6 +8,7 @@ import pytest
 
 from noderun.record import files
 from noderun.record.run_folder import write_json, write_status
+from noderun.report.curves import draw_learning
 
 RUNS, EPOCHS, ROWS = 1000, 20, 5
 
@@ -77,3 +78,9 @@ def test_a_thousand_runs_are_reported_with_figures_in_20_seconds(place):
     print(f"{seconds:.2f} s, {memory:.0f} MiB")
     assert (place / "outputs/sweep/many/figures/learning.png").is_file() and lines[0].endswith("report.html")
     assert seconds < 20 and memory < 500
+
+
+def test_a_figure_of_very_many_lines_keeps_its_room(tmp_path):
+    row = {"seed": 0, "loss/train": 1.0, "loss/test": 1.0, "error/train": None, "error/test": None}
+    rows = [row | {"label": f"lr {i}", "epoch": epoch} for i in range(60) for epoch in (1, 2)]
+    draw_learning(rows, tmp_path / "learning.png")  # matplotlib warns if a legend takes all of it
