@@ -86,11 +86,18 @@ def cluster():
     finally:
         slurm("scancel", "--me", check=False)
         for process in reversed(running):
-            process.terminate()
-        for process in running:
-            process.wait(timeout=20)
+            stop(process)
         os.environ.pop("SLURM_CONF") if before is None else os.environ.update(SLURM_CONF=before)
         shutil.rmtree(folder)
+
+
+def stop(process):
+    process.terminate()
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def free_ports(number):
