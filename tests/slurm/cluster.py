@@ -80,8 +80,9 @@ def cluster():
         for command in commands:
             with (folder / f"{command[0]}.out").open("wb") as output:
                 running.append(subprocess.Popen(command, stdout=output, stderr=output, env=environment))
+            wait_until((folder / "munge.socket").exists, 10, "munge socket")  # the first one's; the others use it
         os.environ["SLURM_CONF"] = str(configuration)
-        wait_until(lambda: "idle" in slurm("sinfo", "--noheader", "--format=%T", check=False), 30, "an idle node")
+        wait_until(lambda: "idle" in slurm("sinfo", "--noheader", "--format=%T", check=False), 30, "idle node")
         yield
     finally:
         slurm("scancel", "--me", check=False)
