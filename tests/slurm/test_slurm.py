@@ -100,4 +100,4 @@ def restarted(job):
 
 def test_words_that_slurm_does_not_take_are_one_sentence(here, capsys):
     assert sweep("seed=0,1", "name=wrong", ON_SLURM[0], "hydra.launcher.partition=none") == 2
-    assert "invalid partition" in capsys.readouterr().err.splitlines()[-1]
+    assert "Invalid partition" in capsys.readouterr().err.splitlines()[-1]
