@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 TORCH  ?= torch
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help run test test-torch test-gpu test-long bench api lint type format clean
+.PHONY: help run test test-torch test-gpu test-long test-slurm bench api lint type format clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,6 +37,9 @@ test-gpu: $(VENV)/installed-dev  ## the tests that need a GPU, skipped with thei
 
 test-long: $(VENV)/installed-dev  ## the slow tests
 	$(PYTEST) -m long
+
+test-slurm: $(VENV)/installed-dev  ## sweeps on a Slurm cluster of this machine, started and stopped here (as root, with slurm-wlm and munge)
+	$(PYTEST) -m slurm tests/slurm
 
 bench: $(VENV)/installed-dev  ## benchmark against torchdiffeq, torchode and diffrax (about 10 minutes) and update docs/performance.md
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,13 @@ from omegaconf import DictConfig
 
 
 class Grid(Sweeper):
-    """Launches ``planned``: the words of each job with its folder's name. A failed job leaves the others alone."""
+    """Launches ``planned``: the words of each job with its folder's name. A failed job leaves the others alone.
 
-    planned: ClassVar[Sequence[Sequence[str]]] = ()
+    ``queued`` are those that a cluster goes on with when the command has ended.
+    """
+
+    planned: ClassVar[Sequence[tuple[str, ...]]] = ()
+    queued: ClassVar[Collection[tuple[str, ...]]] = ()
 
     def __init__(self, params: Any) -> None:
         pass  # the default grid, which the planner has read
@@ -29,12 +33,15 @@ class Grid(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs all jobs, then those that other processes were at work on, as soon as these have left them."""
-        from noderun.cli.tasks.job import BUSY
+        from noderun.cli.tasks.job import BUSY, QUEUED
 
-        self.folder.mkdir(parents=True, exist_ok=True)
         jobs = [list(words) for words in self.planned]
-        returned: Any = self.launcher_of(self.run_job).launch(jobs, initial_job_idx=0)
-        busy = [words for words, job in zip(jobs, returned, strict=True) if job.return_value == BUSY]
+        launcher = self.launcher_of(self.run_job)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        returned: Any = launcher.launch(jobs, initial_job_idx=0)
+        states = {words: job.return_value for words, job in zip(self.planned, returned, strict=True)}
+        Grid.queued = [words for words, state in states.items() if state == QUEUED]
+        busy = [list(words) for words, state in states.items() if state == BUSY]
         if busy:
             self.launcher_of(replace(self.run_job, wait=True)).launch(busy, initial_job_idx=len(jobs))
         return returned

@@ -33,3 +33,13 @@ def test_the_library_page_runs_from_top_to_bottom(monkeypatch):
     for block in blocks:
         exec(compile(block, "docs/library.md", "exec"), page)
     assert len(blocks) > 8
+
+
+def test_the_search_of_the_cluster_page_runs(tmp_path, monkeypatch, restored_process):
+    pytest.importorskip("optuna")
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/cluster.md").read_text(), flags=re.S | re.M)
+    short = block.replace("STEPS, TRIALS = 200, 20", "STEPS, TRIALS = 1, 2")
+    page: dict[str, object] = {}
+    exec(compile(short, "docs/cluster.md", "exec"), page)
+    assert page["study"].best_value > 0 and len(list(tmp_path.glob("outputs/search/*/result.json"))) == 2

@@ -112,7 +112,7 @@ def carry_out(composer: Composer, planned: Plan, places: Sequence[Path], folder:
                 run_folder.check_free(folder)  # before Hydra writes there; a grid's other jobs run on
             with closed_logs():
                 call_hydra(composer, arguments(planned, folder, multirun), dict(zip(places, planned.jobs, strict=True)))
-            done = [not job.refusal and is_done(place) for place, job in zip(places, planned.jobs, strict=True)]
+            done = [is_under_way(place, job) for place, job in zip(places, planned.jobs, strict=True)]
             with run_folder.locked(folder, wait=True):  # others may share a grid's work
                 module.finish(folder, planned.jobs, planned.swept)
             return OK if all(done) else FAILED
@@ -130,6 +130,13 @@ def carry_out(composer: Composer, planned: Plan, places: Sequence[Path], folder:
             if multirun or all(done):  # a run that has failed has said why
                 warn_user(reason(error, folder))
             return FAILED
+
+
+def is_under_way(folder: Path, job: Job) -> bool:
+    """Whether a job is done, or a cluster goes on with it when this command has ended."""
+    from hydra_plugins.noderun_grid import Grid
+
+    return not job.refusal and (job.words in Grid.queued or is_done(folder))
 
 
 def is_done(folder: Path) -> bool:
@@ -175,9 +182,9 @@ def arguments(planned: Plan, folder: Path, multirun: bool) -> list[str]:
     jobs = [job for job in planned.jobs if not job.refusal]
     quiet = ["hydra.hydra_logging.root.level=WARNING", "++hydra.job_logging.handlers.terminal.level=WARNING"]
     ours = [*planned.hydra_overrides, *(quiet if jobs[0].settings.log == "quiet" else [])]
+    Grid.planned, Grid.queued = [job.words for job in jobs], ()
     if not multirun:
         return [*jobs[0].overrides, *ours, f"hydra.run.dir={quoted(folder)}"]
-    Grid.planned = [[*job.overrides, f"hydra.sweep.subdir={quoted(job.run_id)}"] for job in jobs]
     return [*ours, f"hydra.sweep.dir={quoted(folder)}"]
 
 

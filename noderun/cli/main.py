@@ -104,7 +104,7 @@ def stoppable(for_good: bool) -> Iterator[list[int]]:
 
     def stop(number: int, frame: object) -> None:
         stopped.append(number)
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(number)
 
     main_thread = threading.current_thread() is threading.main_thread()  # Python sets handlers nowhere else
     heard = [s for s in STOPPING if main_thread and signal.getsignal(s) is not signal.SIG_IGN]  # as nohup sets SIGHUP

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from noderun.config.compose import Composer, FactGiven, UnknownKey, resolved, unresolved
 from noderun.config.options.option import facts_of
 from noderun.config.schema import GROUPS, Settings, declared_option, typed
-from noderun.config.validation import ConfigError, Incompatible, warn_user
+from noderun.config.validation import ConfigError, Incompatible, quoted, warn_user
 from noderun.record import run_folder
 from noderun.record.run_folder import NOT_IN_IDENTITY, digest, identity, run_id
 from noderun.training.compatibility import check
@@ -35,6 +35,11 @@ class Job:
     run_id: str
     given: frozenset[str] = frozenset()
     refusal: str | None = None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What Hydra is told of this job of a grid: its words and its folder's name."""
+        return (*self.overrides, f"hydra.sweep.subdir={quoted(self.run_id)}")
 
     def is_done(self, folder: Path) -> bool:
         """Whether the folder holds this job, finished."""

@@ -211,7 +211,8 @@ class Composer:
         key = getattr(cause, "full_key", None)
         if isinstance(cause, ConfigAttributeError | ConfigKeyError) and key:
             choices = [str(o.input_line) for o in self.parse(overrides) if self.chooses(o)]
-            known = known_keys(self._load(choices if choices != list(overrides) else []))
+            config = self._load(choices if choices != list(overrides) else [])
+            known = known_keys(config) | {f"hydra.launcher.{name}" for name in config.hydra.launcher}
             return self._unknown(str(key), known)
         sentence = first_line(cause)
         return ConfigError(f"{key}: {sentence}" if key and str(key) not in sentence else sentence)

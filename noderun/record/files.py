@@ -28,12 +28,15 @@ BENCH = "bench.json"
 TABLES = "tables.md"
 SAMPLES = "samples.npz"
 INTERPOLATION = "interpolation.npz"
+INDEX = ".index.json"  # of the folder that the ledger was asked for
+QUEUE = "queue.json"  # of a grid: run -> number of its job on a cluster
+SUBMITIT = ".submitit"  # of a grid: what submitit needs, and what its jobs print
 
 NEW = ".new"  # ends the name of a file until it is whole
 OF_A_START = frozenset({HYDRA, LOCK, LOG})  # exist before a run has a status
 NAMES = (
     *(HYDRA, LOCK, LOG, STATUS, ENVIRONMENT, RESULT, OWN_METRICS, METRICS, CHECKPOINT, PREVIOUS, EVENTS),
-    *(FIGURES, EVALUATE, REPORT, RESULTS, BENCH, TABLES, SAMPLES, INTERPOLATION),
+    *(FIGURES, EVALUATE, REPORT, RESULTS, BENCH, TABLES, SAMPLES, INTERPOLATION, INDEX, QUEUE, SUBMITIT),
 )
 
 

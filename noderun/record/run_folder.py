@@ -20,6 +20,7 @@ from noderun.config.schema import Settings
 from noderun.config.user_code import source_hash
 from noderun.config.validation import ConfigError, flat
 from noderun.record import files
+from noderun.record.index import Index
 from noderun.record.metric import know_those_of
 from noderun.record.seal import unsealed
 
@@ -272,13 +273,15 @@ def commit() -> str | None:
 
 def ledger(root: Path) -> Iterator[dict[str, Any]]:
     """One row per run under a folder: its folder, its state, and its result if it has one."""
+    index = Index(root, ledger_row, __file__)
     for path in sorted(root.rglob(files.STATUS)):
         if path.parent.parent.name == files.EVALUATE:  # a measurement of a run, not a run
             continue
         try:
-            yield ledger_row(path.parent)
+            yield index.row(path.parent)
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError, OSError):
             yield {"status": "damaged", "error": "its files cannot be read", "folder": str(path.parent)}
+    index.save()
 
 
 def ledger_row(folder: Path) -> dict[str, Any]:

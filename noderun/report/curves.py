@@ -21,8 +21,10 @@ def epochs(found: Sequence[Run]) -> list[dict[str, Any]]:
     """One row for each run and epoch: means over the rows of metrics.jsonl that the epoch has."""
     rows = []
     for label, run in zip(labels(found), found, strict=True):
-        for epoch in dict.fromkeys(row["epoch"] for row in run.metrics):
-            inside = [row for row in run.metrics if row["epoch"] == epoch]
+        by_epoch: dict[int, list[dict[str, Any]]] = {}
+        for row in run.metrics:
+            by_epoch.setdefault(row["epoch"], []).append(row)
+        for epoch, inside in by_epoch.items():
             start = {"run": run.folder.name, "label": label, "seed": run.identity.get("seed"), "epoch": epoch}
             rows.append(start | {tag: mean([row[tag] for row in inside if row.get(tag) is not None]) for tag in TAGS})
     return rows

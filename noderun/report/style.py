@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C564B", "#7F7F7F", "#BCBD22")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", ":", "-.")
+ENTRIES = 20  # of a legend beside a panel
 WIDTH = 6.4  # inches of one panel that fills a column
 STYLE: Any = {
     "figure.dpi": 100,
@@ -99,9 +100,19 @@ def whole_numbers(axes: Axes, which: str) -> None:
 
 
 def outside_legend(axes: Axes, **options: Any) -> None:
-    """The legend to the right of a panel, where many lines would leave no room inside."""
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), **options)
+    """The legend to the right of a panel, where many lines would leave no room inside.
+
+    Of very many lines, for which there is no room there either, those in the middle are counted instead of named.
+    """
+    from matplotlib.lines import Line2D
+
+    handles, names = axes.get_legend_handles_labels()
+    if len(names) > ENTRIES:
+        unnamed = slice(ENTRIES - 3, -2)  # the last two may say what dashes mean
+        names[unnamed] = [f"... {len(names[unnamed])} more"]
+        handles[unnamed] = [Line2D([], [], linestyle="none")]
+    if names:
+        axes.legend(handles, names, loc="upper left", bbox_to_anchor=(1.0, 1.0), **options)
 
 
 def save(drawn: Figure, path: Path, rows: Sequence[Result]) -> None:

@@ -23,6 +23,7 @@ class Interrupts:
         self.pending = False
         self._at_once = False
         self._obeyed = False
+        self._first: int | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -52,9 +53,10 @@ class Interrupts:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         again, self.pending = self.pending, True
+        self._first = self._first or number
         if not self._obeyed and (self._at_once or (again and number == signal.SIGINT)):
             self._obey()
 
     def _obey(self) -> None:
         self._at_once, self._obeyed = False, True
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(self._first)  # who asked: Slurm's warning is answered by another start

@@ -119,7 +119,13 @@ WRONG = {
     "train hydra.launcher.foo=1": ["no setting 'hydra.launcher.foo'"],
     "train hydra/launcher=bsic": ["no hydra/launcher 'bsic'", "did you mean 'basic'?"],
     "train hydra/launcher=null": ["no hydra/launcher 'null'"],
-    "sweep seed=0,1 hydra/launcher=submitit_slurm": ["not installed", "pip install 'noderun[slurm]'"],
+    "sweep seed=0,1 hydra/launcher=submitit_slurm hydra.launcher.partion=gpu": [
+        "did you mean 'hydra.launcher.partition'?"
+    ],
+    "sweep seed=0,1 hydra/launcher=submitit_slurm hydra.launcher.timeout_min=soon": [
+        "hydra.launcher.timeout_min",
+        "'soon'",
+    ],
     "sweep seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=all": ["hydra.launcher.n_jobs", "'all'"],
     "sweep hydra/sweeper=optuna": ["hydra/sweeper is not to be set here"],
     "evaluate run=x hydra.mode=RUN": ["hydra.mode is not to be set here"],

@@ -66,8 +66,9 @@ def test_a_short_pass_is_waited_for_and_later_signals_cannot_stop_the_saving(num
     with Interrupts() as interrupts:
         signal.raise_signal(number)
         assert interrupts.pending
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as stopped:
             interrupts.check()
+        assert stopped.value.args == (number,)
         for again in STOPPING:
             signal.raise_signal(again)
 

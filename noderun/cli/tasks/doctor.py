@@ -19,7 +19,7 @@ EXTRAS = {
     "torchdiffeq": "bench",
     "torchode": "bench",
     "diffrax": "bench",
-    "hydra_plugins.hydra_submitit_launcher": "slurm",
+    "submitit": "slurm",
     "hydra_plugins.hydra_joblib_launcher": "joblib",
 }
 GOOD, ABSENT, BAD = "ok", "--", "!!"  # absent is a choice, bad keeps noderun from working

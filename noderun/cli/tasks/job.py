@@ -18,6 +18,7 @@ from noderun.config import user_code
 from noderun.record import files, run_folder
 
 BUSY = "busy"  # the state of a job that another process is at work on
+QUEUED = "queued"  # of one that a cluster will start, or has started
 log = logging.getLogger(__name__)
 
 
