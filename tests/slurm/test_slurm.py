@@ -5,7 +5,7 @@ import json
 
 import pytest
 from cluster import cluster, obstacle, slurm, wait_until
-from faults.fault_commands import assert_same_run
+from faults.same_run import assert_same_run
 
 from noderun.cli.main import main
 from noderun.record import files
