@@ -1,8 +1,14 @@
 """Several ranks train one model: what they learn is what one process learns from the same batches."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -257,3 +263,56 @@ WRONG = {
 def test_what_ranks_cannot_share_is_refused_before_the_start(sentence):
     with pytest.raises(Incompatible, match=sentence):
         check_ranks(WRONG[sentence], False)
+
+
+WORDS = """train data=moons data.examples=96 data.batch_size=16 model.stem=none model.augment=1 dynamics=mlp solver=rk4
+trainer.log_every=1 device=cpu log=quiet""".split()
+
+
+def command(words, folder, start=()):
+    where = [f"hydra.run.dir={folder}", *words]
+    return [sys.executable, *start, "-m", "noderun", *WORDS, *where]
+
+
+def losses(folder):
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row["loss/train"] for row in rows if "loss/train" in row]
+
+
+@pytest.mark.long
+def test_torchrun_trains_what_one_process_trains(tmp_path):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    for name, start in (("two", launcher), ("one", ())):
+        for _ in range(2):  # the second time it is done already, and all of them end
+            done = subprocess.run(command(["trainer.epochs=2"], tmp_path / name, start), capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.splitlines()[-1] == str(tmp_path / name)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_a_signal_ends_all_ranks_and_the_same_command_continues(number, status, tmp_path):
+    folder = tmp_path / "run"
+    words = ["trainer.epochs=100000", "trainer.checkpoint_seconds=0.1", "trainer.devices=2"]
+    running = subprocess.Popen(command(words, folder), start_new_session=True, stderr=subprocess.PIPE, text=True)
+    while running.poll() is None and not (folder / "checkpoint.pt").exists():
+        time.sleep(0.05)
+    followers = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    assert len(followers) == 1
+    os.killpg(running.pid, number)
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == status, told
+    assert "Traceback" not in told
+    end = time.monotonic() + 20
+    while Path(f"/proc/{followers[0]}").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{followers[0]}").exists()
+    steps = load_checkpoint(folder / "checkpoint.pt")["scheduler"]["step"]
+    again = subprocess.run(
+        command([words[0], f"trainer.max_steps={steps + 5}"], folder), capture_output=True, text=True
+    )
+    assert again.returncode == 0, again.stderr
+    assert len(losses(folder)) == json.loads((folder / "result.json").read_text())["steps"] == steps + 5
