@@ -124,7 +124,7 @@ def train_step(
         if setup.clip_norm is not None or with_norm or setup.skips:
             limit = math.inf if setup.clip_norm is None else setup.clip_norm
             found["optim/grad_norm"] = clip_grad_norm_(setup.model.parameters(), limit)
-        numbers.update(setup.ranks.mean(found | solve_numbers(block.stats for block in setup.blocks)))
+        numbers.update(setup.ranks.mean(found, solve_numbers(block.stats for block in setup.blocks)))
         return numbers["loss/train"].detach()
 
     try:

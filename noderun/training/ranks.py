@@ -71,7 +71,8 @@ class Ranks:
         self.index, self.count = index, count
         self.device, self.store = device, store
         self._parallel: nn.Module | None = None
-        self._part: float | None = None  # in a forward pass of training: the second that ``share`` returns
+        self._part = 1.0  # of the last batch: the second that ``share`` returns
+        self._together = False  # in a forward pass of training, which all ranks make
 
     def among(self, setup: Setup, settings: Settings) -> Setup:
         """The setup for a model that these ranks train; DataError if it would not learn what it learns alone."""
@@ -81,7 +82,7 @@ class Ranks:
             raise DataError(reason)
         if settings.solver is not None and settings.solver.sync_steps:
             for block in setup.blocks:
-                block.solve = replace(block.configured, norm=self.rms)
+                block.solve = replace(block.configured, norm=self.rms, compile=False)  # no graph calls other ranks
         return replace(setup, ranks=self)
 
     def values(self, setup: Setup, batch: Batch) -> dict[str, Tensor]:
@@ -94,10 +95,11 @@ class Ranks:
         if self._parallel is None:
             self._parallel = DistributedDataParallel(Share(setup), find_unused_parameters=True)
         rows, self._part = self.share(batch)
+        self._together = True
         try:
             values: dict[str, Tensor] = self._parallel(rows, self._part)
         finally:
-            self._part = None
+            self._together = False
         return values
 
     def share(self, batch: Batch) -> tuple[Batch, float]:
@@ -111,7 +113,7 @@ class Ranks:
 
     def rms(self, v: Tensor) -> Tensor:
         """The root mean square [] of a vector of which, in a forward pass of training, each rank has a part [N]."""
-        if self._part is None:
+        if not self._together:
             return rms(v)
         squares = torch.linalg.vector_norm(v.detach()).double().square()
         sums = torch.stack([squares, torch.full_like(squares, v.numel())])
@@ -119,14 +121,16 @@ class Ranks:
         dist.all_reduce(sums)
         return (sums[0] / sums[1]).sqrt()
 
-    def mean(self, numbers: dict[str, Number | None]) -> dict[str, Number | None]:
-        """The mean of each over the ranks."""
+    def mean(self, numbers: dict[str, Number | None], of_rows: dict[str, Number | None]) -> dict[str, Number | None]:
+        """The mean of each over the ranks; of those ``of_rows`` each rank's counts by the number of its rows."""
+        whole = numbers | of_rows
         if self.count == 1:
-            return numbers
-        there = {name: torch.as_tensor(x, dtype=torch.float64) for name, x in numbers.items() if x is not None}
-        total = torch.stack([x.detach().to(self.device) for x in there.values()])
+            return whole
+        there = {name: torch.as_tensor(x, dtype=torch.float64) for name, x in whole.items() if x is not None}
+        parts = [x.detach().to(self.device) * (self._part if name in of_rows else 1.0) for name, x in there.items()]
+        total = torch.stack(parts)
         dist.all_reduce(total)
-        return numbers | dict(zip(there, (total / self.count).unbind(), strict=True))
+        return whole | dict(zip(there, (total / self.count).unbind(), strict=True))
 
     def agreed(self, number: float) -> float:
         """That of rank 0."""

@@ -188,11 +188,12 @@ def test_a_budget_of_seconds_is_that_of_rank_0(train):
     ("row", "kind", "whose"),
     [(10, Diverged, "rank 1: .* NaN .* epoch 1, step 1"), (0, NonFiniteDynamics, "^the solution became NaN")],
 )
-def test_a_rank_that_fails_ends_all_with_its_own_words(row, kind, whose, train):
-    """Both ranks are well afterwards: the tests that follow train with them."""
+def test_a_rank_that_fails_ends_all_with_its_own_words(row, kind, whose, train, caplog):
+    """All go back together; both ranks are well afterwards, since the tests that follow train with them."""
     order = torch.randperm(45, generator=torch.Generator().manual_seed(_stream(0, 0)))
     with pytest.raises(kind, match=whose):
-        train(settings(devices=2, bad=int(order[row])))
+        train(settings(devices=2, bad=int(order[row]), on_nonfinite="restore"))
+    assert caplog.text.count("back to the last checkpoint") == 3
 
 
 class Killer(Callback):
