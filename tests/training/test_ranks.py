@@ -36,6 +36,7 @@ from noderun.training import build
 from noderun.training.build import train_run
 from noderun.training.callbacks import Callback
 from noderun.training.checkpoint import load_checkpoint
+from noderun.training.diagnostics import Diagnostics
 from noderun.training.followers import Followers, started
 from noderun.training.progress import Diverged
 from noderun.training.rank_compatibility import check_ranks
@@ -130,9 +131,12 @@ def train(pair, tmp_path, monkeypatch):
     """Trains in a folder by one rank or, with one follower for all tests, by two; weights, rows and result."""
     monkeypatch.setattr(build, "started", lambda count: nullcontext(pair if count > 1 else Followers(1)))
 
-    def trained(chosen, name="", callbacks=()):
+    def trained(chosen, name="", measured=False):
         folder = tmp_path / (name or f"{chosen.trainer.devices}")
-        result = train_run(chosen, folder, callbacks)
+        with monkeypatch.context() as patch:
+            if not measured:  # which takes longer than these runs
+                patch.setattr(Diagnostics, "on_test_end", lambda callback, run: None)
+            result = train_run(chosen, folder)
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         return load_checkpoint(folder / "checkpoint.pt")["model"], rows, result
 
@@ -149,7 +153,7 @@ def assert_close(ours, alone, within, tags=("loss/train", "loss/test", "optim/gr
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
 def test_fixed_steps_are_those_of_one_process(gradient, train):
-    """Chen et al.'s batch and its parts have the same gradient, to rounding, over 20 steps of Adam."""
+    """The parts of a batch have its gradient, to rounding, over 20 steps of Adam."""
     solver = Solver("reversible_heun" if gradient == "reversible" else "rk4", rtol=None, atol=None, dt=0.25)
     epochs = 1 if gradient == "forward" else 4  # of 5 steps; forward mode costs a pass per parameter
     assert_close(*(train(settings(solver, gradient, devices, epochs=epochs)) for devices in (2, 1)), 1e-10)
@@ -180,7 +184,7 @@ def test_a_run_is_resumed_by_another_number_of_ranks(train):
 
 
 def test_a_budget_of_seconds_is_that_of_rank_0(train):
-    _, rows, result = train(settings(devices=2, epochs=1, max_seconds=0.2))
+    _, rows, result = train(settings(devices=2, epochs=1, max_seconds=0.2), measured=True)
     assert result["training_seconds"] >= 0.2 and rows[-1]["step"] == result["steps"]
 
 
@@ -212,6 +216,7 @@ def test_a_rank_that_is_killed_leaves_a_run_that_goes_on(tmp_path, monkeypatch):
         with pytest.raises(RankLost, match="ended without a word"):
             train_run(settings(devices=2), tmp_path / "killed", [Killer(followers.processes[0])])
     monkeypatch.undo()
+    monkeypatch.setattr(Diagnostics, "on_test_end", lambda callback, run: None)
     assert load_checkpoint(tmp_path / "killed" / "checkpoint.pt")["scheduler"]["step"] == 5
     for name in ("killed", "whole"):
         train_run(settings(), tmp_path / name)
