@@ -83,7 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status of a command line, by default of this process, which then ends whatever signals still come."""
     with stoppable(for_good=arguments is None) as stopped:
         try:
-            status = answer(sys.argv[1:] if arguments is None else arguments)
+            with among_ranks() as first:
+                status = answer(sys.argv[1:] if arguments is None else arguments) if first else OK
         except KeyboardInterrupt:
             return INTERRUPTED
         except Exception:  # what a library made of a signal
@@ -114,6 +115,27 @@ def stoppable(for_good: bool) -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_IGN if for_good else handler)
+
+
+@contextmanager
+def among_ranks() -> Iterator[bool]:
+    """Whether this process is rank 0, which answers; another one that torchrun has started serves it instead."""
+    from noderun.config.startup import rank_of_torchrun
+
+    rank = rank_of_torchrun()
+    if rank is None:
+        yield True
+        return
+    from noderun.training.followers import dismiss, follow
+
+    if rank > 0:
+        follow()
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        dismiss()
 
 
 def answer(arguments: Sequence[str]) -> int:

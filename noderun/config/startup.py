@@ -1,12 +1,19 @@
-"""Garbage collection during start-up."""
+"""What a process finds out and sets when it starts: its rank among others, garbage collection."""
 
 from __future__ import annotations
 
 import atexit
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+def rank_of_torchrun() -> int | None:
+    """This process's rank among several that torchrun, or the first of them, has started; None if it is alone."""
+    several = {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys() and os.environ.get("WORLD_SIZE", "1") != "1"
+    return int(os.environ["RANK"]) if several else None
 
 
 @contextmanager

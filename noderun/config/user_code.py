@@ -23,6 +23,11 @@ def search_in(folders: Iterable[str]) -> None:
     _folders[:] = [str(Path(folder).resolve()) for folder in folders]
 
 
+def searched() -> list[str]:
+    """The folders that ``search_in`` set."""
+    return list(_folders)
+
+
 def source_hash(reference: str) -> str:
     """8 hex digits of the source file that holds the class: other source, other run."""
     module, _ = _parts(reference)

@@ -35,6 +35,7 @@ NOT_IN_IDENTITY = {
     "trainer.epochs",
     "trainer.max_steps",
     "trainer.max_seconds",
+    "trainer.devices",
     "trainer.diagnostics_every",
     "trainer.log_every",
     "trainer.checkpoint_seconds",

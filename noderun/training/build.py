@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,13 @@ from noderun.regularizers import REGULARIZERS
 from noderun.sde.configured import ConfiguredSDESolve
 from noderun.training.callbacks import Callback
 from noderun.training.compatibility import conditioned_on_classes, unfit
+from noderun.training.followers import started
 from noderun.training.isolation import imported, isolated
 from noderun.training.optimization import SCHEDULES, Schedule, import_compiler, make_optimizer
 from noderun.training.parts import class_of
 from noderun.training.precision import set_deterministic, set_precision
 from noderun.training.progress import Diverged
+from noderun.training.ranks import rank_count
 from noderun.training.run import Run
 from noderun.training.setup import Setup
 
@@ -44,16 +47,13 @@ def train_run(settings: Settings, folder: Path, callbacks: Sequence[Callback] = 
     device = make_device(settings.device)
     folder.mkdir(parents=True, exist_ok=True)
     restores = 0
-    while True:
-        with isolated(device, settings.seed):
-            set_precision(settings.trainer.precision)
-            if settings.deterministic:
-                set_deterministic(device)
-            with without_collection():
-                import_compiler()
-            run = Run(make_setup(settings, device), settings, folder, callbacks, restores)
+    with started(rank_count(settings.trainer.devices)) as followers:
+        while True:
             try:
-                return run.complete()
+                with computing(settings, device), followers.attempt(settings, device) as ranks:
+                    setup = ranks.among(make_setup(settings, device), settings)
+                    run = Run(setup, settings, folder, callbacks, restores)
+                    return run.complete()
             except (Diverged, NonFiniteDynamics) as error:
                 restores = run.progress.restores + 1
                 if settings.trainer.on_nonfinite != "restore" or restores > RESTORES:
@@ -61,6 +61,18 @@ def train_run(settings: Settings, folder: Path, callbacks: Sequence[Callback] = 
                 log.warning(
                     "%s; back to the last checkpoint at half the learning rate, %d of %d", error, restores, RESTORES
                 )
+
+
+@contextmanager
+def computing(settings: Settings, device: torch.device) -> Iterator[None]:
+    """Inside, torch computes as the settings say, and draws from their seed."""
+    with isolated(device, settings.seed):
+        set_precision(settings.trainer.precision)
+        if settings.deterministic:
+            set_deterministic(device)
+        with without_collection():
+            import_compiler()
+        yield
 
 
 def make_setup(settings: Settings, device: torch.device) -> Setup:

@@ -17,6 +17,7 @@ from noderun.record import files
 from noderun.record.metrics import check_rows
 from noderun.record.seal import seal, unsealed
 from noderun.training.callbacks import Callback
+from noderun.training.progress import Progress
 from noderun.training.setup import Setup
 
 log = logging.getLogger(__name__)
@@ -79,9 +80,21 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     if (archive := unsealed(path)) is None:
         raise damaged(path)
     try:
-        state: dict[str, Any] = torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
+        return unpacked(archive)
     except Exception as error:  # a stranger can make a right sum of anything
         raise damaged(path) from error
+
+
+def packed(state: dict[str, Any]) -> bytes:
+    """The state as a file that torch.save makes; pickle alone cannot take the uint32 of numpy's generator."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
+
+
+def unpacked(archive: bytes) -> dict[str, Any]:
+    """What was saved, on the CPU."""
+    state: dict[str, Any] = torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
     return state
 
 
@@ -95,6 +108,14 @@ def load_model(state: dict[str, Any], setup: Setup, callbacks: Iterable[Callback
         if (own := state["callbacks"].get(callback_name(callback))) is not None:
             callback.load_state_dict(own)
     setup.model.load_state_dict(state["model"])
+
+
+def load_run(state: dict[str, Any], setup: Setup, callbacks: Iterable[Callback]) -> Progress:
+    """Load the state of a run into everything that it was made of; returns its position."""
+    load_model(state, setup, callbacks)
+    setup.optimizer.load_state_dict(state["optimizer"])
+    set_random_state(state["random"], setup.device)
+    return Progress.from_state(state["progress"] | state["scheduler"] | state["data"])
 
 
 def callback_states(callbacks: Iterable[Callback]) -> dict[str, Any]:

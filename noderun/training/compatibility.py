@@ -10,6 +10,7 @@ from noderun.config import schema
 from noderun.config.schema import Settings
 from noderun.config.validation import Incompatible
 from noderun.training.parts import check_code
+from noderun.training.rank_compatibility import check_ranks
 from noderun.training.solve_compatibility import check_gradient, check_regularizer, check_steps
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def check(settings: Settings, given: Set[str]) -> None:
         check_gradient(settings, given)
     if settings.regularizer and settings.solver:
         check_regularizer(settings.regularizer, settings.solver)
+    check_ranks(settings, device.type == "cuda")
 
 
 def check_data_fits(settings: Settings) -> None:

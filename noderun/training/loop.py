@@ -15,6 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from noderun.data import Batch
 from noderun.ode.solvers.errors import NonFiniteDynamics, SolveError
+from noderun.training.isolation import isolated
 from noderun.training.meters import Number, RunningMeans, solve_numbers
 from noderun.training.optimization import set_lr
 from noderun.training.progress import Budget, Progress, advice
@@ -65,11 +66,11 @@ def fit(setup: Setup, progress: Progress, budget: Budget, log_every: int, run: C
                 position = budget.position(progress, setup.horizon)
                 numbers = train_step(setup, batch, position, with_norm=log_now, leavable=run.leavable)
             now = time.perf_counter()
+            seconds, start = setup.ranks.agreed(now - start), now
             if numbers is None:
-                progress.skip(now - start)
+                progress.skip(seconds)
             else:
-                progress.advance(numbers, len(batch), now - start)
-            start = now
+                progress.advance(numbers, len(batch), seconds)
             left = 0 if budget.spent(progress) else left - 1
             if on_cpu or log_now or left == 0:
                 progress.check_losses()
@@ -112,21 +113,22 @@ def train_step(
     set_lr(setup.optimizer, setup.lr_schedule(step))
     for block in setup.blocks:
         block.stats = None  # those of the last test, if this step solves nothing
-    numbers: dict[str, Number | None] = {}
+    numbers: dict[str, Any] = {}
 
     def loss() -> Any:
         """The loss with its gradients; L-BFGS asks for it several times, and the last numbers count."""
         setup.optimizer.zero_grad(set_to_none=True)
-        values = setup.values(batch)
+        values = setup.ranks.values(setup, batch)
         values["loss"].backward()
-        numbers.update({f"{name}/train": over_batch(v) for name, v in values.items()})
+        found: dict[str, Number | None] = {f"{name}/train": over_batch(v) for name, v in values.items()}
         if setup.clip_norm is not None or with_norm or setup.skips:
             limit = math.inf if setup.clip_norm is None else setup.clip_norm
-            numbers["optim/grad_norm"] = clip_grad_norm_(setup.model.parameters(), limit)
-        return values["loss"].detach()
+            found["optim/grad_norm"] = clip_grad_norm_(setup.model.parameters(), limit)
+        numbers.update(setup.ranks.mean(found, solve_numbers(block.stats for block in setup.blocks)))
+        return numbers["loss/train"].detach()
 
     try:
-        with leavable(), torch.enable_grad():  # as the optimizer calls it
+        with leavable(), setup.ranks.watched(), torch.enable_grad():  # as the optimizer calls it
             first = loss()
         finite = not setup.skips or bool(torch.isfinite(first + numbers["optim/grad_norm"]))
     except NonFiniteDynamics:
@@ -138,7 +140,7 @@ def train_step(
         return None
     losses = chain([first], (loss() for _ in count()))
     setup.optimizer.step(lambda: next(losses))
-    return numbers | solve_numbers(block.stats for block in setup.blocks)
+    return numbers
 
 
 def buffers_of(model: nn.Module) -> dict[str, Tensor]:
@@ -156,6 +158,21 @@ def standard_error(values: Tensor) -> float:
     return float(values.std() / len(values) ** 0.5) if len(values) > 1 else 0.0
 
 
+def run_test(
+    setup: Setup, progress: Progress, leavable: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> None:
+    """Test the weights as they are, by the validation split too if there is one; Diverged if their loss explodes."""
+    start = time.perf_counter()
+    where = f"the test after epoch {progress.in_epoch}, step {progress.step}"
+    with isolated(setup.device), failures_named(where, progress.step), setup.ranks.watched(), leavable():
+        progress.test = evaluate(setup)
+        if setup.validated:
+            progress.test |= evaluate(setup, "validation")
+    progress.test_seconds += time.perf_counter() - start
+    for loss in (progress.test[tag] for tag in ("loss/test", "loss/validation") if tag in progress.test):
+        progress.check_loss(loss, f"the loss is {loss:.3g} in {where}", progress.step)
+
+
 @torch.no_grad()
 def evaluate(setup: Setup, split: str = "test") -> dict[str, float]:
     """Means over the test split, or that for validation, each example counting the same, and NFE per batch.
@@ -165,15 +182,15 @@ def evaluate(setup: Setup, split: str = "test") -> dict[str, float]:
     """
     setup.model.eval()
     means, per_example = RunningMeans(), dict[str, list[Tensor]]()
-    for batch in setup.batches(split, 0, 0):
+    for batch in setup.ranks.dealt(setup.batches(split, 0, 0)):
         values = setup.values(batch)
         means.add({f"{name}/{split}": over_batch(value) for name, value in values.items()}, weight=len(batch))
         means.add({f"nfe/{split}": solve_numbers(block.stats for block in setup.blocks)["nfe/forward"]})
         for name, value in values.items():
             if value.dim():
                 per_example.setdefault(name, []).append(value.double())
-    errors = {f"{name}_se/{split}": standard_error(torch.cat(parts)) for name, parts in per_example.items()}
-    found = means.values() | errors
+    means, values_of = of_all_ranks(setup, means, {name: torch.cat(parts) for name, parts in per_example.items()})
+    found = means.values() | {f"{name}_se/{split}": standard_error(values) for name, values in values_of.items()}
     if split != "test":
         return found
     whole = setup.objective.over_split(setup.model, setup.batches(split, 0, 0))
@@ -184,3 +201,18 @@ def evaluate(setup: Setup, split: str = "test") -> dict[str, float]:
                 f"the objective's metric {metric.name} is made from {metric.tag}; it reports {list(found)}"
             )
     return found
+
+
+def of_all_ranks(
+    setup: Setup, means: RunningMeans, per_example: dict[str, Tensor]
+) -> tuple[RunningMeans, dict[str, Tensor]]:
+    """What the ranks have found on their batches of a split, together."""
+    if setup.ranks.count == 1:
+        return means, per_example
+    whole = RunningMeans()
+    parts: dict[str, list[Tensor]] = {}
+    for state, values in setup.ranks.gathered((means.state_dict(), {k: v.cpu() for k, v in per_example.items()})):
+        whole.merge(RunningMeans.from_state(state))
+        for name, value in values.items():
+            parts.setdefault(name, []).append(value)
+    return whole, {name: torch.cat(found) for name, found in parts.items()}

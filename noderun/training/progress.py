@@ -16,6 +16,7 @@ from noderun.config.schema import Trainer
 from noderun.training.meters import Number, RunningMeans, quotient
 
 SKIPS = 10  # in a row: the weights are to blame then, and not a batch
+TESTS = 10  # in a budget of seconds
 EXPLODED = 1e6  # times the first loss: no training comes back from there
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,11 @@ class Budget:
 
     def spent(self, progress: Progress) -> bool:
         return progress.step >= self.steps or progress.training_seconds >= self.seconds
+
+    def test_due(self, progress: Progress) -> bool:
+        """Each epoch ends in a test; a budget of seconds, in which there may be thousands, holds TESTS of them."""
+        since = progress.training_seconds - progress.tested_at
+        return self.spent(progress) or math.isinf(self.seconds) or since >= self.seconds / TESTS
 
     def position(self, progress: Progress, horizon: int | None) -> int:
         """The step at which a schedule stands whose end is ``horizon`` steps away from its start.
@@ -119,6 +125,9 @@ class Progress:
         """Count the epoch if all of its batches are done."""
         if self.batch == steps_per_epoch:
             self.epoch, self.batch = self.epoch + 1, 0
+
+    def count_test(self) -> None:
+        self.tested, self.tested_at = self.step, self.training_seconds
 
     def check_losses(self) -> None:
         """Raises Diverged for the first loss since the last call that has exploded; waits for the device."""

@@ -23,8 +23,9 @@ from noderun.training.best_weights import BestWeights
 from noderun.training.callbacks import Callback
 from noderun.training.checkpoint import (
     callback_states,
-    load_model,
+    load_run,
     newest_checkpoint,
+    packed,
     random_state,
     save_checkpoint,
     set_random_state,
@@ -33,15 +34,15 @@ from noderun.training.diagnostics import Diagnostics
 from noderun.training.effort import Effort
 from noderun.training.interrupts import Interrupts
 from noderun.training.isolation import isolated
-from noderun.training.loop import buffers_of, evaluate, failures_named, fit
+from noderun.training.loop import buffers_of, fit, run_test
 from noderun.training.memory import PeakMemory
 from noderun.training.multilevel import MultiLevel
 from noderun.training.optimization import halved
 from noderun.training.progress import Diverged, Progress, advice, make_budget
+from noderun.training.ranks import RankLost
 from noderun.training.result import make_result
 from noderun.training.setup import Setup
 
-TESTS = 10  # in a budget of seconds
 SHORT = 0.2  # seconds of a pass over a batch; what it takes to leave one in its middle costs less than a thousandth
 
 
@@ -83,6 +84,8 @@ class Run:
             config = asdict(self.settings)
             self.recorder.describe(config, yaml.safe_dump(config, sort_keys=False), self.setup.objective.metrics)
             stack.enter_context(self.terminal)
+            if self.setup.ranks.count > 1:
+                self.setup.ranks.sent(packed(self.state()))
             for callback in self.callbacks:
                 callback.on_fit_start(self)
             fit(self.setup, self.progress, self.budget, self.settings.trainer.log_every, self)
@@ -103,14 +106,14 @@ class Run:
     def leavable(self) -> Iterator[None]:
         """A signal ends a pass in its middle and saves the run as it was before; a short pass is waited for."""
         start = time.monotonic()
-        if self.pass_seconds < SHORT:
+        if self.pass_seconds < SHORT and self.setup.ranks.count == 1:
             yield
         else:
             random, buffers = random_state(self.setup.device), buffers_of(self.setup.model)
             try:
                 with self.interrupts.at_once():
                     yield
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, RankLost):
                 set_random_state(random, self.setup.device)
                 self.setup.model.load_state_dict(buffers, strict=False)
                 self.save()
@@ -141,15 +144,9 @@ class Run:
         """What was spent of the budget: seconds of training if it is in seconds, else steps."""
         return self.progress.step if math.isinf(self.budget.seconds) else self.progress.training_seconds
 
-    @property
-    def test_due(self) -> bool:
-        """Each epoch ends in a test; a budget of seconds, in which there may be thousands, holds TESTS of them."""
-        since = self.progress.training_seconds - self.progress.tested_at
-        return self.ended or math.isinf(self.budget.seconds) or since >= self.budget.seconds / TESTS
-
     def on_epoch_end(self) -> None:
         progress, row = self.progress, dict[str, float | None]()
-        tested = self.test_due
+        tested = self.budget.test_due(progress)
         if tested:
             self.test()
             row = {**progress.take_window(), **progress.test}
@@ -162,24 +159,16 @@ class Run:
             self.on_step_end()
             return
         self.on_log(row)
-        progress.tested, progress.tested_at = progress.step, progress.training_seconds
+        progress.count_test()
         self.save()
         self.interrupts.check()
 
     def test(self) -> None:
-        progress, start = self.progress, time.perf_counter()
-        where = f"the test after epoch {progress.in_epoch}, step {progress.step}"
         try:
-            with isolated(self.setup.device), failures_named(where, progress.step), self.interrupts.at_once():
-                progress.test = evaluate(self.setup)
-                if self.setup.validated:
-                    progress.test |= evaluate(self.setup, "validation")
-        except KeyboardInterrupt:  # testing changed nothing, so it can simply be done again
+            run_test(self.setup, self.progress, self.interrupts.at_once)
+        except (KeyboardInterrupt, RankLost):  # testing changed nothing, so it can simply be done again
             self.save()
             raise
-        progress.test_seconds += time.perf_counter() - start
-        for loss in (progress.test[tag] for tag in ("loss/test", "loss/validation") if tag in progress.test):
-            progress.check_loss(loss, f"the loss is {loss:.3g} in {where}", progress.step)
         for callback in self.callbacks:
             callback.on_test_end(self)
 
@@ -227,9 +216,13 @@ class Run:
         self.progress.check_losses()
         self.check_weights()
         self.peak_mib()
-        mark = self.recorder.flush()
+        save_checkpoint(self.folder, self.state() | {"metrics": self.recorder.flush()})
+        self.saved_at = time.monotonic()
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the rows that a run needs to continue."""
         progress = self.progress.state_dict()
-        parts = {
+        return {
             "model": self.setup.model.state_dict(),
             "optimizer": self.setup.optimizer.state_dict(),
             "scheduler": {"step": progress.pop("step")},
@@ -237,10 +230,7 @@ class Run:
             "random": random_state(self.setup.device),
             "progress": progress,
             "callbacks": callback_states(self.callbacks),
-            "metrics": mark,
         }
-        save_checkpoint(self.folder, parts)
-        self.saved_at = time.monotonic()
 
     def check_weights(self) -> None:
         """Raises Diverged if the last update has left a weight that is not finite, which the next loss would show."""
@@ -255,10 +245,7 @@ class Run:
         if state is None:
             return None
         try:
-            load_model(state, self.setup, self.callbacks)
-            self.setup.optimizer.load_state_dict(state["optimizer"])
-            set_random_state(state["random"], self.setup.device)
-            self.progress = Progress.from_state(state["progress"] | state["scheduler"] | state["data"])
+            self.progress = load_run(state, self.setup, self.callbacks)
             return {key: state["metrics"][key] for key in ("rows", "bytes", "sha256")}
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             path = self.folder / files.CHECKPOINT

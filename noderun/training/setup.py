@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from noderun.data import Batch
 from noderun.models import SolveBlock
 from noderun.objectives import Objective
 from noderun.training.optimization import Schedule
+from noderun.training.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Setup:
     skips: bool = False  # steps whose loss or gradient is not finite
     penalty_weight: float = 0.0
     horizon: int | None = None  # steps after which the schedule of the learning rate ends; None if it has no end
+    ranks: Ranks = field(default_factory=Ranks)  # the processes that train this model
 
     def values(self, batch: Batch) -> dict[str, Tensor]:
         """The objective's means over the batch; in bf16 the nets run under autocast, a solve's state stays float32.

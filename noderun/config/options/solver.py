@@ -30,6 +30,9 @@ class Solver(Option, group="solver"):
     min_step: Annotated[NotNegative, "a step of this size is accepted whatever its error"] = 0.0
     max_step: Annotated[Positive | None, "null: no limit"] = None
     per_sample: Annotated[bool, "true: each example of a batch has its own steps"] = False
+    sync_steps: Annotated[
+        bool, "of trainer.devices: true: all take the steps that the whole batch would take; false: each its own"
+    ] = False
     options: dict[str, Any] = field(default_factory=dict)
     user_class: str | None = None
 
