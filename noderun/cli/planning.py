@@ -40,6 +40,10 @@ class Job:
         """Whether the folder holds this job, finished."""
         return run_folder.read_status(folder).get("status") == "done"
 
+    def label(self, swept: Sequence[str]) -> str:
+        """What tells the job from the others of its grid."""
+        return " ".join(word for word in self.overrides if key_of(word) in swept) or self.run_id
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob(Job):
@@ -241,7 +245,10 @@ def with_default_grid(composer: Composer, words: list[str], hydras: list[str]) -
     chosen = [word for word, override in zip(words, parsed, strict=True) if composer.chooses(override)]
     params = composer.compose([*chosen, *hydras]).hydra.sweeper.get("params") or {}
     said = {override.key_or_group for override in parsed}
-    return [*(f"{key}={values}" for key, values in params.items() if key not in said), *words]
+    grid = [f"{key}={values}" for key, values in params.items() if key not in said]
+    if grid:
+        warn_user(f"no key was given several values, so the grid is {' '.join(grid)}")
+    return [*grid, *words]
 
 
 def swept_keys(parsed: Sequence[Override]) -> list[str]:

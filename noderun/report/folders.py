@@ -36,6 +36,16 @@ class Run:
         path = self.folder / "metrics.jsonl"
         return checked(path, lambda file: list(read_metrics(file)))
 
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        return checked(self.folder / files.ENVIRONMENT, run_folder.read_json)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """All settings by key; of a run of an earlier version those that are not its options' defaults."""
+        stored = checked(self.folder / files.ENVIRONMENT, lambda path: dict(self.environment.get("settings", {})))
+        return stored | dict(self.identity)
+
     def row(self) -> dict[str, Any]:
         """One line of results.csv: its words, its choices and what it found."""
         names = {key.removesuffix(".name"): v for key, v in self.identity.items() if key.endswith(".name")}
@@ -67,7 +77,7 @@ def runs_of(folder: Path) -> list[Run]:
     """The one run of a folder, or those of a sweep or comparison in it."""
     if (folder / "status.json").exists() or not folder.is_dir():
         return [read_run(folder)]
-    inner = sorted(path.parent for path in folder.glob("*/status.json"))
+    inner = sorted(path.parent for path in folder.glob("*/status.json")) or run_folder.folders(folder)
     if not inner:
         raise ConfigError(f"{folder.absolute()} holds no run: neither it nor a folder in it has a status.json")
     return [read_run(path) for path in inner]
