@@ -270,6 +270,17 @@ def ledger(root: Path) -> Iterator[dict[str, Any]]:
             yield {"status": "damaged", "error": "its files cannot be read", "folder": str(folder)}
 
 
+def load_runs(root: str | Path = "outputs") -> list[dict[str, Any]]:
+    """Every run under a folder as a row: its settings by key (``optimizer.lr``), result, status, date and folder.
+
+    The rows of ``noderun runs --json``; ``pandas.DataFrame(rows)`` makes a table of them. Raises ConfigError if there
+    is no such folder.
+    """
+    if not Path(root).is_dir():
+        raise ConfigError(f"no folder {Path(root).absolute()}")
+    return list(ledger(Path(root)))
+
+
 def folders(root: Path) -> list[Path]:
     """The folders of all runs under a folder, however deep; measurements of a run are no runs."""
     found = (path.parent for path in sorted(root.rglob(files.STATUS)))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from noderun.config.validation import ConfigError, did_you_mean
-from noderun.record.run_folder import NOT_IN_IDENTITY, ledger
+from noderun.record.run_folder import NOT_IN_IDENTITY, load_runs
 
 Row = dict[str, Any]
 SETTINGS = ("task", "problem", "model", "data", "solver", "gradient", "tolerance", "solver.dt", "optimizer.lr")
@@ -36,7 +36,7 @@ def main(words: list[str]) -> int:
     chosen = parser.parse_intermixed_args(joined(words))
     if not chosen.root.is_dir():
         raise ConfigError(f"no folder {chosen.root.absolute()}, so there are no runs; give another with --root FOLDER")
-    rows = ordered(filtered(list(ledger(chosen.root)), chosen.filters), chosen.sort)
+    rows = ordered(filtered(load_runs(chosen.root), chosen.filters), chosen.sort)
     if chosen.json:
         print(json.dumps(rows, indent=2))
     elif chosen.csv:
