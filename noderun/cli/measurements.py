@@ -31,7 +31,7 @@ class Measurement(Job):
     draws: int = 1  # of Hutchinson's noise
 
     def label(self, swept: Sequence[str]) -> str:
-        return f"{self.run.folder.name} with {solver_words(self.settings)}"
+        return f"run {run_folder.digest(self.run.identity)} with {solver_words(self.settings)}"
 
 
 def solver_words(settings: Settings) -> str:

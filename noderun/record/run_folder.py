@@ -277,7 +277,7 @@ def load_runs(root: str | Path = "outputs") -> list[dict[str, Any]]:
     is no such folder.
     """
     if not Path(root).is_dir():
-        raise ConfigError(f"no folder {Path(root).absolute()}")
+        raise ConfigError(f"no folder {Path(root).absolute()}, in which runs could be; root says where to look")
     return list(ledger(Path(root)))
 
 

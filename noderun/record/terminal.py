@@ -33,7 +33,7 @@ def handler() -> logging.Handler:
     """The handler of Hydra's job_logging: on the shared console, or where there is no terminal a line per message."""
     shown: logging.Handler = PlainHandler()
     if CONSOLE.is_terminal:
-        shown = RichHandler(console=CONSOLE, show_path=False, rich_tracebacks=True)
+        shown = RichHandler(console=CONSOLE, show_time=False, show_path=False, rich_tracebacks=True)
     shown.addFilter(lambda record: record.name != STORY.name)
     return shown
 

@@ -49,7 +49,7 @@ class JobRunner:
                 if job.settings.fresh:
                     run_folder.clear(folder)
                 if job.is_done(folder):
-                    log.info("%s is done already (fresh=true starts over)", folder.name)
+                    log.info("%s is done already (fresh=true starts over)", self.name(folder))
                     return "done"
                 run_folder.write_status(folder, "running", job.identity)  # status.json says so throughout
                 run_folder.write_environment(folder, job.settings, job.identity)
@@ -64,19 +64,26 @@ class JobRunner:
 
     @contextmanager
     def counted(self, folder: Path) -> Iterator[None]:
-        """Say which job of a grid this is, and how long the grid still takes if its jobs go on like those so far."""
-        started = [place for place, job in self.jobs.items() if not job.refusal]
-        position = f"{started.index(folder) + 1}/{len(started)}"
-        if len(started) > 1:
-            left = ""
-            if self.seconds:
-                each = sum(self.seconds) / len(self.seconds)
-                left = f", about {duration(each * (len(started) - started.index(folder)))} left"
-            log.info("job %s: %s%s", position, self.jobs[folder].label(self.swept), left)
+        """Say which job of a grid begins, and how long the grid still takes if its jobs go on like those so far."""
+        number, count = self.position(folder)
+        if count > 1:
+            each = sum(self.seconds) / len(self.seconds) if self.seconds else 0
+            left = f", about {duration(each * (count - number + 1))} left" if self.seconds else ""
+            log.info("%s%s", self.name(folder), left)
         start = time.monotonic()
-        with of_job(position if len(started) > 1 else ""):
+        with of_job(f"{number}/{count}" if count > 1 else ""):
             yield
         self.seconds.append(time.monotonic() - start)
+
+    def name(self, folder: Path) -> str:
+        """`job 3/8: seed=2`; of a run that is no grid's job the name of its folder."""
+        number, count = self.position(folder)
+        return f"job {number}/{count}: {self.jobs[folder].label(self.swept)}" if count > 1 else folder.name
+
+    def position(self, folder: Path) -> tuple[int, int]:
+        """The number of a job, from 1, and how many there are."""
+        folders = [place for place, job in self.jobs.items() if not job.refusal]
+        return folders.index(folder) + 1, len(folders)
 
 
 def duration(seconds: float) -> str:

@@ -34,9 +34,8 @@ def main(words: list[str]) -> int:
     form.add_argument("--json", action="store_true", help="all settings and numbers, for programs")
     form.add_argument("--latex", action="store_true", help="the table for a paper, with the rules of booktabs")
     chosen = parser.parse_intermixed_args(joined(words))
-    if not chosen.root.is_dir():
-        raise ConfigError(f"no folder {chosen.root.absolute()}, so there are no runs; give another with --root FOLDER")
-    rows = ordered(filtered(load_runs(chosen.root), chosen.filters), chosen.sort)
+    filters = [read_filter(word) for word in chosen.filters]
+    rows = ordered(filtered(load_runs(chosen.root), filters), chosen.sort)
     if chosen.json:
         print(json.dumps(rows, indent=2))
     elif chosen.csv:
@@ -56,11 +55,15 @@ def joined(words: list[str]) -> list[str]:
     return [*words[:at], *(["=".join(words[at : at + 2])] if at < len(words) else []), *words[at + 2 :]]
 
 
-def filtered(rows: list[Row], filters: list[str]) -> list[Row]:
-    for word in filters:
-        said, equals, value = word.partition("=")
-        if not equals:
-            raise ConfigError(f"cannot read '{word}'; expected key=value")
+def read_filter(word: str) -> tuple[str, str]:
+    key, equals, value = word.partition("=")
+    if not equals:
+        raise ConfigError(f"cannot read '{word}'; expected key=value")
+    return key, value
+
+
+def filtered(rows: list[Row], filters: Sequence[tuple[str, str]]) -> list[Row]:
+    for said, value in filters:
         key = known_key(rows, said)
         rows = [row for row in rows if same(row.get(key), value)]
     return rows
