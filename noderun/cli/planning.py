@@ -245,10 +245,7 @@ def with_default_grid(composer: Composer, words: list[str], hydras: list[str]) -
     chosen = [word for word, override in zip(words, parsed, strict=True) if composer.chooses(override)]
     params = composer.compose([*chosen, *hydras]).hydra.sweeper.get("params") or {}
     said = {override.key_or_group for override in parsed}
-    grid = [f"{key}={values}" for key, values in params.items() if key not in said]
-    if grid:
-        warn_user(f"no key was given several values, so the grid is {' '.join(grid)}")
-    return [*grid, *words]
+    return [*(f"{key}={values}" for key, values in params.items() if key not in said), *words]
 
 
 def swept_keys(parsed: Sequence[Override]) -> list[str]:

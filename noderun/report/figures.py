@@ -250,9 +250,8 @@ def names_of(source: Source) -> list[str]:
 
 
 def title_of(path: Path) -> str:
-    """What a figure shows, by the name of its file; one of the lab bears its words as its name."""
-    in_the_lab = path.stem.replace("_", " ").capitalize()
-    return FIGURES[path.stem].title if path.stem in FIGURES else in_the_lab
+    """What a figure of a model shows, by the name of its file."""
+    return FIGURES[path.stem].title if path.stem in FIGURES else path.stem.replace("_", " ").capitalize()
 
 
 def draw_figures(found: Sequence[Run], folder: Path, names: Iterable[str] = ()) -> list[Path]:

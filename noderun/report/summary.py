@@ -28,13 +28,13 @@ def report_run(run: Run) -> Path:
     if "lab.name" in run.identity:
         rows = [{key: as_text(value) for key, value in row.items()} for row in results_of(run.folder)]
         page.add_table(*headings_and_cells(rows))
-        drawn = sorted(figures.glob("*.png"))
+        for path in sorted(figures.glob("*.png")):
+            page.add_figure(path, path.stem.replace("_", " ").capitalize(), run.folder)
     else:
         page.add_table(("", ""), [[(name, False), (value, False)] for name, value in run_rows(run.result)])
         for sentence in remarks(run.metrics).values():
             page.add_note(f"In this run {sentence}.")
-        drawn = draw_figures([run], figures)
-    add_figures(page, [*drawn, *evaluated(run.folder)], run.folder)
+        add_figures(page, [*draw_figures([run], figures), *evaluated(run.folder)], run.folder)
     return ended(page, [run], run.folder)
 
 

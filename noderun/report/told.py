@@ -15,6 +15,7 @@ from noderun.report.table import show
 
 OF_THE_START = ("data.root", "data.download", "log", "name", "fresh", "tolerance")
 OF_THE_OPTION = ("takes", "uses", "packages", "fixed_steps", "stochastic")  # what a model is, which nobody sets
+NAMED = 4  # keys in a title
 VALUES = 8  # of a setting that differs from run to run
 
 
@@ -36,7 +37,7 @@ def title(found: Sequence[Run], swept: Sequence[str]) -> str:
     """What several runs are together: what all of them share, and what was varied."""
     models, data = ({settings_by_key(run.settings).get(key) for run in found} for key in ("model", "data"))
     shared = [str(model) for model in models if len(models) == 1] + [f"on {name}" for name in data if len(data) == 1]
-    over = f" over {', '.join(swept)}" if swept else ""
+    over = f" over {', '.join(swept)}" if 0 < len(swept) <= NAMED else ""
     return f"{' '.join(shared)}{': ' if shared else ''}{len(found)} runs{over}"
 
 

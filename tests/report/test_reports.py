@@ -140,6 +140,17 @@ def test_runs_of_different_data_have_tables_and_figures_apart(tmp_path, capsys):
     assert "different data (digits, mnist)" in capsys.readouterr().err
 
 
+def test_runs_that_differ_in_more_than_the_seed_are_no_seeds_of_one(tmp_path, capsys):
+    for epochs in (2, 8):
+        run = fabricate(tmp_path / f"of{epochs}", [f"trainer.epochs={epochs}"], test_error=epochs / 10)
+        status = json.loads((run / "status.json").read_text())
+        status["identity"]["scheduler.horizon"] = epochs
+        (run / "status.json").write_text(json.dumps(status))
+    assert noderun("report", tmp_path) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "20.00%" in page and "80.00%" in page and "±" not in page and ">scheduler.horizon</th>" in page
+
+
 def test_a_page_tells_the_command_the_date_and_every_setting(tmp_path):
     folder = fabricate(tmp_path / "run", ["data=digits", "tolerance=1e-3"], settings={"optimizer.lr": 0.01})
     assert noderun("report", folder) == 0

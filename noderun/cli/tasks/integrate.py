@@ -109,6 +109,6 @@ def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
         with (folder / files.RESULTS).open(newline="") as file:
             print_table(*headings_and_cells(list(csv.DictReader(file))))
         lab = importlib.import_module(f"noderun.lab.{jobs[0].settings.lab_name}")
-        what = (lab.__doc__ or "").partition(": ")[2].rstrip(".")
+        what = (lab.__doc__ or "").partition(": ")[2].rstrip(".").capitalize()
         for figure in sorted((folder / files.FIGURES).glob("*.png")):
             print(f"{what}: {figure}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from noderun.config.validation import ConfigError, warn_user
 from noderun.record import files, run_folder
 from noderun.report.figures import draw_figures, names_of
-from noderun.report.folders import Run, runs_of, told_apart_by
+from noderun.report.folders import Run, runs_of, settings_apart
 from noderun.report.summary import report_grid, report_run, rows_of
 
 
@@ -33,7 +33,7 @@ def main(words: list[str]) -> int:
         made = [report_run(found[0])]
     else:
         found = comparable(found)
-        made = [report_grid(found, rows_of(folder, found), told_apart_by(found), folder)]
+        made = [report_grid(found, rows_of(folder, found), settings_apart(found), folder)]
     for path in made:
         print(path.absolute())
     print(folder.absolute())
