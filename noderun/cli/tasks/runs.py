@@ -165,7 +165,8 @@ def fitting(texts: Mapping[str, Sequence[str]], sorted_by: str, room: int) -> li
     outcome = [key for key in headlines() if key in texts and key != "test_loss"] or ["test_loss"]
     steps = ("tolerance", "solver.dt", "optimizer.lr", "epochs")
     first = ["digest", sorted_by, "model", "data", outcome[0], *steps, "date", "status", "solver", "seed"]
-    kept, used = set(), FRAME
+    kept: set[str] = set()
+    used = FRAME
     for key in [key for key in dict.fromkeys([*first, *texts]) if key in texts]:
         width = least_width(title(key), texts[key])
         if used + width <= room:
