@@ -349,7 +349,7 @@ def test_a_grid_names_its_jobs_and_leaves_its_command_and_page(here, trained, ca
     command = "noderun sweep model=stem seed=1,2,3 optimizer.lr=0.01 name=three"
     assert (folder / "command.txt").read_text() == f"{command}\n" and command in (folder / "report.html").read_text()
     assert {path.name[:-9] for path in folder.glob("stem-*")} == {
-        f"stem-digits-lr0.01-seed{seed}" for seed in (1, 2, 3)
+        f"stem-mnist5k-lr0.01-seed{seed}" for seed in (1, 2, 3)
     }
     log = next(folder.glob("*-seed2-*/run.log")).read_text()
     assert "INFO job 2/3: seed=2" in log
