@@ -76,3 +76,5 @@ def test_stopped_twice_the_run_ends_in_the_same_bits(whole, tmp_path):
     for key in ("test_error", "train_loss", "nfe_forward", "nfe_backward", "steps", "epochs"):
         assert results[0][key] == results[1][key], key
     assert json.loads((folder / "status.json").read_text())["status"] == "done"
+    log = (folder / "run.log").read_text()
+    assert log.count("goes on after step") == 2 and log.count("trained to the end") == 1

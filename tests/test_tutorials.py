@@ -22,7 +22,8 @@ import torch
 
 from noderun.cli.main import main
 
-PAGES = sorted((Path(__file__).parent.parent / "docs/tutorials").glob("*.md"))
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = [*sorted((DOCS / "tutorials").glob("*.md")), DOCS / "ledger.md"]
 BLOCK = re.compile(
     r"(?:^<!-- short:(?P<short>.*?)-->\n)?(?:^`(?P<file>mine/[\w/.]+)`\n\n)?"
     r"^```(?P<language>\w+)\n(?P<text>.*?)^```$",

@@ -6,6 +6,7 @@ import errno
 import importlib
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -71,7 +72,9 @@ def launch(
         return WRONG
     if not multirun:
         check_same(folder, placed[0])
-    return carry_out(composer, replace(planned, jobs=placed), places, folder, multirun)
+    own_options = ["--config-dir", str(user)] if user else []
+    command = shlex.join(["noderun", task, *words, *own_options])
+    return carry_out(composer, replace(planned, jobs=placed), places, folder, command if multirun else None)
 
 
 def none_left(jobs: Sequence[Job], told: Sequence[Job] = ()) -> bool:
@@ -101,17 +104,25 @@ def own_or(name: str, task: str, usual: Any) -> Any:
     return getattr(importlib.import_module(f"noderun.cli.tasks.{task}"), name, usual)
 
 
-def carry_out(composer: Composer, planned: Plan, places: Sequence[Path], folder: Path, multirun: bool) -> int:
+def carry_out(
+    composer: Composer, planned: Plan, places: Sequence[Path], folder: Path, grids_command: str | None
+) -> int:
     """Let Hydra run the planned jobs in their ``places``, print the task's table and the folder; the exit status."""
+    multirun = grids_command is not None
     module = importlib.import_module(f"noderun.cli.tasks.{composer.task}")
     done: list[bool] = []
     with ExitStack() as at_the_end:
         at_the_end.callback(print, folder, flush=True)
         try:
-            if not multirun:
+            if grids_command is None:
                 run_folder.check_free(folder)  # before Hydra writes there; a grid's other jobs run on
+            else:
+                folder.mkdir(parents=True, exist_ok=True)
+                with run_folder.locked(folder, wait=True):
+                    run_folder.write_command(folder, grids_command)
             with closed_logs():
-                call_hydra(composer, arguments(planned, folder, multirun), dict(zip(places, planned.jobs, strict=True)))
+                jobs = dict(zip(places, planned.jobs, strict=True))
+                call_hydra(composer, arguments(planned, folder, multirun), jobs, planned.swept)
             done = [is_under_way(place, job) for place, job in zip(places, planned.jobs, strict=True)]
             with run_folder.locked(folder, wait=True):  # others may share a grid's work
                 module.finish(folder, planned.jobs, planned.swept)
@@ -180,7 +191,7 @@ def arguments(planned: Plan, folder: Path, multirun: bool) -> list[str]:
     from hydra_plugins.noderun_grid import Grid
 
     jobs = [job for job in planned.jobs if not job.refusal]
-    quiet = ["hydra.hydra_logging.root.level=WARNING", "++hydra.job_logging.handlers.terminal.level=WARNING"]
+    quiet = ["++hydra.job_logging.handlers.terminal.level=WARNING"]
     ours = [*planned.hydra_overrides, *(quiet if jobs[0].settings.log == "quiet" else [])]
     Grid.planned, Grid.queued = [job.words for job in jobs], ()
     if not multirun:
@@ -188,12 +199,17 @@ def arguments(planned: Plan, folder: Path, multirun: bool) -> list[str]:
     return [*ours, f"hydra.sweep.dir={quoted(folder)}"]
 
 
-def call_hydra(composer: Composer, arguments: Sequence[str], jobs: Mapping[Path, Job] | None = None) -> None:
+def call_hydra(
+    composer: Composer,
+    arguments: Sequence[str],
+    jobs: Mapping[Path, Job] | None = None,
+    swept: Sequence[str] = (),
+) -> None:
     """Run Hydra's own main on these arguments; ``jobs`` are what it may start, by folder."""
     import hydra
 
     task, folders = composer.task, list(map(str, composer.folders))
-    runner = JobRunner(jobs or {}, own_or("work", task, train.work), [*folders[:-1], os.getcwd()])
+    runner = JobRunner(jobs or {}, own_or("work", task, train.work), [*folders[:-1], os.getcwd()], swept)
     # Hydra looks into --config-dir after config_path, so the user's folder takes the first place and ours the second
     second = ["--config-dir", folders[1]] if folders[1:] else []
     before = sys.argv

@@ -30,7 +30,7 @@ TASKS = {
     "bench": Task("hydra", "the same work by torchdiffeq, torchode and diffrax: noderun bench suite=solve"),
     "rerun": Task("plain", "what differs since a run, then the run again: noderun rerun run=FOLDER"),
     "list": Task("plain", "what can be chosen: noderun list model, noderun list model=odenet"),
-    "runs": Task("plain", "the ledger of all runs: noderun runs model=odenet --sort test_error"),
+    "runs": Task("plain", "the ledger of all runs: noderun runs model=odenet --sort -test_error"),
     "report": Task("plain", "figures and one page of runs, sweeps, comparisons: noderun report FOLDER..."),
     "sample": Task("plain", "draw from a generative run: noderun sample FOLDER n=1000 seed=0"),
     "data": Task("plain", "fetch or verify data: noderun data fetch mnist"),

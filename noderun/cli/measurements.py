@@ -30,6 +30,9 @@ class Measurement(Job):
     figures: tuple[str, ...]
     draws: int = 1  # of Hutchinson's noise
 
+    def label(self, swept: Sequence[str]) -> str:
+        return f"run {run_folder.digest(self.run.identity)} with {solver_words(self.settings)}"
+
 
 def solver_words(settings: Settings) -> str:
     """The solver as part of a folder's name or a label; the model's name if it has no solver."""

@@ -45,6 +45,10 @@ class Job:
         """Whether the folder holds this job, finished."""
         return run_folder.read_status(folder).get("status") == "done"
 
+    def label(self, swept: Sequence[str]) -> str:
+        """What tells the job from the others of its grid."""
+        return " ".join(word for word in self.overrides if key_of(word) in swept) or self.run_id
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob(Job):

@@ -12,6 +12,7 @@ from pathlib import Path
 HYDRA = ".hydra"  # config.yaml, overrides.yaml, hydra.yaml
 LOCK = ".lock"
 LOG = "run.log"
+COMMAND = "command.txt"  # of a grid
 STATUS = "status.json"
 ENVIRONMENT = "environment.json"
 RESULT = "result.json"
@@ -36,7 +37,7 @@ NEW = ".new"  # ends the name of a file until it is whole
 OF_A_START = frozenset({HYDRA, LOCK, LOG})  # exist before a run has a status
 NAMES = (
     *(HYDRA, LOCK, LOG, STATUS, ENVIRONMENT, RESULT, OWN_METRICS, METRICS, CHECKPOINT, PREVIOUS, EVENTS),
-    *(FIGURES, EVALUATE, REPORT, RESULTS, BENCH, TABLES, SAMPLES, INTERPOLATION, INDEX, QUEUE, SUBMITIT),
+    *(COMMAND, FIGURES, EVALUATE, REPORT, RESULTS, BENCH, TABLES, SAMPLES, INTERPOLATION, INDEX, QUEUE, SUBMITIT),
 )
 
 

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ NOT_IN_IDENTITY = {
     "trainer.log_every",
     "trainer.checkpoint_seconds",
 }
+# settings that are part of a run's name if they are not their defaults; a schedule ends where the epochs do
+IN_NAMES = {"optimizer.lr": "lr", "scheduler.horizon": "epochs", "seed": "seed"}
 
 
 class FolderInUse(RuntimeError):
@@ -94,6 +97,8 @@ def run_id(settings: Settings, identity: Mapping[str, Any]) -> str:
         words += [settings.solver.name, step]
     if settings.gradient:
         words.append(settings.gradient.name)
+    said = {word: identity[key] for key, word in IN_NAMES.items() if identity.get(key) is not None}
+    words += [f"{word}{value:g}" if isinstance(value, float) else f"{word}{value}" for word, value in said.items()]
     return "-".join([*words, digest(identity)])
 
 
@@ -259,9 +264,16 @@ def environment(device: str, seed: int) -> dict[str, Any]:
 
 
 def write_environment(folder: Path, settings: Settings, identity: Mapping[str, Any]) -> None:
-    """The environment, and which run it is."""
-    content = environment(settings.device, settings.seed) | {"identity": dict(identity)}
-    write_json(folder / files.ENVIRONMENT, content)
+    """The environment, which run it is, all of its settings, and when it was started for the last time."""
+    date = datetime.now().astimezone().isoformat(" ", "minutes")
+    run = {"identity": dict(identity), "settings": _values(settings), "date": date}
+    write_json(folder / files.ENVIRONMENT, environment(settings.device, settings.seed) | run)
+
+
+def write_command(folder: Path, command: str) -> None:
+    """Leave in a grid's folder the command that makes it."""
+    with files.replacing(folder / files.COMMAND) as new:
+        new.write_text(f"{command}\n")
 
 
 def commit() -> str | None:
@@ -275,21 +287,45 @@ def commit() -> str | None:
 def ledger(root: Path) -> Iterator[dict[str, Any]]:
     """One row per run under a folder: its folder, its state, and its result if it has one."""
     index = Index(root, ledger_row, __file__)
-    for path in sorted(root.rglob(files.STATUS)):
-        if path.parent.parent.name == files.EVALUATE:  # a measurement of a run, not a run
-            continue
+    for folder in folders(root):
         try:
-            yield index.row(path.parent)
+            yield index.row(folder)
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError, OSError):
-            yield {"status": "damaged", "error": "its files cannot be read", "folder": str(path.parent)}
+            yield {"status": "damaged", "error": "its files cannot be read", "folder": str(folder)}
     index.save()
+
+
+def load_runs(root: str | Path = "outputs") -> list[dict[str, Any]]:
+    """Every run under a folder as a row: its settings by key (``optimizer.lr``), result, status, date and folder.
+
+    The rows of ``noderun runs --json``; ``pandas.DataFrame(rows)`` makes a table of them. Raises ConfigError if there
+    is no such folder.
+    """
+    if not Path(root).is_dir():
+        raise ConfigError(f"no folder {Path(root).absolute()}, in which runs could be; root says where to look")
+    return list(ledger(Path(root)))
+
+
+def folders(root: Path) -> list[Path]:
+    """The folders of all runs under a folder, however deep; measurements of a run are no runs."""
+    found = (path.parent for path in sorted(root.rglob(files.STATUS)))
+    return [folder for folder in found if folder.parent.name != files.EVALUATE]
 
 
 def ledger_row(folder: Path) -> dict[str, Any]:
     check_plain(folder)
-    status = read_json(folder / files.STATUS)
+    status, start = read_json(folder / files.STATUS), read_json(folder / files.ENVIRONMENT)
     know_those_of(folder)
-    words = {key.removesuffix(".name"): v for key, v in status["identity"].items() if key.endswith(".name")}
-    kept = {key: status["identity"].get(key) for key in ("seed",)}
-    result = read_json(folder / files.RESULT)
-    return kept | words | result | {"status": status["status"], "error": status["error"], "folder": str(folder)}
+    known = status["identity"]
+    place = {"status": status["status"], "error": status["error"], "date": start.get("date"), "folder": str(folder)}
+    settings = settings_by_key(start.get("settings", {}) | known)
+    return {"digest": digest(known)} | settings | read_json(folder / files.RESULT) | place
+
+
+def settings_by_key(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run as a command line names them: ``model``, ``optimizer.lr``, ``tolerance``.
+
+    The tolerance is that of the solver, None with fixed steps.
+    """
+    settings = {key.removesuffix(".name"): value for key, value in values.items()}
+    return settings | {"tolerance": values.get("solver.rtol")}

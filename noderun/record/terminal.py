@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -13,13 +15,27 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 CONSOLE = Console(stderr=True)  # one for the bar and the logs, so that neither writes over the other
+STORY = logging.getLogger("noderun.story")  # for run.log alone: what the terminal shows in its own way, or not at all
+_JOB: ContextVar[str] = ContextVar("job", default="")
+
+
+@contextmanager
+def of_job(name: str) -> Iterator[None]:
+    """Put this name before each line about a training that begins inside: the job of a grid that it is."""
+    token = _JOB.set(name)
+    try:
+        yield
+    finally:
+        _JOB.reset(token)
 
 
 def handler() -> logging.Handler:
     """The handler of Hydra's job_logging: on the shared console, or where there is no terminal a line per message."""
+    shown: logging.Handler = PlainHandler()
     if CONSOLE.is_terminal:
-        return RichHandler(console=CONSOLE, show_path=False, rich_tracebacks=True)
-    return PlainHandler()
+        shown = RichHandler(console=CONSOLE, show_time=False, show_path=False, rich_tracebacks=True)
+    shown.addFilter(lambda record: record.name != STORY.name)
+    return shown
 
 
 class PlainHandler(logging.StreamHandler[TextIO]):
@@ -39,6 +55,7 @@ class Terminal:
     def __init__(self, mode: str, epochs: int | None, total: float, done: float = 0) -> None:
         self._quiet = mode == "quiet"
         self._epochs = epochs
+        self._job = _JOB.get() and f"{_JOB.get()} | "
         self._header = False
         self._progress: Progress | None = None
         if mode == "live" and CONSOLE.is_terminal:
@@ -68,11 +85,12 @@ class Terminal:
     def state(self, epoch: int, row: Mapping[str, float | None]) -> None:
         """Shows the numbers of a row of metrics.jsonl in the live line."""
         if self._progress:
-            description = f"epoch {epoch}" + (f"/{self._epochs}" if self._epochs else "")
+            description = f"{self._job}epoch {epoch}" + (f"/{self._epochs}" if self._epochs else "")
             self._progress.update(self._task, description=description, state=live_text(row))
 
     def epoch(self, cells: Mapping[str, str]) -> None:
-        """Prints one row of the epochs' table, under its header the first time."""
+        """Prints one row of the epochs' table, under its header the first time; run.log has it too."""
+        STORY.info("%s", ", ".join(f"{name} {cell}" for name, cell in cells.items()))
         if self._quiet:
             return
         widths = {name: max(len(name), 9) for name in cells}
@@ -81,9 +99,8 @@ class Terminal:
             self._header = True
         self._print(" | ".join(cells[name].rjust(width) for name, width in widths.items()))
 
-    @staticmethod
-    def _print(line: str) -> None:
-        CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
+    def _print(self, line: str) -> None:
+        CONSOLE.print(f"{self._job}{line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def live_text(row: Mapping[str, float | None]) -> str:

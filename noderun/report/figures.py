@@ -249,6 +249,11 @@ def names_of(source: Source) -> list[str]:
     return [name for name, figure in FIGURES.items() if figure.source == source]
 
 
+def title_of(path: Path) -> str:
+    """What a figure of a model shows, by the name of its file."""
+    return FIGURES[path.stem].title if path.stem in FIGURES else path.stem.replace("_", " ").capitalize()
+
+
 def draw_figures(found: Sequence[Run], folder: Path, names: Iterable[str] = ()) -> list[Path]:
     """Draw the named figures of these runs into ``folder``, or without names all that the runs can have.
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from noderun.config.validation import ConfigError
+from noderun.config.validation import ConfigError, warn_user
 from noderun.record import files, run_folder
 from noderun.record.metric import know_those_of
 from noderun.record.metrics import read_metrics
@@ -35,6 +35,16 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         path = self.folder / "metrics.jsonl"
         return checked(path, lambda file: list(read_metrics(file)))
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        return checked(self.folder / files.ENVIRONMENT, run_folder.read_json)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """All settings by key; of a run of an earlier version those that are not its options' defaults."""
+        stored = checked(self.folder / files.ENVIRONMENT, lambda path: dict(self.environment.get("settings", {})))
+        return stored | dict(self.identity)
 
     def row(self) -> dict[str, Any]:
         """One line of results.csv: its words, its choices and what it found."""
@@ -64,13 +74,23 @@ def read_run(folder: Path) -> Run:
 
 
 def runs_of(folder: Path) -> list[Run]:
-    """The one run of a folder, or those of a sweep or comparison in it."""
+    """The one run of a folder, those of a sweep or comparison in it, or else all runs in it, however deep."""
     if (folder / "status.json").exists() or not folder.is_dir():
         return [read_run(folder)]
     inner = sorted(path.parent for path in folder.glob("*/status.json"))
-    if not inner:
+    found = [read_run(path) for path in inner] or [run for path in run_folder.folders(folder) for run in readable(path)]
+    if not found:
         raise ConfigError(f"{folder.absolute()} holds no run: neither it nor a folder in it has a status.json")
-    return [read_run(path) for path in inner]
+    return found
+
+
+def readable(folder: Path) -> list[Run]:
+    """The run of a folder; none, which the user is told, if it cannot be read."""
+    try:
+        return [read_run(folder)]
+    except ConfigError as error:
+        warn_user(f"left out: {error}")
+        return []
 
 
 def checked(path: Path, read: Callable[[Path], Read]) -> Read:
@@ -139,6 +159,13 @@ def told_apart_by(found: Sequence[Run]) -> list[str]:
     """The words of command lines in which runs differ."""
     keys = dict.fromkeys(key for run in found for key in run.words if key not in NOT_IN_LABELS)
     return [key for key in keys if len({repr(run.words.get(key)) for run in found}) > 1]
+
+
+def settings_apart(found: Sequence[Run]) -> list[str]:
+    """All settings in which runs differ, those that their command lines name before others."""
+    keys = dict.fromkeys(key for run in found for key in run.identity)
+    others = [key for key in keys if len({repr(run.identity.get(key)) for run in found}) > 1]
+    return list(dict.fromkeys([*told_apart_by(found), *(key.removesuffix(".name") for key in others)]))
 
 
 def labels(found: Sequence[Run]) -> list[str]:

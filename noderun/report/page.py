@@ -8,16 +8,18 @@ from html import escape
 from pathlib import Path
 
 from noderun.record import files
-from noderun.report.table import Cell
+from noderun.report.cells import Cell, Part, folded, is_sentence
 
+ROOM = 135  # characters of a table that fill the page
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
-th, td { border-bottom: 1px solid #ddd; padding: .25rem .7rem; text-align: left; white-space: nowrap; }
-th { border-bottom: 2px solid #888; } td.best { font-weight: bold; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; } h3 { font-size: 1rem; }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; margin: 1rem 0; }
+th, td { border-bottom: 1px solid #ddd; padding: .25rem .7rem; text-align: left; vertical-align: bottom; }
+th { border-bottom: 2px solid #888; } td { white-space: nowrap; } td.long { white-space: normal; }
+th.number, td.number { text-align: right; } td.best { font-weight: bold; } code { overflow-wrap: anywhere; }
 figure { margin: 1rem 0; } img { max-width: 100%; } figcaption, footer, p.note { color: #555; font-size: 13px; }
+@media print { body { margin: 0; max-width: none; } table { font-size: 9px; } th, td { padding: .2rem .35rem; } }
 """
 
 
@@ -29,26 +31,26 @@ class Page:
         if note:
             self.add_note(note)
 
-    def add_heading(self, text: str) -> None:
-        self.parts.append(f"<h2>{escape(text)}</h2>")
+    def add_heading(self, text: str, level: int = 2) -> None:
+        self.parts.append(f"<h{level}>{escape(text)}</h{level}>")
 
     def add_note(self, text: str) -> None:
         self.parts.append(f'<p class="note">{escape(text)}</p>')
 
-    def add_table(self, headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-        head = "".join(f"<th>{escape(text)}</th>" for text in headings)
-        lines = (
-            "".join(f'<td class="best">{escape(t)}</td>' if b else f"<td>{escape(t)}</td>" for t, b in r) for r in rows
-        )
-        body = "\n".join(f"<tr>{line}</tr>" for line in lines)
-        self.parts.append(f'<div class="wide"><table>\n<tr>{head}</tr>\n{body}\n</table></div>')
+    def add_command(self, text: str) -> None:
+        self.parts.append(f"<p><code>{escape(text)}</code></p>")
 
-    def add_figure(self, path: Path, caption: str) -> None:
-        """A PNG, inside the page; the caption names the CSV that it was drawn from."""
+    def add_table(self, headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """A table; one that is too wide for the page continues below itself."""
+        self.parts += [table(part) for part in folded(headings, rows, ROOM)]
+
+    def add_figure(self, path: Path, caption: str, folder: Path) -> None:
+        """A PNG, inside the page; the caption names the CSV that it was drawn from, as seen from the page's folder."""
         content = base64.b64encode(path.read_bytes()).decode()
         image = f'<img alt="{escape(caption)}" src="data:image/png;base64,{content}">'
-        drawn_from = f"{path.parent.name}/{path.with_suffix('.csv').name}"
-        self.parts.append(f"<figure>{image}<figcaption>{escape(caption)} ({escape(drawn_from)})</figcaption></figure>")
+        rows = path.with_suffix(".csv")
+        drawn_from = f" (numbers: {rows.relative_to(folder)})" if rows.is_file() else ""
+        self.parts.append(f"<figure>{image}<figcaption>{escape(caption + drawn_from)}</figcaption></figure>")
 
     def write(self, path: Path) -> Path:
         body = "\n".join(self.parts)
@@ -56,3 +58,17 @@ class Page:
         with files.replacing(path) as new:
             new.write_text(f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n')
         return path
+
+
+def table(part: Part) -> str:
+    numeric = part.numeric
+    head = "".join(cell("th", text, number, False) for text, number in zip(part.headings, numeric, strict=True))
+    lines = ("".join(cell("td", t, number, b) for (t, b), number in zip(r, numeric, strict=True)) for r in part.rows)
+    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table>\n<tr>{head}</tr>\n{body}\n</table>" if any(part.headings) else f"<table>\n{body}\n</table>"
+
+
+def cell(tag: str, text: str, number: bool, best: bool) -> str:
+    kinds = {"number": number, "best": best, "long": tag == "td" and is_sentence(text)}
+    classes = " ".join(kind for kind, holds in kinds.items() if holds)
+    return f'<{tag} class="{classes}">{escape(text)}</{tag}>' if classes else f"<{tag}>{escape(text)}</{tag}>"

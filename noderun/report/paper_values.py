@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from noderun.record.metric import METRICS
-from noderun.report.table import Cell, Result, best, heading, over_seeds, show, troubles, varying
+from noderun.report.cells import Cell
+from noderun.report.table import Result, best, heading, over_seeds, show, troubles, varying
 
 # Chen et al. 2018, table 1: memory in the number of layers L of a residual net, or of a solver's steps L~
 GRADIENT_MEMORY = {
@@ -81,9 +82,10 @@ def chen_table(
     keys = [*varying(results, list(dict.fromkeys((*extra, "seeds", "gradient")))), *troubles(results)[1:]]
     found = outcomes(results)
     names = ["model", *(heading(key) for key in keys), "status"]
-    names += [name for key in found for name in (heading(key), "standard error")] + (["paper"] if paper else [])
-    names += ["parameters", *(["paper"] if paper else []), "saved (MiB)", "claim", "peak (MiB)", "training (s)"]
-    names += ["time (s)", "claim", "NFE forward", "NFE backward", "NFE test"]
+    names += [name for key in found for name in (heading(key), heading(f"{key}_se"))]
+    names += ["paper's test error", "parameters", "paper's parameters"] if paper else ["parameters"]
+    names += ["saved (MiB)", "claimed memory", "peak (MiB)", "training (s)"]
+    names += ["time (s)", "claimed time", "NFE forward", "NFE backward", "NFE test"]
     winners = {key: best(results, key) for key in (*found, *COSTS, "nfe_test")}
     return drop_empty(names, [line(result, i, keys, found, winners, paper) for i, result in enumerate(results)])
 

@@ -5,20 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from rich.table import Table
+from noderun.report.cells import Cell
 
 Row = Mapping[str, str]
 
 
-def rows_table(rows: Sequence[Row]) -> Table:
+def headings_and_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[Cell]]]:
     """One line a row; columns that are empty throughout stay out."""
     keys = [key for key in rows[0] if any(row[key] for row in rows)] if rows else []
-    table = Table()
-    for key in keys:
-        table.add_column(key, justify="right" if all(number(row[key]) for row in rows if row[key]) else "left")
-    for row in rows:
-        table.add_row(*(cell(row[key]) for key in keys))
-    return table
+    return keys, [[(cell(row[key]), False) for key in keys] for row in rows]
 
 
 def number(text: str) -> bool:

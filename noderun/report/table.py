@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import csv
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from rich.console import Console
-from rich.table import Table
-
-from noderun.config.validation import printable
 from noderun.record import files
 from noderun.record.metric import CHOICES, METRICS
+from noderun.report.cells import Cell, print_facts, print_table
 
 Result = Mapping[str, Any]  # what a result.json holds
-Cell = tuple[str, bool]  # its text, and whether it is bold
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 WORDS = (*CHOICES[1:], "device", "status")
@@ -42,14 +37,17 @@ def show(key: str, value: Any) -> str:
         return format(value, METRICS[key].format)
     if key.endswith("_se"):
         return f"{value:.2g}"
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def heading(key: str) -> str:
     """What a column is called; NAME_se is the standard error of NAME over examples, NAME_draws_se that over draws."""
-    for ending, words in (("_draws_se", "standard error over draws"), ("_se", "standard error")):
-        if key.removesuffix(ending) in METRICS and key.endswith(ending):
-            return words
+    for ending, words in (("_draws_se", "standard error of {} over draws"), ("_se", "standard error of {}")):
+        name = key.removesuffix(ending)
+        if name in METRICS and key.endswith(ending):
+            return words.format(METRICS[name].label)
     return METRICS[key].heading if key in METRICS else key
 
 
@@ -73,12 +71,12 @@ def best(results: Sequence[Result], key: str) -> int | None:
     """Index of the result with the best number under ``key``; None if none or all are best."""
     if key not in METRICS or METRICS[key].better is None:
         return None
-    if (
-        len({data for result in results if (data := result.get("data"))}) > 1
-    ):  # on another set of data nothing is better or worse
-        return None
+    if len({data for result in results if (data := result.get("data"))}) > 1:
+        return None  # on another set of data nothing is better or worse
+    if key == "memory_peak_mib" and any(result.get("device") == "cpu" for result in results):
+        return None  # it is that of the process, most of which is torch
     numbers = {i: centre(value) for i, result in enumerate(results) if (value := result.get(key)) is not None}
-    if len(set(numbers.values())) < 2:
+    if len({show(key, results[i][key]) for i in numbers}) < 2:  # what looks the same is not better
         return None
     choose = max if METRICS[key].better == "higher" else min
     return choose(numbers, key=numbers.__getitem__)
@@ -99,11 +97,13 @@ def over_seeds(results: Sequence[Result], swept: Sequence[str]) -> list[Result]:
     groups: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
         groups.setdefault(tuple(repr(result.get(key)) for key in keys), []).append(result)
-    return [group[0] if len(group) == 1 else together(group) for group in groups.values()]
+    if len(groups) == len(results):
+        return list(results)
+    return [together(group) for group in groups.values()]
 
 
 def together(group: Sequence[Result]) -> Result:
-    merged = dict(group[0]) | {"seed": None, "seeds": len(group)}
+    merged = dict(group[0]) | {"seed": group[0].get("seed") if len(group) == 1 else None, "seeds": len(group)}
     for key in METRICS:
         values = [result[key] for result in group if result.get(key) is not None]
         if len(values) > 1 and len(set(values)) > 1:
@@ -117,25 +117,20 @@ def headlines() -> list[str]:
 
 
 def columns(results: Sequence[Result], swept: Sequence[str] = ()) -> list[str]:
-    """The columns of a comparison: swept keys, words and headlines, each only if it varies and says something new.
+    """The columns of a comparison: swept keys and words that vary and say something new, and all that was found.
 
     Of one line nothing varies, so all that applies is shown.
     """
     wanted = [*dict.fromkeys([*swept, *WORDS, "seeds", *headlines()]), "reason"]
+    found = {key for key in ("seeds", *headlines()) if any(result.get(key) is not None for result in results)}
     if len(results) == 1:
         return [key for key in wanted if results[0].get(key) is not None]
     keys: dict[tuple[str, ...], str] = {}
-    told = {*varying(results, wanted[:-1]), *troubles(results)}
+    told = {*varying(results, (*swept, *WORDS)), *troubles(results), *found}
     for key in [key for key in wanted if key in told]:
         said = tuple(show(key, result.get(key)) for result in results)
         keys.setdefault(said if key in (*swept, *WORDS) else (key,), key)
     return list(keys.values())
-
-
-def comparison_table(results: Sequence[Result], swept: Sequence[str] = ()) -> Table:
-    """One row a result, only columns that vary, the best number of each column bold."""
-    keys = columns(results, swept)
-    return filled_table([heading(key) for key in keys], comparison_cells(results, keys))
 
 
 def comparison_cells(results: Sequence[Result], keys: Sequence[str]) -> list[list[Cell]]:
@@ -144,51 +139,33 @@ def comparison_cells(results: Sequence[Result], keys: Sequence[str]) -> list[lis
     return [[(show(key, result.get(key)), winners[key] == i) for key in keys] for i, result in enumerate(results)]
 
 
-def filled_table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
-    table = Table(*map(shown, headings))
-    for row in rows:
-        table.add_row(*(f"[bold]{shown(text)}[/]" if bold else shown(text) for text, bold in row))
-    return table
-
-
-def shown(text: str) -> str:
-    """Text of a table in a terminal, whatever a stranger's folder holds: no markup and no control characters."""
-    from rich.markup import escape
-
-    return escape(printable(text))
-
-
-def run_table(result: Result) -> Table:
-    words = [show(key, result[key]) for key in ("model", "solver", "gradient", "data") if result.get(key) is not None]
-    table = Table(title=" ".join(words), title_justify="left", show_header=False)
-    for name, value in run_rows(result):
-        table.add_row(name, value)
-    return table
-
-
 def print_run(result: Result, folder: Path) -> None:
     """The table of a finished run on stdout, and how to see its curves; its folder is left to the caller."""
-    print_table(run_table(result))
+    words = [show(key, result[key]) for key in ("model", "solver", "gradient", "data") if result.get(key) is not None]
+    print_facts(run_rows(result), " ".join(words))
     print(f"tensorboard --logdir {folder}")
 
 
 def print_comparison(results: Sequence[Result], folder: Path, swept: Sequence[str] = ()) -> None:
-    print_table(comparison_table(over_seeds(results, swept), swept))
+    """One row a result, the best number of each column bold, and how to see the curves."""
+    merged = over_seeds(results, swept)
+    keys = columns(merged, swept)
+    print_table([heading(key) for key in keys], comparison_cells(merged, keys))
     print(f"tensorboard --logdir {folder}")
 
 
-def print_table(table: Table) -> None:
-    # a pipe has no width to keep to, and a table that was cut to 80 columns is no result
-    Console(width=None if sys.stdout.isatty() else 240).print(table)
-
-
 def write_csv(results: Sequence[Result], path: Path) -> None:
-    """results.csv: one line per result with every key that any of them has, empty for null."""
-    keys = list(dict.fromkeys(key for result in results for key in result))
+    """results.csv, all or nothing."""
     with files.replacing(path) as new, new.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(map(as_cell, keys))
-        writer.writerows([as_cell(result.get(key)) for key in keys] for result in results)
+        write_rows(results, file)
+
+
+def write_rows(results: Sequence[Result], file: TextIO) -> None:
+    """One line of CSV per result with every key that any of them has, empty for null."""
+    keys = list(dict.fromkeys(key for result in results for key in result))
+    writer = csv.writer(file)
+    writer.writerow(map(as_cell, keys))
+    writer.writerows([as_cell(result.get(key)) for key in keys] for result in results)
 
 
 def as_cell(value: Any) -> Any:

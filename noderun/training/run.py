@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from noderun.record import files
 from noderun.record.metric import describe, know
 from noderun.record.recorder import Recorder
 from noderun.record.run_folder import write_json
-from noderun.record.terminal import Terminal
+from noderun.record.terminal import STORY, Terminal
 from noderun.training.best_weights import BestWeights
 from noderun.training.callbacks import Callback
 from noderun.training.checkpoint import (
@@ -43,6 +44,7 @@ from noderun.training.ranks import RankLost
 from noderun.training.result import make_result
 from noderun.training.setup import Setup
 
+log = logging.getLogger(__name__)
 SHORT = 0.2  # seconds of a pass over a batch; what it takes to leave one in its middle costs less than a thousandth
 
 
@@ -83,6 +85,7 @@ class Run:
             stack.enter_context(self.interrupts)
             config = asdict(self.settings)
             self.recorder.describe(config, yaml.safe_dump(config, sort_keys=False), self.setup.objective.metrics)
+            log.info("%s", self.opening())
             stack.enter_context(self.terminal)
             if self.setup.ranks.count > 1:
                 self.setup.ranks.sent(packed(self.state()))
@@ -91,7 +94,21 @@ class Run:
             fit(self.setup, self.progress, self.budget, self.settings.trainer.log_every, self)
             for callback in self.callbacks:
                 callback.on_fit_end()
+        steps, seconds = self.progress.step, self.progress.training_seconds
+        STORY.info("trained to the end: step %d, %.1f s of training", steps, seconds)
         return self.write_result()
+
+    def opening(self) -> str:
+        """What is trained for how long, or from where a run that was stopped goes on."""
+        settings, progress = self.settings, self.progress
+        if progress.step:
+            return f"goes on after step {progress.step}, in epoch {progress.epoch + 1}: {self.folder.name}"
+        parameters = sum(weight.numel() for weight in self.setup.model.parameters())
+        length = f"{self.budget.seconds:g} s"
+        if math.isinf(self.budget.seconds):
+            length = f"{self.budget.steps} steps, {self.setup.steps_per_epoch} per epoch"
+        what = f"{settings.model.name} with {parameters:,} parameters on {settings.data.name}"
+        return f"{what}: {length}, seed {settings.seed}, {self.setup.device}"
 
     def write_result(self) -> dict[str, Any]:
         result = make_result(self.setup, self.settings, self.progress)

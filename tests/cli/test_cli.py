@@ -342,6 +342,25 @@ def test_default_grids_apply_where_nothing_is_swept(here, trained, capsys):
     assert [(settings.seed, settings.solver.rtol) for settings in trained] == [(1, 1e-3), (2, 1e-3)]
 
 
+def test_a_grid_names_its_jobs_and_leaves_its_command_and_page(here, trained, capsys):
+    assert noderun("sweep model=stem seed=1,2,3 optimizer.lr=0.01 name=three") == 0
+    out, err = capsys.readouterr()
+    said = re.findall(r"job (\d/3): (seed=\d)(, about \d+ s left)?", err)
+    assert [(job, seed, bool(left)) for job, seed, left in said] == [
+        ("1/3", "seed=1", False), ("2/3", "seed=2", True), ("3/3", "seed=3", True)
+    ]  # fmt: skip
+    assert "Launching" not in err
+    folder = here / "outputs/sweep/three"
+    assert out.splitlines()[-2:] == [f"report: {folder}/report.html", str(folder)]
+    command = "noderun sweep model=stem seed=1,2,3 optimizer.lr=0.01 name=three"
+    assert (folder / "command.txt").read_text() == f"{command}\n" and command in (folder / "report.html").read_text()
+    assert {path.name[:-9] for path in folder.glob("stem-*")} == {
+        f"stem-mnist5k-lr0.01-seed{seed}" for seed in (1, 2, 3)
+    }
+    log = next(folder.glob("*-seed2-*/run.log")).read_text()
+    assert "INFO job 2/3: seed=2" in log
+
+
 def test_compare_gives_a_key_to_the_models_that_have_it(here, trained, capsys):
     assert noderun("compare model=resnet,stem model.blocks=2") == 0
     assert [settings.model.options.get("blocks") for settings in trained] == [2, None]

@@ -52,11 +52,18 @@ def test_integrate(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["integrate", "problem=exponential", "solver=tsit5", "tolerance=1e-6", "log=quiet"]
     assert main(words) == 0
-    folder = Path(capsys.readouterr().out.splitlines()[-1])
+    *_, drawn, last = capsys.readouterr().out.splitlines()
+    folder = Path(last)
     assert folder.parent == tmp_path / "outputs" / "integrate"
+    assert drawn == f"One solve, step by step, beside the reference: {folder}/figures/trajectory.png"
     result = json.loads((folder / "result.json").read_text())
     assert result["numerical_error"] < 1e-4 and result["nfe_forward"] > 6 and result["bits_per_dim"] is None
     assert json.loads((folder / "status.json").read_text())["status"] == "done"
+    assert main(["report", str(folder)]) == 0
+    page = (folder / "report.html").read_text()
+    assert "<h1>trajectory of exponential, tsit5</h1>" in page
+    assert "Trajectory (numbers: figures/trajectory.csv)" in page
+    assert page.count("data:image/png;base64,") == 1 and "noderun integrate problem=exponential" in page
     assert all(files.is_ours(path.name) for path in folder.iterdir())
     assert {path.name for path in (folder / "figures").iterdir()} == {"trajectory.png", "trajectory.csv"}
     before = (folder / "result.json").stat().st_mtime_ns

@@ -59,6 +59,15 @@ def test_logs_share_the_console(monkeypatch):
     assert "a word" in terminal.CONSOLE.file.getvalue()
 
 
+def test_the_rows_of_a_job_bear_its_number_and_go_to_the_log(shown, caplog):
+    with terminal.of_job("3/8"), caplog.at_level(logging.INFO):
+        lines = shown("plain", False).splitlines()
+    assert {line[:6] for line in lines} == {"3/8 | "}
+    assert [record.name for record in caplog.records] == [terminal.STORY.name] * 2
+    assert "Epoch 1/2, Time 3.1 s" in caplog.text
+    assert not terminal.handler().filter(caplog.records[0])  # the screen has shown them
+
+
 def test_a_message_is_one_line_where_there_is_no_terminal(monkeypatch, capsys):
     monkeypatch.setattr(terminal, "CONSOLE", Console(file=io.StringIO(), width=80))
     terminal.handler().emit(logging.LogRecord("noderun", logging.WARNING, "", 0, "word " * 40, None, None))

@@ -12,15 +12,17 @@ RESULT = {
 }  # fmt: skip
 
 
-def fabricate(folder, words=(), status="done", error=None, **result):
-    """``words`` are its overrides; ``result`` what differs from RESULT."""
+def fabricate(folder, words=(), status="done", error=None, settings=(), **result):
+    """``words`` are its overrides; ``settings`` and ``result`` what differs from those of RESULT."""
     (folder / ".hydra").mkdir(parents=True)
     result = RESULT | result
     names = {f"{group}.name": result[group] for group in ("model", "data", "solver", "gradient") if result[group]}
     identity = names | {"seed": result["seed"]}
     (folder / "status.json").write_text(json.dumps({"status": status, "error": error, "identity": identity}))
     (folder / ".hydra" / "overrides.yaml").write_text("\n".join(f"- {word}" for word in words) or "[]")
-    (folder / "environment.json").write_text(json.dumps({"versions": {"noderun": "0.1.0"}, "threads": 1}))
+    settings = {"solver.rtol": result["rtol"], "solver.dt": None, "seed": result["seed"]} | dict(settings)
+    start = {"versions": {"noderun": "0.1.0"}, "threads": 1, "settings": settings, "date": "2026-01-02 03:04+01:00"}
+    (folder / "environment.json").write_text(json.dumps(start))
     rows = [
         {"step": 2 * epoch, "epoch": epoch, "loss/train": 1 / epoch, "loss/test": 1.1 / epoch, "error/train": 0.1,
          "error/test": 0.2, "nfe/forward": result["nfe_forward"], "nfe/backward": result["nfe_backward"],
@@ -33,7 +35,7 @@ def fabricate(folder, words=(), status="done", error=None, **result):
     return folder
 
 
-def tolerance_grid(folder, seeds=(0, 1)):
+def tolerance_grid(folder, seeds=(0, 1), **result):
     """Two tolerances x two gradient methods x seeds; the error falls and the NFE rise with the tolerance."""
     for tolerance, nfe in ((0.1, 14.0), (0.001, 38.0)):
         for gradient, backward, saved in (("adjoint", nfe + 6, 0.0), ("backprop", None, nfe / 10)):
@@ -43,5 +45,5 @@ def tolerance_grid(folder, seeds=(0, 1)):
                 costs = {"nfe_backward": backward, "memory_saved_mib": saved, "test_error": 0.05 + seed / 100}
                 costs["test_loss"] = 0.2 + tolerance
                 name = f"{gradient}-{tolerance}-{seed}"
-                fabricate(folder / name, words, gradient=gradient, seed=seed, **numbers, **costs)
+                fabricate(folder / name, words, gradient=gradient, seed=seed, **numbers, **costs, **result)
     return folder

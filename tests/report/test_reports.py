@@ -126,10 +126,53 @@ def test_a_damaged_run_is_one_sentence_and_stays_as_it_was(case, tmp_path, capsy
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_runs_of_different_data_are_not_compared(tmp_path, capsys):
-    a, b = fabricate(tmp_path / "a"), fabricate(tmp_path / "b", data="mnist")
-    assert noderun("report", a, b) == 2
+def test_runs_of_different_data_have_tables_and_figures_apart(tmp_path, capsys):
+    for data in ("digits", "mnist"):
+        tolerance_grid(tmp_path / "deep" / data, seeds=(0,), data=data)
+    assert noderun("report", tmp_path) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "<h2>digits</h2>" in page and "<h2>mnist</h2>" in page and page.count(">tolerance</th>") == 4
+    for data in ("digits", "mnist"):
+        assert {row["data"] for row in read(tmp_path / "figures" / data / "figure3.csv")} == {data}
+        assert f"figures/{data}/figure3.csv" in page
+    capsys.readouterr()
+    assert noderun("report", tmp_path, "--figure", "nfe") == 2
     assert "different data (digits, mnist)" in capsys.readouterr().err
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_no_seeds_of_one(tmp_path, capsys):
+    for epochs in (2, 8):
+        run = fabricate(tmp_path / f"of{epochs}", [f"trainer.epochs={epochs}"], test_error=epochs / 10)
+        status = json.loads((run / "status.json").read_text())
+        status["identity"]["scheduler.horizon"] = epochs
+        (run / "status.json").write_text(json.dumps(status))
+    assert noderun("report", tmp_path) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "20.00%" in page and "80.00%" in page and "±" not in page and ">scheduler.horizon</th>" in page
+
+
+def test_a_page_tells_the_command_the_date_and_every_setting(tmp_path):
+    folder = fabricate(tmp_path / "run", ["data=digits", "tolerance=1e-3"], settings={"optimizer.lr": 0.01})
+    assert noderun("report", folder) == 0
+    page = (folder / "report.html").read_text()
+    for words in (
+        "<h1>odenet on digits, dopri5 at 0.001, adjoint</h1>",
+        "<code>noderun train data=digits tolerance=1e-3</code>",
+        "started 2026-01-02 03:04",
+        "<td>solver</td><td>dopri5</td><td>rtol 0.001</td>",
+        "<td>lr 0.01</td>",
+    ):
+        assert words in page, words
+
+
+def test_a_grids_page_tells_what_differs_and_what_does_not(tmp_path):
+    folder = tolerance_grid(tmp_path / "grid")
+    (folder / "command.txt").write_text("noderun sweep tolerance=0.1,0.001 seed=0,1\n")
+    assert noderun("report", folder) == 0
+    page = (folder / "report.html").read_text()
+    assert "<code>noderun sweep tolerance=0.1,0.001 seed=0,1</code>" in page
+    assert "<h1>odenet on digits: 8 runs over tolerance, gradient, seed</h1>" in page
+    assert "<td>[adjoint | backprop]</td>" in page and ">seeds</th>" in page and "claimed memory" in page
 
 
 def test_seeds_become_mean_and_spread_and_twins_of_columns_go(tmp_path):
@@ -139,7 +182,7 @@ def test_seeds_become_mean_and_spread_and_twins_of_columns_go(tmp_path):
     assert merged[0]["test_error"] == Spread(pytest.approx(0.055), pytest.approx(0.00707107, rel=1e-4))
     assert show("test_error", merged[0]["test_error"]) == "5.50% ± 0.71%"
     shown = columns(merged, ["tolerance", "gradient", "seed"])
-    assert shown[:2] == ["tolerance", "gradient"] and not {"rtol", "atol", "seed"} & set(shown)
+    assert shown[:3] == ["tolerance", "gradient", "seeds"] and not {"rtol", "atol", "seed"} & set(shown)
 
 
 def test_nothing_is_best_across_data():
@@ -155,7 +198,10 @@ def test_what_was_not_run_has_no_number_and_papers_stay_beside():
     assert lines["odenet"]["test error"] == "6.00%" and lines["odenet"]["saved (MiB)"] == "1.00"
     assert lines["mlp"]["test error"] == "failed" and lines["mlp"]["reason"] == "it broke"
     measured = ("test error", "parameters", "saved (MiB)", "peak (MiB)", "time (s)", "NFE forward", "NFE backward")
-    stated = {row[0][0]: [text for (text, _), name in zip(row, names, strict=True) if name == "paper"] for row in rows}
+    stated = {
+        model: [cells[f"paper's {name}"] for name in ("test error", "parameters")] for model, cells in lines.items()
+    }
+    assert len(set(names)) == len(names)
     for model in ("resnet", "rknet"):
         assert {lines[model].get(name, "not run") for name in measured} == {"not run"}
     assert stated["resnet"] == ["0.41%", "0.60 M"] and stated["odenet"] == ["0.42%", "0.22 M"]

@@ -59,13 +59,13 @@ def work(job: Job, folder: Path) -> None:
 
 
 def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
-    from noderun.report.rows import rows_table
-    from noderun.report.table import print_table
+    from noderun.report.cells import print_table
+    from noderun.report.rows import headings_and_cells
 
     if run_folder.read_status(folder).get("status") != "running" and (folder / files.RESULTS).exists():
         with (folder / files.RESULTS).open(newline="") as file:
             rows = list(csv.DictReader(file))
         for suite in dict.fromkeys(row["suite"] for row in rows):
-            print_table(rows_table([row for row in rows if row["suite"] == suite]))
+            print_table(*headings_and_cells([row for row in rows if row["suite"] == suite]))
         for path in sorted((folder / files.FIGURES).glob("*.png")):
             print(path)

@@ -10,7 +10,7 @@ from noderun.cli.planning import Job, Plan, key_of
 from noderun.cli.tasks.sweep import write_grid
 from noderun.config.compose import Composer
 from noderun.config.validation import ConfigError
-from noderun.record import run_folder
+from noderun.record import files, run_folder
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
@@ -23,13 +23,14 @@ def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
 
 def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
     """The table of Chen et al. 2018, with the values of the paper that an experiment reproduces."""
+    from noderun.report.cells import print_table
     from noderun.report.paper_values import PAPERS, chen_table
     from noderun.report.summary import paper_note
-    from noderun.report.table import filled_table, print_table
 
     rows = write_grid(folder, jobs, swept)
     experiment = next((word.partition("=")[2] for word in jobs[0].overrides if key_of(word) == "experiment"), "")
-    print_table(filled_table(*chen_table(rows, swept, experiment)))
+    print_table(*chen_table(rows, swept, experiment))
     if experiment in PAPERS:
         print(paper_note(experiment, rows))
     print(f"tensorboard --logdir {folder}")
+    print(f"report: {folder / files.REPORT}")

@@ -72,8 +72,9 @@ def work(cell: Measurement, folder: Path) -> None:
 
 def finish(folder: Path, jobs: Sequence[Measurement], swept: Sequence[str]) -> None:
     """One table of all cells, results.csv, and the figures across them; the paths of all figures."""
-    from noderun.report.figures import draw_possible, names_of
-    from noderun.report.table import comparison_cells, filled_table, heading, print_table, troubles, varying, write_csv
+    from noderun.report.cells import print_table
+    from noderun.report.figures import draw_possible, names_of, title_of
+    from noderun.report.table import comparison_cells, heading, troubles, varying, write_csv
 
     rows = [line for cell in jobs for line in with_lesions(row(folder, cell, swept), folder / cell.run_id)]
     known = [*measured_before(folder, jobs), *rows]
@@ -84,10 +85,10 @@ def finish(folder: Path, jobs: Sequence[Measurement], swept: Sequence[str]) -> N
     numbers = [name for name in shown if name != "test_loss" or not any(row.get("nll") is not None for row in rows)]
     numbers = [key for name in numbers for key in (name, f"{name}_se", f"{name}_draws_se")]
     keys = [*(words or ["tested with"]), *(k for k in numbers if any(row.get(k) is not None for row in rows))]
-    print_table(filled_table([heading(key) for key in keys], comparison_cells(rows, keys)))
+    print_table([heading(key) for key in keys], comparison_cells(rows, keys))
     made = draw_possible(known, folder / files.FIGURES, names_of("measurements"))
     for path in [*made, *(p for cell in jobs for p in sorted((folder / cell.run_id / files.FIGURES).glob("*.png")))]:
-        print(path)
+        print(f"{title_of(path)}: {path}")
 
 
 def measured_before(folder: Path, jobs: Sequence[Measurement]) -> list[dict[str, Any]]:

@@ -102,11 +102,13 @@ def measure(settings: Settings, folder: Path) -> dict[str, Any]:
 
 def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
     """Print the table and the paths of the figures."""
-    from noderun.report.rows import rows_table
-    from noderun.report.table import print_table
+    from noderun.report.cells import print_table
+    from noderun.report.rows import headings_and_cells
 
     if run_folder.read_status(folder).get("status") == "done":
         with (folder / files.RESULTS).open(newline="") as file:
-            print_table(rows_table(list(csv.DictReader(file))))
+            print_table(*headings_and_cells(list(csv.DictReader(file))))
+        lab = importlib.import_module(f"noderun.lab.{jobs[0].settings.lab_name}")
+        what = (lab.__doc__ or "").partition(": ")[2].rstrip(".").capitalize()
         for figure in sorted((folder / files.FIGURES).glob("*.png")):
-            print(figure)
+            print(f"{what}: {figure}")

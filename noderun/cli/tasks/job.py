@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from noderun.cli.planning import Job
 from noderun.config import user_code
 from noderun.record import files, run_folder
+from noderun.record.terminal import of_job
 
 BUSY = "busy"  # the state of a job that another process is at work on
 QUEUED = "queued"  # of one that a cluster will start, or has started
@@ -32,7 +34,9 @@ class JobRunner:
     jobs: Mapping[Path, Job]  # by folder
     work: Callable[[Any, Path], object]
     code_folders: Sequence[str]  # where a user's ``class:`` is looked up
+    swept: Sequence[str] = ()
     wait: bool = False  # for another process to leave the folder
+    seconds: list[float] = field(default_factory=list, compare=False)  # of each job that this process has done
 
     def __call__(self, config: DictConfig) -> str:
         """Do a job's work in the folder that Hydra made for it, unless it is done already; return its state."""
@@ -46,17 +50,49 @@ class JobRunner:
                 if job.settings.fresh:
                     run_folder.clear(folder)
                 if job.is_done(folder):
-                    log.info("%s is done already (fresh=true starts over)", folder.name)
+                    log.info("%s is done already (fresh=true starts over)", self.name(folder))
                     return "done"
                 run_folder.write_status(folder, "running", job.identity)  # status.json says so throughout
                 run_folder.write_environment(folder, job.settings, job.identity)
-                return guarded(lambda: self.work(job, folder), job, folder)
+                with self.counted(folder):
+                    return guarded(lambda: self.work(job, folder), job, folder)
         except run_folder.FolderInUse as busy:
             log.info("%s", busy)
             return BUSY
         except OSError as error:
             log.error("%s", reason(error, folder))
             return "failed"
+
+    @contextmanager
+    def counted(self, folder: Path) -> Iterator[None]:
+        """Say which job of a grid begins, and how long the grid still takes if its jobs go on like those so far."""
+        number, count = self.position(folder)
+        if count > 1:
+            each = sum(self.seconds) / len(self.seconds) if self.seconds else 0
+            left = f", about {duration(each * (count - number + 1))} left" if self.seconds else ""
+            log.info("%s%s", self.name(folder), left)
+        start = time.monotonic()
+        with of_job(f"{number}/{count}" if count > 1 else ""):
+            yield
+        self.seconds.append(time.monotonic() - start)
+
+    def name(self, folder: Path) -> str:
+        """`job 3/8: seed=2`; of a run that is no grid's job the name of its folder."""
+        number, count = self.position(folder)
+        return f"job {number}/{count}: {self.jobs[folder].label(self.swept)}" if count > 1 else folder.name
+
+    def position(self, folder: Path) -> tuple[int, int]:
+        """The number of a job, from 1, and how many there are."""
+        folders = [place for place, job in self.jobs.items() if not job.refusal]
+        return folders.index(folder) + 1, len(folders)
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `3 min` or `2 h 5 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def guarded(work: Callable[[], object], job: Job, folder: Path) -> str:

@@ -7,18 +7,19 @@ import hashlib
 import os
 from pathlib import Path
 
-from noderun.config.validation import ConfigError
-from noderun.record import run_folder
+from noderun.config.validation import ConfigError, warn_user
+from noderun.record import files, run_folder
 from noderun.report.figures import draw_figures, names_of
-from noderun.report.folders import Run, runs_of, told_apart_by
+from noderun.report.folders import Run, runs_of, settings_apart
 from noderun.report.summary import report_grid, report_run, rows_of
 
 
 def main(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        "noderun report", description="Figures and one self-contained report.html of a run, a sweep or a comparison."
+        "noderun report",
+        description="Figures and one self-contained report.html of a run, a grid, or all runs in some folders.",
     )
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a run, a grid, or several of them")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a run, a grid, or any folder of runs")
     parser.add_argument(
         "--figure", action="append", default=[], metavar="NAME", help=f"draw it alone: {', '.join(names_of('runs'))}"
     )
@@ -27,22 +28,40 @@ def main(words: list[str]) -> int:
     single = len(chosen.folders) == 1
     folder = chosen.folders[0] if single else side_by_side(found)
     if chosen.figure:  # the page, which shows all of them, stays as it is
-        made = draw_figures(found, folder / "figures", chosen.figure)
+        made = draw_figures(of_one_data_set(found), folder / files.FIGURES, chosen.figure)
     elif single and found[0].folder == folder:
         made = [report_run(found[0])]
     else:
-        made = [report_grid(found, rows_of(folder, found), told_apart_by(found), folder)]
+        found = comparable(found)
+        made = [report_grid(found, rows_of(folder, found), settings_apart(found), folder)]
     for path in made:
         print(path.absolute())
     print(folder.absolute())
     return 0
 
 
-def side_by_side(found: list[Run]) -> Path:
-    """A folder of its own beside the runs; ConfigError if their errors cannot be compared."""
+def comparable(found: list[Run]) -> list[Run]:
+    """The runs that were trained; ConfigError if there are none."""
+    trained = [run for run in found if "model.name" in run.identity]
+    if not trained:
+        raise ConfigError(
+            "none of these folders holds a trained run; the report of one measurement is that of its folder"
+        )
+    if len(trained) < len(found):
+        warn_user(f"{len(found) - len(trained)} of {len(found)} runs trained nothing and are left out")
+    return trained
+
+
+def of_one_data_set(found: list[Run]) -> list[Run]:
+    """The runs; ConfigError if their errors cannot be compared in one figure."""
     data = sorted({run_folder.data_of(run.identity) for run in found})
     if len(data) > 1:
-        raise ConfigError(f"these runs are of different data ({', '.join(data)}), so their errors cannot be compared")
+        raise ConfigError(f"these runs are of different data ({', '.join(data)}), so one figure cannot compare them")
+    return found
+
+
+def side_by_side(found: list[Run]) -> Path:
+    """A folder of its own beside the runs."""
     folders = sorted(str(run.folder.absolute()) for run in found)
     digest = hashlib.sha256("\n".join(folders).encode()).hexdigest()[:8]
     return Path(os.path.commonpath([Path(folder).parent for folder in folders])) / f"report-{digest}"

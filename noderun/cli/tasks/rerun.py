@@ -15,6 +15,7 @@ from noderun.report.folders import Run, checked, read_overrides, read_run
 
 DIFFERENT = 1
 MEASURED = ("time/", "memory/")  # tags of what no two runs share
+OF_THE_RUN = re.compile(r"(identity|settings)\.|date$")  # in environment.json, beside the environment
 NOT_AGAIN = re.compile(r"[+~]*(hydra[./]|fresh=|name=)")
 
 
@@ -54,7 +55,7 @@ def say_differences(of: str, before: Mapping[str, Any], now: Mapping[str, Any]) 
     """Print each value that is another one now; those of device and seed are the command line's."""
     then, after = flat(before), flat(now)
     keys = sorted({*then, *after} - {"device", "seed"})
-    keys = [key for key in keys if not key.startswith("identity") and then.get(key) != after.get(key)]
+    keys = [key for key in keys if not OF_THE_RUN.match(key) and then.get(key) != after.get(key)]
     for key in keys:
         print(f"{of}: {key} was {then.get(key)}, is {after.get(key)}")
     if not keys:

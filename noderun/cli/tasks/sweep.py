@@ -15,6 +15,7 @@ def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
     from noderun.report.table import print_comparison
 
     print_comparison(write_grid(folder, jobs, swept), folder, swept)
+    print(f"report: {folder / files.REPORT}")
 
 
 def write_grid(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> list[dict[str, Any]]:

@@ -17,13 +17,14 @@ def work(job: Job, folder: Path) -> None:
 
 
 def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
+    from noderun.report.figures import title_of
     from noderun.report.table import print_run
 
     result = run_folder.read_json(folder / files.RESULT)
     if run_folder.read_status(folder).get("status") == "done":
         print_run(result, folder)
         for path in draw_seen(folder):
-            print(path)
+            print(f"{title_of(path)}: {path}")
 
 
 def draw_seen(folder: Path) -> list[Path]:
