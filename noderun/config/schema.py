@@ -52,6 +52,7 @@ class Settings:
     deterministic: bool = False
     log: Literal["live", "plain", "quiet"] = "live"
     name: FolderName | None = None
+    init_from: str | None = None  # the folder of a run whose weights training starts from
     fresh: bool = False
 
 

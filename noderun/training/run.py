@@ -24,6 +24,7 @@ from noderun.training.callbacks import Callback
 from noderun.training.checkpoint import (
     callback_states,
     load_model,
+    load_weights_of,
     newest_checkpoint,
     random_state,
     save_checkpoint,
@@ -252,9 +253,14 @@ class Run:
             raise Diverged(f"a weight is not finite after epoch {self.progress.in_epoch}, step {step}: {advice(step)}")
 
     def restore(self) -> dict[str, Any] | None:
-        """Load the newest checkpoint, if there is one, into everything that it was made of; returns its mark."""
+        """Load the newest checkpoint, if there is one, into everything that it was made of; returns its mark.
+
+        Without one, training starts from the weights of ``init_from`` or from those that the model has drawn.
+        """
         state = newest_checkpoint(self.folder)
         if state is None:
+            if self.settings.init_from is not None:
+                load_weights_of(Path(self.settings.init_from), self.setup.model)
             return None
         try:
             load_model(state, self.setup, self.callbacks)
