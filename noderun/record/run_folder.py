@@ -28,6 +28,7 @@ NOT_IN_IDENTITY = {
     "name",
     "log",
     "device",
+    "figure_format",
     "fresh",
     "data.root",
     "data.download",
@@ -36,6 +37,8 @@ NOT_IN_IDENTITY = {
     "trainer.max_seconds",
     "trainer.diagnostics_every",
     "trainer.log_every",
+    "trainer.profile",
+    "trainer.recorders",
     "trainer.checkpoint_seconds",
 }
 

@@ -40,7 +40,7 @@ class TensorBoard:
         """
         assert self._writer.file_writer is not None
         tags = [metric.tag for metric in (*(METRICS[name] for name in SHARED), *metrics)]
-        for summary in hparams(_flat(config), dict.fromkeys(tags, 0.0)):
+        for summary in hparams(one_level(config), dict.fromkeys(tags, 0.0)):
             self._writer.file_writer.add_summary(summary)
         self._writer.add_text("config", f"```yaml\n{yaml}\n```", 0)
         names = ["loss", *(metric.tag.partition("/")[0] for metric in metrics)]
@@ -57,16 +57,16 @@ class TensorBoard:
     def flush(self) -> None:
         self._writer.flush()
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         self._writer.close()
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:
+def one_level(config: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:
     """Nested settings as one level of dotted keys; lists and None become text, which hparams would refuse."""
     flat: dict[str, int | float | str | bool] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= one_level(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value if isinstance(value, int | float | str | bool) else str(value)
     return flat

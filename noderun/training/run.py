@@ -38,6 +38,7 @@ from noderun.training.loop import buffers_of, evaluate, failures_named, fit
 from noderun.training.memory import PeakMemory
 from noderun.training.multilevel import MultiLevel
 from noderun.training.optimization import halved
+from noderun.training.profile import Profile
 from noderun.training.progress import Diverged, Progress, advice, make_budget
 from noderun.training.result import make_result
 from noderun.training.setup import Setup
@@ -62,9 +63,10 @@ class Run:
         self.budget = make_budget(settings.trainer, setup.steps_per_epoch)
         self.peak = PeakMemory(setup.device)
         self.interrupts = Interrupts()
+        self.profile = Profile(settings.trainer.profile, folder, setup.device)
         know(setup.objective.metrics)
         describe(setup.objective.metrics, folder)
-        self.recorder = Recorder(folder, mark)
+        self.recorder = Recorder(folder, mark, settings.trainer.recorders)
         seconds = self.budget.seconds
         total = self.budget.steps if math.isinf(seconds) else seconds
         epochs = settings.trainer.epochs if math.isinf(seconds) else None
@@ -80,12 +82,13 @@ class Run:
         self.peak.start()
         self.saved_at = time.monotonic()
         with ExitStack() as stack:
-            stack.callback(self.recorder.close)
+            stack.push(self.recorder)
             stack.enter_context(self.interrupts)
             if not self.begun:
                 config = asdict(self.settings)
                 self.recorder.describe(config, yaml.safe_dump(config, sort_keys=False), self.setup.objective.metrics)
             stack.enter_context(self.terminal)
+            stack.enter_context(self.profile)
             for callback in self.callbacks:
                 callback.on_fit_start(self)
             fit(self.setup, self.progress, self.budget, self.settings.trainer.log_every, self)
@@ -101,6 +104,7 @@ class Run:
     def on_epoch_start(self) -> None:
         for callback in self.callbacks:
             callback.on_epoch_start(self)
+        self.profile.before_step()
 
     @contextmanager
     def leavable(self) -> Iterator[None]:
@@ -129,11 +133,13 @@ class Run:
 
     def on_step_end(self) -> None:
         """Save if it is time, and stop if a signal asked for it."""
+        self.profile.after_step(last=False)
         self.terminal.advance(self.spent)
         due = time.monotonic() - self.saved_at >= self.settings.trainer.checkpoint_seconds
         if due or self.interrupts.pending:
             self.save()
         self.interrupts.check()
+        self.profile.before_step()
 
     @property
     def ended(self) -> bool:
@@ -151,6 +157,7 @@ class Run:
         return self.ended or math.isinf(self.budget.seconds) or since >= self.budget.seconds / TESTS
 
     def on_epoch_end(self) -> None:
+        self.profile.after_step(last=True)
         progress, row = self.progress, dict[str, float | None]()
         tested = self.test_due
         if tested:
