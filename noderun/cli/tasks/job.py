@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from noderun.cli.planning import Job
 from noderun.config import user_code
 from noderun.record import files, run_folder
+from noderun.report.style import also_as
 
 BUSY = "busy"  # the state of a job that another process is at work on
 log = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ class JobRunner:
                     return "done"
                 run_folder.write_status(folder, "running", job.identity)  # status.json says so throughout
                 run_folder.write_environment(folder, job.settings, job.identity)
-                return guarded(lambda: self.work(job, folder), job, folder)
+                with also_as(job.settings.figure_format):
+                    return guarded(lambda: self.work(job, folder), job, folder)
         except run_folder.FolderInUse as busy:
             log.info("%s", busy)
             return BUSY
