@@ -96,10 +96,13 @@ FIGURES = (
 def draw(bench: LabContext, rows: Rows, name: str, x: str, y: str, words: tuple[str, str]) -> None:
     """One panel per case; a method keeps its color in all of them."""
     titles = list(dict.fromkeys(row["case"] for row in rows))
-    labels = list(dict.fromkeys(row["gradient"] for row in rows if row[x] and row[y]))
+    labels = list(dict.fromkeys(row["gradient"] for row in rows))
+    there = {row["gradient"] for row in rows if row[x] and row[y]}
     # exact methods lie on one line: hollow marks that shrink show them all
     looks: dict[str, dict[str, Any]] = {
-        label: style.line_style(i) | {"markersize": 12 - i, "fillstyle": "none"} for i, label in enumerate(labels)
+        label: style.line_style(i) | {"markersize": 12 - i, "fillstyle": "none"}
+        for i, label in enumerate(labels)
+        if label in there
     }
     with style.figure(1, len(titles), width=4.6, height=3.8) as (drawn, axes):
         for panel, title in zip(axes[0], titles, strict=True):
