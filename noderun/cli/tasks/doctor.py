@@ -20,6 +20,8 @@ EXTRAS = {
     "torchode": "bench",
     "diffrax": "bench",
     "hydra_plugins.hydra_submitit_launcher": "slurm",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
     "hydra_plugins.hydra_joblib_launcher": "joblib",
 }
 GOOD, ABSENT, BAD = "ok", "--", "!!"  # absent is a choice, bad keeps noderun from working
