@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -50,6 +51,7 @@ class Profile:
                 self.finish()
 
     def start(self) -> None:
+        os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # which calls it an error that there is no GPU
         from torch.profiler import ProfilerActivity, profile
 
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.on_gpu else [])]
