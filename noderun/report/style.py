@@ -112,7 +112,7 @@ def whole_numbers(axes: Axes, which: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for name in which:
-        getattr(axes, f"{name}axis").set_major_locator(MaxNLocator(integer=True))
+        getattr(axes, f"{name}axis").set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def outside_legend(axes: Axes, **options: Any) -> None:

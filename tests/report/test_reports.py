@@ -15,7 +15,7 @@ from noderun.report.figures import FIGURES, draw_figures, names_of
 from noderun.report.folders import labels, runs_of, told_apart_by
 from noderun.report.paper_values import chen_table
 from noderun.report.precision import in_order, matrix_rows
-from noderun.report.style import figure
+from noderun.report.style import figure, whole_numbers
 from noderun.report.table import Spread, best, columns, over_seeds, show
 
 
@@ -225,3 +225,11 @@ def test_examples_without_classes_are_counted_by_their_nfe():
         (26, 1),
     }
     assert axes.get_xlabel() == "NFE of the example's own solve"
+
+
+def test_one_epoch_and_one_number_of_evaluations_have_no_ticks_between_whole_numbers():
+    with figure() as (_, ((axes,),)):
+        axes.plot([1], [14], "o")
+        whole_numbers(axes, "xy")
+        ticks = [*axes.get_xticks(), *axes.get_yticks()]
+    assert {1, 14} <= set(ticks) and all(tick == round(tick) for tick in ticks)
