@@ -19,16 +19,16 @@ from noderun.report import figures
 PAGE = Path(__file__).parent.parent / "docs" / "extending.md"
 
 
-def write_files(folder):
+def write_files(folder, page=PAGE):
     """What the page shows under a file's name, appended where it says `continued`."""
-    for name, text in re.findall(r"^`(mine/[\w/.]+)`[^\n]*\n\n```\w+\n(.*?)```", PAGE.read_text(), re.M | re.S):
+    for name, text in re.findall(r"^`(mine/[\w/.]+)`[^\n]*\n\n```\w+\n(.*?)```", page.read_text(), re.M | re.S):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(path.read_text() + "\n\n" + text if path.exists() else text)
 
 
-def commands():
-    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.S)
+def commands(page=PAGE):
+    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(), re.S)
     return [shlex.split(line) for block in blocks for line in block.splitlines()]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,7 @@ from noderun.benchmarks.case import Row
 from noderun.benchmarks.memory import MemoryRow
 from noderun.report.style import draw_lines, figure, line_style, log_scale, outside_legend, save
 
-NOTHING = 1 / 1024  # MiB: a few scalars, below any state's size
+LEAST = 1 / 1024  # MiB: a few scalars, below any state's size
 
 
 def draw_times(rows: Sequence[Row], path: Path) -> None:
@@ -42,16 +43,17 @@ def firsts(rows: Sequence[Row]) -> list[Row]:
 def draw_memory(rows: Sequence[MemoryRow], path: Path) -> None:
     """Bytes held between the passes, and the peak of both, over NFE."""
     records = [asdict(row) for row in rows]
-    empty = [name for name in dict.fromkeys(row.contender for row in rows) if most_held(rows, name) < NOTHING]
+    empty = [name for name in dict.fromkeys(row.contender for row in rows) if most_held(rows, name) < LEAST]
     with figure(columns=2) as (drawn, panels):
         for axes, key in zip(panels[0], ("held_mib", "peak_mib"), strict=True):
-            draw_lines(axes, records, "nfe", key, by="contender", keep=lambda x: x >= NOTHING)
+            draw_lines(axes, records, "nfe", key, by="contender", keep=lambda x: x >= LEAST)
             for line in axes.lines:
                 if not str(line.get_label()).startswith("noderun"):  # rings, for what lies below them is to be seen
                     line.set(linestyle="none", markerfacecolor="none", marker="o", markersize=9)
             axes.set(xlabel="NFE forward", ylabel="MiB")
             log_scale(axes, "xy")
-        panels[0, 0].set_title("held for the backward pass" + (f" (nothing: {', '.join(empty)})" if empty else ""))
+        less = textwrap.fill(f"below 1 KiB: {', '.join(empty)}", 70)
+        panels[0, 0].set_title("held for the backward pass" + (f"\n{less}" if empty else ""))
         panels[0, 1].set_title("peak of both passes")
         outside_legend(panels[0, 1])
         save(drawn, path, records)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_type_hints
 
 from noderun.config.options import Data
-from noderun.config.options.types import Count, Device, FolderName, Positive
+from noderun.config.options.types import Count, Device, FigureFormat, FolderName, Positive
 from noderun.config.schema import typed_group
 from noderun.config.validation import ConfigError, as_type
 
-NOT_IN_IDENTITY = {"log", "fresh", "name", "data.root", "data.download"}
+NOT_IN_IDENTITY = {"log", "fresh", "name", "figure_format", "data.root", "data.download"}
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Settings:
     device: Device = "auto"
     log: Literal["live", "plain", "quiet"] = "live"
     name: FolderName | None = None
+    figure_format: FigureFormat = "png"
     fresh: bool = True
     seed: int = 0
 

@@ -30,6 +30,7 @@ from noderun.config.startup import without_collection
 from noderun.config.validation import ConfigError, quoted, warn_user
 from noderun.record import run_folder
 from noderun.record.folders import tried
+from noderun.report.style import also_as
 from noderun.training.compatibility import check_data
 
 
@@ -61,6 +62,7 @@ def launch(
         return OK
     with without_collection():  # the plan's checks import torch
         planned = own_or("plan", task, plan)(composer, words, multirun)
+    multirun = multirun or bool(planned.swept)
     if none_left(planned.jobs):
         return WRONG
     if planned.hydra_overrides:
@@ -124,7 +126,8 @@ def carry_out(
                 jobs = dict(zip(places, planned.jobs, strict=True))
                 call_hydra(composer, arguments(planned, folder, multirun), jobs, planned.swept)
             done = [is_under_way(place, job) for place, job in zip(places, planned.jobs, strict=True)]
-            with run_folder.locked(folder, wait=True):  # others may share a grid's work
+            figures = also_as(planned.jobs[0].settings.figure_format)
+            with figures, run_folder.locked(folder, wait=True):  # others may share a grid's work
                 module.finish(folder, planned.jobs, planned.swept)
             return OK if all(done) else FAILED
         except run_folder.FolderInUse as busy:
@@ -196,7 +199,7 @@ def arguments(planned: Plan, folder: Path, multirun: bool) -> list[str]:
     Grid.planned, Grid.queued = [job.words for job in jobs], ()
     if not multirun:
         return [*jobs[0].overrides, *ours, f"hydra.run.dir={quoted(folder)}"]
-    return [*ours, f"hydra.sweep.dir={quoted(folder)}"]
+    return [*ours, "hydra.mode=MULTIRUN", f"hydra.sweep.dir={quoted(folder)}"]
 
 
 def call_hydra(

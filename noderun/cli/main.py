@@ -194,7 +194,7 @@ def hydra(task: str, arguments: Sequence[str]) -> int:
     from noderun.config.validation import ConfigError
 
     multirun = TASKS[task].kind == "multirun"
-    if words.multirun and not multirun:
+    if words.multirun and task == "train":
         task, multirun = "sweep", True
     try:
         # after the import of Hydra, which takes a third of a second

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from noderun.cli.planning import Job, key_of, with_refusal
 from noderun.config.compose import Composer, resolved
-from noderun.config.options.types import Count
+from noderun.config.options.types import Count, FigureFormat
 from noderun.config.schema import Model, Settings, Solver, typed_group, without_tolerances
 from noderun.config.validation import ConfigError, Incompatible, as_type, nearest, quoted, show
 from noderun.evaluation.trained import read_config, settings_of, test_solver, without_gradient
@@ -68,6 +68,7 @@ def make_measurement(composer: Composer, run: Run, words: Sequence[str], chosen:
     settings = replace(
         without_gradient(replace(trained, solver=solver)),
         data=replace(trained.data, root=str(asked["data"]["root"] or trained.data.root)),
+        figure_format=as_type(FigureFormat, asked["figure_format"], "figure_format"),
         **{key: asked[key] for key in ("device", "log", "fresh")},
     )
     divergence, draws = divergence_of(asked["divergence"], settings), as_type(Count, asked["draws"], "draws")

@@ -28,6 +28,7 @@ from noderun.config.schema import GROUPS, OWN_PARTS, declared_option
 from noderun.config.validation import ConfigError, flat, nearest, show
 
 NOT_CHOICES = ("experiment",)  # what an experiment sets counts as given
+OWN = (*OWN_PARTS, "problem")  # groups that take a class of the user's
 LAUNCHERS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}  # launcher -> what installs it
 
 
@@ -114,8 +115,8 @@ class Composer:
         config = self.compose(overrides)
         for group in map(str, config):
             node = _plain(config, group, False)
-            if group not in OWN_PARTS and isinstance(node, dict) and "class" in node:
-                raise ConfigError(f"{group} takes no class: of your own, only {', '.join(OWN_PARTS)} do")
+            if group not in OWN and isinstance(node, dict) and "class" in node:
+                raise ConfigError(f"{group} takes no class: of your own, only {', '.join(OWN)} do")
         if all(self.chooses(o) and _is_choice(o.key_or_group) for o in self.parse(overrides)):
             return config, config
         defaults = self.defaults(config.hydra.runtime.choices)

@@ -26,7 +26,7 @@ from noderun.config.options import (
     Trainer,
 )
 from noderun.config.options.option import facts_of
-from noderun.config.options.types import Device, FolderName, Seed, Task, Tolerance
+from noderun.config.options.types import Device, FigureFormat, FolderName, Seed, Task, Tolerance
 from noderun.config.validation import ConfigError, as_type, show
 
 __all__ = ["GROUPS", "Data", "Dynamics", "Gradient", "Model", "Objective", "Optimizer", "Regularizer", "Scheduler"]
@@ -52,6 +52,8 @@ class Settings:
     deterministic: bool = False
     log: Literal["live", "plain", "quiet"] = "live"
     name: FolderName | None = None
+    figure_format: FigureFormat = "png"
+    init_from: str | None = None  # the folder of a run whose weights training starts from
     fresh: bool = False
 
 

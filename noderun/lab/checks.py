@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import torch
+from torch import Tensor
+
 from noderun.config.validation import ConfigError, Incompatible, nearest
 from noderun.lab.context import make_problem
 from noderun.lab.measure import unsuitable
-from noderun.lab.problems import PROBLEMS
+from noderun.lab.problems import PROBLEMS, Problem
 from noderun.lab.settings import Row, Settings, Stability, Steps, Trajectory
 from noderun.ode.gradients import GRADIENTS
 from noderun.ode.solvers import SOLVERS
+from noderun.training.isolation import isolated
 from noderun.training.solve_compatibility import check_solver
 
 
 def check(settings: Settings) -> None:
     """Raise Incompatible if right words do not work together, ConfigError if one of them can never work."""
     lab, solver = settings.lab, settings.solver
-    named("problem", [settings.problem.name], PROBLEMS)
     named("solver", [solver.name, *(getattr(lab, "solvers", None) or ())], SOLVERS)
     named("gradient", getattr(lab, "gradients", None) or (), GRADIENTS)
-    problem = make_problem(settings)
+    problem = checked_problem(settings)
     if not problem.span[1] > problem.span[0]:
         raise ConfigError(f"problem.t1 must be above {problem.span[0]:g}, not {problem.span[1]:g}")
     if isinstance(lab, Trajectory | Steps):
@@ -35,6 +38,30 @@ def check(settings: Settings) -> None:
         )
     if isinstance(lab, Stability):
         check_coefficients(lab)
+
+
+def checked_problem(settings: Settings) -> Problem:
+    """The chosen problem; ConfigError if a user's own cannot be made, or if its f does not return dy/dt."""
+    choice = settings.problem
+    if not choice.user_class:
+        named("problem", [choice.name], PROBLEMS)
+        return make_problem(settings)
+    what = f"class: {choice.user_class}"
+    with isolated(torch.device("cpu")):
+        try:
+            problem = make_problem(settings)
+            if not isinstance(problem, Problem):
+                raise ConfigError(f"{what} makes a {type(problem).__name__}, not a noderun.lab.problems.Problem")
+            y0 = problem.start()
+            found = problem.f(torch.tensor(problem.span[0], dtype=y0.dtype), y0)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"{what} raises {type(error).__name__}: {error}") from error
+    if not (isinstance(found, Tensor) and found.shape == y0.shape and found.dtype == y0.dtype):
+        kind = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise ConfigError(f"{what}: f(t, y) must return a tensor as y is, float64 {list(y0.shape)}, not {kind}")
+    return problem
 
 
 def check_coefficients(lab: Stability) -> None:

@@ -13,7 +13,7 @@ from noderun.lab.measure import family, unsuitable
 from noderun.lab.problems import PROBLEMS, Problem
 from noderun.lab.settings import Settings
 from noderun.ode.solvers import SOLVERS, Info
-from noderun.training.build import step_control
+from noderun.training.build import load_class, step_control
 
 log = logging.getLogger(__name__)
 Rows = list[dict[str, Any]]
@@ -60,5 +60,5 @@ class LabResult:
 def make_problem(settings: Settings) -> Problem:
     """Make the chosen problem; raise ValueError if the problem does not take an option."""
     choice = settings.problem
-    problem = PROBLEMS[choice.name](**choice.options)
+    problem = (load_class(choice.user_class) if choice.user_class else PROBLEMS[choice.name])(**choice.options)
     return problem if choice.t1 is None else replace(problem, span=(problem.span[0], choice.t1))

@@ -16,6 +16,7 @@ from noderun.ode.gradients import GRADIENTS, refusal
 from noderun.ode.gradients.forward import MOST_TANGENTS
 from noderun.ode.solvers import SOLVERS, SolveError
 from noderun.report import style
+from noderun.report.costs import draw_equal
 from noderun.training.isolation import isolated
 from noderun.training.memory import MIB, StorageLedger
 
@@ -96,9 +97,12 @@ def draw(bench: LabContext, rows: Rows, name: str, x: str, y: str, words: tuple[
     """One panel per case; a method keeps its color in all of them."""
     titles = list(dict.fromkeys(row["case"] for row in rows))
     labels = list(dict.fromkeys(row["gradient"] for row in rows))
+    there = {row["gradient"] for row in rows if row[x] and row[y]}
     # exact methods lie on one line: hollow marks that shrink show them all
     looks: dict[str, dict[str, Any]] = {
-        label: style.line_style(i) | {"markersize": 12 - i, "fillstyle": "none"} for i, label in enumerate(labels)
+        label: style.line_style(i) | {"markersize": 12 - i, "fillstyle": "none"}
+        for i, label in enumerate(labels)
+        if label in there
     }
     with style.figure(1, len(titles), width=4.6, height=3.8) as (drawn, axes):
         for panel, title in zip(axes[0], titles, strict=True):
@@ -106,6 +110,8 @@ def draw(bench: LabContext, rows: Rows, name: str, x: str, y: str, words: tuple[
                 points = [(row[x], row[y]) for row in rows if row["case"] == title and row["gradient"] == label]
                 points = [(a, b) for a, b in points if a and b]
                 panel.plot(*(zip(*points, strict=True) if points else ((), ())), label=label, **look)
+            if name == "nfe" and panel.lines:
+                draw_equal(panel)
             style.log_scale(panel, "xy")
             panel.set(title=title, xlabel=words[0], ylabel=words[1])
         style.outside_legend(axes[0, -1])

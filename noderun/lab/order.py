@@ -15,6 +15,7 @@ from noderun.ode.solvers import SOLVERS
 from noderun.report import style
 
 SMALLEST, LARGEST = 3e-13, 0.3  # below: round-off; above: not yet asymptotic
+UNSTABLE = 10.0  # relative errors from here on are not drawn
 FITTED = 3  # of the smallest steps that are neither
 SPREAD = 0.25  # of the slopes between neighboring steps, up to which their error counts as asymptotic
 
@@ -80,17 +81,18 @@ def observed_order(rows: Rows) -> Fit:
 def draw(context: LabContext, points: Rows, rows: Rows) -> None:
     families = list(dict.fromkeys(row["family"] for row in points))
     labels = {row["solver"]: label(row["solver"], row["observed order"], row["asymptotic"]) for row in rows}
-    labeled = [row | {"label": labels[row["solver"]]} for row in points]
+    labeled = [row | {"label": labels[row["solver"]]} for row in points if (row["error"] or math.inf) < UNSTABLE]
     columns = min(2, len(families))
-    with style.figure(math.ceil(len(families) / columns), columns, width=6.0, height=3.8) as (drawn, axes):
+    shared = {"sharex": True, "sharey": True}
+    with style.figure(math.ceil(len(families) / columns), columns, width=6.0, height=3.4, **shared) as (drawn, axes):
         for panel in axes.flat[len(families) :]:
             panel.axis("off")
         for panel, kind in zip(axes.flat, families, strict=False):
             style.draw_lines(panel, [row for row in labeled if row["family"] == kind], "h", "error", "label")
             panel.set(title=kind, xlabel="step size h", ylabel=f"relative error at t = {context.problem.span[1]:.4g}")
-            style.log_scale(panel, "xy")
-            panel.set_ylim(1e-15, 10)
+            panel.tick_params(labelbottom=True)  # the last row may be shorter
             style.outside_legend(panel, title="solver (slope; ? not asymptotic)")
+        style.log_scale(axes[0, 0], "xy")
         drawn.suptitle(f"Observed order on {context.problem.name}")
         style.save(drawn, context.figures / "order.png", points)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
 from noderun.config.options import Solver
-from noderun.config.options.types import Count, Device, FolderName, Fraction, Positive, Seed
+from noderun.config.options.types import Count, Device, FigureFormat, FolderName, Fraction, Positive, Seed
 from noderun.config.schema import typed_group
 from noderun.config.validation import ConfigError, Constraint, as_type, nearest, show
 
@@ -37,6 +37,7 @@ class ProblemChoice:
 
     name: str
     t1: float | None = None
+    user_class: str | None = None  # module:Name, called with ``options``
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -135,6 +136,7 @@ class Settings:
     device: Device = "cpu"
     log: Literal["live", "plain", "quiet"] = "live"
     name: FolderName | None = None
+    figure_format: FigureFormat = "png"
     fresh: bool = False
 
     @property
@@ -154,10 +156,18 @@ def typed(config: Mapping[str, Any]) -> Settings:
         as_type(Tolerance, config["tolerance"], "tolerance")
     return Settings(
         lab=dataclass_of(LABS[name], lab, "lab"),
-        problem=dataclass_of(ProblemChoice, group(config, "problem"), "problem", PROBLEM_KEYS),
+        problem=problem_choice(group(config, "problem")),
         solver=typed_group("solver", group(config, "solver"), {}, SolverChoice),
         **{key: as_type(hints[key], config[key], key) for key in shared if key in config},
     )
+
+
+def problem_choice(node: dict[str, Any]) -> ProblemChoice:
+    """A problem of ours, or the user's ``class:``, whose keys have the types of their values."""
+    own = "class" in node
+    node |= {"user_class": node.pop("class")} if own else {}
+    choice: ProblemChoice = dataclass_of(ProblemChoice, node, "problem", {} if own else PROBLEM_KEYS)
+    return choice
 
 
 def group(config: Mapping[str, Any], name: str) -> dict[str, Any]:

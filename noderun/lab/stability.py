@@ -123,7 +123,7 @@ def draw_regions(context: LabContext, functions: Mapping[str, StabilityFunction]
             points += draw_borders(panel, group, box)
             panel.set(title=title, xlabel="Re z", ylabel="Im z", aspect="equal", xlim=box[:2], ylim=box[2:])
             style.outside_legend(panel)
-        drawn.suptitle("|R(z)| = 1, z = h lambda")
+        drawn.suptitle(r"$|R(z)| = 1$, $z = h \lambda$")
         style.save(drawn, context.figures / "regions.png", points)
 
 
@@ -132,7 +132,7 @@ def draw_borders(panel: Any, functions: Mapping[str, StabilityFunction], box: tu
     x, y = np.linspace(box[0], box[1], GRID), np.linspace(box[2], box[3], GRID)
     z = x[None, :] + 1j * y[:, None]
     points: Rows = []
-    for i, (name, r) in enumerate(functions.items()):
+    for i, (name, r) in enumerate(together(functions).items()):
         look = style.line_style(i)
         size = np.minimum(np.abs(r(z)), 1e6)
         contour = panel.contour(x, y, size, levels=[1.0], colors=[look["color"]], linestyles=[look["linestyle"]])
@@ -145,6 +145,14 @@ def draw_borders(panel: Any, functions: Mapping[str, StabilityFunction], box: tu
         ]
     axes_through_zero(panel)
     return points
+
+
+def together(functions: Mapping[str, StabilityFunction]) -> dict[str, StabilityFunction]:
+    """Methods of one stability function under one name: their borders are one line."""
+    groups: dict[tuple[float, ...], list[str]] = {}
+    for name, r in functions.items():
+        groups.setdefault((*(round(c, 9) for c in r.p), math.inf, *(round(c, 9) for c in r.q)), []).append(name)
+    return {", ".join(names): functions[names[0]] for names in groups.values()}
 
 
 def axes_through_zero(panel: Any) -> None:
@@ -169,6 +177,6 @@ def draw_loci(context: LabContext, methods: Mapping[str, Multistep]) -> None:
             axes_through_zero(panel)
             panel.set(title=family, xlabel="Re z", ylabel="Im z")
             panel.set_aspect("equal", adjustable="datalim")
-            panel.legend(loc="best")
-        drawn.suptitle("Root loci rho(zeta) / sigma(zeta), |zeta| = 1: borders of the stability regions")
+            style.outside_legend(panel)
+        drawn.suptitle(r"Root loci $\rho(\zeta)/\sigma(\zeta)$, $|\zeta| = 1$")
         style.save(drawn, context.figures / "loci.png", points)

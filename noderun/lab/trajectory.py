@@ -93,10 +93,11 @@ def draw(context: LabContext, rows: Rows, dense: tuple[list[float], Tensor], n: 
         states.set(title=f"{problem.name} by {solver}{more}", ylabel="y" if set(units) == {1} else "y, in units")
         style.outside_legend(states)
         if n > 1:
-            plane.plot(states_between[:, 0], states_between[:, 1], color=style.COLORS[0])
+            (i, j), (x, y) = problem.plane, (f"y{k + 1}" for k in problem.plane)
+            plane.plot(states_between[:, i], states_between[:, j], color=style.COLORS[0])
             if dots:
-                plane.plot([row["y1"] for row in rows], [row["y2"] for row in rows], ".", color=style.COLORS[0])
-            plane.set(title=f"phase plane{', one dot per accepted step' if dots else ''}", xlabel="y1", ylabel="y2")
+                plane.plot([row[x] for row in rows], [row[y] for row in rows], ".", color=style.COLORS[0])
+            plane.set(title=f"phase plane{', one dot per accepted step' if dots else ''}", xlabel=x, ylabel=y)
         else:
             plane.axis("off")
         errors.semilogy(ts, [row["error"] or math.nan for row in rows], color=style.COLORS[1])
@@ -122,7 +123,7 @@ def component_units(ys: Tensor) -> list[float]:
     sizes = ys.abs().amax(0).clamp_min(1e-300).tolist()
     if max(sizes) < 30 * min(sizes):
         return [1.0] * len(sizes)
-    return [10.0 ** math.ceil(math.log10(size)) for size in sizes]
+    return [10.0 ** math.floor(math.log10(size)) for size in sizes]
 
 
 def logarithmic(ts: list[float]) -> bool:

@@ -57,14 +57,17 @@ def fastest(context: LabContext, solver: str, way: dict[str, Any]) -> Measuremen
 
 def draw(context: LabContext, rows: Rows) -> None:
     families = list(dict.fromkeys(row["family"] for row in rows))
-    with style.figure(len(families), 2, width=5.6, height=3.4) as (drawn, axes):
+    shared = {"sharex": "col", "sharey": True}  # the families are compared with one another
+    with style.figure(len(families), 2, width=5.6, height=3.0, **shared) as (drawn, axes):
         for panels, kind in zip(axes, families, strict=True):
             ours = [row for row in rows if row["family"] == kind and row["error"]]
-            for panel, x, unit in zip(panels, ("NFE", "milliseconds"), ("", " (ms)"), strict=True):
+            for panel, x in zip(panels, ("NFE", "milliseconds"), strict=True):
                 style.draw_lines(panel, ours, x, "error", "solver")
-                panel.set(title=kind, xlabel=f"{'NFE' if x == 'NFE' else 'time'}{unit}")
-                style.log_scale(panel, "xy")
+                panel.set_title(kind)
             panels[0].set_ylabel(f"relative error at t = {context.problem.span[1]:.4g}")
             style.outside_legend(panels[1])
+        for panel, name in zip(axes[-1], ("NFE", "time (ms)"), strict=True):
+            style.log_scale(panel, "xy")
+            panel.set_xlabel(name)
         drawn.suptitle(f"Work and precision on {context.problem.name} (float64, one solve of batch 1)")
         style.save(drawn, context.figures / "work_precision.png", rows)

@@ -21,6 +21,10 @@ METRICS = "metrics.jsonl"
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"  # used if the newest one is damaged
 EVENTS = "events.out.tfevents.*"
+SERVICES = "services.json"  # by which id a tracking service knows the run
+WANDB = "wandb"
+PROFILE = "profile.csv"
+TRACE = "trace.json"
 FIGURES = "figures"
 EVALUATE = "evaluate"
 REPORT = "report.html"
@@ -37,6 +41,7 @@ NEW = ".new"  # ends the name of a file until it is whole
 OF_A_START = frozenset({HYDRA, LOCK, LOG})  # exist before a run has a status
 NAMES = (
     *(HYDRA, LOCK, LOG, STATUS, ENVIRONMENT, RESULT, OWN_METRICS, METRICS, CHECKPOINT, PREVIOUS, EVENTS),
+    *(SERVICES, WANDB, PROFILE, TRACE),
     *(COMMAND, FIGURES, EVALUATE, REPORT, RESULTS, BENCH, TABLES, SAMPLES, INTERPOLATION, INDEX, QUEUE, SUBMITIT),
 )
 

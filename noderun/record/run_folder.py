@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import platform
 import shutil
 import stat
@@ -30,6 +31,7 @@ NOT_IN_IDENTITY = {
     "name",
     "log",
     "device",
+    "figure_format",
     "fresh",
     "data.root",
     "data.download",
@@ -39,6 +41,8 @@ NOT_IN_IDENTITY = {
     "trainer.devices",
     "trainer.diagnostics_every",
     "trainer.log_every",
+    "trainer.profile",
+    "trainer.recorders",
     "trainer.checkpoint_seconds",
 }
 # settings that are part of a run's name if they are not their defaults; a schedule ends where the epochs do
@@ -82,7 +86,20 @@ def identity(settings: Any, defaults: Any, ignored: Collection[str], always: Col
     kept |= {key for key in counted if key.endswith(".name") and key.count(".") == 1 and values[key] != "none"}
     classes = {key: values[key] for key in counted if key.endswith(".class") and values[key]}
     sources = {key: f"{reference} {source_hash(reference)}" for key, reference in classes.items()}
+    if start := values.get("init_from"):
+        sources["init_from"] = checkpoint_hash(Path(start))
     return dict(sorted(({key: values[key] for key in kept} | sources).items()))
+
+
+def checkpoint_hash(folder: Path) -> str:
+    """8 hex digits of the SHA-256 with which a run's checkpoint ends; ConfigError if the folder has none."""
+    path = folder / files.CHECKPOINT
+    try:
+        with path.open("rb") as file:
+            file.seek(-64, os.SEEK_END)
+            return file.read(8).decode("ascii")
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"init_from={folder}: no run's checkpoint is at {path.absolute()}") from None
 
 
 def digest(identity: Mapping[str, Any]) -> str:

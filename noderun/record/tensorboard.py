@@ -14,6 +14,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from noderun.record import files
 from noderun.record.metric import METRICS, Metric
 
 COSTS = {
@@ -28,10 +29,20 @@ SHARED = ("test_loss", "nfe_forward", "nfe_backward", "memory_peak_mib")
 
 
 class TensorBoard:
-    """Scalars of one run, x-axis the optimizer step, in one new file."""
+    """Scalars of one run, x-axis the optimizer step, in one file.
 
-    def __init__(self, folder: Path) -> None:
+    It is written anew with the rows of before: a kill or a power cut may have torn the file that was there.
+    """
+
+    def __init__(self, folder: Path, earlier: Sequence[Mapping[str, Any]] = ()) -> None:
+        torn = list(folder.glob(files.EVENTS))
         self._writer = SummaryWriter(str(folder))
+        for row in earlier:
+            numbers = {tag: value for tag, value in row.items() if tag not in ("step", "epoch")}
+            self.write(numbers, row["step"], row["epoch"])
+        self.flush()
+        for path in torn:
+            path.unlink()
 
     def describe(self, config: Mapping[str, Any], yaml: str, metrics: Sequence[Metric]) -> None:
         """Write hyper-parameters, the configuration as text and the layout of the custom scalars tab.
@@ -40,7 +51,7 @@ class TensorBoard:
         """
         assert self._writer.file_writer is not None
         tags = [metric.tag for metric in (*(METRICS[name] for name in SHARED), *metrics)]
-        for summary in hparams(_flat(config), dict.fromkeys(tags, 0.0)):
+        for summary in hparams(one_level(config), dict.fromkeys(tags, 0.0)):
             self._writer.file_writer.add_summary(summary)
         self._writer.add_text("config", f"```yaml\n{yaml}\n```", 0)
         names = ["loss", *(metric.tag.partition("/")[0] for metric in metrics)]
@@ -57,16 +68,16 @@ class TensorBoard:
     def flush(self) -> None:
         self._writer.flush()
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         self._writer.close()
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:
+def one_level(config: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:
     """Nested settings as one level of dotted keys; lists and None become text, which hparams would refuse."""
     flat: dict[str, int | float | str | bool] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
+            flat |= one_level(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value if isinstance(value, int | float | str | bool) else str(value)
     return flat

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from noderun.report.curves import draw_nfe_panel, nfe_rows
@@ -16,16 +17,18 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 WEIGHT, DECAY = "regularizer.weight", "optimizer.weight_decay"
+PRECISION = ("tolerance", "solver.rtol", "solver.atol", "solver.dt", "gradient.rtol", "gradient.atol")
 ENDS = ("time/forward_ms", "solve/numerical_error", "solve/gradient_error")
 
 
 def solved(found: Sequence[Run]) -> list[dict[str, Any]]:
     """One row for each finished run that solves an ODE; what is measured once in a run comes from its last row."""
     rows = []
-    for label, run in zip(labels(found), found, strict=True):
+    studies = labels(found, ("seed", *PRECISION))  # a line joins runs that differ in nothing else
+    for label, line, run in zip(labels(found), studies, found, strict=True):
         if run.result.get("nfe_forward") is not None:
             last = {tag: next((r[tag] for r in reversed(run.metrics) if r.get(tag) is not None), None) for tag in ENDS}
-            rows.append(run.row() | last | {"label": label})
+            rows.append(run.row() | last | {"label": label, "line": line})
     return rows
 
 
@@ -41,15 +44,7 @@ def tolerance_rows(found: Sequence[Run]) -> list[dict[str, Any]]:
     for row in nfe_rows(found):
         if row["run"] in by_epoch:
             by_epoch[row["run"]].append((row["epoch"], row["nfe/forward"]))
-    lines = [key for key in ("model", "solver", "gradient") if vary(rows, key)] or ["gradient"]
-    return [
-        row
-        | {
-            "line": ", ".join(str(row[key]) for key in lines),
-            "nfe_by_epoch": " ".join(f"{e}:{n:g}" for e, n in by_epoch[row["run"]]),
-        }
-        for row in rows
-    ]
+    return [row | {"nfe_by_epoch": " ".join(f"{e}:{n:g}" for e, n in by_epoch[row["run"]])} for row in rows]
 
 
 def draw_figure3(rows: Sequence[Row], path: Path) -> None:
@@ -66,8 +61,7 @@ def draw_figure3(rows: Sequence[Row], path: Path) -> None:
         c.set(title="c", xlabel="NFE forward", ylabel="NFE backward")
         d.set(title="d", xlabel="epoch", ylabel="NFE forward")
         log_scale(a, "y")
-        for panel in (a, c):
-            panel.legend()
+        outside_legend(b)
         outside_legend(d)
         save(drawn, path, rows)
 
@@ -80,6 +74,8 @@ def unfolded(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def draw_equal(axes: Axes) -> None:
     """Where backward costs what forward does; the paper's half was a counter's error (its author in 2026)."""
+    if not axes.lines:
+        return
     low, high = axes.get_xlim()
     axes.plot([low, high], [low, high], color="grey", linewidth=0.8, label="backward = forward")
 
@@ -90,7 +86,7 @@ def memory_rows(found: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def draw_memory(rows: Sequence[Row], path: Path) -> None:
-    draw_scatter(rows, path, "nfe_forward", "memory_saved_mib", "gradient", "NFE forward", "saved for backward (MiB)")
+    draw_scatter(rows, path, "nfe_forward", "memory_saved_mib", "line", "NFE forward", "saved for backward (MiB)")
 
 
 def loss_rows(found: Sequence[Run]) -> list[dict[str, Any]]:
@@ -122,7 +118,7 @@ def draw_weight(rows: Sequence[Row], path: Path, key: str, name: str) -> None:
     last = next(k for k in outcomes if any(row.get(k) is not None for row in rows) or k == "test_loss")
     with figure(1, 2, width=4.4, height=3.6) as (drawn, axes):
         for panel, y, label in ((axes[0, 0], "nfe_forward", "NFE forward"), (axes[0, 1], last, outcomes[last])):
-            scatter(panel, rows, key, y, "line")
+            scatter(panel, rows, key, y, "line", along=(key,))
             panel.set(xlabel=name, ylabel=label)
             panel.set_xscale("symlog", linthresh=smallest(rows, key))
             panel.xaxis.get_major_locator().set_params(numticks=6)
@@ -143,27 +139,37 @@ def draw_scatter(rows: Sequence[Row], path: Path, x: str, y: str, by: str, x_nam
         save(drawn, path, rows)
 
 
-def scatter(axes: Axes, rows: Sequence[Row], x: str, y: str, by: str, joined: bool = True) -> None:
-    """One mark a run; a line joins the means of runs that have the same x (seeds)."""
+def scatter(
+    axes: Axes, rows: Sequence[Row], x: str, y: str, by: str, along: Sequence[str] = ("rtol", "solver.dt")
+) -> None:
+    """One mark per run. A line joins the rows of one ``by`` and one ``net``, at their means over seeds.
+
+    Rows that agree in the keys ``along`` the line differ in the seed alone. Nothing is joined if there are no keys.
+    """
     scale = 100 if y.endswith("_error") and y.startswith("test") else 1
     for i, name in enumerate(dict.fromkeys(row.get(by) for row in rows)):
         own = [row for row in rows if row.get(by) == name and finite(row.get(x)) and finite(row.get(y))]
         if not own:
             continue
-        points = sorted((row[x], scale * row[y]) for row in own)
-        label = "backprop" if by == "gradient" and name is None else str(name)
-        looks = line_style(i) | {"linestyle": "", "label": label}
-        axes.plot(*zip(*points, strict=True), **looks)
-        if not joined:
-            continue
-        places = sorted({a for a, _ in points})
-        means = [sum(b for a, b in points if a == p) / sum(a == p for a, _ in points) for p in places]
-        axes.plot(places, means, **(line_style(i) | {"marker": ""}))
+        points = [(row[x], scale * row[y]) for row in own]
+        axes.plot(*zip(*points, strict=True), **(line_style(i) | {"linestyle": "", "label": str(name)}))
+        for net in dict.fromkeys(row.get("net") for row in own) if along else ():
+            line = means([row for row in own if row.get("net") == net], (x, y), along)
+            axes.plot([a for a, _ in line], [scale * b for _, b in line], **(line_style(i) | {"marker": ""}))
     for name, key in (("x", x), ("y", y)):
         if key.startswith("nfe"):
             whole_numbers(axes, name)
     if not axes.lines:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="grey")
+        axes.set(xticks=[], yticks=[])
+
+
+def means(rows: Sequence[Row], names: tuple[str, str], along: Sequence[str]) -> list[tuple[float, ...]]:
+    """The means of two columns over the rows that agree in the keys ``along``, in the order of the first."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row.get(key) for key in along), []).append(row)
+    return sorted(tuple(fmean(row[name] for row in group) for name in names) for group in groups.values())
 
 
 def finite(value: Any) -> bool:

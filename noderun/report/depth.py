@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from noderun.report.style import COLORS, MARKERS, figure, log_scale, outside_legend, save
+from noderun.report.style import COLORS, MARKERS, figure, log_scale, outside_legend, save, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,12 +56,13 @@ def draw_paths(axes: Axes, rows: Sequence[Row], x: str, y: str, **style: Any) ->
         named.add(path[0]["class"])
         line = {"color": chosen["color"], "linewidth": 0.9, "alpha": 0.7} | style
         axes.plot([row[x] for row in path], [row[y] for row in path], **line)
+        axes.plot(path[0][x], path[0][y], ".", color=chosen["color"], markersize=2.5)
         axes.plot(path[-1][x], path[-1][y], linestyle="", **chosen, label=label if label != "None" else None)
 
 
 def draw_trajectories(rows: Sequence[Row], path: Path) -> None:
     with figure(height=4.6) as (drawn, axes):
-        trajectory_panel(axes[0, 0], rows, "hidden state over depth, marked at its end")
+        trajectory_panel(axes[0, 0], rows, "hidden state over depth, from the dot to the mark")
         outside_legend(axes[0, 0], title="class")
         save(drawn, path, rows)
 
@@ -90,6 +91,10 @@ def draw_nfe_per_input(rows: Sequence[Row], path: Path) -> None:
     """Each test example by its class; the bar is the class's mean. Which inputs are hard?"""
     with figure(height=3.8) as (drawn, axes):
         panel = axes[0, 0]
+        if all(row["class"] is None for row in rows):
+            draw_counts(panel, [row["nfe"] for row in rows])
+            save(drawn, path, rows)
+            return
         classes = sorted({row["class"] or 0 for row in rows})
         for right, label, color, mark in ((True, "right", COLORS[0], "o"), (False, "wrong", COLORS[1], "X")):
             own = [row for row in rows if row["right"] in ((right, None) if right else (right,))]
@@ -105,6 +110,17 @@ def draw_nfe_per_input(rows: Sequence[Row], path: Path) -> None:
         panel.set(xlabel="class", ylabel="NFE of the example's own solve", xticks=classes)
         outside_legend(panel)
         save(drawn, path, rows)
+
+
+def draw_counts(axes: Axes, nfe: Sequence[float]) -> None:
+    """How many examples have which NFE, if they have no classes."""
+    found = sorted(set(nfe))
+    width = 0.8 * min((b - a for a, b in zip(found, found[1:], strict=False)), default=1.0)
+    axes.bar(found, [nfe.count(each) for each in found], width=width, color=COLORS[0])
+    axes.axvline(sum(nfe) / len(nfe), color="black", label="mean")
+    axes.set(xlabel="NFE of the example's own solve", ylabel="test examples")
+    whole_numbers(axes, "xy")
+    outside_legend(axes)
 
 
 def draw_flow(rows: Sequence[Row], path: Path) -> None:
@@ -137,12 +153,13 @@ def decision_panel(axes: Axes, rows: Sequence[Row], title: str = "") -> Any:
     grid = [row for row in rows if row["kind"] == "map"]
     xs, ys = (sorted({row[name] for row in grid}) for name in ("x", "y"))
     scores = [[row["score"] for row in grid[i :: len(ys)]] for i in range(len(ys))]  # x varies slowest
-    shown = axes.pcolormesh(xs, ys, scores, cmap=SHADES, vmin=0, vmax=1, shading="nearest")
+    shown = axes.pcolormesh(xs, ys, scores, cmap=SHADES, vmin=0, vmax=1, shading="gouraud")
     if min(map(min, scores)) < 0.5 < max(map(max, scores)):
         axes.contour(xs, ys, scores, levels=[0.5], colors="white")
-    for label, color, mark in ((0, COLORS[1], "o"), (1, COLORS[4], "^")):
+    for label, edge, mark in ((0, "white", "o"), (1, "black", "^")):  # in the color of the region that is right
         own = [row for row in rows if row["kind"] == "test" and row["class"] == label]
-        style: Any = {"color": color, "marker": mark, "markeredgecolor": "black", "markeredgewidth": 0.4}
+        color = shown.cmap(0.15 + 0.8 * label)
+        style: Any = {"color": color, "marker": mark, "markeredgecolor": edge, "markeredgewidth": 0.5}
         axes.plot([r["x"] for r in own], [r["y"] for r in own], linestyle="", label=f"class {label}", **style)
     axes.set(xlabel="$x_1$", ylabel="$x_2$", title=title)
     axes.grid(False)

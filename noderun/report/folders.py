@@ -168,10 +168,10 @@ def settings_apart(found: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys([*told_apart_by(found), *(key.removesuffix(".name") for key in others)]))
 
 
-def labels(found: Sequence[Run]) -> list[str]:
-    """What a legend calls each run: the words in which it differs, its seed apart."""
+def labels(found: Sequence[Run], apart: Sequence[str] = ("seed",)) -> list[str]:
+    """What a legend calls each run: the words in which it differs, its seed and others apart."""
     rows = [run.row() for run in found]
-    keys = [key for key in told_apart_by(found) if key != "seed"]
+    keys = [key for key in told_apart_by(found) if key not in apart]
     if not keys:
         return [str(row.get("model", run.folder.name)) for row, run in zip(rows, found, strict=True)]
     return [", ".join(word(key, row[key]) for key in keys if row.get(key) is not None) for row in rows]

@@ -62,8 +62,8 @@ def draw_tolerance(rows: Sequence[Row], path: Path) -> None:
     """NLL against the tolerance and against NFE; the less accurate the solve, the less it is a likelihood."""
     adaptive = [row for row in rows if finite(row.get("rtol"))]
     with figure(1, 2, width=4.6, height=3.6) as (drawn, axes):
-        scatter(axes[0, 0], adaptive, "rtol", "nll", "line")
-        scatter(axes[0, 1], rows, "nfe_test", "nll", "line")
+        scatter(axes[0, 0], adaptive, "rtol", "nll", "line", along=("tested with",))
+        scatter(axes[0, 1], rows, "nfe_test", "nll", "line", along=("tested with",))
         axes[0, 0].set(xlabel="tolerance of the test", ylabel=NLL)
         axes[0, 1].set(xlabel="NFE per batch", ylabel=NLL)
         if adaptive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from noderun.report.costs import finite, scatter, vary
 from noderun.report.style import figure, log_scale, outside_legend, save
 
 Row = Mapping[str, Any]
+FAR = 20  # times the least value: from there on a linear scale of colors shows only the greatest
 
 
 def precision_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -22,8 +24,11 @@ def matrix_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def finished(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Measurements of whole nets that came to an end."""
-    return [dict(row) for row in rows if row["status"] == "done" and row.get("removed block") in (None, "none")]
+    """Measurements of whole nets that came to an end; a test that was repeated, as for a figure, is there once."""
+    done = [row for row in rows if row["status"] == "done" and row.get("removed block") in (None, "none")]
+    found = ("run", "tested with", "nfe_test", "numerical_error", "test_loss")
+    tests = {tuple(row.get(key) for key in found): row for row in done}
+    return [dict(row) | {"net": row.get("run")} for row in tests.values()]
 
 
 def achieved(rows: Sequence[Row]) -> tuple[str, str]:
@@ -38,8 +43,8 @@ def draw_precision(rows: Sequence[Row], path: Path) -> None:
     """Numerical error against NFE, and what it does to the test, against time."""
     key, name = achieved(rows)
     with figure(1, 2, width=4.8, height=3.6) as (drawn, axes):
-        scatter(axes[0, 0], rows, "nfe_test", "numerical_error", "solver")
-        scatter(axes[0, 1], rows, "seconds", key, "solver", joined=False)
+        scatter(axes[0, 0], rows, "nfe_test", "numerical_error", "solver", along=("tested with",))
+        scatter(axes[0, 1], rows, "seconds", key, "solver", along=())
         axes[0, 0].set(xlabel="NFE per batch", ylabel="numerical error (relative)")
         axes[0, 1].set(xlabel="time for the test set (s)", ylabel=name)
         log_scale(axes[0, 0], "y")
@@ -51,21 +56,42 @@ def draw_matrix(rows: Sequence[Row], path: Path) -> None:
     """The test's outcome by training solver (rows) and test solver (columns); means over seeds."""
     key, name = achieved(rows)
     scale = 100 if key == "test_error" else 1
-    trained, tested = (sorted({row[k] for row in rows}) for k in ("trained with", "tested with"))
+    trained, tested = in_order([row["trained with"] for row in rows]), in_order([row["tested with"] for row in rows])
+    tested.sort(key=lambda words: words not in trained)  # the others after those of the diagonal
     table = [[mean_of(rows, a, b, key, scale) for b in tested] for a in trained]
     width, height = 2.4 + 0.9 * len(tested), 1.8 + 0.5 * len(trained)
     with figure(width=width, height=height) as (drawn, axes):
         panel = axes[0, 0]
-        shown = panel.imshow(table, cmap="cividis", aspect="auto")
+        shown = panel.imshow(table, cmap="cividis", aspect="auto", norm=scale_of(table))
         for i, j in [(i, j) for i in range(len(trained)) for j in range(len(tested)) if finite(table[i][j])]:
             dark = shown.norm(table[i][j]) < 0.5
-            panel.text(j, i, f"{table[i][j]:.3g}", ha="center", va="center", color="white" if dark else "black")
+            text = f"{table[i][j]:.1f}" if key == "test_error" else f"{table[i][j]:.3g}"
+            panel.text(j, i, text, ha="center", va="center", color="white" if dark else "black")
         panel.set_xticks(range(len(tested)), tested, rotation=45, ha="right")
         panel.set_yticks(range(len(trained)), trained)
         panel.set(xlabel="tested with", ylabel="trained with")
         panel.grid(False)
         drawn.colorbar(shown, label=name)
         save(drawn, path, rows)
+
+
+def in_order(words: Sequence[str]) -> list[str]:
+    """Each of the words SOLVER-tolX or SOLVER-dtX once, by solver, then from coarse to fine."""
+
+    def place(word: str) -> tuple[str, float]:
+        found = re.fullmatch(r"(.+)-(?:tol|dt)(\S+)", word)
+        return (found[1], -float(found[2])) if found else (word, 0.0)
+
+    return sorted(set(words), key=place)
+
+
+def scale_of(table: Sequence[Sequence[float]]) -> Any:
+    """Colors of a table by the logarithm if its values are far apart."""
+    from matplotlib.colors import LogNorm, Normalize
+
+    found = [value for row in table for value in row if finite(value)]
+    logarithmic = found and min(found) > 0 and max(found) > FAR * min(found)
+    return (LogNorm if logarithmic else Normalize)(min(found, default=0.0), max(found, default=1.0))
 
 
 def mean_of(rows: Sequence[Row], trained: str, tested: str, key: str, scale: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", ":", "-.")
 ENTRIES = 20  # of a legend beside a panel
+FORMAT: ContextVar[str] = ContextVar("figure_format", default="png")  # beside the PNG, which pages show
 WIDTH = 6.4  # inches of one panel that fills a column
 STYLE: Any = {
     "figure.dpi": 100,
@@ -38,13 +40,28 @@ STYLE: Any = {
     "lines.markersize": 4.5,
     "legend.frameon": False,
     "legend.fontsize": 8,
+    "pdf.fonttype": 42,  # letters stay letters, which an editor can change
+    "svg.fonttype": "none",
 }
 
 
 @contextmanager
-def figure(rows: int = 1, columns: int = 1, width: float = WIDTH, height: float = 4.2) -> Iterator[tuple[Figure, Any]]:
+def also_as(form: str) -> Iterator[None]:
+    """Inside, every figure is written as ``form`` (png, pdf or svg) too, beside its PNG."""
+    token = FORMAT.set(form)
+    try:
+        yield
+    finally:
+        FORMAT.reset(token)
+
+
+@contextmanager
+def figure(
+    rows: int = 1, columns: int = 1, width: float = WIDTH, height: float = 4.2, **shared: Any
+) -> Iterator[tuple[Figure, Any]]:
     """A figure of rows x columns panels, each ``width`` x ``height`` inches, and its axes [rows, columns].
 
+    ``sharex`` and ``sharey`` are those of matplotlib's subplots: panels on common axes can be compared.
     It never touches pyplot's global state, so it works without a display and in threads.
     """
     import matplotlib
@@ -54,7 +71,7 @@ def figure(rows: int = 1, columns: int = 1, width: float = WIDTH, height: float 
     with matplotlib.rc_context(STYLE):
         drawn = Figure(figsize=(width * columns, height * rows))
         FigureCanvasAgg(drawn)
-        yield drawn, drawn.subplots(rows, columns, squeeze=False)
+        yield drawn, drawn.subplots(rows, columns, squeeze=False, **shared)
 
 
 def line_style(i: int) -> dict[str, Any]:
@@ -96,7 +113,7 @@ def whole_numbers(axes: Axes, which: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     for name in which:
-        getattr(axes, f"{name}axis").set_major_locator(MaxNLocator(integer=True))
+        getattr(axes, f"{name}axis").set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def outside_legend(axes: Axes, **options: Any) -> None:
@@ -118,6 +135,7 @@ def outside_legend(axes: Axes, **options: Any) -> None:
 def save(drawn: Figure, path: Path, rows: Sequence[Result]) -> None:
     """``path`` (.png) and, beside it, the rows that were drawn as .csv."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with files.replacing(path) as new:
-        drawn.savefig(new, format=path.suffix[1:])
+    for form in dict.fromkeys(("png", FORMAT.get())):
+        with files.replacing(path.with_suffix(f".{form}")) as new:
+            drawn.savefig(new, format=form)
     write_csv(rows, path.with_suffix(".csv"))

@@ -12,10 +12,13 @@ from typing import IO, Any
 
 import numpy as np
 import torch
+from torch import nn
 
+from noderun.config.validation import Incompatible
 from noderun.record import files
 from noderun.record.metrics import check_rows
 from noderun.record.seal import seal, unsealed
+from noderun.training.best_weights import BestWeights
 from noderun.training.callbacks import Callback
 from noderun.training.progress import Progress
 from noderun.training.setup import Setup
@@ -96,6 +99,27 @@ def unpacked(archive: bytes) -> dict[str, Any]:
     """What was saved, on the CPU."""
     state: dict[str, Any] = torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
     return state
+
+
+def load_weights_of(folder: Path, model: nn.Module) -> None:
+    """Start ``model`` from the weights of another run: its last ones or, if it has a validation split, its best.
+
+    Raises Incompatible if they are not of this model, naming the first that differs, ValueError if they are damaged.
+    """
+    state = load_checkpoint(folder / files.CHECKPOINT)
+    if state is None:
+        raise ValueError(f"init_from={folder}: it has no {files.CHECKPOINT}")
+    best = state.get("callbacks", {}).get(BestWeights.__name__, {})
+    theirs, ours = best.get("weights") or state.get("model", {}), model.state_dict()
+    for name in ours | theirs:
+        if name not in theirs or name not in ours:
+            raise Incompatible(
+                f"init_from={folder}: the weight '{name}' is in {'that' if name in theirs else 'this'} model alone"
+            )
+        if theirs[name].shape != ours[name].shape:
+            there, here = (tuple(weights[name].shape) for weights in (theirs, ours))
+            raise Incompatible(f"init_from={folder}: the weight '{name}' is {there} there and {here} in this model")
+    model.load_state_dict(theirs)
 
 
 def damaged(path: Path) -> ValueError:

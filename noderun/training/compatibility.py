@@ -25,6 +25,7 @@ ONLY_WITH = {  # a model's setting -> the choice among its others that it belong
     },
 }
 PACKAGES = {"zuko": "zuko", "ot": "POT"}  # module -> name, of the extra "flows"
+SERVICES = ("wandb", "mlflow")  # packages and extras of the same names
 
 
 def check(settings: Settings, given: Set[str]) -> None:
@@ -111,6 +112,9 @@ def check_packages(settings: Settings) -> None:
         if find_spec(package) is None:
             what = "optimal transport" if package == "ot" else f"model={model.name}"
             raise Incompatible(f"{what} needs {PACKAGES[package]}, which is not here: pip install 'noderun[flows]'")
+    for name in settings.trainer.recorders:
+        if name in SERVICES and find_spec(name) is None:
+            raise Incompatible(f"trainer.recorders: {name} is not here: pip install 'noderun[{name}]'")
 
 
 def unfit(settings: Settings, objective: Objective, sample: str, *targets: type) -> str | None:

@@ -25,6 +25,7 @@ from noderun.training.callbacks import Callback
 from noderun.training.checkpoint import (
     callback_states,
     load_run,
+    load_weights_of,
     newest_checkpoint,
     packed,
     random_state,
@@ -39,6 +40,7 @@ from noderun.training.loop import buffers_of, fit, run_test
 from noderun.training.memory import PeakMemory
 from noderun.training.multilevel import MultiLevel
 from noderun.training.optimization import halved
+from noderun.training.profile import Profile
 from noderun.training.progress import Diverged, Progress, advice, make_budget
 from noderun.training.ranks import RankLost
 from noderun.training.result import make_result
@@ -64,9 +66,10 @@ class Run:
         self.budget = make_budget(settings.trainer, setup.steps_per_epoch)
         self.peak = PeakMemory(setup.device)
         self.interrupts = Interrupts()
+        self.profile = Profile(settings.trainer.profile, folder, setup.device)
         know(setup.objective.metrics)
         describe(setup.objective.metrics, folder)
-        self.recorder = Recorder(folder, mark)
+        self.recorder = Recorder(folder, mark, settings.trainer.recorders)
         seconds = self.budget.seconds
         total = self.budget.steps if math.isinf(seconds) else seconds
         epochs = settings.trainer.epochs if math.isinf(seconds) else None
@@ -81,7 +84,7 @@ class Run:
         self.peak.start()
         self.saved_at = time.monotonic()
         with ExitStack() as stack:
-            stack.callback(self.recorder.close)
+            stack.push(self.recorder)
             stack.enter_context(self.interrupts)
             config = asdict(self.settings)
             self.recorder.describe(config, yaml.safe_dump(config, sort_keys=False), self.setup.objective.metrics)
@@ -89,6 +92,7 @@ class Run:
             stack.enter_context(self.terminal)
             if self.setup.ranks.count > 1:
                 self.setup.ranks.sent(packed(self.state()))
+            stack.enter_context(self.profile)
             for callback in self.callbacks:
                 callback.on_fit_start(self)
             fit(self.setup, self.progress, self.budget, self.settings.trainer.log_every, self)
@@ -118,6 +122,7 @@ class Run:
     def on_epoch_start(self) -> None:
         for callback in self.callbacks:
             callback.on_epoch_start(self)
+        self.profile.before_step()
 
     @contextmanager
     def leavable(self) -> Iterator[None]:
@@ -146,11 +151,13 @@ class Run:
 
     def on_step_end(self) -> None:
         """Save if it is time, and stop if a signal asked for it."""
+        self.profile.after_step(last=False)
         self.terminal.advance(self.spent)
         due = time.monotonic() - self.saved_at >= self.settings.trainer.checkpoint_seconds
         if due or self.interrupts.pending:
             self.save()
         self.interrupts.check()
+        self.profile.before_step()
 
     @property
     def ended(self) -> bool:
@@ -162,6 +169,7 @@ class Run:
         return self.progress.step if math.isinf(self.budget.seconds) else self.progress.training_seconds
 
     def on_epoch_end(self) -> None:
+        self.profile.after_step(last=True)
         progress, row = self.progress, dict[str, float | None]()
         tested = self.budget.test_due(progress)
         if tested:
@@ -257,9 +265,14 @@ class Run:
             raise Diverged(f"a weight is not finite after epoch {self.progress.in_epoch}, step {step}: {advice(step)}")
 
     def restore(self) -> dict[str, Any] | None:
-        """Load the newest checkpoint, if there is one, into everything that it was made of; returns its mark."""
+        """Load the newest checkpoint, if there is one, into everything that it was made of; returns its mark.
+
+        Without one, training starts from the weights of ``init_from`` or from those that the model has drawn.
+        """
         state = newest_checkpoint(self.folder)
         if state is None:
+            if self.settings.init_from is not None:
+                load_weights_of(Path(self.settings.init_from), self.setup.model)
             return None
         try:
             self.progress = load_run(state, self.setup, self.callbacks)

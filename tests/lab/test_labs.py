@@ -14,7 +14,7 @@ from noderun.lab.order import observed_order
 from noderun.lab.problems import PROBLEMS
 from noderun.lab.reference import reference
 from noderun.lab.settings import LABS, ProblemChoice, Settings, SolverChoice
-from noderun.lab.stability import stability_function
+from noderun.lab.stability import stability_function, together
 
 PNG = b"\x89PNG"
 
@@ -62,7 +62,7 @@ def test_a_path_bends_between_coarse_steps_and_small_components_get_units():
     times, states = trajectory.path(solution, [0.0, 5.0, 10.0])
     truth = reference(problem, times)
     assert len(times) == 33 and (states - truth).abs().max() < 1e-5
-    assert trajectory.component_units(torch.tensor([[1.0, -3.6e-5], [0.5, 0.0]])) == [1.0, 1e-4]
+    assert trajectory.component_units(torch.tensor([[1.0, -3.6e-5], [0.5, 0.0]])) == [1.0, 1e-5]
     assert trajectory.component_units(torch.tensor([[1.0, 0.1]])) == [1.0, 1.0]
 
 
@@ -191,3 +191,9 @@ def test_the_quantities_of_divergence_are_what_they_are_called():
     noise = torch.randn(3, 5, dtype=torch.float64)
     estimate = torch.einsum("bi,bij,bj->b", noise, jacobian, noise)
     torch.testing.assert_close(divergence.hutchinson(f, x, noise), estimate)
+
+
+def test_methods_of_one_stability_function_are_named_together():
+    names = ("heun2", "rk4", "midpoint", "trapezoid", "ralston2", "implicit_midpoint")
+    found = together({name: stability_function(name) for name in names})
+    assert list(found) == ["heun2, midpoint, ralston2", "rk4", "trapezoid, implicit_midpoint"]

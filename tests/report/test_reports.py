@@ -9,9 +9,13 @@ from fabricated import RESULT, fabricate, tolerance_grid
 
 from noderun.cli.main import main
 from noderun.evaluation.rows import ROWS
+from noderun.report.costs import scatter
+from noderun.report.depth import draw_counts
 from noderun.report.figures import FIGURES, draw_figures, names_of
 from noderun.report.folders import labels, runs_of, told_apart_by
 from noderun.report.paper_values import chen_table
+from noderun.report.precision import in_order, matrix_rows
+from noderun.report.style import figure, whole_numbers
 from noderun.report.table import Spread, best, columns, over_seeds, show
 
 
@@ -35,6 +39,14 @@ def test_a_grid_has_its_figures_each_with_its_numbers(tmp_path):
     assert {row["time/forward_ms"] for row in rows} == {"3.0"} and rows[0]["nfe_by_epoch"].startswith("1:")
     learning = read(tmp_path / "figures" / "learning.csv")
     assert {(row["epoch"], float(row["loss/test"])) for row in learning} == {("1", 1.1), ("2", 0.55)}
+
+
+@pytest.mark.parametrize(("form", "start"), [("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_figures_are_vector_graphics_too_if_asked(form, start, tmp_path):
+    folder = fabricate(tmp_path / "run")
+    assert noderun("report", folder, "--figure", "nfe", "--format", form) == 0
+    assert {path.suffix for path in (folder / "figures").iterdir()} == {".png", ".csv", f".{form}"}
+    assert (folder / "figures" / f"nfe.{form}").read_bytes().startswith(start)
 
 
 def test_runs_are_called_by_what_tells_them_apart(tmp_path):
@@ -213,3 +225,57 @@ def test_the_ledger_survives_a_damaged_run(tmp_path, capsys):
     fabricate(tmp_path / "a" / "evaluate" / "cell")
     assert noderun("runs", "--root", tmp_path, "--json") == 0
     assert [row["status"] for row in json.loads(capsys.readouterr().out)] == ["done", "damaged"]
+
+
+def test_a_line_joins_the_tolerances_of_one_net_at_its_means_over_seeds():
+    def row(net, tolerance, nfe, error):
+        return {"solver": "dopri5", "net": net, "rtol": tolerance, "nfe_test": nfe, "numerical_error": error}
+
+    rows = [row(net, 10.0**-k, 10 * k + seed, 10.0**-k) for net in ("a", "b") for k in (1, 2, 3) for seed in (0, 4)]
+    with figure() as (_, ((axes,),)):
+        scatter(axes, rows, "nfe_test", "numerical_error", "solver")
+    marks, *lines = axes.lines
+    assert len(marks.get_xdata()) == 12 and marks.get_linestyle() == "None"
+    assert [list(line.get_xdata()) for line in lines] == [[12, 22, 32]] * 2
+
+
+def test_lines_of_a_grid_join_runs_that_differ_in_precision_and_seed_alone(tmp_path):
+    found = runs_of(tolerance_grid(tmp_path))
+    rows = FIGURES["memory"].rows(found)
+    assert {(row["line"], row["gradient"]) for row in rows} == {("adjoint", "adjoint"), ("backprop", "backprop")}
+
+
+def test_a_test_that_was_repeated_for_a_figure_is_one_point_and_the_diagonal_is_one():
+    trained, tested = (
+        ["euler-dt0.25", "euler-dt0.5"],
+        ["dopri5-tol1e-05", "dopri5-tol0.1", "euler-dt0.5", "euler-dt0.25"],
+    )
+    rows = [
+        {"run": a, "trained with": a, "tested with": b, "cell": cell, "status": "done"}
+        for a in trained
+        for b in tested
+        for cell in ("plain", "with a figure")
+    ]
+    kept = matrix_rows(rows)
+    assert len(kept) == 8 and {row["cell"] for row in kept} == {"with a figure"}
+    assert in_order(trained) == ["euler-dt0.5", "euler-dt0.25"]
+    assert in_order(tested) == ["dopri5-tol0.1", "dopri5-tol1e-05", "euler-dt0.5", "euler-dt0.25"]
+
+
+def test_examples_without_classes_are_counted_by_their_nfe():
+    with figure() as (_, ((axes,),)):
+        draw_counts(axes, [14, 20, 14, 26])
+    assert {(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in axes.patches} == {
+        (14, 2),
+        (20, 1),
+        (26, 1),
+    }
+    assert axes.get_xlabel() == "NFE of the example's own solve"
+
+
+def test_one_epoch_and_one_number_of_evaluations_have_no_ticks_between_whole_numbers():
+    with figure() as (_, ((axes,),)):
+        axes.plot([1], [14], "o")
+        whole_numbers(axes, "xy")
+        ticks = [*axes.get_xticks(), *axes.get_yticks()]
+    assert {1, 14} <= set(ticks) and all(tick == round(tick) for tick in ticks)

@@ -20,6 +20,8 @@ EXTRAS = {
     "torchode": "bench",
     "diffrax": "bench",
     "submitit": "slurm",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
     "hydra_plugins.hydra_joblib_launcher": "joblib",
 }
 GOOD, ABSENT, BAD = "ok", "--", "!!"  # absent is a choice, bad keeps noderun from working

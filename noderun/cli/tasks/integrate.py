@@ -10,7 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from noderun.cli.planning import Job, Plan, given_keys, plan_one
+from noderun.cli.planning import (
+    Job,
+    Plan,
+    combinations,
+    distinct,
+    given_keys,
+    grid_name,
+    key_of,
+    swept_keys,
+    taken_apart,
+    with_refusal,
+)
 from noderun.config.compose import Composer, resolved
 from noderun.lab.settings import Conservation, Settings, typed
 from noderun.record import files, run_folder
@@ -26,12 +37,19 @@ READS = {  # lab -> the groups that it reads; the solvers of the others are in l
     "gradient": ("solver",),
     "divergence": (),
 }
-NOT_IN_IDENTITY = {"name", "log", "device", "fresh"}
+NOT_IN_IDENTITY = {"name", "log", "device", "figure_format", "fresh"}
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
-    """Raises ConfigError if the words are wrong; a job whose words cannot work together carries its refusal."""
-    return plan_one(composer, words, make_job, check_lab, "lab=work_precision compares solvers")
+    """One job, or a grid if a word has several values.
+
+    Raises ConfigError if the words are wrong; a job whose words cannot work together carries its refusal.
+    """
+    ours, hydras = taken_apart(composer.parse(words))
+    parsed = composer.parse(ours)
+    swept = swept_keys(parsed)
+    jobs = [with_refusal(make_job(composer, job), check_lab) for job in (combinations(parsed) if swept else [ours])]
+    return Plan(distinct(jobs), hydras, swept, grid_name(jobs[0].settings, swept, ours))
 
 
 def check_lab(job: Job) -> None:
@@ -101,14 +119,32 @@ def measure(settings: Settings, folder: Path) -> dict[str, Any]:
 
 
 def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
-    """Print the table and the paths of the figures."""
+    """Print the table, of a grid that of all its jobs, and the paths of the figures."""
     from noderun.report.cells import print_table
     from noderun.report.rows import headings_and_cells
+    from noderun.report.table import write_csv
 
-    if run_folder.read_status(folder).get("status") == "done":
-        with (folder / files.RESULTS).open(newline="") as file:
-            print_table(*headings_and_cells(list(csv.DictReader(file))))
-        lab = importlib.import_module(f"noderun.lab.{jobs[0].settings.lab_name}")
-        what = (lab.__doc__ or "").partition(": ")[2].rstrip(".").capitalize()
-        for figure in sorted((folder / files.FIGURES).glob("*.png")):
-            print(f"{what}: {figure}")
+    places = [folder / job.run_id for job in jobs] if swept else [folder]
+    if swept:
+        found = [row for place, job in zip(places, jobs, strict=True) for row in rows_of(place, job, swept)]
+        write_csv(found, folder / files.RESULTS)
+    elif run_folder.read_status(folder).get("status") != "done":
+        return
+    with (folder / files.RESULTS).open(newline="") as file:
+        print_table(*headings_and_cells(list(csv.DictReader(file))))
+    lab = importlib.import_module(f"noderun.lab.{jobs[0].settings.lab_name}")
+    what = (lab.__doc__ or "").partition(": ")[2].rstrip(".").capitalize()
+    for figure in [path for place in places for path in sorted((place / files.FIGURES).glob("*.png"))]:
+        print(f"{what}: {figure}")
+
+
+def rows_of(folder: Path, job: Job, swept: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of one job of a grid, with the values that tell it apart; one that was not done has its reason."""
+    from noderun.report.folders import as_number, read_csv
+
+    said = {key_of(word): as_number(word.partition("=")[2]) for word in job.overrides if key_of(word) in swept}
+    status = {} if job.refusal else run_folder.read_status(folder)
+    if status.get("status") == "done":
+        return [said | row for row in read_csv(folder / files.RESULTS)]
+    state = "refused" if job.refusal else status.get("status", "not started")
+    return [said | {"status": state, "reason": job.refusal or status.get("error")}]

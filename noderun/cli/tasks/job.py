@@ -18,6 +18,7 @@ from noderun.cli.planning import Job
 from noderun.config import user_code
 from noderun.record import files, run_folder
 from noderun.record.terminal import of_job
+from noderun.report.style import also_as
 
 BUSY = "busy"  # the state of a job that another process is at work on
 QUEUED = "queued"  # of one that a cluster will start, or has started
@@ -54,7 +55,7 @@ class JobRunner:
                     return "done"
                 run_folder.write_status(folder, "running", job.identity)  # status.json says so throughout
                 run_folder.write_environment(folder, job.settings, job.identity)
-                with self.counted(folder):
+                with self.counted(folder), also_as(job.settings.figure_format):
                     return guarded(lambda: self.work(job, folder), job, folder)
         except run_folder.FolderInUse as busy:
             log.info("%s", busy)

@@ -11,6 +11,7 @@ from noderun.config.validation import ConfigError, warn_user
 from noderun.record import files, run_folder
 from noderun.report.figures import draw_figures, names_of
 from noderun.report.folders import Run, runs_of, settings_apart
+from noderun.report.style import also_as
 from noderun.report.summary import report_grid, report_run, rows_of
 
 
@@ -23,7 +24,13 @@ def main(words: list[str]) -> int:
     parser.add_argument(
         "--figure", action="append", default=[], metavar="NAME", help=f"draw it alone: {', '.join(names_of('runs'))}"
     )
+    parser.add_argument("--format", default="png", choices=("png", "pdf", "svg"), help="of figures, beside their PNG")
     chosen = parser.parse_args(words)
+    with also_as(chosen.format):
+        return report(chosen)
+
+
+def report(chosen: argparse.Namespace) -> int:
     found = [run for folder in chosen.folders for run in runs_of(folder)]
     single = len(chosen.folders) == 1
     folder = chosen.folders[0] if single else side_by_side(found)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 from noderun.cli.planning import Job
 from noderun.record import files, run_folder
+
+SHOWN = 12  # operations of a profile
 
 
 def work(job: Job, folder: Path) -> None:
@@ -23,8 +26,20 @@ def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
     result = run_folder.read_json(folder / files.RESULT)
     if run_folder.read_status(folder).get("status") == "done":
         print_run(result, folder)
+        if jobs[0].settings.trainer.profile and (folder / files.PROFILE).is_file():
+            print_profile(folder / files.PROFILE)
         for path in draw_seen(folder):
             print(f"{title_of(path)}: {path}")
+
+
+def print_profile(path: Path) -> None:
+    """The operations that took most of the watched steps' time."""
+    from noderun.report.rows import rows_table
+    from noderun.report.table import print_table
+
+    with path.open(newline="") as file:
+        print_table(rows_table(list(csv.DictReader(file))[:SHOWN]))
+    print(path)
 
 
 def draw_seen(folder: Path) -> list[Path]:

@@ -37,6 +37,15 @@ class Trainer(Option, group="trainer"):
         "epochs between measurements that cost extra solves, and pictures by epoch; 0: at the end only (the gradient's "
         "error is measured between epochs anyway, for 2 % of the training's time)",
     ] = 0
+    profile: Annotated[
+        Index,
+        "training steps that torch.profiler watches once, after three others: where their time goes is in profile.csv "
+        "and trace.json; 0: none",
+    ] = 0
+    recorders: Annotated[
+        tuple[Literal["tensorboard", "wandb", "mlflow"], ...],
+        "where the rows of metrics.jsonl go as well: files for TensorBoard, Weights & Biases, MLflow",
+    ] = ("tensorboard",)
     log_every: Annotated[Count, "steps between rows of metrics.jsonl"] = 10
     checkpoint_seconds: Annotated[Positive, "seconds between checkpoints, which are also made after each epoch"] = 60.0
 

@@ -24,6 +24,7 @@ FolderName = Annotated[
     str, Constraint(lambda n: n not in ("", ".", "..") and not set(n) & set("/\\\0"), "a word that can name a folder")
 ]
 Share = Annotated[float, Constraint(lambda x: 0 < x <= 1, "a number above 0, up to 1")]
+FigureFormat = Literal["png", "pdf", "svg"]
 Task = Literal["interpolate", "forecast", "classify", "regress"]
 Activation = Literal["identity", "elu", "relu", "sigmoid", "silu", "softplus", "tanh"]
 KlWarmup = Annotated[Index, "training steps over which the weight of the KL divergence grows from 0 to 1"]

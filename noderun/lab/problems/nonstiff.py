@@ -100,7 +100,8 @@ def pleiades() -> Problem:
     y = (3.0, -3.0, 2.0, 0.0, 0.0, -4.0, 4.0)
     vx = (0.0, 0.0, 0.0, 0.0, 0.0, 1.75, -1.5)
     vy = (0.0, 0.0, 0.0, -1.25, 1.0, 0.0, 0.0)
-    return Problem("pleiades", f, (*x, *y, *vx, *vy), (0.0, 3.0), "Hairer, Norsett, Wanner, Solving ODEs I, (II.10.3)")
+    source = "Hairer, Norsett, Wanner, Solving ODEs I, (II.10.3)"
+    return Problem("pleiades", f, (*x, *y, *vx, *vy), (0.0, 3.0), source, plane=(0, 7))
 
 
 def lorenz() -> Problem:
@@ -110,4 +111,6 @@ def lorenz() -> Problem:
         a, b, c = y.unbind()
         return torch.stack((10.0 * (b - a), a * (28.0 - c) - b, a * b - 8.0 / 3.0 * c))
 
-    return Problem("lorenz", f, (1.0, 0.0, 0.0), (0.0, 10.0), "Lorenz 1963; Hairer, Norsett, Wanner, I.16")
+    return Problem(
+        "lorenz", f, (1.0, 0.0, 0.0), (0.0, 10.0), "Lorenz 1963; Hairer, Norsett, Wanner, I.16", plane=(0, 2)
+    )

@@ -17,6 +17,7 @@ class Problem:
 
     ``exact`` is the solution in closed form where there is one; ``invariants`` are functions of y that stay as they
     are along a solution; ``separable`` says that y is (q, p) in halves and f the field of H = T(t, p) + V(t, q).
+    ``plane`` are the two components, counted from 0, that show most of it.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Problem:
     invariants: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     stiff: bool = False
     separable: bool = False
+    plane: tuple[int, int] = (0, 1)
 
     def start(self, dtype: torch.dtype = torch.float64) -> Tensor:
         return torch.tensor(self.y0, dtype=dtype)
