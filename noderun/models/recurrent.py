@@ -40,7 +40,8 @@ class RNN(Recurrent):
     """A GRU whose inputs are the path, its increments and the gaps in time, and what was observed.
 
     Increments and gaps are in units of their root mean square over training: the values of a series are of size 1, its
-    increments may be of size 0.1, and a GRU learns little from what is small beside the rest of its input.
+    increments may be of size 0.1, and a GRU learns little from what is small beside the rest of its input. Biases of the
+    update gates make it remember over times up to the length of a series (Tallec and Ollivier 2018, equation 16).
     """
 
     unit: Tensor
@@ -48,6 +49,7 @@ class RNN(Recurrent):
     def __init__(self, shape: tuple[int, ...], outputs: int, *, hidden: int = 64) -> None:
         super().__init__(hidden, outputs)
         self.gru = nn.GRU(3 * shape[-1] + 1, hidden, batch_first=True)
+        remember_up_to(shape[0], self.gru)
         self.register_buffer("unit", torch.ones(shape[-1] + 1))
 
     @torch.no_grad()
@@ -64,6 +66,14 @@ class RNN(Recurrent):
         features = torch.cat([line.filled(), line.mask, increments_and_gaps(line) / self.unit], dim=-1)
         states: Tensor = self.gru(features)[0]
         return states
+
+
+@torch.no_grad()
+def remember_up_to(length: int, gru: nn.GRU) -> None:
+    """Draw the update gates' biases as log(U(1, length - 1)): a unit then forgets within as many steps."""
+    gates = slice(gru.hidden_size, 2 * gru.hidden_size)  # of reset, update and new state
+    gru.bias_ih_l0[gates] = torch.empty(gru.hidden_size).uniform_(1, max(length - 1, 1)).log()
+    gru.bias_hh_l0[gates] = 0.0
 
 
 def increments_and_gaps(line: Timeline) -> Tensor:
