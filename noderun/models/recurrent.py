@@ -40,8 +40,8 @@ class RNN(Recurrent):
     """A GRU whose inputs are the path, its increments and the gaps in time, and what was observed.
 
     Increments and gaps are in units of their root mean square over training: the values of a series are of size 1, its
-    increments may be of size 0.1, and a GRU learns little from what is small beside the rest of its input. Biases of the
-    update gates make it remember over times up to the length of a series (Tallec and Ollivier 2018, equation 16).
+    increments may be of size 0.1, and a GRU learns little from what is small beside the rest of its input. At the start
+    it remembers over times up to the length of a series.
     """
 
     unit: Tensor
@@ -70,7 +70,8 @@ class RNN(Recurrent):
 
 @torch.no_grad()
 def remember_up_to(length: int, gru: nn.GRU) -> None:
-    """Draw the update gates' biases as log(U(1, length - 1)): a unit then forgets within as many steps."""
+    """Draw the update gates' biases as log(U(1, length - 1)): a unit then forgets within as many steps (Tallec and
+    Ollivier 2018, chrono initialization)."""
     gates = slice(gru.hidden_size, 2 * gru.hidden_size)  # of reset, update and new state
     gru.bias_ih_l0[gates] = torch.empty(gru.hidden_size).uniform_(1, max(length - 1, 1)).log()
     gru.bias_hh_l0[gates] = 0.0
