@@ -49,7 +49,7 @@ class RNN(Recurrent):
     def __init__(self, shape: tuple[int, ...], outputs: int, *, hidden: int = 64) -> None:
         super().__init__(hidden, outputs)
         self.gru = nn.GRU(3 * shape[-1] + 1, hidden, batch_first=True)
-        remember_up_to(shape[0], self.gru)
+        initialize(self.gru, length=shape[0])
         self.register_buffer("unit", torch.ones(shape[-1] + 1))
 
     @torch.no_grad()
@@ -69,12 +69,16 @@ class RNN(Recurrent):
 
 
 @torch.no_grad()
-def remember_up_to(length: int, gru: nn.GRU) -> None:
-    """Draw the update gates' biases as log(U(1, length - 1)): a unit then forgets within as many steps (Tallec and
-    Ollivier 2018, chrono initialization)."""
-    gates = slice(gru.hidden_size, 2 * gru.hidden_size)  # of reset, update and new state
-    gru.bias_ih_l0[gates] = torch.empty(gru.hidden_size).uniform_(1, max(length - 1, 1)).log()
-    gru.bias_hh_l0[gates] = 0.0
+def initialize(gru: nn.GRU, length: int) -> None:
+    """Input weights by Glorot and Bengio (2010), orthogonal recurrent ones (Saxe et al. 2014), and biases of the update
+    gates of log(U(1, length - 1)), so that a unit forgets within as many steps (Tallec and Ollivier 2018)."""
+    reset_update_new = range(0, 3 * gru.hidden_size, gru.hidden_size)
+    for gate in (slice(first, first + gru.hidden_size) for first in reset_update_new):
+        nn.init.xavier_uniform_(gru.weight_ih_l0[gate])
+        nn.init.orthogonal_(gru.weight_hh_l0[gate])
+    update = slice(gru.hidden_size, 2 * gru.hidden_size)
+    gru.bias_ih_l0[update] = torch.empty(gru.hidden_size).uniform_(1, max(length - 1, 1)).log()
+    gru.bias_hh_l0[update] = 0.0
 
 
 def increments_and_gaps(line: Timeline) -> Tensor:
