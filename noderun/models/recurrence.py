@@ -23,12 +23,12 @@ class DiagonalRecurrence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         factors, gaps, h = ctx.saved_tensors
-        g, conjugate = grads[0].clone(), factors.conj().resolve_conj()
+        g = grads[0].conj_physical()  # conjugates throughout: then the factors need none
         for k in range(len(g) - 1, 0, -1):  # what h_(k-1) does to the loss through h_k
-            g[k - 1].addcmul_(conjugate[k], g[k])
-        moved = torch.view_as_real(g[1:] * (factors[1:] * h[:-1]).conj())  # what a change of lambda dt_k does
+            g[k - 1].addcmul_(factors[k], g[k])
+        moved = torch.view_as_real(g[1:] * factors[1:] * h[:-1])  # what a change of lambda dt_k does
         of_exponents = gaps[1:].reshape(1, -1) @ moved.reshape(-1, 2 * g.shape[-1])
-        return torch.view_as_complex(of_exponents.view(-1, 2)), None, g
+        return torch.view_as_complex(of_exponents.view(-1, 2)).conj_physical(), None, g.conj_physical()
 
 
 class FlowRecurrence(torch.autograd.Function):
