@@ -31,7 +31,7 @@ OBSERVED = (
     "model=physics",
 )
 SERIES = [
-    *([f"model={name}"] for name in ("rnn", "gru_d", "ode_rnn", "latent_ode")),
+    *([f"model={name}"] for name in ("rnn", "gru_d", "ode_rnn", "latent_ode", "neural_flow")),
     ["task=classify"],
     ["task=interpolate", "data.observed=0.5", "data.score=held_out"],
     ["model.encoder=ode_rnn", "model.poisson=true", "model.samples=3"],

@@ -14,10 +14,10 @@ import torch
 
 from noderun.benchmarks.case import Case, Failure, Row, reason, require_agreement
 from noderun.benchmarks.cases import gradient_cases, solve_cases
-from noderun.benchmarks.controlled import controlled_cases
 from noderun.benchmarks.figures import draw_memory, draw_times
 from noderun.benchmarks.flows import flow_cases
 from noderun.benchmarks.memory import MemoryRow, memory_rows
+from noderun.benchmarks.series import series_cases
 from noderun.benchmarks.settings import Settings
 from noderun.benchmarks.startup import startup_cases
 from noderun.benchmarks.step import epoch_cases
@@ -35,7 +35,7 @@ TIMED: dict[str, Callable[[Settings, str], Iterator[Case]]] = {
     "startup": lambda settings, device: startup_cases(settings.quick),
     "epoch": lambda settings, device: epoch_cases(settings.data, device),
     "flows": lambda settings, device: flow_cases(device, settings.quick),
-    "series": lambda settings, device: controlled_cases(device, settings.quick),
+    "series": lambda settings, device: series_cases(device, settings.quick),
     "stochastic": lambda settings, device: stochastic_cases(device, settings.quick),
 }
 MEMORY: dict[str, Callable[[Settings, str], Iterator[list[MemoryRow] | Failure]]] = {

@@ -32,8 +32,10 @@ NOTES = {
     "flows": "Forward and backward pass of a training step. All have the same net and weights but zuko, whose net of "
     "as many units is its own; noderun takes the trace in closed form, diffrax in forward mode, torchdiffeq's example "
     "by one vector-Jacobian product per dimension. Compilation is not counted.",
-    "series": "Forward and backward pass; the first contender is Heun's method written by hand, one step an interval. "
-    "Each gradient is compared with that of a tight float64 solve along the cubic path.",
+    "series": "Forward and backward pass; each gradient is compared with that of a tight float64 solve. The first "
+    "contender of a controlled equation is Heun's method written by hand, one step an interval. All have one net and "
+    "weights. torchdiffeq's event is one for a whole batch, so there every sample is a solve. Compilation is not "
+    "counted.",
     "stochastic": "A neural SDE with diagonal noise, fixed steps; every library draws its own path. Steps are powers "
     "of two, because torchsde's path falls into tens of thousands of pieces if float32 rounds the sum of the steps.",
 }

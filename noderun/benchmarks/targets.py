@@ -84,6 +84,8 @@ TARGETS = (
         )
         for peer, n in (("rk4, backprop", 1.5), ("by default", 10))
     ),
+    Target("latent ODE, gradient", "series", "latent ODE", "noderun backprop", "torchdiffeq backprop", 1, faster=True),
+    Target("events of each sample", "series", "an event", "noderun", "torchdiffeq, one by one", 1, faster=True),
     Target("SDE solve", "stochastic", "solve", "noderun", "torchsde", 2, faster=True),
     *(
         Target(f"SDE gradient, {g}", "stochastic", "gradient", f"noderun {g}", f"torchsde {g}", 2, faster=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from noderun.data import Batch
-from noderun.models.latent import LatentSeries
+from noderun.models.latent import LatentCurve, LatentSeries
 from noderun.models.latent_ode import LatentODE
 from noderun.models.latent_sde import LatentSDE
 from noderun.objectives.diffusion import diffusions
@@ -86,7 +86,7 @@ def latent_rows(setup: Setup) -> Rows:
 
     setup.model.eval()
     model = setup.model
-    if not isinstance(model, LatentODE):
+    if not isinstance(model, LatentCurve):
         raise ValueError(f"{type(model).__name__} has no latent path")
     batch = first_series(setup, CURVES)
     assert batch.times is not None

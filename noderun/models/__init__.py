@@ -18,6 +18,7 @@ from noderun.models.linear_cde import LinearCDE
 from noderun.models.log_ncde import LogNCDE
 from noderun.models.mlp import MLP
 from noderun.models.neural_cde import NeuralCDE
+from noderun.models.neural_flow import NeuralFlow
 from noderun.models.observed import ConvNetStepper, HamiltonianNN, NeuralODE
 from noderun.models.odenet import ODENet
 from noderun.models.physics import Hybrid, Physics
@@ -63,6 +64,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "physics": Physics,
     "hybrid": Hybrid,
     "latent_sde": LatentSDE,
+    "neural_flow": NeuralFlow,
     "neural_pde": NeuralODE,  # the method of lines: the values on a grid are the state
     "convnet_stepper": ConvNetStepper,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -110,9 +110,41 @@ class LatentSeries(nn.Module, ABC):
 
     def evaluations(self) -> dict[str, float]:
         """NFE of the last solve of the encoder (0 of one that solves nothing) and of the decoder."""
-        parts: dict[str, Any] = {"encoder": getattr(self.encoder, "block", None), "decoder": self.block}
+        parts = {"encoder": getattr(self.encoder, "block", None), "decoder": getattr(self, "block", None)}
         counts = {name: block.stats.nfe_forward if block and block.stats else 0 for name, block in parts.items()}
         return {name: float(torch.as_tensor(count, dtype=torch.float64).mean()) for name, count in counts.items()}
+
+
+class LatentCurve(LatentSeries):
+    """A model whose path is a function of z(0), which ``decode`` evaluates; its answers follow the mean of q(z(0) | x).
+
+    ``posterior`` is the linear map from the encoder's state to mean and log variance of q(z(0) | x).
+    """
+
+    posterior: nn.Linear
+
+    @abstractmethod
+    def decode(self, z0: Tensor, times: Tensor) -> Decoded:
+        """From z(0) [K, B, latent] to times [B, S], before 0 or after it."""
+
+    def infer(self, inputs: Tensor, times: Tensor, mask: Tensor | None) -> Posterior:
+        return Posterior(*self.encode(inputs, times, mask))
+
+    def encode(self, inputs: Tensor, times: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation [B, latent] of q(z(0) | x)."""
+        mean, log_variance = self.posterior(self.encoder(inputs, times, mask)).chunk(2, dim=1)
+        return mean, (0.5 * log_variance).exp()
+
+    def paths(self, posterior: Posterior, epsilon: Tensor, times: Tensor, index: Tensor | None = None) -> Decoded:
+        return self.decode(posterior.start(epsilon), times)
+
+    def point(self, decoded: Decoded) -> Tensor:
+        return decoded.mean[-1]
+
+    def prior_paths(self, count: int, ts: Tensor, seed: int) -> Tensor:
+        generator = torch.Generator(ts.device).manual_seed(seed)
+        z0 = torch.randn(1, count, self.latent, generator=generator, device=ts.device)
+        return self.decode(z0, ts.expand(count, -1)).mean[0]
 
 
 def small_net(inputs: int, hidden: int, outputs: int) -> nn.Module:

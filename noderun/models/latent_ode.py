@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from noderun.models.block import MakeDynamics, SolveBlock
 from noderun.models.encoders import BackwardODERNN, BackwardRNN
-from noderun.models.latent import Decoded, LatentSeries, Posterior, of_each, small_net
+from noderun.models.latent import Decoded, LatentCurve, of_each, small_net
 from noderun.ode.configured import ConfiguredSolve
 
 
@@ -26,8 +26,8 @@ class WithRate(nn.Module):
         return torch.cat([self.field(t, z), self.log_rate(z).exp()], dim=1)
 
 
-class LatentODE(LatentSeries):
-    """z(0) ~ N(0, I), dz/dt = f(t, z), x(t) ~ N(g(z(t)), noise^2); its answers follow the mean of q(z(0) | x).
+class LatentODE(LatentCurve):
+    """z(0) ~ N(0, I), dz/dt = f(t, z), x(t) ~ N(g(z(t)), noise^2).
 
     With ``lift`` the state of the ODE has that size, and its start is a net of three layers of z(0).
     """
@@ -64,25 +64,6 @@ class LatentODE(LatentSeries):
         self.block = SolveBlock(field if self.log_rate is None else WithRate(field, self.log_rate, size), solve)
         self.decoder = small_net(size, decoder, channels)
         self.head = nn.Linear(latent, outputs) if outputs else None
-
-    def infer(self, inputs: Tensor, times: Tensor, mask: Tensor | None) -> Posterior:
-        return Posterior(*self.encode(inputs, times, mask))
-
-    def paths(self, posterior: Posterior, epsilon: Tensor, times: Tensor, index: Tensor | None = None) -> Decoded:
-        return self.decode(posterior.start(epsilon), times)
-
-    def point(self, decoded: Decoded) -> Tensor:
-        return decoded.mean[-1]
-
-    def prior_paths(self, count: int, ts: Tensor, seed: int) -> Tensor:
-        generator = torch.Generator(ts.device).manual_seed(seed)
-        z0 = torch.randn(1, count, self.latent, generator=generator, device=ts.device)
-        return self.decode(z0, ts.expand(count, -1)).mean[0]
-
-    def encode(self, inputs: Tensor, times: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation [B, latent] of q(z(0) | x)."""
-        mean, log_variance = self.posterior(self.encoder(inputs, times, mask)).chunk(2, dim=1)
-        return mean, (0.5 * log_variance).exp()
 
     def decode(self, z0: Tensor, times: Tensor) -> Decoded:
         """From z(0) [K, B, latent], by one solve over all distinct times of [B, S], of which each series takes its own.

@@ -9,24 +9,26 @@ from torch import Tensor
 
 
 class DiagonalRecurrence(torch.autograd.Function):
-    """h_k = a_k h_(k-1) + b_k from h_0 = b_0; a and b are [K, ...], real or complex, and so is h."""
+    """h_k = exp(lambda dt_k) h_(k-1) + b_k from h_0 = b_0, for complex lambda [N], dt [K, B, 1] and b [K, B, N]."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+    def forward(ctx: Any, exponents: Tensor, gaps: Tensor, b: Tensor) -> Tensor:
+        factors = torch.polar((exponents.real * gaps).exp(), exponents.imag * gaps)  # faster than a complex exp
         h = b.clone()
-        for before, after, factor in zip(h[:-1], h[1:], a[1:], strict=True):
+        for before, after, factor in zip(h[:-1], h[1:], factors[1:], strict=True):
             after.addcmul_(factor, before)
-        ctx.save_for_backward(a, h)
+        ctx.save_for_backward(factors, gaps, h)
         return h
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        a, h = ctx.saved_tensors
-        g, factors = grads[0].clone(), a.conj().resolve_conj()
+        factors, gaps, h = ctx.saved_tensors
+        g = grads[0].conj_physical()  # conjugates throughout: then the factors need none
         for k in range(len(g) - 1, 0, -1):  # what h_(k-1) does to the loss through h_k
             g[k - 1].addcmul_(factors[k], g[k])
-        of_a = torch.cat([torch.zeros_like(a[:1]), g[1:] * h[:-1].conj()])
-        return of_a, g
+        moved = torch.view_as_real(g[1:] * factors[1:] * h[:-1])  # what a change of lambda dt_k does
+        of_exponents = gaps[1:].reshape(1, -1) @ moved.reshape(-1, 2 * g.shape[-1])
+        return torch.view_as_complex(of_exponents.view(-1, 2)).conj_physical(), None, g.conj_physical()
 
 
 class FlowRecurrence(torch.autograd.Function):

@@ -40,7 +40,8 @@ class RNN(Recurrent):
     """A GRU whose inputs are the path, its increments and the gaps in time, and what was observed.
 
     Increments and gaps are in units of their root mean square over training: the values of a series are of size 1, its
-    increments may be of size 0.1, and a GRU learns little from what is small beside the rest of its input.
+    increments may be of size 0.1, and a GRU learns little from what is small beside the rest of its input. At the start
+    it remembers over times up to the length of a series.
     """
 
     unit: Tensor
@@ -48,6 +49,7 @@ class RNN(Recurrent):
     def __init__(self, shape: tuple[int, ...], outputs: int, *, hidden: int = 64) -> None:
         super().__init__(hidden, outputs)
         self.gru = nn.GRU(3 * shape[-1] + 1, hidden, batch_first=True)
+        initialize(self.gru, length=shape[0])
         self.register_buffer("unit", torch.ones(shape[-1] + 1))
 
     @torch.no_grad()
@@ -64,6 +66,19 @@ class RNN(Recurrent):
         features = torch.cat([line.filled(), line.mask, increments_and_gaps(line) / self.unit], dim=-1)
         states: Tensor = self.gru(features)[0]
         return states
+
+
+@torch.no_grad()
+def initialize(gru: nn.GRU, length: int) -> None:
+    """Input weights by Glorot and Bengio (2010), orthogonal recurrent ones (Saxe et al. 2014), and biases of the update
+    gates of log(U(1, length - 1)), so that a unit forgets within as many steps (Tallec and Ollivier 2018)."""
+    reset_update_new = range(0, 3 * gru.hidden_size, gru.hidden_size)
+    for gate in (slice(first, first + gru.hidden_size) for first in reset_update_new):
+        nn.init.xavier_uniform_(gru.weight_ih_l0[gate])
+        nn.init.orthogonal_(gru.weight_hh_l0[gate])
+    update = slice(gru.hidden_size, 2 * gru.hidden_size)
+    gru.bias_ih_l0[update] = torch.empty(gru.hidden_size).uniform_(1, max(length - 1, 1)).log()
+    gru.bias_hh_l0[update] = 0.0
 
 
 def increments_and_gaps(line: Timeline) -> Tensor:

@@ -33,11 +33,11 @@ class DiagonalSSM(nn.Module):
     def forward(self, u: Tensor, gaps: Tensor, observed: Tensor) -> Tensor:
         """y [L, B, width] from u of that shape, the time since the moment before and whether one was observed."""
         rate = self.log_decay.exp()
-        gamma = (-torch.expm1(-2 * rate)).sqrt().repeat(2)
-        decay = torch.polar((-rate * gaps).exp(), self.frequency * gaps)
-        driven = (u @ (self.b * gamma)) * observed
-        x = DiagonalRecurrence.apply(decay, torch.complex(*driven.chunk(2, dim=-1)))
-        return torch.cat([x.real, x.imag], dim=-1) @ self.c + self.d * u
+        gamma = (-torch.expm1(-2 * rate)).sqrt().repeat_interleave(2)
+        driven = (u * observed) @ (self.b * gamma)  # real and imaginary parts are neighbors: views, and no copies
+        impulses = torch.view_as_complex(driven.unflatten(-1, (-1, 2)))
+        x = DiagonalRecurrence.apply(torch.complex(-rate, self.frequency), gaps, impulses)
+        return torch.view_as_real(x).flatten(-2) @ self.c + self.d * u
 
 
 class Layer(nn.Module):

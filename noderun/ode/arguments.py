@@ -220,12 +220,15 @@ WIDER = "use a state in float32, y0.float(); under torch.autocast f still comput
 
 
 def warn_of_coarse_times(host: Sequence[float], dtype: torch.dtype) -> None:
-    """Warn if the state's ``dtype``, in which f receives t, can hardly tell the output times apart."""
+    """Warn if the state's ``dtype``, in which f receives t, can hardly tell the output times apart.
+
+    Times that are counted from about the start are as fine as can be: of many irregular ones, some are close by chance.
+    """
     finite = [t for t in host if math.isfinite(t)]
     gap = min((abs(b - a) for a, b in zip(finite, finite[1:], strict=False) if a != b), default=math.inf)
     eps = torch.finfo(dtype).eps
-    rounding = eps * max(map(abs, finite))
-    if rounding > max(1e-3, 10 * eps) * gap:
+    rounding, span = eps * max(map(abs, finite)), max(finite) - min(finite)
+    if rounding > max(1e-3 * gap, 10 * eps * gap, 2 * eps * span):
         kind = str(dtype).removeprefix("torch.")
         warnings.warn(
             f"f receives t in the state's dtype, {kind}, which rounds times of this size by {rounding / 2:.1e} while "

@@ -9,7 +9,9 @@ from noderun.benchmarks import problems
 from noderun.benchmarks.bench import run_case
 from noderun.benchmarks.case import LIMIT, Failure
 from noderun.benchmarks.cases import solve_case
-from noderun.benchmarks.controlled import controlled_cases
+from noderun.benchmarks.controlled import controlled_case
+from noderun.benchmarks.crossings import crossing_case
+from noderun.benchmarks.latent import latent_case
 from noderun.benchmarks.objectives import FFJORD, Block, ConcatConv, LatentODE
 from noderun.benchmarks.step import step_case
 from noderun.benchmarks.training import MODES, pass_case
@@ -29,12 +31,28 @@ def test_the_whole_net_has_one_gradient_with_either_form_of_time():
     assert len(errors) == 4 and max(errors.values()) < case.allowed
 
 
-def test_a_neural_cde_has_one_gradient_in_all_libraries():
-    (case,) = controlled_cases("cpu", quick=True)
-    errors = {name: error() for name, error in case.errors.items()}
-    assert {"bare loop", "noderun backprop", "torchcde rk4, backprop", "torchcde by default"} <= errors.keys()
-    assert max(errors.values()) < case.allowed
-    assert errors["noderun backprop"] == pytest.approx(errors["bare loop"], rel=1e-2)
+SERIES = {
+    controlled_case: {"bare loop", "noderun backprop", "torchcde rk4, backprop", "torchcde by default"},
+    latent_case: {"noderun backprop", "noderun tsit5, fixed steps", "torchdiffeq backprop", "torchdiffeq adjoint"},
+    crossing_case: {"noderun", "torchdiffeq, one by one"},
+}
+
+
+@pytest.mark.parametrize(("make", "contenders"), SERIES.items())
+def test_models_of_series_have_one_gradient_in_all_libraries_of_torch(make, contenders):
+    case = make("cpu", quick=True)
+    errors = {name: error() for name, error in case.errors.items() if not name.startswith("diffrax")}
+    assert contenders <= errors.keys() and max(errors.values()) < case.allowed
+    if "bare loop" in contenders:
+        assert errors["noderun backprop"] == pytest.approx(errors["bare loop"], rel=1e-2)
+
+
+@pytest.mark.long  # compilations
+@pytest.mark.parametrize("make", SERIES)
+def test_models_of_series_have_that_gradient_in_diffrax(make):
+    case = make("cpu", quick=True)
+    errors = [error() for name, error in case.errors.items() if name.startswith("diffrax")]
+    assert errors and max(errors) < case.allowed
 
 
 def test_published_sizes():

@@ -6,8 +6,8 @@ import pytest
 
 from noderun.benchmarks import problems
 from noderun.benchmarks.case import LIMIT, Row
-from noderun.benchmarks.controlled import controlled_cases
 from noderun.benchmarks.objectives import Block
+from noderun.benchmarks.series import series_cases
 from noderun.benchmarks.startup import startup_cases
 from noderun.benchmarks.step import step_case
 from noderun.benchmarks.stochastic import stochastic_cases
@@ -49,7 +49,7 @@ def test_every_target_names_cases_that_there_are():
     passes = [pass_case(Block(1), mode).name for mode in MODES]
     startup = [case.name for case in startup_cases(quick=True)]
     names = {
-        "series": [case.name for case in controlled_cases("cpu", quick=True)],
+        "series": [case.name for case in series_cases("cpu", quick=True)],
         "stochastic": [case.name for case in stochastic_cases("cpu", quick=True)],
         "solve": small,
         "gradient": small,

@@ -156,8 +156,13 @@ def test_a_linear_cde_is_the_product_of_exponentials(series):
 
 def test_recurrences_have_autograds_gradient():
     torch.manual_seed(0)
-    a, b = (torch.randn(5, 3, dtype=torch.complex128, requires_grad=True) for _ in range(2))
-    assert torch.autograd.gradcheck(DiagonalRecurrence.apply, (a, b))
+    exponents, b = (torch.randn(*n, 3, dtype=torch.complex128, requires_grad=True) for n in ((), (5, 2)))
+    gaps = torch.rand(5, 2, 1, dtype=torch.float64)
+    assert torch.autograd.gradcheck(DiagonalRecurrence.apply, (exponents, gaps, b))
+    h, states = torch.zeros_like(b[0]), DiagonalRecurrence.apply(exponents, gaps, b)
+    for gap, impulse, state in zip(gaps, b, states, strict=True):
+        h = (exponents * gap).exp() * h + impulse
+        torch.testing.assert_close(state, h, rtol=1e-12, atol=1e-12)
     matrices = torch.randn(4, 2, 2, 3, dtype=torch.float64, requires_grad=True)
     start = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda m, z: FlowRecurrence.apply(m, z, 3), (matrices, start))

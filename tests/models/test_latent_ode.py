@@ -10,6 +10,7 @@ from torch.distributions import Normal, kl_divergence
 from noderun.data import Batch, Series
 from noderun.models.latent import Decoded, kl_to_standard, log_normal, log_poisson
 from noderun.models.latent_ode import LatentODE
+from noderun.models.neural_flow import NeuralFlow, ResNetFlow
 from noderun.objectives import OBJECTIVES
 from noderun.ode.configured import ConfiguredSolve
 
@@ -53,6 +54,27 @@ def test_each_series_is_decoded_at_its_own_times_on_both_sides_of_0():
     flow = torch.linalg.matrix_exp(model.block.dynamics.matrix * times[..., None, None])  # [B, S, 2, 2]
     exact = torch.einsum("bsij,kbj->kbsi", flow, z0)
     assert torch.allclose(model.decode(z0, times).latent, exact, atol=1e-4)
+
+
+def test_a_neural_flow_starts_at_z0_is_invertible_at_every_time_and_sees_each_series_at_its_own():
+    torch.manual_seed(0)
+    flow, z0 = ResNetFlow(3, 16, 2).double().eval(), torch.randn(8, 3, dtype=torch.float64)
+    for net in flow.nets:  # as large as training may make them
+        net.of_state.parametrizations.weight.original.data *= 100
+        net.last.parametrizations.weight.original.data *= 100
+    assert torch.equal(flow(torch.zeros(1).double(), z0), z0)
+    for t in (torch.tensor([time], dtype=torch.float64) for time in (-1.0, 0.3)):
+        z = y = flow(t, z0)
+        for net, rate in zip(reversed(flow.nets), flow.rates.flip(0), strict=True):
+            for _ in range(150):  # Banach's fixed point z = y - tanh(a t) g(t, z)
+                z = y - (rate * t).tanh() * net(t, z)
+            y = z
+        torch.testing.assert_close(z, z0)
+    model = NeuralFlow((5, 2), 0, latent=3).eval()
+    z0, times = torch.randn(4, 2, 3), torch.tensor([[-1.0, 0.0, 2.0], [0.5, 0.5, 1.0]])
+    found = model.decode(z0, times).latent
+    torch.testing.assert_close(found[:, 1, 2], model.flow(times[1, 2:], z0[:, 1]))
+    torch.testing.assert_close(found[:, 0, 1], z0[:, 0])
 
 
 @pytest.mark.parametrize("encoder", ["rnn", "ode_rnn"])

@@ -231,6 +231,9 @@ def test_times_that_the_states_dtype_hardly_tells_apart_are_warned_of(per_sample
         noderun.odeint(f, torch.zeros(1, 1), torch.tensor([now, now + 1], dtype=torch.float64))
     solve(f, torch.zeros(1, 1).double(), [now, now + 1], per_sample=per_sample)
     solve(f, torch.zeros(1, 1), [0.0, 1.0], per_sample=per_sample)
+    solve(f, torch.zeros(1, 1), [0.0, 0.3, 0.300001, 0.7, 1.0], per_sample=per_sample)  # irregular, but from the start
+    with pytest.warns(RuntimeWarning, match="rounds times"):
+        solve(f, torch.zeros(1, 1), [now, now + 300.0, now + 301.0, now + 1e4], per_sample=per_sample)
 
 
 @pytest.mark.parametrize("ts", [[0.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, 0.5, 0.5, 1.0]])

@@ -165,7 +165,9 @@ class LongCsv(SeriesData, name="long_csv"):
     task: Annotated[Task | None, Reference("${task}"), "null: classify if there is a label, else interpolate"] = None
     path: Annotated[str | None, "the file"] = None
     id: Annotated[str, "column that names the record"] = "id"
-    time: Annotated[str, "column of the time; a record's times count from its first"] = "time"
+    time: Annotated[
+        str, "column of the time; a record's times count from its first, in units of the longest record's span"
+    ] = "time"
     channel: Annotated[str, "column that names what was measured"] = "channel"
     value: Annotated[str, "column of the value"] = "value"
     label: Annotated[str | None, "column of the class, or of the number, of a record"] = None

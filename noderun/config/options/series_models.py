@@ -87,6 +87,24 @@ class LatentOde(SeriesModel, name="latent_ode"):
 
 
 @declaration
+class NeuralFlow(SeriesModel, name="neural_flow"):
+    """A latent ODE without a solve: a net that is invertible at every time is its solution (Bilos et al. 2021)."""
+
+    objective: Annotated[
+        Objective, Reference("elbo"), "elbo; or series: squared error or cross entropy of the posterior mean alone"
+    ] = Objective("elbo")
+    latent: Annotated[Count, "size of z"] = 4
+    hidden: Annotated[Count, "size of the encoder's state"] = 25
+    width: Annotated[Count, "of the hidden layer of each residual net"] = 64
+    layers: Annotated[Count, "residual nets, each invertible"] = 4
+    decoder: Annotated[Index, "hidden units from z to the values; 0: a linear map"] = 20
+    noise: Annotated[Positive, "standard deviation of the values about the path, in units of each channel's own"] = 0.1
+    samples: Annotated[Count, "draws of z(0) per series in training"] = 1
+    kl_warmup: KlWarmup = 0
+    label_weight: Annotated[NotNegative, "of the loss of a label beside the ELBO"] = 1.0
+
+
+@declaration
 class LatentSde(SeriesModel, name="latent_sde"):
     """Latent SDE (Li et al. 2020): a variational autoencoder of series whose latent path is random. Solvers are euler
     and milstein, and with model.interpretation=stratonovich also heun, midpoint and reversible_heun."""
