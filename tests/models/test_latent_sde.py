@@ -124,15 +124,15 @@ def test_the_kl_of_the_path_is_that_of_two_linear_equations():
 @pytest.mark.parametrize("posterior", ["drift", "marginals"])
 def test_a_test_weighs_paths_by_the_ratio_of_the_densities(posterior):
     """E_q p/q = 1 over many draws of one series, for the model's own log_ratio and that of z(0)."""
-    model = make("free", posterior).eval()
+    model, (inputs, _, mask), times = make("free", posterior).eval(), series(), torch.linspace(0, 1, 5).expand(1, 5)
     with torch.no_grad():
-        model.equation.scale.last_bias.zero_()
+        model.equation.scale.last_bias.fill_(1.0)
         for parameter in (*model.steering.parameters(), *model.equation.net.parameters()):
-            parameter.mul_(0.3)  # weights of a posterior that is far from the prior have no variance to speak of
-    posterior = model.infer(*(part[:1] for part in series()))
+            parameter.mul_(0.15)  # weights of a posterior that is far from the prior have no variance to speak of
+    posterior = model.infer(inputs[:1], times, mask[:1])
     epsilon = torch.randn(DRAWS, 1, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        decoded = model.paths(posterior, epsilon, series()[1][:1])
+        decoded = model.paths(posterior, epsilon, times)
     for log_ratio in (decoded.log_ratio, model.start_log_ratio(posterior, epsilon)):
         weight = (-log_ratio).exp()
         assert weight.std() > 0.1 and abs(weight.mean() - 1) < 3 * weight.std() / DRAWS**0.5
