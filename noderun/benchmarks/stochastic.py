@@ -92,6 +92,16 @@ def torchsde_by(solver: str, adjoint: bool = False) -> Solve:
     return run
 
 
+def bare_euler(sde: NeuralSDE, y0: Tensor, steps: int) -> Tensor:
+    """Euler's method as the shortest loop that torch allows, on increments that are drawn at once."""
+    y, t, h, rows = y0, y0.new_zeros(()), 1 / steps, [y0]
+    for step, dw in enumerate((torch.randn(steps, *y0.shape, device=y0.device) * h**0.5).unbind(), 1):
+        y = torch.addcmul(y.add(sde.f(t, y), alpha=h), sde.g(t, y), dw)
+        if step % (steps // OUTPUTS) == 0:
+            rows.append(y)
+    return torch.stack(rows)
+
+
 def solve_case(solver: str, batch: int, device: str) -> Case:
     sde, y0 = NeuralSDE(solver).to(device), start(batch, device)
 
@@ -104,6 +114,8 @@ def solve_case(solver: str, batch: int, device: str) -> Case:
         contenders["torchsde"] = plain(torchsde_by(solver))
     if there["diffrax"]:
         contenders["diffrax"] = diffrax_solve(sde, y0, solver)
+    if solver == "euler":
+        contenders["bare loop"] = plain(bare_euler)
 
     @functools.cache
     def truth() -> list[np.ndarray]:
@@ -133,6 +145,8 @@ def gradient_case(solver: str, batch: int, device: str) -> Case:
     if there["torchsde"]:
         runs["torchsde backprop"] = torchsde_by(solver)
         runs[f"torchsde {'reversible' if reversible else 'adjoint'}"] = torchsde_by(solver, adjoint=True)
+    if solver == "euler":
+        runs["bare loop"] = bare_euler
     contenders: Contenders = {name: functools.partial(gradient, run) for name, run in runs.items()}
     if there["diffrax"]:
         contenders["diffrax checkpointed"] = diffrax_gradient(sde, y0, solver)

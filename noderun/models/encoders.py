@@ -66,24 +66,25 @@ class BackwardODERNN(nn.Module):
 
 class ContextGRU(nn.Module):
     """What a GRU has read when it comes to each observation, [B, T, context]: of the observations from there on, and
-    with ``both`` of those up to there as well."""
+    with ``both`` of those up to there as well; beside it the observation itself, which a state of the GRU rounds."""
 
     def __init__(self, channels: int, hidden: int, both: bool) -> None:
         super().__init__()
         self.backward_gru = nn.GRU(2 * channels + 1, hidden, batch_first=True)
         self.forward_gru = nn.GRU(2 * channels + 1, hidden, batch_first=True) if both else None
-        self.size = hidden * (1 + both)
+        self.size = hidden * (1 + both) + 2 * channels
 
     def forward(self, inputs: Tensor, times: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """The contexts, the times of the observations [B, T], infinite where padding stands, and the last [B, 1]."""
         features, _, counts = backward_in_time(inputs, times, mask)
-        context = in_order(self.backward_gru(features)[0], counts)
+        ordered = in_order(features, counts)
+        parts = [in_order(self.backward_gru(features)[0], counts), ordered[..., :-1]]
         if self.forward_gru is not None:
-            context = torch.cat([context, self.forward_gru(in_order(features, counts))[0]], dim=-1)
+            parts.append(self.forward_gru(ordered)[0])
         place = torch.arange(times.shape[1], device=times.device)
         there = place < counts.unsqueeze(1)
         last = torch.where(there, times, -torch.inf).amax(1, keepdim=True)
-        return context, torch.where(there, times, torch.inf), last
+        return torch.cat(parts, dim=-1), torch.where(there, times, torch.inf), last
 
 
 def in_order(rows: Tensor, counts: Tensor) -> Tensor:

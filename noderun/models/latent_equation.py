@@ -19,34 +19,29 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from noderun.dynamics.activations import DERIVATIVES, activation
+from noderun.dynamics.activations import activation
 
 FORMS = {"free": "diagonal", "lsde": "additive", "lnsde": "diagonal", "gsde": "diagonal"}  # with their type of noise
 MULTIPLICATIVE = ("lnsde", "gsde")
+START = -3.0  # the logit of s at first, about 0.05: a large diffusion hides the drift, and its noise the gradient
 
 
 class Net(nn.Module):
-    """A fully connected net [..., inputs] -> [..., outputs], with its derivative along a direction."""
+    """A fully connected net [..., inputs] -> [..., outputs] beside a linear map: an identity is learned at once."""
 
     def __init__(self, inputs: int, width: int, layers: int, outputs: int, name: str) -> None:
         super().__init__()
         sizes = [inputs, *[width] * (layers - 1), outputs]
         self.layers: Sequence[nn.Linear] = nn.ModuleList(map(nn.Linear, sizes, sizes[1:]))  # type: ignore[assignment]
-        self.activation, self.derivative = activation(name), DERIVATIVES[name]
+        self.direct = nn.Linear(inputs, outputs, bias=False)
+        self.activation = activation(name)
 
     def forward(self, x: Tensor) -> Tensor:
+        hidden = x
         for layer in self.layers[:-1]:
-            x = self.activation(layer(x))
-        outputs: Tensor = self.layers[-1](x)
+            hidden = self.activation(layer(hidden))
+        outputs: Tensor = self.layers[-1](hidden) + self.direct(x)
         return outputs
-
-    def with_tangent(self, x: Tensor, dx: Tensor) -> tuple[Tensor, Tensor]:
-        """The outputs at x, and their derivative along dx."""
-        for layer in self.layers[:-1]:
-            pre, slope = layer(x), dx @ layer.weight.T
-            x = self.activation(pre)
-            dx = self.derivative(pre, x) * slope
-        return self.layers[-1](x), dx @ self.layers[-1].weight.T
 
 
 class ComponentNets(nn.Module):
@@ -56,7 +51,7 @@ class ComponentNets(nn.Module):
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.randn(size, width)), nn.Parameter(torch.randn(size, width))
         self.last = nn.Parameter(torch.randn(size, width) / width**0.5)
-        self.last_bias = nn.Parameter(torch.zeros(size))
+        self.last_bias = nn.Parameter(torch.full((size,), START))
 
     def forward(self, z: Tensor) -> Tensor:
         hidden = nn.functional.softplus(torch.addcmul(self.bias, z.unsqueeze(-1), self.weight))
@@ -71,20 +66,31 @@ class ComponentNets(nn.Module):
 class LatentEquation(nn.Module):
     """Drift and diffusion of z [..., L], the prior's; with a context, the posterior's of (z, l), dl = 1/2 |u|^2 dt.
 
-    t is a number [], or [..., 1]. ``steering(equation, t, z, s, *context)`` is the posterior's u.
+    t is a number [], or [..., 1]. ``steering(equation, t, z, p, s, *context)`` is the posterior's u.
     """
 
     def __init__(self, size: int, form: str, width: int, layers: int, name: str, steering: nn.Module) -> None:
         super().__init__()
         self.size, self.form = size, form
         self.net = Net(size + (form in MULTIPLICATIVE), width, layers, size, name)
-        self.scale = ComponentNets(size, max(width // 4, 1)) if form == "free" else Net(1, width, 2, size, name)
+        self.scale: nn.Module = ComponentNets(size, max(width // 4, 1))
+        if form != "free":
+            self.scale = Net(1, width, 2, size, name)
+            nn.init.constant_(self.scale.layers[-1].bias, START)
         self.steering = steering
+
+    def relative_drift(self, t: Tensor, z: Tensor) -> Tensor:
+        """p."""
+        found: Tensor = self.net(with_time(t, z) if self.form in MULTIPLICATIVE else z)
+        return found
 
     def prior_drift(self, t: Tensor, z: Tensor) -> Tensor:
         """h."""
-        found: Tensor = self.net(with_time(t, z) if self.form in MULTIPLICATIVE else z)
-        return z * found if self.form == "gsde" else found
+        return self.drift_by(z, self.relative_drift(t, z))
+
+    def drift_by(self, z: Tensor, p: Tensor) -> Tensor:
+        """h = z p of gsde, else p."""
+        return z * p if self.form == "gsde" else p
 
     def relative_diffusion(self, t: Tensor, z: Tensor) -> Tensor:
         """s."""
@@ -100,13 +106,17 @@ class LatentEquation(nn.Module):
         """g = c s."""
         return z * s if self.form in MULTIPLICATIVE else s
 
+    def steered(self, t: Tensor, z: Tensor, *context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """p, s and u."""
+        p, s = self.relative_drift(t, z), self.relative_diffusion(t, z)
+        return p, s, self.steering(self, t, z, p, s, *context)
+
     def drift(self, t: Tensor, y: Tensor, *context: Tensor) -> Tensor:
         if not context:
             return self.prior_drift(t, y)
         z = y[:, : self.size]
-        s = self.relative_diffusion(t, z)
-        u = self.steering(self, t, z, s, *context)
-        drift = torch.addcmul(self.prior_drift(t, z), self.carried(z, s), u)
+        p, s, u = self.steered(t, z, *context)
+        drift = torch.addcmul(self.drift_by(z, p), self.carried(z, s), u)
         return torch.cat([drift, 0.5 * u.square().sum(1, keepdim=True)], dim=1)
 
     def diffusion(self, t: Tensor, y: Tensor, *context: Tensor) -> Tensor:

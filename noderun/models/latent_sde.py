@@ -39,7 +39,7 @@ class LatentSDE(LatentSeries):
         hidden: int = 64,
         width: int = 64,
         layers: int = 3,
-        activation: str = "softplus",
+        activation: str = "silu",
         decoder: int = 0,
         noise: float = 0.01,
         samples: int = 1,
@@ -78,7 +78,7 @@ class LatentSDE(LatentSeries):
         return self.first_mean, self.first_log_std.exp()
 
     def infer(self, inputs: Tensor, times: Tensor, mask: Tensor | None) -> Posterior:
-        context = self.encoder(inputs, times, mask)
+        context = self.steering.context(*self.encoder(inputs, times, mask))
         return Posterior(*self.steering.start(*context), context)
 
     def paths(self, posterior: Posterior, epsilon: Tensor, times: Tensor, index: Tensor | None = None) -> Decoded:
@@ -119,7 +119,7 @@ class LatentSDE(LatentSeries):
         ends, martingale = solution.ts.tolist(), torch.zeros_like(kl)
         for row, (start, end) in enumerate(zip(ends, ends[1:], strict=False)):
             t = z.new_tensor(start)
-            u = self.steering(self.equation, t, z[row], self.equation.relative_diffusion(t, z[row]), *context)
+            _, _, u = self.equation.steered(t, z[row], *context)
             martingale = martingale + (u * solution.brownian(start, end)[:, :-1]).sum(1)
         rows = torch.searchsorted(solution.ts, ts.double().to(solution.ts.device))
         own = of_each(z[rows.to(z.device)].unflatten(1, (draws, -1)), place)

@@ -22,10 +22,10 @@ def marginal_paths(
 
     After a series' last observation steps are the prior's.
     """
-    contexts, knots, last = context
+    curves, knots, last = context
     times = z.new_tensor(path.times)
-    moments = steering.moments(times.expand(len(z), -1), contexts, knots)
-    mean, std = (part.transpose(0, 1) for part in moments)  # [T, N, L]
+    found = steering.at(times.expand(len(z), -1), curves, knots)
+    mean, std = found.mean.transpose(0, 1), found.std.transpose(0, 1)  # [T, N, L]
     rows, log_ratio = [z], torch.zeros_like(z[:, 0])
     for k, (start, end) in enumerate(zip(path.times, path.times[1:], strict=False)):
         dt, inside = end - start, times[k] < last

@@ -15,12 +15,20 @@ from noderun.models.latent_equation import ComponentNets, LatentEquation, Net, w
 
 
 class ContextDrift(nn.Module):
-    """s u, which is f - h if c = 1, as a net of t, z and the context of the next observation (Li et al. 2020)."""
+    """s u = q - p with a net q of t, z and the context of the next observation.
+
+    If c = 1, q is the posterior's drift f and u = (f - h) / g (Li et al. 2020): the path term of the ELBO is then a
+    regression of h on f, which is how h learns. A net for f - h instead would hide from h what the posterior knows.
+    """
 
     def __init__(self, size: int, context: int, width: int, layers: int, name: str) -> None:
         super().__init__()
         self.net = Net(1 + size + context, width, layers, size, name)
         self.first = nn.Linear(context, 2 * size)
+
+    def context(self, contexts: Tensor, knots: Tensor, last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What ``forward`` takes."""
+        return contexts, knots, last
 
     def start(self, contexts: Tensor, knots: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation [N, L] of z(0)."""
@@ -32,6 +40,7 @@ class ContextDrift(nn.Module):
         equation: LatentEquation,
         t: Tensor,
         z: Tensor,
+        p: Tensor,
         s: Tensor,
         contexts: Tensor,
         knots: Tensor,
@@ -39,7 +48,7 @@ class ContextDrift(nn.Module):
     ) -> Tensor:
         row = (knots <= t).sum(1).clamp(max=knots.shape[1] - 1)
         context = contexts[torch.arange(len(z), device=z.device), row]
-        return torch.where(t < last, self.net(with_time(t, z, context)) / s, 0.0)
+        return torch.where(t < last, (self.net(with_time(t, z, context)) - p) / s, 0.0)
 
 
 class Marginal(NamedTuple):
@@ -54,34 +63,33 @@ class Marginal(NamedTuple):
 class Marginals(nn.Module):
     """z(t) ~ N(mean(t), std(t)^2) for all t, and the u that makes it so (Bartosh et al. 2025, SDE Matching).
 
-    Mean and standard deviation are a net of t and the context, which is linear in time between observations. The flow
-    z = mean + std epsilon has the velocity v; the equation with diffusion g and the same marginals has Ito's drift
-    v + 1/2 g^2 d log q/dz + g dg/dz, by the Fokker-Planck equation, and Stratonovich's
+    Mean and log std are cubic between knots, time 0 and the observations; a net of each knot's context gives their
+    values and slopes there. The flow z = mean + std epsilon has the velocity v; the equation with diffusion g and the
+    same marginals has Ito's drift v + 1/2 g^2 d log q/dz + g dg/dz, by the Fokker-Planck equation, and Stratonovich's
     v + 1/2 (g^2 d log q/dz + g dg/dz).
     """
 
     def __init__(self, size: int, context: int, width: int, layers: int, name: str, interpretation: str) -> None:
         super().__init__()
-        self.net = Net(1 + context, width, layers, 2 * size, name)
+        self.net = Net(1 + context, width, layers, 4 * size, name)
         self.share = 1.0 if interpretation == "ito" else 0.5
 
-    def start(self, contexts: Tensor, knots: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation [N, L] of z(0)."""
-        mean, std = self.moments(torch.zeros_like(last), contexts, knots)
-        return mean[:, 0], std[:, 0]
+    def context(self, contexts: Tensor, knots: Tensor, last: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What ``forward`` takes: mean and log std with their slopes [N, 1 + T, 4 L] at time 0 and the observations."""
+        knots = torch.cat([torch.zeros_like(last), knots], dim=1)
+        contexts = torch.cat([contexts[:, :1], contexts], dim=1)
+        t = torch.where(knots.isfinite(), knots, 0.0).unsqueeze(-1)
+        return self.net(torch.cat([t, contexts], dim=-1)), knots, last
 
-    def moments(self, t: Tensor, contexts: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation [N, S, L] of z at times t [N, S]."""
-        hats, _ = hat_functions(t, knots)
-        mean, log_std = self.net(with_time(t.unsqueeze(-1), hats @ contexts)).chunk(2, dim=-1)
+    def start(self, curves: Tensor, knots: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation [N, L] of z(0)."""
+        mean, log_std, _, _ = curves[:, 0].chunk(4, dim=-1)
         return mean, log_std.exp()
 
-    def at(self, t: Tensor, contexts: Tensor, knots: Tensor) -> Marginal:
+    def at(self, t: Tensor, curves: Tensor, knots: Tensor) -> Marginal:
         """Moments and slopes, each [N, S, L], at times t [N, S]."""
-        hats, slopes = hat_functions(t, knots)
-        x = with_time(t.unsqueeze(-1), hats @ contexts)
-        dx = with_time(torch.ones_like(t).unsqueeze(-1), slopes @ contexts)
-        (mean, log_std), (mean_slope, log_std_slope) = (part.chunk(2, dim=-1) for part in self.net.with_tangent(x, dx))
+        values, slopes = hermite(t, curves, knots)
+        (mean, log_std), (mean_slope, log_std_slope) = values.chunk(2, dim=-1), slopes.chunk(2, dim=-1)
         std = log_std.exp()
         return Marginal(mean, std, mean_slope, std * log_std_slope)
 
@@ -90,21 +98,22 @@ class Marginals(nn.Module):
         equation: LatentEquation,
         t: Tensor,
         z: Tensor,
+        p: Tensor,
         s: Tensor,
-        contexts: Tensor,
+        curves: Tensor,
         knots: Tensor,
         last: Tensor,
     ) -> Tensor:
-        found = self.at(t.to(z).expand(len(z), 1), contexts, knots)
-        u = self.steer(equation, t, z.unsqueeze(1), s.unsqueeze(1), found).squeeze(1)
+        found = self.at(t.to(z).expand(len(z), 1), curves, knots)
+        u = self.steer(equation, z.unsqueeze(1), p.unsqueeze(1), s.unsqueeze(1), found).squeeze(1)
         return torch.where(t < last, u, 0.0)
 
-    def steer(self, equation: LatentEquation, t: Tensor, z: Tensor, g: Tensor, found: Marginal) -> Tensor:
-        """u at z [N, S, L] with the diffusion g there; t is [] or [N, S, 1]."""
+    def steer(self, equation: LatentEquation, z: Tensor, h: Tensor, g: Tensor, found: Marginal) -> Tensor:
+        """u at z [N, S, L] with the prior's drift h and the diffusion g there."""
         epsilon = (z - found.mean) / found.std
         velocity = found.mean_slope + found.std_slope * epsilon
         drift = velocity - 0.5 * g.square() * epsilon / found.std + self.share * diffusion_drift(equation, z, g)
-        return (drift - equation.prior_drift(t, z)) / g
+        return (drift - h) / g
 
     def to_ito(self, equation: LatentEquation, z: Tensor, g: Tensor) -> Tensor:
         """What is added to the prior's drift to make it Ito's."""
@@ -116,20 +125,19 @@ def diffusion_drift(equation: LatentEquation, z: Tensor, g: Tensor) -> Tensor:
     return g * equation.scale.slope(z) if isinstance(equation.scale, ComponentNets) else torch.zeros_like(g)
 
 
-def hat_functions(t: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
-    """What interpolates contexts at times t [N, S] by a product, and its slope: [N, S, T].
-
-    Linear between knots, constant outside of them. An index would do, but its backward pass is slow.
-    """
-    right = torch.searchsorted(knots.contiguous(), t.contiguous(), right=True)
-    left = (right - 1).clamp(min=0)
-    right = torch.minimum(right, knots.isfinite().sum(1, keepdim=True) - 1)
-    start, end = knots.gather(1, left), knots.gather(1, right)
-    between = start < end
-    slope = torch.where(between, 1 / (end - start), 0.0)
-    share = torch.where(between, (t - start) * slope, 0.0)
-    blank = t.new_zeros(*t.shape, knots.shape[1])
-    left, right = left.unsqueeze(-1), right.unsqueeze(-1)
-    hats = blank.scatter_add(2, left, (1 - share).unsqueeze(-1)).scatter_add(2, right, share.unsqueeze(-1))
-    slopes = blank.scatter_add(2, left, -slope.unsqueeze(-1)).scatter_add(2, right, slope.unsqueeze(-1))
-    return hats, slopes
+def hermite(t: Tensor, curves: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
+    """Cubic curves and their slopes, each [N, S, C], at times t [N, S] from 0 on; ``curves`` [N, K, 2 C] are values and
+    slopes at the knots, the first of them 0. They are constant after the last."""
+    last = knots.isfinite().sum(1, keepdim=True) - 1
+    left = torch.searchsorted(knots.contiguous(), t.contiguous(), right=True).sub(1).minimum(last)
+    right = torch.minimum(left + 1, last)
+    start = knots.gather(1, left)
+    length = knots.gather(1, right) - start
+    elapsed = (t - start).minimum(length).unsqueeze(-1)
+    whole = torch.where(length > 0, length, 1.0).unsqueeze(-1)  # 1 of an interval of no length, whose ends are equal
+    ends = [curves.gather(1, place.unsqueeze(-1).expand(-1, -1, curves.shape[2])) for place in (left, right)]
+    (x0, m0), (x1, m1) = (end.chunk(2, dim=-1) for end in ends)
+    u, rise = elapsed / whole, (x1 - x0) / whole
+    value = x0 + elapsed * ((1 - u) ** 2 * m0 + u * (3 - 2 * u) * rise - u * (1 - u) * m1)
+    slope = (1 - u) * (1 - 3 * u) * m0 + 6 * u * (1 - u) * rise + u * (3 * u - 2) * m1
+    return value, slope

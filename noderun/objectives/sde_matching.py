@@ -11,7 +11,7 @@ from noderun.data import Batch, Series
 from noderun.data.series import packed
 from noderun.models import LatentSDE
 from noderun.models.latent import log_normal
-from noderun.models.steering import Marginals
+from noderun.models.steering import Marginal, Marginals
 from noderun.objectives.series_elbo import SeriesELBO, bound, series_of
 
 TIMES = 16  # at which |u|^2 is looked at, per series and step
@@ -37,25 +37,28 @@ class SDEMatching(SeriesELBO):
         if asked < x.shape[1]:
             x, times, mask = given = packed(x, times, mask)
         posterior = model.infer(*given)
-        contexts, knots, last = posterior.context
+        curves, knots, last = posterior.context
         there = mask & (times <= last).unsqueeze(-1)  # beyond, the posterior is the prior, whose marginals are unknown
-        z = drawn(model, *model.steering.moments(times, contexts, knots))
+        z = drawn(model, model.steering.at(times, curves, knots))
         expected = log_normal(x, model.decoder(z), model.noise, there).mean(0)
-        kl = model.start_kl(posterior) + path_kl(model, contexts, knots, last)
+        kl = model.start_kl(posterior) + path_kl(model, curves, knots, last)
         return bound(model, expected, kl, there, self.step)
 
 
-def drawn(model: LatentSDE, mean: Tensor, std: Tensor) -> Tensor:
-    """z [K, B, S, L] of the marginals [B, S, L]."""
-    return mean + std * torch.randn(model.samples, *mean.shape, device=mean.device, dtype=mean.dtype)
+def drawn(model: LatentSDE, found: Marginal) -> Tensor:
+    """z [K, B, S, L] of the marginals."""
+    return found.mean + found.std * torch.randn(
+        model.samples, *found.mean.shape, device=found.mean.device, dtype=found.mean.dtype
+    )
 
 
-def path_kl(model: LatentSDE, contexts: Tensor, knots: Tensor, last: Tensor) -> Tensor:
+def path_kl(model: LatentSDE, curves: Tensor, knots: Tensor, last: Tensor) -> Tensor:
     """E int 1/2 |u|^2 dt [B] from 0 to the last observation."""
     assert isinstance(model.steering, Marginals)
     part = torch.arange(TIMES, device=last.device)
     t = last * (part + torch.rand(len(last), TIMES, device=last.device)) / TIMES  # [B, TIMES]
-    found = model.steering.at(t, contexts, knots)
-    z, at = drawn(model, found.mean, found.std), t.unsqueeze(-1)
-    u = model.steering.steer(model.equation, at, z, model.equation.prior_diffusion(at, z), found)
+    found = model.steering.at(t, curves, knots)
+    z, at = drawn(model, found), t.unsqueeze(-1)
+    h, g = model.equation.prior_drift(at, z), model.equation.prior_diffusion(at, z)
+    u = model.steering.steer(model.equation, z, h, g, found)
     return 0.5 * last.squeeze(1) * u.square().sum(-1).mean((0, 2))

@@ -5,13 +5,14 @@ import math
 
 import pytest
 import torch
+from scipy.interpolate import CubicHermiteSpline
 from torch import nn
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from noderun.data import Batch, Series
 from noderun.models.latent_equation import FORMS, MULTIPLICATIVE, LatentEquation
 from noderun.models.latent_sde import LatentSDE
-from noderun.models.steering import Marginals
+from noderun.models.steering import Marginals, hermite
 from noderun.objectives import OBJECTIVES
 from noderun.sde import GRADIENTS, SOLVERS, sdesolve
 from noderun.sde.configured import ConfiguredSDESolve
@@ -64,7 +65,7 @@ class Towards(nn.Module):
         super().__init__()
         self.rate, self.prior = rate, prior
 
-    def forward(self, equation, t, z, s, *context):
+    def forward(self, equation, t, z, p, s, *context):
         return (self.prior - self.rate) * z / s
 
 
@@ -115,7 +116,7 @@ def test_the_kl_of_the_path_is_that_of_two_linear_equations():
     martingale = torch.zeros(n, dtype=torch.float64)
     for row, (a, b) in enumerate(itertools.pairwise(sol.ts.tolist())):
         z = sol.ys[row, :, :1]
-        martingale += (equation.steering(equation, sol.ts[row], z, torch.tensor(s)) * sol.brownian(a, b)[:, :1])[:, 0]
+        martingale += (equation.steered(sol.ts[row], z)[2] * sol.brownian(a, b)[:, :1])[:, 0]
     weight = (-kl - martingale).exp()
     assert abs(weight.mean() - 1) < 3 * weight.std() / n**0.5
 
@@ -123,14 +124,15 @@ def test_the_kl_of_the_path_is_that_of_two_linear_equations():
 @pytest.mark.parametrize("posterior", ["drift", "marginals"])
 def test_a_test_weighs_paths_by_the_ratio_of_the_densities(posterior):
     """E_q p/q = 1 over many draws of one series, for the model's own log_ratio and that of z(0)."""
-    model = make("free", posterior).eval()
+    model, (inputs, _, mask), times = make("free", posterior).eval(), series(), torch.linspace(0, 1, 5).expand(1, 5)
     with torch.no_grad():
-        for parameter in model.steering.parameters():
-            parameter.mul_(0.3)  # weights of a posterior that is far from the prior have no variance to speak of
-    posterior = model.infer(*(part[:1] for part in series()))
+        model.equation.scale.last_bias.fill_(1.0)
+        for parameter in (*model.steering.parameters(), *model.equation.net.parameters()):
+            parameter.mul_(0.15)  # weights of a posterior that is far from the prior have no variance to speak of
+    posterior = model.infer(inputs[:1], times, mask[:1])
     epsilon = torch.randn(DRAWS, 1, 4, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        decoded = model.paths(posterior, epsilon, series()[1][:1])
+        decoded = model.paths(posterior, epsilon, times)
     for log_ratio in (decoded.log_ratio, model.start_log_ratio(posterior, epsilon)):
         weight = (-log_ratio).exp()
         assert weight.std() > 0.1 and abs(weight.mean() - 1) < 3 * weight.std() / DRAWS**0.5
@@ -140,7 +142,7 @@ def with_marginals(form="free", solver="euler", **options):
     """A model whose marginals are not about 0, and its posterior of one series."""
     model = make(form, "marginals", solver, dt=0.005, hidden=3, **options)
     with torch.no_grad():
-        model.steering.net.layers[-1].bias.add_(torch.tensor([0.5] * 4 + [-0.5] * 4))
+        model.steering.net.layers[-1].bias.add_(torch.tensor([0.5] * 4 + [-0.5] * 4 + [0.0] * 8))
     inputs, times, mask = (part[:1] for part in series())
     return model, model.infer(inputs, times, mask), times[:, -1:] * torch.tensor([[0.3, 0.6, 0.95]])
 
@@ -214,8 +216,7 @@ def test_the_context_sees_neither_padding_nor_what_was_not_observed():
         one, two = model.infer(inputs, times, mask), model.infer(*longer)
         torch.testing.assert_close(two[:2], one[:2])
         for t in (0.0, 0.4, 0.9):
-            z, s = torch.ones(3, 4), torch.ones(3, 4)
-            u = [model.steering(model.equation, torch.tensor(t), z, s, *found.context) for found in (one, two)]
+            u = [model.equation.steered(torch.tensor(t), torch.ones(3, 4), *found.context)[2] for found in (one, two)]
             torch.testing.assert_close(*u)
             assert (u[0] != 0).all(1).equal(t < times[:, -1])  # after the last observation the path is the prior's
 
@@ -246,8 +247,24 @@ def test_the_diffusion_of_the_data_is_the_rate_of_their_quadratic_variation():
 def test_marginals_know_their_slopes():
     steering = Marginals(2, 3, 8, 3, "softplus", "ito").double()
     contexts, knots = torch.randn(2, 4, 3, dtype=torch.float64), torch.tensor([[0.1, 0.4, 0.5, 0.9]] * 2).double()
-    t = torch.tensor([[0.2, 0.45], [0.6, 0.8]], dtype=torch.float64)
-    found, step = steering.at(t, contexts, knots), 1e-6
-    ahead, behind = steering.at(t + step, contexts, knots), steering.at(t - step, contexts, knots)
+    t = torch.tensor([[0.05, 0.2, 0.45], [0.3, 0.6, 0.8]], dtype=torch.float64)
+    curves, step = steering.context(contexts, knots, knots[:, -1:])[:2], 1e-6
+    found, ahead, behind = (steering.at(t + shift, *curves) for shift in (0.0, step, -step))
     torch.testing.assert_close(found.mean_slope, (ahead.mean - behind.mean) / (2 * step), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(found.std_slope, (ahead.std - behind.std) / (2 * step), rtol=1e-6, atol=1e-6)
+
+
+def test_curves_of_marginals_are_scipys_hermite_splines():
+    generator = torch.Generator().manual_seed(0)
+    knots = torch.tensor([[0.0, 0.0, 0.3, 0.4, 1.0], [0.0, 0.2, 0.7, torch.inf, torch.inf]], dtype=torch.float64)
+    curves = torch.randn(2, 5, 6, generator=generator, dtype=torch.float64)
+    t = torch.tensor([[0.0, 0.1, 0.3, 0.95, 1.0], [0.0, 0.1, 0.2, 0.65, 0.7]], dtype=torch.float64)
+    value, slope = hermite(t, curves.requires_grad_(), knots)
+    for row, known in enumerate((slice(1, 5), slice(0, 3))):
+        x, m = curves[row, known].detach().numpy().reshape(-1, 2, 3).swapaxes(0, 1)
+        exact = CubicHermiteSpline(knots[row, known].numpy(), x, m)
+        torch.testing.assert_close(value[row].detach(), torch.tensor(exact(t[row].numpy())))
+        inside = t[row] < knots[row, known][-1]
+        torch.testing.assert_close(slope[row][inside].detach(), torch.tensor(exact(t[row][inside].numpy(), 1)))
+    value.sum().backward()
+    assert curves.grad.isfinite().all()

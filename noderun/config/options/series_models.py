@@ -132,10 +132,10 @@ class LatentSde(SeriesModel, name="latent_sde"):
     interpretation: Annotated[
         Literal["ito", "stratonovich"], "of drift and diffusion; the solver's must be the same"
     ] = "ito"
-    hidden: Annotated[Count, "size of the encoder's GRU, and of the context"] = 64
+    hidden: Annotated[Count, "size of the encoder's GRU"] = 64
     width: Annotated[Count, "of the hidden layers of drift, diffusion and posterior"] = 64
     layers: Annotated[Count, "linear maps of drift and posterior"] = 3
-    activation: Annotated[Activation, "of the hidden layers"] = "softplus"
+    activation: Annotated[Activation, "of the hidden layers; softplus is the authors'"] = "silu"
     decoder: Annotated[Index, "hidden units from z to the values; 0: a linear map, the authors'"] = 0
     noise: Annotated[Positive, "standard deviation of the values about the path, in units of each channel's own"] = 0.01
     samples: Annotated[Count, "draws of the path per series in training"] = 1
