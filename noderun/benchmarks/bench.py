@@ -17,6 +17,7 @@ from noderun.benchmarks.cases import gradient_cases, solve_cases
 from noderun.benchmarks.controlled import controlled_cases
 from noderun.benchmarks.figures import draw_memory, draw_times
 from noderun.benchmarks.flows import flow_cases
+from noderun.benchmarks.gpu import gpu_cases
 from noderun.benchmarks.memory import MemoryRow, memory_rows
 from noderun.benchmarks.settings import Settings
 from noderun.benchmarks.startup import startup_cases
@@ -34,6 +35,7 @@ TIMED: dict[str, Callable[[Settings, str], Iterator[Case]]] = {
     "training": lambda settings, device: training_cases(device, settings.quick),
     "startup": lambda settings, device: startup_cases(settings.quick),
     "epoch": lambda settings, device: epoch_cases(settings.data, device),
+    "gpu": lambda settings, device: gpu_cases(device, settings.quick),
     "flows": lambda settings, device: flow_cases(device, settings.quick),
     "series": lambda settings, device: controlled_cases(device, settings.quick),
     "stochastic": lambda settings, device: stochastic_cases(device, settings.quick),
