@@ -22,9 +22,9 @@ class Quadrature(nn.Module):
     """d(y, r)/dt = (f(t, y, *args), integrand) for any state y and r [B]; a Module, so that f's parameters are found.
 
     y is a tensor [B, ...], or a tuple or dict of such. A solve does not nest deeper, so its state is ``start``: the
-    tensors of y side by side, then r. ``norm`` is the error norm of y alone: nothing depends on r, so it must not choose
-    the steps. What the integrand drew for a solve comes first among the solve's ``args`` (``drawn_by``), so that one
-    field serves for many solves.
+    tensors of y side by side, then r. ``norm`` is the error norm of y alone: nothing depends on r, so it must not
+    choose the steps. What the integrand drew for a solve comes first among the solve's ``args`` (``drawn_by``), so that
+    one field serves for many solves.
     """
 
     def __init__(self, f: nn.Module, integrand: Integrand, y0: Any, norm_of_y: Norm = rms) -> None:
