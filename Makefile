@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 TORCH  ?= torch
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help run test test-torch test-gpu test-long test-slurm bench api lint type format clean
+.PHONY: help run test test-torch test-gpu test-long test-slurm bench bench-gpu api lint type format clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -48,6 +48,13 @@ bench: $(VENV)/installed-dev  ## benchmark against torchdiffeq, torchode and dif
 		-e '/^<!-- bench -->$$/r outputs/bench/make/tables.md' docs/performance.md
 	rm docs/performance.md.before
 	cp outputs/bench/make/figures/* docs/figures/performance/
+
+bench-gpu: $(VENV)/installed-dev  ## the same of one GPU (about 5 minutes), into the page's section "On a GPU"
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/noderun bench suite=gpu device=cuda hydra.run.dir=outputs/bench/gpu
+	sed -i.before -e '/^<!-- bench-gpu -->$$/,/^<!-- end of bench-gpu -->$$/{//!d;}' \
+		-e '/^<!-- bench-gpu -->$$/r outputs/bench/gpu/tables.md' docs/performance.md
+	rm docs/performance.md.before
 
 api: $(VENV)/installed  ## write docs/api.md from the docstrings
 	$(BIN)/python docs/make_api.py

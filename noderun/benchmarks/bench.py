@@ -16,6 +16,7 @@ from noderun.benchmarks.case import Case, Failure, Row, reason, require_agreemen
 from noderun.benchmarks.cases import gradient_cases, solve_cases
 from noderun.benchmarks.figures import draw_memory, draw_times
 from noderun.benchmarks.flows import flow_cases
+from noderun.benchmarks.gpu import gpu_cases
 from noderun.benchmarks.memory import MemoryRow, memory_rows
 from noderun.benchmarks.series import series_cases
 from noderun.benchmarks.settings import Settings
@@ -34,6 +35,7 @@ TIMED: dict[str, Callable[[Settings, str], Iterator[Case]]] = {
     "training": lambda settings, device: training_cases(device, settings.quick),
     "startup": lambda settings, device: startup_cases(settings.quick),
     "epoch": lambda settings, device: epoch_cases(settings.data, device),
+    "gpu": lambda settings, device: gpu_cases(device, settings.quick),
     "flows": lambda settings, device: flow_cases(device, settings.quick),
     "series": lambda settings, device: series_cases(device, settings.quick),
     "stochastic": lambda settings, device: stochastic_cases(device, settings.quick),

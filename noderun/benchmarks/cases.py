@@ -94,7 +94,11 @@ def every_gradient() -> tuple[str, ...]:
 def gradient_case(problem: Problem, methods: tuple[str, ...]) -> Case:
     contenders = libraries.gradients(problem, methods)
     nfe = solve_statistics(problem)
-    y0, params, t = problem.y0.clone().requires_grad_(), list(problem.f.parameters()), torch.zeros(())
+    y0, params, t = (
+        problem.y0.clone().requires_grad_(),
+        list(problem.f.parameters()),
+        torch.zeros((), device=problem.y0.device),
+    )
     ones = torch.ones_like(y0)
 
     def bare() -> None:  # f and its vjp for each evaluation of the forward solve: what backprop cannot do without

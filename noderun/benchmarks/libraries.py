@@ -65,6 +65,8 @@ def solvers(problem: Problem) -> Contenders:
         contenders["bare loop"] = bare_loop(problem)
     if there["torchdiffeq"] and not problem.per_sample:
         contenders["torchdiffeq"] = lambda: torchdiffeq_solve(problem)
+    if problem.y0.dim() != 2:  # torchode knows no other states, and the field has a jax form for none
+        return contenders
     if there["torchode"]:
         contenders["torchode"] = torchode_solve(problem)
     if there["diffrax"]:
@@ -86,7 +88,7 @@ def gradients(problem: Problem, methods: tuple[str, ...]) -> Contenders:
 
         for name, ode in (("backprop", odeint), ("adjoint", odeint_adjoint)):
             contenders[f"torchdiffeq {name}"] = torch_gradient(problem, torchdiffeq_with(ode))
-    if there["diffrax"]:
+    if there["diffrax"] and problem.y0.dim() == 2:
         contenders["diffrax checkpointed"] = diffrax_gradient(problem)
     return contenders
 

@@ -89,4 +89,4 @@ def lotka_volterra(batch: int, tol: float, device: str = "cpu") -> Problem:
 
 def tight(problem: Problem) -> Problem:
     """The same in float64 at a tolerance that makes it the truth."""
-    return replace(problem, f=copy.deepcopy(problem.f).double(), y0=problem.y0.double(), tol=1e-10)
+    return replace(problem, f=copy.deepcopy(problem.f).double(), y0=problem.y0.double(), tol=1e-4 * problem.tol)

@@ -20,7 +20,7 @@ class Settings:
 
     data: Data
     suite: Literal[
-        "all", "solve", "gradient", "training", "startup", "memory", "epoch", "flows", "series", "stochastic"
+        "all", "solve", "gradient", "training", "startup", "memory", "epoch", "gpu", "flows", "series", "stochastic"
     ] = "all"
     rounds: Count = 5
     seconds: Positive = 0.2

@@ -42,7 +42,10 @@ class Solved:
 
 def contenders(device: str, shape: tuple[int, ...] = MNIST) -> dict[str, nn.Module]:
     """Nets of the same weights: the other libraries with the concatenating f, noderun with its own."""
-    nets = {f"noderun {gradient}": net(Conv, noderun_run(gradient), shape) for gradient in ("backprop", "adjoint")}
+    nets = {
+        f"noderun {gradient}": net(Conv, noderun_run(gradient), shape)
+        for gradient in ("backprop", "checkpointed", "adjoint")
+    }
     if libraries.installed()["torchdiffeq"]:
         import torchdiffeq
 

@@ -15,6 +15,7 @@ TITLES = {
     "training": "Training",
     "startup": "Starting",
     "epoch": "A whole epoch",
+    "gpu": "One card",
     "flows": "Flows",
     "series": "Time series",
     "stochastic": "Stochastic equations",
@@ -29,6 +30,8 @@ NOTES = {
     "without concatenating t.",
     "startup": "Whole processes, a new interpreter each time.",
     "epoch": "Each a single time.",
+    "gpu": "The limit is as many evaluations of f as noderun's solve makes, in a backward pass each with its vjp. On a "
+    "GPU noderun replays CUDA graphs; compiled compiles f for them, and eager does without.",
     "flows": "Forward and backward pass of a training step. All have the same net and weights but zuko, whose net of "
     "as many units is its own; noderun takes the trace in closed form, diffrax in forward mode, torchdiffeq's example "
     "by one vector-Jacobian product per dimension. Compilation is not counted.",

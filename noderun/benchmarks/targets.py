@@ -48,6 +48,14 @@ class Target:
 
 
 SMALL, BLOCK, STEP = "MLP 2-64-64-2, B = ", "ODE-Net's block", "ODE-Net, one training step"
+ON_A_CARD = (  # an H100: what, cases, contender, milliseconds as it is and with f compiled
+    ("ODE-Net's block without gradient", f"{BLOCK}.*no gradient", "", (3.2, 2.1)),
+    ("the same with its exact gradient", f"{BLOCK}.*backward", " checkpointed", (13, 8.5)),
+    ("the same by adjoint", f"{BLOCK}.*backward", " adjoint", (11, 8)),
+    ("MLP 2-64-64-2, B = 128, without gradient", f"{SMALL}.*no gradient", "", (1,)),
+    ("the same with its exact gradient", f"{SMALL}.*backward", " checkpointed", (3,)),
+    ("ODE-Net, one training step", STEP, " checkpointed", (12,)),
+)
 TARGETS = (
     Target("solve, B = 1024 and more", "solve", SMALL + r"\d{4}", "noderun", LIMIT, 1.15),
     Target("solve, B = 128", "solve", SMALL + "128,", "noderun", LIMIT, 1.4),
@@ -93,6 +101,12 @@ TARGETS = (
     ),
     Target("100 increments in order", "stochastic", "100 increments", "noderun in order", None, 2),
     Target("100 increments in any order", "stochastic", "100 increments", "noderun shuffled", None, 10),
+    *(
+        Target(what, "gpu", cases, f"noderun{form}{gradient}", None, bound)
+        for what, cases, gradient, bounds in ON_A_CARD
+        for form, bound in zip(("", " compiled"), bounds, strict=False)
+    ),
+    Target("the same solve beside diffrax", "gpu", f"{SMALL}.*no gradient", "noderun", "diffrax", 1),
     Target("`noderun --help`", "startup", "", "noderun --help", None, 200),
     Target("`noderun train --help`", "startup", "", "noderun train --help", None, 2000),
 )

@@ -12,15 +12,16 @@ from torch import Tensor, nn
 
 from noderun.ode.configured import ConfiguredSolve
 from noderun.ode.solvers import Solution
-from noderun.ode.solvers.control import rms
-from noderun.ode.solvers.nesting import map_tensors
+from noderun.ode.solvers.control import Norm, rms
+from noderun.ode.solvers.nesting import map_tensors, tensors_in
 from noderun.regularizers import Local, Quadrature, Regularizer
-from noderun.regularizers.quadrature import Field, Integrand, require_tensor, with_args
+from noderun.regularizers.quadrature import Field, Integrand, drawn_by, lasting, require_tensor, with_args
 
 Solve = Callable[..., Any]  # (f, y0, ts, **overrides) -> Solution, for instance a ConfiguredSolve
 MakeDynamics = Callable[[tuple[int, ...]], nn.Module]
 Times = Tensor | Sequence[float]
 Given = Mapping[str, Any]
+KEPT = 4  # fields of regularized solves: full batches and the last ones of their epochs, for instance
 
 
 class SolveBlock(nn.Module):
@@ -42,6 +43,7 @@ class SolveBlock(nn.Module):
         self.stats: Any = None
         self.regularizer: Regularizer | Local | None = None
         self.penalty: Tensor | None = None
+        self.quadratures: list[tuple[Any, Quadrature]] = []  # of the last solves, by what they were made of
         self.observers: list[Callable[[Any, Times, Given, Solution], None]] = []
 
     def forward(self, y0: Any, ts: Times, **given: Any) -> Any:
@@ -82,11 +84,23 @@ class SolveBlock(nn.Module):
 
     def _with_integral(self, regularizer: Regularizer, y0: Any, ts: Times, given: Given) -> Solution:
         norm = getattr(self.solve, "norm", None)
-        f = Quadrature(self.dynamics, self.integrand(regularizer, y0), y0, norm if callable(norm) else rms)
-        solution = self.solve(f, f.start, ts, norm=f.norm, **given)
+        integrand = self.integrand(regularizer, y0)
+        f = self.quadrature(integrand, y0, norm if callable(norm) else rms)
+        beside = {"args": (*drawn_by(integrand), *given.get("args", ())), "norm": f.norm}
+        solution = self.solve(f, f.start(y0), ts, **{**given, **beside})
         *parts, integrals = solution.ys
         self.penalty = direction(ts) * integrals[-1].mean()
         return replace(solution, ys=f.nested(parts))
+
+    def quadrature(self, integrand: Integrand, y0: Any, norm: Norm) -> Quadrature:
+        """The field of an earlier solve, if it is the same function: a GPU's graphs belong to the object."""
+        layout = (type(y0), *((y.shape, y.dtype) for y in tensors_in(y0)))
+        key = (id(self.dynamics), lasting(integrand), len(drawn_by(integrand)), norm, layout)
+        others = [(made_of, f) for made_of, f in self.quadratures if made_of != key]
+        found = next((f for made_of, f in self.quadratures if made_of == key), None)
+        f = found or Quadrature(self.dynamics, integrand, y0, norm)
+        self.quadratures = [*others, (key, f)][-KEPT:]
+        return f
 
     def _with_step(self, regularizer: Local, y0: Any, ts: Times, given: Given) -> Solution:
         """Adds an output at a random time, from which the regularizer looks at one step of the solve's mean size."""

@@ -10,9 +10,8 @@ from noderun.regularizers.quadrature import Field, Integrand, mean_square, requi
 class Kinetic:
     def __call__(self, y0: Tensor) -> Integrand:
         require_tensor(self, y0)
+        return self.integrand
 
-        def integrand(f: Field, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-            dy = f(t, y)
-            return dy, mean_square(dy)
-
-        return integrand
+    def integrand(self, f: Field, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        dy = f(t, y)
+        return dy, mean_square(dy)

@@ -23,14 +23,13 @@ class TayNODE:
 
     def __call__(self, y0: Tensor) -> Integrand:
         require_tensor(self, y0)
+        return self.integrand
 
-        def integrand(f: Field, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-            dy = f(t, y)
-            if self.order == 1:
-                return dy, mean_square(dy)
-            return dy, mean_square(along(derivative(f, self.order - 1), t, y, dy))
-
-        return integrand
+    def integrand(self, f: Field, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        dy = f(t, y)
+        if self.order == 1:
+            return dy, mean_square(dy)
+        return dy, mean_square(along(derivative(f, self.order - 1), t, y, dy))
 
 
 def derivative(f: Field, order: int) -> Field:

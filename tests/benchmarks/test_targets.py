@@ -6,6 +6,7 @@ import pytest
 
 from noderun.benchmarks import problems
 from noderun.benchmarks.case import LIMIT, Row
+from noderun.benchmarks.gpu import gpu_cases
 from noderun.benchmarks.objectives import Block
 from noderun.benchmarks.series import series_cases
 from noderun.benchmarks.startup import startup_cases
@@ -51,6 +52,7 @@ def test_every_target_names_cases_that_there_are():
     names = {
         "series": [case.name for case in series_cases("cpu", quick=True)],
         "stochastic": [case.name for case in stochastic_cases("cpu", quick=True)],
+        "gpu": [case.name for case in gpu_cases("cpu", quick=True)],
         "solve": small,
         "gradient": small,
         "training": [*passes, step_case(1, "cpu").name],

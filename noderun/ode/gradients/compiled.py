@@ -89,6 +89,9 @@ class AdjointStepper(LoopStepper):
     def run_loop(self, graph: Graphs, t_end: float, on_step: OnStep | None) -> bool:
         return super().run_loop(graph, t_end, None)  # the loop has added to the integral already
 
+    def accept_fixed(self, *steps: Any) -> None:
+        super().accept_fixed(*steps[:-1], None)
+
     def store_derivative(self, slope: Tensor, shares: Integrands) -> None:
         super().store_derivative(slope, shares)
         self.work.integrands[0] = joined(self.integral.params, shares) if shares else None

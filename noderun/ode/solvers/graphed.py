@@ -22,6 +22,7 @@ PulledBack = tuple[Tensor, ...]  # dL/dy [N] at the start of the first step, the
 # the state at the end, and their integrals
 LoopResult = tuple[Tensor, Tensor, Tensor, list[float], Integrands, Integrands]
 
+FixedResult = tuple[Tensor, Tensor, Integrands]  # y [N] after the last step, the record of each, the integrals
 
 MOST_ATTEMPTS = 64  # recorded between two looks of the host
 MOST_NUMBERS = 2**26  # of the states and stages in such a record
@@ -58,9 +59,15 @@ class Graphs(Protocol):
         """Attempts from y on; None if steps are made one by one."""
 
     def run_fixed(
-        self, field: VectorField, moves: Sequence[tuple[float, float]], y: Tensor, rows: int
-    ) -> tuple[Tensor, Tensor] | None:
-        """y after the first steps (t, h) of ``moves`` and the record of each; None if steps are made one by one."""
+        self,
+        field: VectorField,
+        moves: Sequence[tuple[float, float]],
+        y: Tensor,
+        rows: int,
+        totals: Integrands,
+        params: Mapping[str, Tensor],
+    ) -> FixedResult | None:
+        """Steps (t, h) of given sizes; None if they are made one by one."""
 
     def pull_back(
         self,

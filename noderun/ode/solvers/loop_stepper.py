@@ -129,18 +129,20 @@ class LoopStepper(Stepper):
         return bool(attempts)
 
     def take_fixed_steps(self, t_end: float, on_step: OnStep | None) -> None:
-        alone = self.loops and self.field is self.called  # without an integral beside the state
-        graphs = self.method.graphs(self.called, self.y) if alone else None
+        graphs = self.method.graphs(self.called, self.y, self.adjoint) if self.loops else None
         ends = self.control.steps(self.t, t_end)
         while graphs is not None and self.t != t_end and not self.stopped:
             room = min(self.control.max_steps - self.accepted, room_for(len(self.y), self.rows))
             following = list(itertools.islice(ends, room))
             starts = [self.t, *following]
             moves = [(t, end - t) for t, end in zip(starts, following, strict=False)]
-            found = graphs.run_fixed(self.called, moves, self.y, self.rows) if moves else None
+            call = (self.called, moves, self.y, self.rows, self.integrals(), self.params)
+            found = graphs.run_fixed(*call) if moves else None
             if found is None:
                 break
-            self.accept_fixed(moves, following, *found, on_step)
+            y, record, totals = found
+            self.set_integrals(totals)
+            self.accept_fixed(moves, following, y, record, on_step)
         if self.t != t_end:
             super().take_fixed_steps(t_end, on_step)
 

@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -73,19 +73,37 @@ def test_the_device_takes_the_steps_of_the_host(solver, device):
             require_same(replayed(f, None, ts, solver=solver, **options), eager(f, None, ts, solver=solver, **options))
 
 
+def carried_apart(f, expected, ts, rtol, atol, **options):
+    """How far a last digit of y0 or of the tolerance carries eager solves apart; None if it changes their steps."""
+    ulps = [{"y0": start() * (1 + 2**-52)}, {"rtol": rtol * (1 + 2**-50), "atol": atol * (1 + 2**-50)}]
+    others = [eager(f, ts=ts, **{"rtol": rtol, "atol": atol, **options, **ulp}) for ulp in ulps]
+    if any((other.stats, other.status) != (expected.stats, expected.status) for other in others):
+        return None
+    return max((other.ys - expected.ys).nan_to_num().abs().max() for other in others)
+
+
 @settings(deadline=None, max_examples=12)
 @given(
     seed=st.integers(0, 1000),
-    scale=st.floats(0.1, 3),
+    scale=st.floats(0.1, 20),
     tolerance=st.floats(1e-10, 1e-1),
     norm=st.sampled_from(["rms", "max"]),
     solver=st.sampled_from(["bosh3", "dopri5", "dop853", "dopri8"]),
     end=st.sampled_from([0.5, -1.0, 3.0]),
 )
 def test_any_field_at_any_tolerance(seed, scale, tolerance, norm, solver, end):
-    options = {"rtol": tolerance, "atol": tolerance, "norm": norm, "max_steps": 300, "throw": False}
+    """Steps differ in the last digits of their sizes: Python rounds roots and powers of the error otherwise than torch.
+
+    A field that drives solutions apart makes that grow as it makes any last digit grow, which eager solves show.
+    """
+    options = {"rtol": tolerance, "atol": tolerance, "norm": norm, "max_steps": 300, "throw": False, "solver": solver}
     f, ts = Net(seed, scale), [0.0, end / 3, end]
-    require_same(replayed(f, None, ts, solver=solver, **options), eager(f, None, ts, solver=solver, **options))
+    found, expected = replayed(f, None, ts, **options), eager(f, None, ts, **options)
+    apart = carried_apart(f, expected, ts, **options)
+    assume(apart is not None)
+    assert (found.stats, found.status) == (expected.stats, expected.status)
+    assert torch.equal(found.ys.isnan(), expected.ys.isnan())
+    assert (found.ys - expected.ys).nan_to_num().abs().max() <= 1e-11 + 100 * apart
 
 
 def test_tolerances_by_component_nested_states_arguments_and_dense_output():
@@ -147,23 +165,30 @@ def again(f, *args, **options):
     return eager(f, *args, **options)
 
 
+PAIRS = [(solver, gradient) for solver in EXPLICIT for gradient in ("checkpointed", "adjoint")]
+PAIRS += [(solver, gradient) for solver in ("dopri5", "rk4") for gradient in ("interpolated", "backprop")]
+
+
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("gradient", ["checkpointed", "adjoint", "interpolated", "backprop"])
-@pytest.mark.parametrize("solver", ["bosh3", "dopri5", "dop853", "rk4"])
+@pytest.mark.parametrize(("solver", "gradient"), PAIRS)
 def test_gradients_are_those_of_eager_steps(solver, gradient, device):
-    f = Net().to(device)
-    adaptive = METHODS[solver].info.adaptive
-    for options in [{"dt": 0.1}] + adaptive * [{}, {"ts": [0.0, 2.0]}]:
-        options = {"solver": solver, "gradient": gradient, "ts": TS, **options}
-        if gradient == "interpolated" and options.get("dt") is None and solver == "bosh3":
-            continue  # slow: many rejected steps backwards
+    method, ends = METHODS[solver], {"ts": [0.0, 1.0]}
+    inside = {"ts": [0.0, 0.3, 0.31, 1.0]}
+    loose = {"rtol": 1e-3, "atol": 1e-3} if method.order < 4 else {}
+    for options in [{"dt": 0.25, **inside}, {"dt": 0.25, **ends}, *method.info.adaptive * [{**inside, **loose}]]:
+        f, options = Net().to(device), {"solver": solver, "gradient": gradient, **options}
         found, sol = gradients(again, f, **options)
         expected, plain = gradients(eager, f, **options)
         assert sol.stats.nfe_forward == plain.stats.nfe_forward
-        inside = sum(t not in (0.0, 2.0) for t in options["ts"])  # at most a call more for each
-        if plain.stats.nfe_backward is not None:
-            assert plain.stats.nfe_backward <= sol.stats.nfe_backward <= plain.stats.nfe_backward + inside
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
+        if plain.stats.nfe_backward is not None:  # at most a call more for each output inside a step
+            assert 0 <= sol.stats.nfe_backward - plain.stats.nfe_backward <= len(options["ts"]) - 2
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+        back = [
+            graphs
+            for graphs in GRAPHS.get(f, {}).values()
+            if graphs and (graphs.pulls or graphs.adjoint and graphs.solves)
+        ]
+        assert bool(back) == (gradient in ("checkpointed", "adjoint"))
 
 
 @pytest.fixture

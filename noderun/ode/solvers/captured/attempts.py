@@ -182,6 +182,9 @@ class Attempts:
         step = self.step(size, False)
         self.leave(self.count)
         self.y.copy_(step.y1)
+        if self.integral is not None:
+            assert step.quadrature is not None
+            self.integral.value.add_(step.quadrature.sums()[0])
         self.count.add_(self.due)
 
     def step(self, size: Tensor, estimate: bool) -> Step:

@@ -17,7 +17,7 @@ from noderun.ode.solvers.captured.identity import Weakly, held, name_of
 from noderun.ode.solvers.captured.pull import PullBack
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, VectorField
-from noderun.ode.solvers.graphed import MOST_ATTEMPTS, Integrands, LoopResult, PulledBack, room_for
+from noderun.ode.solvers.graphed import MOST_ATTEMPTS, FixedResult, Integrands, LoopResult, PulledBack, room_for
 from noderun.ode.solvers.nesting import map_tensors, tensors_in
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.ode.solvers.times import Bounds
@@ -64,10 +64,8 @@ class CapturedGraphs:
         solve = self.solves.get(kinds)
         try:
             if solve is None:
-                integral = Integral.of(totals, controlled) if totals else None
-                made, _ = self.maker(field, params, bool(self.adjoint))
-                with torch.inference_mode(False), torch.no_grad():  # whatever the solve that makes them runs in
-                    solve = self.solves[kinds] = Attempts(self.method, made, control, y, rows, integral, self.pool)
+                solve = self.attempts(field, control, y, rows, totals, params, controlled)
+                self.solves[kinds] = solve
             replays = [solve.replays[name] for name in ("evaluate", "choose", "attempt")]
             for replay in replays:
                 replay.prepare()
@@ -105,14 +103,19 @@ class CapturedGraphs:
             batch, more = more, 2 * more
 
     def run_fixed(
-        self, field: VectorField, moves: Sequence[tuple[float, float]], y: Tensor, rows: int
-    ) -> tuple[Tensor, Tensor] | None:
-        solve = self.solves.get(rows)
+        self,
+        field: VectorField,
+        moves: Sequence[tuple[float, float]],
+        y: Tensor,
+        rows: int,
+        totals: Integrands,
+        params: Mapping[str, Tensor],
+    ) -> FixedResult | None:
+        kind = (rows, tuple(params))
+        solve = self.solves.get(kind)
         try:
             if solve is None:
-                made, _ = self.maker(field, {}, False)
-                with torch.inference_mode(False), torch.no_grad():
-                    solve = self.solves[rows] = Attempts(self.method, made, StepOptions(), y, rows, pool=self.pool)
+                solve = self.solves[kind] = self.attempts(field, StepOptions(), y, rows, totals, params)
             step = solve.replays["fixed"]
             step.prepare()
         except Exception as error:
@@ -122,9 +125,26 @@ class CapturedGraphs:
         self.load_args(field)
         solve.load((0.0,) * 10 + (low, high, 0.0, 0.0), [None, None], y, None)
         solve.load_moves(moves)
+        if solve.integral is not None:
+            solve.integral.load(totals, None)
         for _ in moves:
             step()
-        return solve.y.clone(), solve.record
+        return solve.y.clone(), solve.record, solve.integral.parts(totals)[1] if solve.integral is not None else totals
+
+    def attempts(
+        self,
+        field: VectorField,
+        control: StepOptions,
+        y: Tensor,
+        rows: int,
+        totals: Integrands,
+        params: Mapping[str, Tensor],
+        controlled: bool = False,
+    ) -> Attempts:
+        made, _ = self.maker(field, params, bool(self.adjoint))
+        with torch.inference_mode(False), torch.no_grad():  # whatever the solve that makes them runs in
+            integral = Integral.of(totals, controlled) if totals else None
+            return Attempts(self.method, made, control, y, rows, integral, self.pool)
 
     def pull_back(
         self,

@@ -60,11 +60,11 @@ def held(x: Any, depth: int = DEPTH) -> Any:
     if isinstance(x, types.MethodType):
         return x.__func__.__code__, held(x.__self__, depth - 1)
     if isinstance(x, types.FunctionType):
-        cells = [cell.cell_contents for cell in x.__closure__ or ()]
-        return x.__code__, held(cells, depth - 1), held(x.__defaults__, depth - 1)
+        cells = tuple(held(cell.cell_contents, depth - 1) for cell in x.__closure__ or ())
+        return x.__code__, cells, held(x.__defaults__, depth - 1)
     if isinstance(x, nn.Module):
         return id(x), held(vars(x), depth - 1)
-    return id(x), held(dict(getattr(x, "__dict__", {})), depth - 1) if not isinstance(x, type) else None
+    return id(x), held(getattr(x, "__dict__", None), depth - 1) if not isinstance(x, type) else None
 
 
 def impurity(f: Any, call: Callable[[], Any], device: torch.device) -> str | None:
