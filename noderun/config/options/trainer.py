@@ -18,6 +18,9 @@ class Trainer(Option, group="trainer"):
         "seconds of training, tests not counted, at which a run ends, however many epochs that takes; a schedule of "
         "the learning rate then spans them; null: all epochs",
     ] = None
+    patience: Annotated[
+        Count | None, "tests in a row, one per epoch, without a better validation, after which a run ends; null: none"
+    ] = None
     precision: Annotated[
         Literal["float32", "tf32", "bf16"],
         "float32: IEEE on every device; tf32: a GPU rounds products to 11 bits; bf16: f under autocast, while the "
