@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def reasons_in(composer: Composer, config: DictConfig, group: str, content: dict
     return {each.key: each.comment for each in declared} | of_file | inside
 
 
-def comments_of(folders: Any, name: str) -> dict[str, str]:
+def comments_of(folders: Sequence[str | Path], name: str) -> dict[str, str]:
     """Dotted key -> the comment behind it in the first file of this name, or in that of the task it starts from."""
     path = next((Path(folder, name) for folder in folders if Path(folder, name).is_file()), None)
     found: dict[str, str] = {}

@@ -32,7 +32,7 @@ from noderun.config.startup import without_collection
 from noderun.config.validation import ConfigError, quoted, warn_user
 from noderun.record import run_folder
 from noderun.record.folders import tried
-from noderun.training.compatibility import check_first_step
+from noderun.training.compatibility import check_data, check_first_step
 
 
 class NotStarted(ConfigError):
@@ -92,6 +92,7 @@ def placed_in(folder: Path, job: Job) -> Job:
     try:
         (run_folder.check_may_clear if job.settings.fresh else run_folder.check_readable)(folder)
         if job.settings.fresh or not is_done(folder):
+            check_data(job.settings)
             check_first_step(job.settings)
     except ConfigError as error:
         return replace(job, refusal=str(error))

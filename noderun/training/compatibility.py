@@ -199,9 +199,8 @@ def check_data(settings: Any) -> None:
 
 
 def check_first_step(settings: Any) -> None:
-    """Raises Incompatible if files are missing, or if the first step of training cannot be made with what is there."""
+    """Raises Incompatible if the first step of training cannot be made with the data, which are there."""
     from noderun.training.cost import check_cost
 
-    check_data(settings)
     if isinstance(settings, Settings):
         check_cost(settings)

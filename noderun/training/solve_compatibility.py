@@ -118,6 +118,8 @@ def check_solver(solver: Solver) -> None:
 
 def check_pair(settings: Settings) -> None:
     """Raises Incompatible if the solver moves q and p in turn, and the model's state is no such pair."""
+    from noderun.config.options import OPTIONS
+    from noderun.config.options.option import facts_of
     from noderun.models import MODELS
     from noderun.models.observed import ObservedState
     from noderun.ode.solvers.splitting import Splitting
@@ -127,11 +129,12 @@ def check_pair(settings: Settings) -> None:
     assert solver is not None
     if model.user_class or not isinstance(make_method(solver), Splitting):
         return
-    able = [name for name, made in MODELS.items() if isinstance(made, type) and issubclass(made, ObservedState)]
+    of_pairs = [name for name, made in MODELS.items() if isinstance(made, type) and issubclass(made, ObservedState)]
+    able = [name for name in of_pairs if "solver" in facts_of(OPTIONS["model"][name])["uses"]]
     if model.name not in able:
         raise Incompatible(
             f"solver={solver.name} moves positions and momenta in turn, and the state of model={model.name} is no such "
-            f"pair: use model=hamiltonian_nn or another of {', '.join(able)}, or a solver such as dopri5"
+            f"pair: use model={' or '.join(able)}, or a solver such as solver=dopri5"
         )
 
 
