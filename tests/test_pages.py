@@ -43,3 +43,21 @@ def test_the_search_of_the_cluster_page_runs(tmp_path, monkeypatch, restored_pro
     page: dict[str, object] = {}
     exec(compile(short, "docs/cluster.md", "exec"), page)
     assert page["study"].best_value > 0 and len(list(tmp_path.glob("outputs/search/*/result.json"))) == 2
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+
+
+def commands_of(page):
+    """The lines that a shell is given: in an indented block or one for a shell, with those that they go on in."""
+    text = page.read_text().replace("\\\n", " ")
+    return [line.strip() for line in text.splitlines() if re.match(r"(    )?(noderun|pip|make|torchrun) ", line)]
+
+
+def test_no_command_of_a_page_is_a_pattern_of_zsh():
+    """Unquoted, zsh looks for files by [5,9], * and ?, and stops if there are none."""
+    found = {page.name: commands_of(page) for page in PAGES}
+    assert sum(map(len, found.values())) > 100 and len(found["README.md"]) > 4
+    words = {(name, QUOTED.sub("", line).partition(" #")[0]) for name, lines in found.items() for line in lines}
+    assert not [(name, line) for name, line in words if re.search(r"[][*?]", line)]

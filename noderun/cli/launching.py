@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import importlib
 import logging
 import os
@@ -14,10 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from noderun.cli.help import help_of
 from noderun.cli.main import FAILED, INTERRUPTED, OK, WRONG
 from noderun.cli.planning import Job, Plan, key_of, make_job, plan, swept_keys, taken_apart
 from noderun.cli.tasks import train
@@ -31,7 +34,7 @@ from noderun.config.validation import ConfigError, quoted, warn_user
 from noderun.record import run_folder
 from noderun.record.folders import tried
 from noderun.report.style import also_as
-from noderun.training.compatibility import check_data
+from noderun.training.compatibility import check_data, check_first_step
 
 
 class NotStarted(ConfigError):
@@ -57,6 +60,7 @@ def launch(
     composer.trusting = trust
     if user:
         warn_of_overridden(user, own)
+    warn_of_repeated(composer.parse(words))
     if flags:
         show(composer, words, flags)
         return OK
@@ -72,6 +76,8 @@ def launch(
     placed = [placed_in(place, job) for place, job in zip(places, planned.jobs, strict=True)]
     if none_left(placed, planned.jobs):
         return WRONG
+    for place, job in zip(places, placed, strict=True):
+        say_changed_files(place, job)
     if not multirun:
         check_same(folder, placed[0])
     own_options = ["--config-dir", str(user)] if user else []
@@ -96,6 +102,7 @@ def placed_in(folder: Path, job: Job) -> Job:
         (run_folder.check_may_clear if job.settings.fresh else run_folder.check_readable)(folder)
         if job.settings.fresh or not is_done(folder):
             check_data(job.settings)
+            check_first_step(job.settings)
     except ConfigError as error:
         return replace(job, refusal=str(error))
     return job
@@ -189,6 +196,18 @@ def check_same(folder: Path, job: Job) -> None:
         raise ConfigError(f"{folder} holds another run, which differs in {', '.join(differing)}")
 
 
+def say_changed_files(folder: Path, job: Job) -> None:
+    """Why a run is a new one, if all that tells it from an earlier one is the content of a file that it reads."""
+    if folder.exists() or not job.run_id.endswith(digest := run_folder.digest(job.identity)):
+        return
+    for other in folder.parent.glob(f"{glob.escape(job.run_id.removesuffix(digest))}????????"):
+        with suppress(ConfigError):  # damaged
+            before = run_folder.read_status(other).get("identity", {})
+            if changed := run_folder.changed_files(before, job.identity):
+                warn_user(f"{', '.join(changed)} has changed since {other.name}: a new run")
+                return
+
+
 def arguments(planned: Plan, folder: Path, multirun: bool) -> list[str]:
     """Hydra's command line; the words of a grid's jobs reach it through the sweeper instead."""
     from hydra_plugins.noderun_grid import Grid
@@ -234,7 +253,7 @@ def show(composer: Composer, words: Sequence[str], flags: Sequence[str]) -> None
     own_or("make_job", composer.task, make_job)(composer, ours)
     config = composer.compose([*ours, *hydras])
     if "--help" in flags:
-        print(composer.help(config, "--resolve" in flags))
+        print(help_of(composer, config, "--resolve" in flags))
         return
     if "--package" in flags:
         check_package(config, flags[flags.index("--cfg") + 1], flags[flags.index("--package") + 1])
@@ -253,10 +272,20 @@ def check_package(config: DictConfig, shown: str, key: str) -> None:
 
 
 def warn_of_overridden(user: Path, own: Path) -> None:
-    for path in sorted(user.rglob("*.yaml")):
+    paths = sorted(user.rglob("*.yaml"))
+    if not paths:
+        warn_user(f"--config-dir changes nothing: {user} holds no option, a file GROUP/NAME.yaml")
+    for path in paths:
         place = path.relative_to(user)
         if (own / place).exists() or place.stem in OPTIONS.get(str(place.parent), {}):
             warn_user(f"{path} is used in place of ours of the same name")
+
+
+def warn_of_repeated(parsed: Sequence[Override]) -> None:
+    keys = [override.key_or_group for override in parsed]
+    for override in [each for i, each in enumerate(parsed) if each.key_or_group not in keys[i + 1 :]]:
+        if keys.count(override.key_or_group) > 1:
+            warn_user(f"{override.key_or_group} is given more than once: {override.input_line} counts")
 
 
 @contextmanager

@@ -146,7 +146,7 @@ def answer(arguments: Sequence[str]) -> int:
         if task in ("-h", "--help"):
             print(usage())
             return OK
-        if task == "--version":
+        if task in ("--version", "-V"):
             print(f"noderun {importlib.import_module('noderun').__version__}")
             return OK
         if task not in TASKS:
@@ -279,23 +279,17 @@ def existing(folder: str) -> Path:
 
 
 def complete(words: Sequence[str]) -> int:
-    """Complete tasks and flags for the shell, and let Hydra complete every other word."""
-    line = os.environ.get("COMP_LINE", "")
-    typed, open_word = line.split()[1:], not line.endswith(" ")
-    task = typed[0] if typed else "train"
+    """Answer the shell's question, or print what installs the completion, which is Hydra's."""
     if words[:1] and words[0].startswith("query="):
-        if len(typed) < 1 + open_word:
-            print(*TASKS)
-            return OK
-        if task not in TASKS or TASKS[task].kind == "plain" or (open_word and typed[-1].startswith("-")):
-            print(*(flag for flag in FLAGS if flag.startswith("--")))
-            return OK
-        os.environ["COMP_LINE"] = line.replace(f" {task}", "", 1)
+        from noderun.cli.completion import offered
+
+        print(*offered(os.environ.get("COMP_LINE", "")), sep="\n")
+        return OK
     from noderun.cli.launching import call_hydra
     from noderun.config import config_folder
     from noderun.config.compose import Composer
 
-    call_hydra(Composer(task, [config_folder()]), [COMPLETION[0], *words])
+    call_hydra(Composer("train", [config_folder()]), [COMPLETION[0], *words])
     return OK
 
 

@@ -21,6 +21,7 @@ from noderun.config.validation import ConfigError, Incompatible, quoted, warn_us
 from noderun.record import run_folder
 from noderun.record.run_folder import NOT_IN_IDENTITY, digest, identity, run_id
 from noderun.training.compatibility import check
+from noderun.training.remarks import remarks
 
 OF_HYDRA = re.compile(r"hydra\.(run|sweep)\.dir|hydra/launcher|hydra\.launcher\.[a-z]\w*(\..+)?")
 
@@ -79,13 +80,23 @@ def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
     Raises ConfigError if the words are wrong.
     """
     if not multirun:
-        return plan_one(composer, words, make_job, check_training, "say `noderun sweep` instead")
+        planned = plan_one(composer, words, make_job, check_training, "say `noderun sweep` instead")
+        parsed = composer.parse(words)
+        say_remarks(parsed, planned.jobs)
+        if any(override.key_or_group == "name" for override in parsed):
+            warn_user("name changes nothing: it names the folder of a sweep or comparison")
+        return planned
     ours, hydras = taken_apart(composer.parse(words))
+    said = ours
     ours = with_default_grid(composer, ours, hydras)
     parsed = composer.parse(ours)
     swept = swept_keys(parsed)
     jobs = make_grid(composer, combinations(parsed))
+    if not swept_keys(composer.parse(said)):
+        usual = f"the task's own grid is run: {' '.join(ours[: -len(said) or None])}" if swept else "there is one run"
+        warn_user(f"no word has several values, so {usual}")
     checked = [with_refusal(job, check_training) for job in jobs]
+    say_remarks(parsed, checked)
     return Plan(distinct(checked), hydras, swept, grid_name(jobs[0].settings, swept, ours))
 
 
@@ -222,6 +233,15 @@ def key_of(word: str) -> str:
 
 def check_training(job: TrainingJob) -> None:
     check(job.settings, job.given)
+
+
+def say_remarks(parsed: Sequence[Override], jobs: Sequence[Job]) -> None:
+    """What holds of every job that is not refused: a word that one of them uses is not idle."""
+    given = {override.key_or_group for override in parsed if override.value() != "none"}
+    found = [remarks(job.settings, given) for job in jobs if not job.refusal]
+    for subject, reason in found[0].items() if found else ():
+        if all(subject in other for other in found):
+            warn_user(f"{subject}: {reason}")
 
 
 def with_refusal(job: AnyJob, check: Callable[[AnyJob], None]) -> AnyJob:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import string
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -23,12 +22,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from noderun.config.option_files import Repository, first_line
-from noderun.config.options.option import commented, facts_of, settings_of
-from noderun.config.schema import GROUPS, OWN_PARTS, declared_option
+from noderun.config.options.option import facts_of
+from noderun.config.schema import GROUPS, OWN_PARTS
 from noderun.config.validation import ConfigError, flat, nearest, show
 
 NOT_CHOICES = ("experiment",)  # what an experiment sets counts as given
 OWN = (*OWN_PARTS, "problem")  # groups that take a class of the user's
+SYNONYMS = {  # what a setting is often called -> its name here
+    "adjoint": "gradient",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "learning_rate": "lr",
+    "method": "solver",
+    "tol": "tolerance",
+    "wd": "weight_decay",
+}
 LAUNCHERS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}  # launcher -> what installs it
 
 
@@ -114,7 +122,7 @@ class Composer:
         """The configuration and its defaults; UnknownKey if it has a key that they do not have."""
         config = self.compose(overrides)
         for group in map(str, config):
-            node = _plain(config, group, False)
+            node = plain(config, group, False)
             if group not in OWN and isinstance(node, dict) and "class" in node:
                 raise ConfigError(f"{group} takes no class: of your own, only {', '.join(OWN)} do")
         if all(self.chooses(o) and _is_choice(o.key_or_group) for o in self.parse(overrides)):
@@ -144,21 +152,6 @@ class Composer:
         inner = repository.get_group_options(group, ObjectType.GROUP)
         own = repository.get_group_options(group, ObjectType.CONFIG)
         return own + [f"{name}/{option}" for name in inner for option in self.options(f"{group}/{name}")]
-
-    def help(self, config: DictConfig, resolve: bool) -> str:
-        """The --help of a task: groups with their options, and the settings of this configuration."""
-        choices = [f"{group}: {', '.join(self.options(group))}" for group in self.loader.list_groups("")]
-        nodes = {str(key): _plain(config, str(key), resolve) for key in config if key != "hydra"}
-        lines = commented({key: value for key, value in nodes.items() if not isinstance(value, dict)}, {})
-        for group, content in nodes.items():
-            if isinstance(content, dict):
-                settings = settings_of(declared_option(group, content)) if group in GROUPS else []
-                lines += [f"{group}:"]
-                lines += [f"  {line}" for line in commented(content, {each.key: each for each in settings})]
-        return string.Template(config.hydra.help.template).substitute(
-            APP_CONFIG_GROUPS="\n".join(line for line in choices if not line.startswith("hydra")),
-            CONFIG="\n".join(lines),
-        )
 
     def classes(self, group: str) -> set[str]:
         """Every class of the user's that an option of a group names."""
@@ -200,7 +193,7 @@ class Composer:
 
     def _unknown(self, key: str, known: Iterable[str]) -> ConfigError:
         group, _, leaf = key.partition(".")
-        options = self.options(group) if leaf and self.is_group(group) else []
+        options = self.options(group) if leaf and group in self.groups() else []
         loaded = {option: self.loader.repository.load_config(f"{group}/{option}") for option in options}
         owners = [option for option, found in loaded.items() if found and leaf in found.config]
         if not owners and group in GROUPS and leaf in facts_of(GROUPS[group]):
@@ -222,7 +215,7 @@ class Composer:
 def resolved(config: DictConfig) -> dict[str, Any]:
     """Everything but Hydra's own node as plain values; ConfigError if a reference leads nowhere."""
     try:
-        return {key: _plain(config, key, True) for key in map(str, config) if key != "hydra"}
+        return {key: plain(config, key, True) for key in map(str, config) if key != "hydra"}
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {first_line(error)}") from None
 
@@ -237,7 +230,7 @@ def value_of(config: DictConfig, key: str) -> Any:
 
 def unresolved(config: DictConfig) -> dict[str, Any]:
     """Dotted key -> value as written, so that a reference differs from the number that it leads to."""
-    return flat({key: _plain(config, key, False) for key in map(str, config) if key != "hydra"})
+    return flat({key: plain(config, key, False) for key in map(str, config) if key != "hydra"})
 
 
 def known_keys(config: DictConfig) -> set[str]:
@@ -247,18 +240,27 @@ def known_keys(config: DictConfig) -> set[str]:
 
 
 def nearest_key(key: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown key: the nearest by the whole key, or by its last part."""
+    """The end of a sentence about an unknown key: the nearest by the whole key, or by its last part, else all of its
+    group."""
+    choices = sorted(known)
+    stem, dot, leaf = key.casefold().rpartition(".")
+    leaf = SYNONYMS.get(leaf, leaf)
 
     def likeness(candidate: str) -> float:
-        whole = difflib.SequenceMatcher(None, key, candidate).ratio()
-        leaf = difflib.SequenceMatcher(None, key.rpartition(".")[2], candidate.rpartition(".")[2]).ratio()
-        return whole + leaf
+        whole = difflib.SequenceMatcher(None, stem + dot + leaf, candidate).ratio()
+        return whole + difflib.SequenceMatcher(None, leaf, candidate.rpartition(".")[2]).ratio()
 
-    best = max(sorted(known), key=likeness, default=None)
-    return f"; did you mean '{best}'?" if best and likeness(best) > 1.1 else ""
+    best = max(choices, key=likeness, default=None)
+    if best and likeness(best) > 1.1:
+        return f"; did you mean '{best}'?"
+    group = key.partition(".")[0]
+    inside = [choice.removeprefix(f"{group}.") for choice in choices if choice.startswith(f"{group}.")]
+    of_group = [choice for choice in inside if choice not in ("name", "class")]
+    return f"; {group} has {', '.join(of_group)}" if of_group else ""
 
 
-def _plain(config: DictConfig, key: str, resolve: bool) -> Any:
+def plain(config: DictConfig, key: str, resolve: bool) -> Any:
+    """The value of a key of the first level as plain Python."""
     node = config._get_node(key)
     if OmegaConf.is_config(node) and not OmegaConf.is_interpolation(config, key):
         return OmegaConf.to_container(node, resolve=resolve, throw_on_missing=resolve)

@@ -52,10 +52,19 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """The end of a sentence about an unknown word: the nearest right one, nothing if none is near."""
-    near = sorted(difflib.get_close_matches(word, sorted(known), cutoff=cutoff))
-    likest = max(near, key=lambda choice: difflib.SequenceMatcher(None, choice, word).ratio(), default=None)
-    return f"; did you mean '{likest}'?" if likest else ""
+    """The end of a sentence about an unknown word: the nearest right one, nothing if none is near.
+
+    Case does not count. A choice in a folder, such as chen2018/table1, is also known by its last part.
+    """
+    forms = {form: choice for choice in sorted(known, reverse=True) for form in forms_of(choice)}
+    meant = word.casefold()
+    near = sorted(difflib.get_close_matches(meant, sorted(forms), cutoff=cutoff))
+    likest = max(near, key=lambda form: difflib.SequenceMatcher(None, form, meant).ratio(), default=None)
+    return f"; did you mean '{forms[likest]}'?" if likest else ""
+
+
+def forms_of(choice: str) -> set[str]:
+    return {choice.casefold(), choice.rpartition("/")[2].casefold()}
 
 
 def as_type(hint: Any, value: Any, key: str) -> Any:
@@ -106,6 +115,8 @@ def _scalar(hint: type, value: Any, key: str, words: str) -> Any:
         return str(value)
     if hint not in (int, float, str) and isinstance(value, hint):
         return value
+    if number and not math.isfinite(value):
+        raise ConfigError(f"{key} must be a finite number, not {show(value)}")
     names = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", list: "a list"}
     raise ConfigError(f"{key} must be {words or names.get(hint, hint.__name__)}, not {show(value)}")
 

@@ -100,10 +100,10 @@ class Dataset:
         kept, held = order[count:].sort().values, order[:count].sort().values
         return replace(self, train=self.train.rows(kept), validation=self.train.rows(held))
 
-    def limited(self, count: int) -> Dataset:
-        """The first ``count`` training examples of one fixed shuffled order, so that classes stay nearly balanced."""
-        order = _permutation(len(self.train), _stream("limit"))[:count].to(self.train.inputs.device)
-        return replace(self, train=self.train.rows(order))
+    def limited(self, train: int | None, test: int | None = None) -> Dataset:
+        """So many training and test examples, the first of one fixed shuffled order, so that classes stay nearly
+        balanced; None: all."""
+        return replace(self, train=_first(self.train, train), test=_first(self.test, test))
 
 
 def batch_count(dataset: Dataset, split: str, size: int) -> int:
@@ -129,6 +129,12 @@ def _rows(dataset: Dataset, split: str) -> Batch:
     if split not in dataset.splits:
         raise ValueError(f"no split {split!r}; there are {' and '.join(map(repr, dataset.splits))}")
     return dataset.splits[split]
+
+
+def _first(rows: Batch, count: int | None) -> Batch:
+    if count is None:
+        return rows
+    return rows.rows(_permutation(len(rows), _stream("limit"))[:count].to(rows.inputs.device))
 
 
 def _permutation(count: int, seed: int) -> Tensor:

@@ -49,6 +49,8 @@ class Choice(Protocol):
     @property
     def limit(self) -> int | None: ...
     @property
+    def test_limit(self) -> int | None: ...
+    @property
     def validation(self) -> float: ...
     @property
     def augment(self) -> bool: ...
@@ -226,8 +228,7 @@ def load(
     if data.source is not None:
         dataset = with_source(dataset, data.source)
     dataset = dataset.validated(data.validation)
-    limited = dataset if data.limit is None else dataset.limited(data.limit)
-    return limited.to(device)
+    return dataset.limited(data.limit, data.test_limit).to(device)
 
 
 @contextmanager

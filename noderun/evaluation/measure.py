@@ -5,20 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 from noderun.config.schema import Settings
 from noderun.models.continuous import FlowBlock
 from noderun.models.lesion import block_count, lesions, without
-from noderun.training.block_pass import (
-    FIXED_STEP_GRADIENT_REFERENCE,
-    BlockPass,
-    numerical_error,
-    passes,
-    reconstruction_error,
-)
-from noderun.training.diagnostics import EXAMPLES, attempted, worst
+from noderun.training.diagnostics import EXAMPLES, diagnose
 from noderun.training.loop import evaluate
 from noderun.training.meters import Number, quotient, solve_numbers
 from noderun.training.result import chosen, numbers
@@ -55,29 +47,13 @@ def by_draws(setup: Setup, draws: int) -> Iterator[dict[str, float]]:
 
 
 def measured_solves(setup: Setup) -> dict[str, float | None]:
-    """Errors of the solves of a few test examples, the worst pass's, and the steps of all blocks, by tag."""
+    """The errors that training measured last, on the same examples, and the steps of all blocks there, by tag."""
     if not setup.blocks:
         return {}
-    batch = next(setup.batches("test", 0, 0)).rows(slice(EXAMPLES))
-    seen = attempted("the solve", lambda: passes(setup, batch))
-    if seen is None:
-        return {}
+    batch = next(setup.batches("train", 0, 0)).rows(slice(EXAMPLES))
+    found = diagnose(setup, batch, ("solve/numerical_error", "solve/reconstruction_error"))
     counts = solve_numbers(block.stats for block in setup.blocks)
-    found = {tag: as_number(counts[tag]) for tag in ("steps/accepted", "steps/rejected")}
-    for tag, error_of in (
-        ("solve/numerical_error", numerical_error_by_dopri5),
-        ("solve/reconstruction_error", reconstruction_error),
-    ):
-        found[tag] = attempted(tag, partial(worst(error_of), seen)) if seen else None
-    return found
-
-
-def numerical_error_by_dopri5(done: BlockPass) -> float:
-    """As in training's diagnostics, but fixed steps are held against dopri5 at 1e-7.
-
-    At a ReLU's kinks dop853 at 1e-9 takes minutes, and every cell has such a reference.
-    """
-    return numerical_error(done, FIXED_STEP_GRADIENT_REFERENCE)
+    return found | {tag: as_number(counts[tag]) for tag in ("steps/accepted", "steps/rejected")}
 
 
 def as_number(count: Number | None) -> float | None:

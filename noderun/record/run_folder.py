@@ -88,6 +88,8 @@ def identity(settings: Any, defaults: Any, ignored: Collection[str], always: Col
     sources = {key: f"{reference} {source_hash(reference)}" for key, reference in classes.items()}
     if start := values.get("init_from"):
         sources["init_from"] = checkpoint_hash(Path(start))
+    read = {key: values[key] for key in counted if names_file(key, values[key])}
+    sources |= {key: f"{path} {content_hash(Path(path))}" for key, path in read.items()}
     return dict(sorted(({key: values[key] for key in kept} | sources).items()))
 
 
@@ -100,6 +102,32 @@ def checkpoint_hash(folder: Path) -> str:
             return file.read(8).decode("ascii")
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"init_from={folder}: no run's checkpoint is at {path.absolute()}") from None
+
+
+def names_file(key: str, value: Any) -> bool:
+    """Whether a setting of the data names a file of the user's, such as data.path: other content, other run."""
+    return key.startswith("data.") and isinstance(value, str) and bool(Path(value).suffix) and Path(value).is_file()
+
+
+def content_hash(path: Path) -> str:
+    """8 hex digits of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:8]
+
+
+def changed_files(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The files whose content alone tells two identities apart; none if they differ in anything else."""
+    keys = [key for key in {*before, *now} if before.get(key) != now.get(key)]
+    names = {key: [str(each.get(key)).rpartition(" ")[0] for each in (before, now)] for key in keys}
+    same = all(key.startswith("data.") and old == new != "" for key, (old, new) in names.items())
+    return sorted(new for _, new in names.values()) if same else []
+
+
+def stale_files(identity: Mapping[str, Any]) -> list[str]:
+    """The files that a run read whose content is another one now."""
+    named = {key: value.rpartition(" ") for key, value in identity.items() if isinstance(value, str) and " " in value}
+    read = [(name, hashed) for key, (name, _, hashed) in named.items() if names_file(key, name)]
+    return [name for name, hashed in read if content_hash(Path(name)) != hashed]
 
 
 def digest(identity: Mapping[str, Any]) -> str:
@@ -217,7 +245,7 @@ def is_done(folder: Path, settings: Settings) -> bool:
         return False
     # a result without these keys is another version's: such a run is resumed and writes its result again
     steps, epochs = (int(result.get(key) or 0) for key in ("steps", "epochs"))
-    if trainer.max_steps is not None and steps >= trainer.max_steps:
+    if result.get("stopped_early") or (trainer.max_steps is not None and steps >= trainer.max_steps):
         return True
     if trainer.max_seconds is not None:
         return float(result.get("training_seconds") or 0) >= trainer.max_seconds

@@ -46,6 +46,7 @@ def check(settings: Settings, given: Set[str]) -> None:
     with isolated(torch.device("cpu")):  # a module that sets a default dtype sets it for the jobs that load it alone
         check_code(settings)
     check_data_fits(settings)
+    check_patience(settings)
     check_flow(settings, given)
     check_packages(settings)
     check_series(settings.data)
@@ -68,6 +69,20 @@ def check_data_fits(settings: Settings) -> None:
         targets = source.targets_of(settings.data.options)
         if reason := unfit(settings, make_objective(settings), source.sample, *targets):
             raise Incompatible(reason)
+
+
+def check_patience(settings: Settings) -> None:
+    """Of a table it is known only when it has been read whether its file has a split for validation."""
+    from noderun.data import SETS
+
+    data, patience = settings.data, settings.trainer.patience
+    if patience is None or data.validation or data.user_class:
+        return
+    if not (SETS[data.name].validated or SETS[data.name].examined):
+        raise Incompatible(
+            f"trainer.patience={patience} stops by the split for validation, and data={data.name} has none: give "
+            "data.validation=0.1"
+        )
 
 
 def check_flow(settings: Settings, given: Set[str]) -> None:
@@ -187,3 +202,11 @@ def check_data(settings: Any) -> None:
         examine(data)
     except DataError as error:
         raise Incompatible(str(error)) from None
+
+
+def check_first_step(settings: Any) -> None:
+    """Raises Incompatible if the first step of training cannot be made with the data, which are there."""
+    from noderun.training.cost import check_cost
+
+    if isinstance(settings, Settings):
+        check_cost(settings)

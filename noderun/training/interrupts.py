@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,10 @@ from typing import Any
 
 # Ctrl-C, the end of a job, the end of a terminal, and what Slurm sends before it ends a job
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+
+SOON = 1.0  # seconds in which most steps end; a longer one is announced
+log = logging.getLogger(__name__)
 
 
 class Interrupts:
@@ -25,6 +30,7 @@ class Interrupts:
         self._obeyed = False
         self._first: int | None = None
         self._before: dict[signal.Signals, Any] = {}
+        self._notice: threading.Timer | None = None
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():  # Python sets handlers nowhere else
@@ -36,6 +42,7 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+        self._cancel_notice()
 
     def check(self) -> None:
         if self.pending:
@@ -56,7 +63,16 @@ class Interrupts:
         self._first = self._first or number
         if not self._obeyed and (self._at_once or (again and number == signal.SIGINT)):
             self._obey()
+        elif not again:
+            self._notice = threading.Timer(SOON, log.warning, ["stopping after this step; Ctrl-C again stops now"])
+            self._notice.daemon = True
+            self._notice.start()
+
+    def _cancel_notice(self) -> None:
+        if self._notice is not None:
+            self._notice.cancel()
 
     def _obey(self) -> None:
+        self._cancel_notice()
         self._at_once, self._obeyed = False, True
         raise KeyboardInterrupt(self._first)  # who asked: Slurm's warning is answered by another start

@@ -38,7 +38,7 @@ class Budget:
     seconds: float = math.inf
 
     def spent(self, progress: Progress) -> bool:
-        return progress.step >= self.steps or progress.training_seconds >= self.seconds
+        return progress.stopped or progress.step >= self.steps or progress.training_seconds >= self.seconds
 
     def test_due(self, progress: Progress) -> bool:
         """Each epoch ends in a test; a budget of seconds, in which there may be thousands, holds TESTS of them."""
@@ -75,6 +75,7 @@ class Progress:
     first_loss: float | None = None
     skipped: int = 0  # steps since the last one whose loss and gradient were finite
     restores: int = 0  # of the last checkpoint, each at half the learning rate
+    stopped: bool = False  # early: validation has not been better for as long as trainer.patience
     window: RunningMeans = field(default_factory=RunningMeans)  # since the last row
     means: RunningMeans = field(default_factory=RunningMeans)  # from the epoch's first batch to the last row
     test: dict[str, float] = field(default_factory=dict)

@@ -24,7 +24,7 @@ def make_result(setup: Setup, settings: Settings, progress: Progress) -> dict[st
         "seconds": progress.training_seconds + progress.test_seconds,
         "examples_per_second": quotient(progress.examples, progress.training_seconds),
     }
-    outcome = {"device": str(setup.device), "status": "done"}
+    outcome = {"device": str(setup.device), "status": "done"} | ({"stopped_early": True} if progress.stopped else {})
     return dict.fromkeys(RESULT_KEYS) | chosen(settings) | numbers(setup, found) | outcome
 
 

@@ -285,4 +285,4 @@ class Run:
 
 
 def built_in_callbacks(setup: Setup, settings: Settings) -> list[Callback]:
-    return [MultiLevel(setup), BestWeights(setup), Effort(), Diagnostics(setup, settings)]
+    return [MultiLevel(setup), BestWeights(setup, settings.trainer.patience), Effort(), Diagnostics(setup, settings)]

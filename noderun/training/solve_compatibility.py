@@ -29,6 +29,7 @@ def check_steps(settings: Settings, given: Set[str]) -> None:
     if model.stochastic:
         return check_stochastic(settings)
     check_solver(solver)
+    check_pair(settings)
     if model.options.get("norm") == "point" and (solver.dt is not None or solver.norm != Solver.norm):
         raise Incompatible("model.norm=point is the error norm of adaptive steps: leave solver.norm and solver.dt out")
     if solver.per_sample:
@@ -113,6 +114,28 @@ def check_solver(solver: Solver) -> None:
         )
     if useless := asked & OWN_CONTROL.get(solver.name, set()):
         raise Incompatible(f"solver={solver.name} controls its steps in its own way: leave solver.{min(useless)} out")
+
+
+def check_pair(settings: Settings) -> None:
+    """Raises Incompatible if the solver moves q and p in turn, and the model's state is no such pair."""
+    from noderun.config.options import OPTIONS
+    from noderun.config.options.option import facts_of
+    from noderun.models import MODELS
+    from noderun.models.observed import ObservedState
+    from noderun.ode.solvers.splitting import Splitting
+    from noderun.training.build import make_method
+
+    solver, model = settings.solver, settings.model
+    assert solver is not None
+    if model.user_class or not isinstance(make_method(solver), Splitting):
+        return
+    of_pairs = [name for name, made in MODELS.items() if isinstance(made, type) and issubclass(made, ObservedState)]
+    able = [name for name in of_pairs if "solver" in facts_of(OPTIONS["model"][name])["uses"]]
+    if model.name not in able:
+        raise Incompatible(
+            f"solver={solver.name} moves positions and momenta in turn, and the state of model={model.name} is no such "
+            f"pair: use model={' or '.join(able)}, or a solver such as solver=dopri5"
+        )
 
 
 def check_per_sample(solver: Solver, gradient: Gradient | None, regularizer: Regularizer | None) -> None:

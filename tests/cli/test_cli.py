@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import pickle
 import re
 import subprocess
@@ -31,6 +30,15 @@ WRONG = {
     "trian": ["no task 'trian'", "did you mean 'train'?"],
     "train solver=dopri": ["no solver 'dopri'", "did you mean 'dopri5'?"],
     "train model=odenett": ["no model 'odenett'", "did you mean 'odenet'?"],
+    "train model=ODENet": ["no model 'ODENet'; did you mean 'odenet'?"],
+    "train solver=DOPRI5": ["did you mean 'dopri5'?"],
+    "train experiment=Table1": ["did you mean 'chen2018/table1'?"],
+    "train tol=1e-3": ["did you mean 'tolerance'?"],
+    "train method=rk4": ["did you mean 'solver'?"],
+    "train batch_size=3": ["did you mean 'data.batch_size'?"],
+    "train optimizer.learning_rate=0.1": ["did you mean 'optimizer.lr'?"],
+    "train optimizer.foo=0.1": ["no setting 'optimizer.foo'; optimizer has", "lr", "weight_decay"],
+    "train tolerance=inf": ["tolerance must be a finite number, not inf"],
     "train experiment=chen2018/mnst": ["no experiment 'chen2018/mnst'", "did you mean 'chen2018/mnist'?"],
     "train solvr=dopri5": ["no setting 'solvr'", "did you mean 'solver'?"],
     "train +solvr=dopri5": ["no setting 'solvr'", "did you mean 'solver'?"],
@@ -504,7 +512,8 @@ def test_help_answers_at_once(words, seconds, here):
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert not imported & heavy
     if words != ["trian"]:
-        assert done.returncode == 0 and done.stdout.startswith("usage: noderun TASK")
+        task = words[0] if len(words) > 1 else "TASK"
+        assert done.returncode == 0 and done.stdout.startswith(f"usage: noderun {task} [")
 
 
 @pytest.fixture
@@ -540,17 +549,52 @@ def test_help_composes_what_it_shows_once(here, composed, capsys):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("noderun tr", {"train", "sweep"}),
+        ("noderun ", {"train", "sweep"}),
+        ("noderun tr", {"train"}),
         ("noderun train solver=dop", {"solver=dopri5"}),
         ("noderun train solver.rt", {"solver.rtol="}),
+        ("noderun sweep solver=dopri5,ts", {"solver=dopri5,tsit5"}),
         ("noderun train --c", {"--cfg", "--config-dir"}),
+        ("noderun train trainer.precision=b", {"trainer.precision=bf16"}),
+        ("noderun train solver=rk4 solver.com", {"solver.compile="}),
+        ("noderun train experiment=chen2018/t", {"experiment=chen2018/table1"}),
+        ("noderun evaluate run=ru", {"run=runs/"}),
+        ("noderun evaluate fig", {"figures="}),
+        ("noderun list solver=dopri", {"solver=dopri5", "solver=dopri8"}),
+        ("noderun data fetch mnist5", {"mnist5k"}),
+        ("noderun train --config-dir mine data=", {"data=own", "data=moons"}),
     ],
 )
-def test_completion(line, expected):
-    environment = os.environ | {"COMP_LINE": line, "COMP_POINT": str(len(line))}
-    command = [sys.executable, "-m", "noderun", "-sc", "query=bash"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    assert expected <= set(done.stdout.split())
+def test_completion(line, expected, here, monkeypatch, capsys):
+    (here / "runs").mkdir()
+    (here / "mine/data").mkdir(parents=True)
+    (here / "mine/data/own.yaml").touch()
+    monkeypatch.setenv("COMP_LINE", line)
+    assert noderun("-sc query=bash") == 0
+    found = capsys.readouterr().out.split()
+    assert expected <= set(found) and all(word.startswith(line.rpartition(" ")[2]) for word in found)
+
+
+@pytest.mark.parametrize(
+    ("task", "told", "not_told"),
+    [
+        ("train", ["usage: noderun train [KEY", "training examples only", "--multirun"], ["problem:"]),
+        ("sweep", ["usage: noderun sweep", "tolerance=1e-1,1e-2,1e-3,1e-4"], ["problem:", "--multirun"]),
+        ("compare", ["usage: noderun compare", "model=resnet,rknet,odenet,mlp"], ["lab:"]),
+        (
+            "evaluate",
+            ["usage: noderun evaluate run=FOLDER", "solver.dt=0.1", "lesion: null"],
+            ["model:"],
+        ),
+        ("integrate", ["usage: noderun integrate", "problem: arenstorf", "t1: null"], ["model:", "--multirun"]),
+        ("bench", ["usage: noderun bench", "solve, gradient, training, startup, memory"], ["model:", "lab:"]),
+    ],
+)
+def test_each_task_has_its_own_help(task, told, not_told, here, capsys):
+    assert noderun(f"{task} --help") == 0
+    shown = capsys.readouterr().out
+    assert all(words in shown for words in told), shown
+    assert not any(f"  {words}" in shown for words in not_told)
 
 
 def test_jobs_reach_another_process_as_they_were_planned(here):
@@ -570,3 +614,28 @@ def test_a_grid_in_processes_of_their_own(here, capsys):
 def test_completion_can_be_installed(here, capsys):
     assert noderun("-sc install=bash") == 0
     assert "complete" in capsys.readouterr().out
+
+
+def test_other_content_of_a_file_is_another_run_and_says_so(here, trained, capsys):
+    (here / "mine/data").mkdir(parents=True)
+    (here / "mine/data/rows.yaml").write_text("name: rows\nclass: row_sets:rows\npath: rows.csv\n")
+    (here / "mine/row_sets.py").write_text("def rows(path): ...\n")
+    line = "train data=rows model.objective=classify model.stem=none dynamics=mlp --config-dir mine log=quiet"
+    (here / "rows.csv").write_text("1,2\n")
+    assert noderun(line) == 0 and noderun(line) == 0 and len(trained) == 1
+    first = Path(capsys.readouterr().out.splitlines()[-1])
+    (here / "rows.csv").write_text("1,3\n")
+    assert noderun(line) == 0 and len(trained) == 2
+    told = capsys.readouterr()
+    assert f"rows.csv has changed since {first.name}: a new run" in told.err
+    assert Path(told.out.splitlines()[-1]) != first
+    (here / "rows.csv").write_text("1,2\n")
+    assert noderun(line) == 0 and len(trained) == 2
+
+
+def test_words_that_are_given_twice_or_in_vain_are_said(here, trained, capsys):
+    (here / "empty").mkdir()
+    assert noderun("train seed=0 seed=1 --config-dir empty log=quiet") == 0 and trained[-1].seed == 1
+    told = capsys.readouterr().err
+    assert "seed is given more than once: seed=1 counts" in told
+    assert "--config-dir changes nothing" in told and "holds no option" in told

@@ -93,6 +93,9 @@ def test_other_solvers_need_no_training(run, capsys, monkeypatch):
     assert float(found["euler-dt0.1"]["nfe_test"]) == 10 and float(found["rk4-dt0.25"]["nfe_test"]) == 16
     errors = {name: float(row["numerical_error"]) for name, row in found.items()}
     assert errors["rk4-dt0.25"] < errors["euler-dt0.1"] / 10 and min(errors.values()) > 0
+    result, again = json.loads((run / "result.json").read_text()), found["dopri5-tol0.001"]
+    for name in ("numerical_error", "reconstruction_error"):  # one name, one quantity
+        assert float(again[name]) == pytest.approx(result[name], rel=1e-3)
     assert (run / "checkpoint.pt").read_bytes() == before
     assert (run / "evaluate" / "figures" / "precision.png").is_file()
     monkeypatch.setattr("noderun.evaluation.measure.measure", None)  # a second time nothing is measured
@@ -223,6 +226,7 @@ WRONG = {
     "run={run} solver=dopri": "did you mean 'dopri5'?",
     "run={run} solvr=dopri5": "no setting 'solvr'",
     "run={run} solver.rtoll=1e-3": "did you mean 'solver.rtol'?",
+    "run={run} data.limit=3": "no setting 'data.limit'; data has root",
     "run={run} figures=flows": "did you mean 'flow'?",
     "run={run} lesion=first": "lesion must be all or the number of a block",
     "run={run} lesion=all": "model=odenet has no blocks to remove; resnet, plain and revnet have",

@@ -23,6 +23,7 @@ def chosen(name, root="nowhere", **others):
         root=root,
         download=False,
         limit=None,
+        test_limit=None,
         validation=0.0,
         augment=False,
         source=None,

@@ -28,6 +28,7 @@ def loaded(make):
         root="",
         download=False,
         limit=None,
+        test_limit=None,
         validation=0.0,
         augment=False,
         source=None,

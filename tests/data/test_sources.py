@@ -48,6 +48,7 @@ def chosen(name, root="nowhere", **others):
         root=str(root),
         download=False,
         limit=None,
+        test_limit=None,
         validation=0.0,
         augment=False,
         source=None,
@@ -90,13 +91,14 @@ def read_only(mnist_root):
 @pytest.mark.parametrize("augment", [False, True])
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_sets_load_without_files_or_network(name, augment):
-    dataset = load(chosen(name, augment=augment, limit=100), "cpu")
+    dataset = load(chosen(name, augment=augment, limit=100, test_limit=50), "cpu")
     batch = next(batches(dataset, "train", 32))
     images, labels = batch.inputs, batch.targets
     assert images.shape == (32, *dataset.shape) and images.dtype == torch.float32
     assert images.min() == 0 and images.max() == 1
     assert labels.dtype == torch.int64 and labels.max() < dataset.target.count
     assert dataset.train.inputs.dtype == torch.uint8 and len(dataset.train) == 100
+    assert len(dataset.test) == 50 and len(dataset.test.targets.unique()) == dataset.target.count
     assert "complete" in check(name, "nowhere") and fetch(name, "nowhere") == check(name, "nowhere")
 
 

@@ -8,6 +8,7 @@ from training_problem import SIZE, blobs, make_settings, make_setup
 
 from noderun.data import Batch, batches
 from noderun.evaluation.trained import load_setup
+from noderun.record import run_folder
 from noderun.record.metrics import read_metrics
 from noderun.training import build
 from noderun.training.isolation import isolated
@@ -32,10 +33,10 @@ def setup_of(sign):
     )
 
 
-def train(folder, sign, epochs=4):
+def train(folder, sign, epochs=4, patience=None):
     folder.mkdir(exist_ok=True)
     with isolated(CPU, 0):
-        run = Run(setup_of(sign), make_settings(epochs=epochs), folder)
+        run = Run(setup_of(sign), make_settings(epochs=epochs, patience=patience), folder)
         return run, run.complete()
 
 
@@ -102,3 +103,17 @@ def test_without_a_split_for_validation_the_last_weights_count(tmp_path):
         and "loss/validation" not in list(read_metrics(tmp_path / "metrics.jsonl"))[-1]
     )
     assert result["test_loss"] is not None
+
+
+def test_patience_ends_a_run_whose_validation_gets_no_better(tmp_path):
+    settings = make_settings(epochs=9, patience=2)
+    _, result = train(tmp_path / "worse", -1, epochs=9, patience=2)
+    assert result["epochs"] == 3 and result["stopped_early"]  # the first was the best
+    assert result["test_loss"] == rows(tmp_path / "worse")[0]["loss/test"]
+    run_folder.write_status(tmp_path / "worse", "done", {})
+    assert run_folder.is_done(tmp_path / "worse", settings)
+    _, result = train(tmp_path / "better", 1, epochs=9, patience=2)
+    assert result["epochs"] == 9 and "stopped_early" not in result
+    train(tmp_path / "twice", -1, epochs=2, patience=2)
+    _, result = train(tmp_path / "twice", -1, epochs=9, patience=2)  # the count goes on
+    assert result["epochs"] == 3

@@ -11,7 +11,7 @@ from noderun.cli.measurements import Measurement, make_measurement, solver_words
 from noderun.cli.planning import Plan, combinations, distinct, key_of, swept_keys, taken_apart
 from noderun.config.compose import Composer
 from noderun.config.schema import Solver
-from noderun.config.validation import ConfigError, as_type
+from noderun.config.validation import ConfigError, as_type, warn_user
 from noderun.evaluation.trained import finished, settings_of
 from noderun.record import files, run_folder
 from noderun.record.metric import METRICS
@@ -32,6 +32,8 @@ def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
     solvers: list[Solver | None] = [None]
     if "matrix" in said and as_type(bool, said["matrix"].value(), "matrix") and "solver" not in said:
         solvers, swept = training_solvers(composer, found), ["solver", *swept]
+        if len(solvers) == 1:
+            warn_user("matrix=true changes nothing: all runs there were trained with one solver; give a sweep's folder")
     cells = [make_measurement(composer, *choice) for choice in product(found, grid, solvers)]
     return Plan(distinct(cells), hydras, swept, folder=folder / files.EVALUATE)
 
@@ -45,7 +47,10 @@ def finished_runs(folder: Path) -> list[Run]:
     found = [run for run in runs_of(folder) if run.folder == folder or run.status == "done"]
     if not found:
         raise ConfigError(f"{folder} holds no finished run")
-    return [finished(run.folder) for run in found]
+    runs = [finished(run.folder) for run in found]
+    for name in sorted({name for run in runs for name in run_folder.stale_files(run.identity)}):
+        warn_user(f"{name} has changed since training: what is measured is of its present content")
+    return runs
 
 
 def training_solvers(composer: Composer, found: Sequence[Run]) -> list[Solver | None]:

@@ -23,6 +23,7 @@ from noderun.cli.planning import (
     with_refusal,
 )
 from noderun.config.compose import Composer, resolved
+from noderun.config.validation import warn_user
 from noderun.lab.settings import Conservation, Settings, typed
 from noderun.record import files, run_folder
 from noderun.record.metric import RESULT_KEYS
@@ -67,6 +68,10 @@ def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
     chosen = {override.key_or_group for override in composer.parse(overrides)}
     if "solver" in chosen and getattr(settings.lab, "solvers", ()) is None and type(settings.lab) is not Conservation:
         settings = replace(settings, lab=replace(settings.lab, solvers=(settings.solver.name,)))
+        chosen.discard("solver")
+    for key in sorted(chosen):
+        if key.partition(".")[0] in {"problem", "solver"} - set(READS[settings.lab_name]):
+            warn_user(f"{key} changes nothing: lab={settings.lab_name} does not read it")
     known = identity(settings, usual)
     return Job(overrides=tuple(overrides), settings=settings, identity=known, run_id=run_id(settings, known))
 

@@ -60,9 +60,9 @@ def text(name: str, option: Path | type[Option]) -> str:
     """An option as a YAML file with a comment for each of its settings."""
     if isinstance(option, Path):
         return option.read_text(errors="replace").rstrip()
-    settings = {each.key: each for each in settings_of(option)}
+    comments = {each.key: each.comment for each in settings_of(option)}
     head = textwrap.wrap(summary(option), 118, initial_indent="# ", subsequent_indent="# ")
-    return "\n".join([*head, *commented(node(option, name), settings)])
+    return "\n".join([*head, *commented(node(option, name), comments)])
 
 
 def overview(group: str, found: dict[str, Path | type[Option]]) -> str:

@@ -23,6 +23,7 @@ class Data(Option, group="data"):
     root: Annotated[str, "folder in which a set that has files looks for them"] = "data"
     download: Annotated[bool, "a set that has files fetches those that are missing"] = True
     limit: Annotated[Count | None, "training examples only, of classes balanced over them; null: all"] = None
+    test_limit: Annotated[Count | None, "test examples, of classes balanced over them; null: all"] = None
     batch_size: BatchSize = 64
     validation: Annotated[Fraction, VALIDATION] = 0.0
     augment: Annotated[bool, FACT] = False

@@ -96,13 +96,13 @@ def node(option: type[Option], name: str) -> dict[str, Any]:
     return ({"defaults": chosen} if chosen else {}) | named | {each.key: each.default for each in settings_of(option)}
 
 
-def commented(values: Mapping[str, Any], settings: Mapping[str, Setting]) -> list[str]:
+def commented(values: Mapping[str, Any], comments: Mapping[str, str]) -> list[str]:
     """A line ``key: value  # comment`` for each value, as YAML; the comments stand in one column."""
     texts = {key: f"{key}: {as_yaml(value)}" for key, value in values.items()}
-    column = 2 + max((len(text) for key, text in texts.items() if key in settings), default=0)
+    column = 2 + max((len(text) for key, text in texts.items() if key in comments), default=0)
     lines = []
     for key, text in texts.items():
-        comment = textwrap.wrap(settings[key].comment, 118 - column) if key in settings else []
+        comment = textwrap.wrap(comments[key], 118 - column) if key in comments else []
         lines.append(f"{text:<{column}}# {comment[0]}" if comment else text)
         lines += [f"{'':<{column}}# {more}" for more in comment[1:]]
     return lines

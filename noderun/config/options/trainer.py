@@ -21,6 +21,9 @@ class Trainer(Option, group="trainer"):
     devices: Annotated[
         Count, "processes that train one model together, each on its part of every batch: one per GPU, or on a CPU"
     ] = 1
+    patience: Annotated[
+        Count | None, "tests in a row, one per epoch, without a better validation, after which a run ends; null: none"
+    ] = None
     precision: Annotated[
         Literal["float32", "tf32", "bf16"],
         "float32: IEEE on every device; tf32: a GPU rounds products to 11 bits; bf16: f under autocast, while the "
