@@ -70,7 +70,7 @@ def diffrax_gradient(start: Tensor, angle: Tensor) -> Callable[[], Any]:
     import optimistix
 
     y0, levels = (jnp.asarray(part.cpu().numpy()) for part in (start, angle))
-    event = diffrax.Event(lambda t, y, level, **_: y[0] - level, optimistix.Newton(TOL, TOL), direction=False)
+    event = diffrax.Event(lambda t, y, args, **_: y[0] - args, optimistix.Newton(TOL, TOL), direction=False)
 
     def field(t: Any, y: Any, level: Any) -> Any:
         return jnp.stack([y[1], -jnp.sin(y[0]) - DAMPING * y[1]])

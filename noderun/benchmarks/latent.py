@@ -60,8 +60,8 @@ def latent_case(device: str, quick: bool) -> Case:
 def latent_ode(points: int) -> LatentODE:
     torch.manual_seed(0)
     field = partial(MLP, hidden=SIZE, activation="softplus", output="tanh", time=False)
-    sizes = {"latent": SIZE, "lift": SIZE, "hidden": SIZE}
-    return LatentODE((points, CHANNELS), 0, field, ConfiguredSolve(), **sizes, decoder=0, noise=1.0)
+    shape, solve = (points, CHANNELS), ConfiguredSolve()
+    return LatentODE(shape, 0, field, solve, latent=SIZE, lift=SIZE, hidden=SIZE, decoder=0, noise=1.0)
 
 
 def solves() -> dict[str, Solve]:

@@ -72,13 +72,14 @@ class RNN(Recurrent):
 def initialize(gru: nn.GRU, length: int) -> None:
     """Input weights by Glorot and Bengio (2010), orthogonal recurrent ones (Saxe et al. 2014), and biases of the update
     gates of log(U(1, length - 1)), so that a unit forgets within as many steps (Tallec and Ollivier 2018)."""
+    of_input, recurrent, bias, recurrent_bias = gru.parameters()
     reset_update_new = range(0, 3 * gru.hidden_size, gru.hidden_size)
     for gate in (slice(first, first + gru.hidden_size) for first in reset_update_new):
-        nn.init.xavier_uniform_(gru.weight_ih_l0[gate])
-        nn.init.orthogonal_(gru.weight_hh_l0[gate])
+        nn.init.xavier_uniform_(of_input[gate])
+        nn.init.orthogonal_(recurrent[gate])
     update = slice(gru.hidden_size, 2 * gru.hidden_size)
-    gru.bias_ih_l0[update] = torch.empty(gru.hidden_size).uniform_(1, max(length - 1, 1)).log()
-    gru.bias_hh_l0[update] = 0.0
+    bias[update] = torch.empty(gru.hidden_size).uniform_(1, max(length - 1, 1)).log()
+    recurrent_bias[update] = 0.0
 
 
 def increments_and_gaps(line: Timeline) -> Tensor:
