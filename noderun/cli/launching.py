@@ -60,7 +60,6 @@ def launch(
     composer.trusting = trust
     if user:
         warn_of_overridden(user, own)
-    warn_of_repeated(composer.parse(words))
     if flags:
         show(composer, words, flags)
         return OK
@@ -76,10 +75,12 @@ def launch(
     placed = [placed_in(place, job) for place, job in zip(places, planned.jobs, strict=True)]
     if none_left(placed, planned.jobs):
         return WRONG
-    for place, job in zip(places, placed, strict=True):
-        say_changed_files(place, job)
     if not multirun:
         check_same(folder, placed[0])
+    for sentence in [*repeated(composer.parse(words)), *planned.remarks]:
+        warn_user(sentence)
+    for place, job in zip(places, placed, strict=True):
+        say_changed_files(place, job)
     own_options = ["--config-dir", str(user)] if user else []
     command = shlex.join(["noderun", task, *words, *own_options])
     return carry_out(composer, replace(planned, jobs=placed), places, folder, command if multirun else None)
@@ -281,11 +282,11 @@ def warn_of_overridden(user: Path, own: Path) -> None:
             warn_user(f"{path} is used in place of ours of the same name")
 
 
-def warn_of_repeated(parsed: Sequence[Override]) -> None:
+def repeated(parsed: Sequence[Override]) -> list[str]:
+    """What is said of keys that are given more than once."""
     keys = [override.key_or_group for override in parsed]
-    for override in [each for i, each in enumerate(parsed) if each.key_or_group not in keys[i + 1 :]]:
-        if keys.count(override.key_or_group) > 1:
-            warn_user(f"{override.key_or_group} is given more than once: {override.input_line} counts")
+    last = {override.key_or_group: override for override in parsed}
+    return [f"{key} is given more than once: {last[key].input_line} counts" for key in last if keys.count(key) > 1]
 
 
 @contextmanager

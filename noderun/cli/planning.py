@@ -65,13 +65,17 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command line asks for; ``swept`` are the keys with several values, ``folder`` None is the usual one."""
+    """What a command line asks for; ``swept`` are the keys with several values, ``folder`` None is the usual one.
+
+    ``remarks`` are told to the user if a job is started.
+    """
 
     jobs: Sequence[Job]
     hydra_overrides: list[str]
     swept: list[str] = field(default_factory=list)
     name: str = ""
     folder: Path | None = None
+    remarks: Sequence[str] = ()
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
@@ -82,22 +86,21 @@ def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
     if not multirun:
         planned = plan_one(composer, words, make_job, check_training, "say `noderun sweep` instead")
         parsed = composer.parse(words)
-        say_remarks(parsed, planned.jobs)
-        if any(override.key_or_group == "name" for override in parsed):
-            warn_user("name changes nothing: it names the folder of a sweep or comparison")
-        return planned
+        named = any(override.key_or_group == "name" for override in parsed)
+        idle = ["name changes nothing: it names the folder of a sweep or comparison"] if named else []
+        return replace(planned, remarks=[*common_remarks(parsed, planned.jobs), *idle])
     ours, hydras = taken_apart(composer.parse(words))
     said = ours
     ours = with_default_grid(composer, ours, hydras)
     parsed = composer.parse(ours)
     swept = swept_keys(parsed)
     jobs = make_grid(composer, combinations(parsed))
+    checked = [with_refusal(job, check_training) for job in jobs]
+    told = common_remarks(parsed, checked)
     if not swept_keys(composer.parse(said)):
         usual = f"the task's own grid is run: {' '.join(ours[: -len(said) or None])}" if swept else "there is one run"
-        warn_user(f"no word has several values, so {usual}")
-    checked = [with_refusal(job, check_training) for job in jobs]
-    say_remarks(parsed, checked)
-    return Plan(distinct(checked), hydras, swept, grid_name(jobs[0].settings, swept, ours))
+        told.append(f"no word has several values, so {usual}")
+    return Plan(distinct(checked), hydras, swept, grid_name(jobs[0].settings, swept, ours), remarks=told)
 
 
 def plan_one(
@@ -235,13 +238,12 @@ def check_training(job: TrainingJob) -> None:
     check(job.settings, job.given)
 
 
-def say_remarks(parsed: Sequence[Override], jobs: Sequence[Job]) -> None:
+def common_remarks(parsed: Sequence[Override], jobs: Sequence[Job]) -> list[str]:
     """What holds of every job that is not refused: a word that one of them uses is not idle."""
     given = {override.key_or_group for override in parsed if override.value() != "none"}
     found = [remarks(job.settings, given) for job in jobs if not job.refusal]
-    for subject, reason in found[0].items() if found else ():
-        if all(subject in other for other in found):
-            warn_user(f"{subject}: {reason}")
+    first = found[0].items() if found else ()
+    return [f"{subject}: {reason}" for subject, reason in first if all(subject in other for other in found)]
 
 
 def with_refusal(job: AnyJob, check: Callable[[AnyJob], None]) -> AnyJob:

@@ -635,7 +635,9 @@ def test_other_content_of_a_file_is_another_run_and_says_so(here, trained, capsy
 
 def test_words_that_are_given_twice_or_in_vain_are_said(here, trained, capsys):
     (here / "empty").mkdir()
-    assert noderun("train seed=0 seed=1 --config-dir empty log=quiet") == 0 and trained[-1].seed == 1
+    assert noderun("train seed=0 seed=1 model=stem solver=rk4 --config-dir empty log=quiet") == 0
+    assert trained[-1].seed == 1
     told = capsys.readouterr().err
+    assert "solver changes nothing: model=stem has no solver" in told
     assert "seed is given more than once: seed=1 counts" in told
     assert "--config-dir changes nothing" in told and "holds no option" in told
