@@ -71,13 +71,14 @@ class OfPart:
 
 def drawn_by(integrand: Integrand) -> tuple[Tensor, ...]:
     """The tensors that an integrand has drawn for one solve: the arguments of a ``functools.partial``."""
-    alone = isinstance(integrand, partial) and not integrand.keywords
-    return integrand.args if alone and all(isinstance(x, Tensor) for x in integrand.args) else ()
+    if not isinstance(integrand, partial) or integrand.keywords:
+        return ()
+    return integrand.args if all(isinstance(x, Tensor) for x in integrand.args) else ()
 
 
 def lasting(integrand: Integrand) -> Integrand:
     """What stays of an integrand from solve to solve: a function of what was drawn, then f, t and y."""
-    return integrand.func if drawn_by(integrand) else integrand
+    return integrand.func if isinstance(integrand, partial) and drawn_by(integrand) else integrand
 
 
 def of_point(integrand: Integrand, velocity: Field) -> Integrand:

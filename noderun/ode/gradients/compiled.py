@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -89,8 +89,15 @@ class AdjointStepper(LoopStepper):
     def run_loop(self, graph: Graphs, t_end: float, on_step: OnStep | None) -> bool:
         return super().run_loop(graph, t_end, None)  # the loop has added to the integral already
 
-    def accept_fixed(self, *steps: Any) -> None:
-        super().accept_fixed(*steps[:-1], None)
+    def accept_fixed(
+        self,
+        moves: Sequence[tuple[float, float]],
+        ends: Sequence[float],
+        y: Tensor,
+        record: Tensor,
+        on_step: OnStep | None,
+    ) -> None:
+        super().accept_fixed(moves, ends, y, record, None)  # the graph has added to the integral already
 
     def store_derivative(self, slope: Tensor, shares: Integrands) -> None:
         super().store_derivative(slope, shares)

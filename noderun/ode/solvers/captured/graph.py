@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
 from noderun.ode.solvers.captured.attempts import SIZES, Attempts, Integral
-from noderun.ode.solvers.captured.capture import Capture
 from noderun.ode.solvers.captured.identity import Weakly, held, name_of
 from noderun.ode.solvers.captured.pull import PullBack
 from noderun.ode.solvers.control import StepOptions
@@ -23,6 +23,7 @@ from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.ode.solvers.times import Bounds
 
 MakeField = Callable[[Bounds], Field]
+Replayed = TypeVar("Replayed", Attempts, PullBack)
 FIRST_ATTEMPTS = 4  # before the host looks for the first time, until a solve has shown how many it takes
 
 
@@ -61,18 +62,10 @@ class CapturedGraphs:
         """Attempts from y on until the solve is done, the record is full or the host has to decide."""
         given = [x if isinstance(x, Tensor) else None for x in (control.rtol, control.atol)]
         kinds = (held(control.norm), control.controller, rows, controlled, *(x is None for x in given), tuple(params))
-        solve = self.solves.get(kinds)
-        try:
-            if solve is None:
-                solve = self.attempts(field, control, y, rows, totals, params, controlled)
-                self.solves[kinds] = solve
-            replays = [solve.replays[name] for name in ("evaluate", "choose", "attempt")]
-            for replay in replays:
-                replay.prepare()
-        except Exception as error:
-            self.fail(reason(error))
+        make = partial(self.attempts, field, control, y, rows, totals, params, controlled)
+        solve = self.prepared(self.solves, kinds, make, ("evaluate", "choose", "attempt"))
+        if solve is None:
             return None
-        evaluate, first, attempt = replays
         within = [0.0 if isinstance(x, Tensor) else x for x in (control.rtol, control.atol)]
         low, high, _ = field.bounds
         self.load_args(field)
@@ -80,18 +73,18 @@ class CapturedGraphs:
         if solve.integral is not None:
             solve.integral.load(totals, known and known[1])
         if known is None and (choose or self.method.tableau.fsal):
-            evaluate()
+            solve.replays["evaluate"]()
         if choose:
-            first()
-        report = self.replay(solve, attempt, (kinds, known is None))
+            solve.replays["choose"]()
+        report = self.replay(solve, (kinds, known is None))
         slope = solve.slope.clone()
         integrands, after = solve.integral.parts(totals) if solve.integral is not None else ((), totals)
         found = [report[1], report[3], *report[SIZES : SIZES + 3 * solve.room]]
         return solve.y.clone(), slope, solve.record, found, integrands, after
 
-    def replay(self, solve: Attempts, attempt: Capture, kind: Any) -> list[float]:
+    def replay(self, solve: Attempts, kind: Any) -> list[float]:
         """Attempts until none is due: as many as the last solve took, then ever more; each look at the report waits."""
-        batch = min(self.expected.get(kind, FIRST_ATTEMPTS), solve.room)
+        attempt, batch = solve.replays["attempt"], min(self.expected.get(kind, FIRST_ATTEMPTS), solve.room)
         more = 1
         while True:
             for _ in range(batch):
@@ -112,14 +105,9 @@ class CapturedGraphs:
         params: Mapping[str, Tensor],
     ) -> FixedResult | None:
         kind = (rows, tuple(params))
-        solve = self.solves.get(kind)
-        try:
-            if solve is None:
-                solve = self.solves[kind] = self.attempts(field, StepOptions(), y, rows, totals, params)
-            step = solve.replays["fixed"]
-            step.prepare()
-        except Exception as error:
-            self.fail(reason(error))
+        make = partial(self.attempts, field, StepOptions(), y, rows, totals, params)
+        solve = self.prepared(self.solves, kind, make, ("fixed",))
+        if solve is None:
             return None
         low, high, _ = field.bounds
         self.load_args(field)
@@ -128,7 +116,7 @@ class CapturedGraphs:
         if solve.integral is not None:
             solve.integral.load(totals, None)
         for _ in moves:
-            step()
+            solve.replays["fixed"]()
         return solve.y.clone(), solve.record, solve.integral.parts(totals)[1] if solve.integral is not None else totals
 
     def attempts(
@@ -142,9 +130,23 @@ class CapturedGraphs:
         controlled: bool = False,
     ) -> Attempts:
         made, _ = self.maker(field, params, bool(self.adjoint))
-        with torch.inference_mode(False), torch.no_grad():  # whatever the solve that makes them runs in
-            integral = Integral.of(totals, controlled) if totals else None
-            return Attempts(self.method, made, control, y, rows, integral, self.pool)
+        integral = Integral.of(totals, controlled) if totals else None
+        return Attempts(self.method, made, control, y, rows, integral, self.pool)
+
+    def prepared(
+        self, kept: dict[Any, Replayed], kind: Any, make: Callable[[], Replayed], names: Sequence[str]
+    ) -> Replayed | None:
+        """What this kind of call replays, made and captured by the first; None if it cannot be, with a warning."""
+        try:
+            if kind not in kept:
+                with torch.inference_mode(False), torch.no_grad():  # whatever the solve that makes it runs in
+                    kept[kind] = make()
+            for name in names:
+                kept[kind].replays[name].prepare()
+        except Exception as error:
+            self.fail(reason(error))
+            return None
+        return kept[kind]
 
     def pull_back(
         self,
@@ -157,14 +159,13 @@ class CapturedGraphs:
         params: Mapping[str, Tensor],
     ) -> PulledBack | None:
         kind = (cotangents is not None, tuple(params))
-        pull = self.pulls.get(kind)
-        try:
-            if pull is None:
-                made, leaves = self.maker(field, params, True)
-                pull = self.pulls[kind] = PullBack(self.method, made, a, leaves, cotangents is not None, self.pool)
-            pull.replay.prepare()
-        except Exception as error:
-            self.fail(reason(error))
+
+        def make() -> PullBack:
+            made, leaves = self.maker(field, params, True)
+            return PullBack(self.method, made, a, leaves, cotangents is not None, self.pool)
+
+        pull = self.prepared(self.pulls, kind, make, ("pull",))
+        if pull is None:
             return None
         self.load_args(field)
         pull.load(moves, field.bounds, a)
@@ -172,7 +173,7 @@ class CapturedGraphs:
             pull.y.copy_(starts[i])
             if pull.cotangents is not None and cotangents is not None:
                 pull.cotangents.copy_(cotangents[i])
-            pull.replay()
+            pull.replays["pull"]()
         return pull.a.clone(), *(g.clone() for g in pull.param_grads)
 
     def maker(

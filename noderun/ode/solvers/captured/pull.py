@@ -41,7 +41,7 @@ class PullBack:
         self.param_grads = [torch.zeros_like(p) for p in params]
         self.field = make_field(Bounds(self.bounds[0], self.bounds[1]))
         method.table(y)  # is made on the host
-        self.replay = Capture(self.pull, self.rest, y.device, pool)
+        self.replays = {"pull": Capture(self.pull, self.rest, y.device, pool)}
 
     def rest(self) -> None:
         self.left.fill_(MOST_ATTEMPTS)
