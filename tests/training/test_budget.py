@@ -7,7 +7,7 @@ import torch
 from training_problem import make_settings, make_setup
 
 from noderun.record.metrics import read_metrics
-from noderun.training import run as run_module
+from noderun.training import progress as progress_module
 from noderun.training.isolation import isolated
 from noderun.training.progress import Budget, Progress
 from noderun.training.run import Run
@@ -43,7 +43,7 @@ def test_it_ends_at_its_seconds_whatever_its_epochs_say(train, tmp_path):
 
 
 def test_it_is_tested_so_many_times_and_at_its_end(train, tmp_path, monkeypatch):
-    monkeypatch.setattr(run_module, "TESTS", 4)
+    monkeypatch.setattr(progress_module, "TESTS", 4)
     result = train(tmp_path, max_seconds=20.0)
     tested = [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl") if "loss/test" in row]
     assert len(tested) in (4, 5) and tested[-1] == result["steps"]
