@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # what an editor and a type checker see; at run time each nam
         odeint_event,
         solve,
     )
-    from noderun.record.run_folder import load_runs
+    from noderun.record.ledger import load_runs
     from noderun.sde import BrownianPath, SDESolution, sdesolve
 
 __version__ = "0.1.0"
@@ -97,7 +97,7 @@ __all__ = [
 PUBLIC = {name: "noderun.ode" for name in __all__ if name != "__version__"}
 PUBLIC |= {name: "noderun.sde" for name in ("BrownianPath", "SDESolution", "sdesolve")}
 PUBLIC |= {"ODEBlock": "noderun.models", "load_run": "noderun.evaluation.load"}
-PUBLIC |= {"load_runs": "noderun.record.run_folder"}
+PUBLIC |= {"load_runs": "noderun.record.ledger"}
 
 
 def __getattr__(name: str) -> Any:

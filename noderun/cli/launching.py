@@ -31,7 +31,7 @@ from noderun.config.option_files import first_line
 from noderun.config.options import OPTIONS
 from noderun.config.startup import without_collection
 from noderun.config.validation import ConfigError, quoted, warn_user
-from noderun.record import run_folder
+from noderun.record import run_folder, run_identity
 from noderun.record.folders import tried
 from noderun.report.style import also_as
 from noderun.training.compatibility import check_data, check_first_step
@@ -199,12 +199,12 @@ def check_same(folder: Path, job: Job) -> None:
 
 def say_changed_files(folder: Path, job: Job) -> None:
     """Why a run is a new one, if all that tells it from an earlier one is the content of a file that it reads."""
-    if folder.exists() or not job.run_id.endswith(digest := run_folder.digest(job.identity)):
+    if folder.exists() or not job.run_id.endswith(digest := run_identity.digest(job.identity)):
         return
     for other in folder.parent.glob(f"{glob.escape(job.run_id.removesuffix(digest))}????????"):
         with suppress(ConfigError):  # damaged
             before = run_folder.read_status(other).get("identity", {})
-            if changed := run_folder.changed_files(before, job.identity):
+            if changed := run_identity.changed_files(before, job.identity):
                 warn_user(f"{', '.join(changed)} has changed since {other.name}: a new run")
                 return
 

@@ -14,7 +14,7 @@ from noderun.config.options.types import Count, FigureFormat
 from noderun.config.schema import Model, Settings, Solver, typed_group, without_tolerances
 from noderun.config.validation import ConfigError, Incompatible, as_type, nearest, quoted, show
 from noderun.evaluation.trained import read_config, settings_of, test_solver, without_gradient
-from noderun.record import run_folder
+from noderun.record import run_identity
 from noderun.report.figures import FIGURES, names_of
 from noderun.report.folders import Run
 from noderun.training.compatibility import check
@@ -31,7 +31,7 @@ class Measurement(Job):
     draws: int = 1  # of Hutchinson's noise
 
     def label(self, swept: Sequence[str]) -> str:
-        return f"run {run_folder.digest(self.run.identity)} with {solver_words(self.settings)}"
+        return f"run {run_identity.digest(self.run.identity)} with {solver_words(self.settings)}"
 
 
 def solver_words(settings: Settings) -> str:
@@ -80,7 +80,7 @@ def make_measurement(composer: Composer, run: Run, words: Sequence[str], chosen:
         overrides=tuple(words),
         settings=settings,
         identity=known,
-        run_id="-".join([solver_words(settings), *([divergence] if divergence else []), run_folder.digest(known)]),
+        run_id="-".join([solver_words(settings), *([divergence] if divergence else []), run_identity.digest(known)]),
         refusal=reason,
         run=run,
         trained=trained,
@@ -138,7 +138,7 @@ def identity(
     """What makes a measurement the one that it is: the run as far as it was trained, and the test's own choices."""
     solver = settings.solver
     asked = Asked(run.folder.name, run.result.get("steps"), solver, lesion, list(figures) or None, divergence, draws)
-    return run_folder.identity(asked, Asked("", None, solver and Solver(solver.name)), set())
+    return run_identity.identity(asked, Asked("", None, solver and Solver(solver.name)), set())
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from noderun.config.options.option import facts_of
 from noderun.config.schema import GROUPS, Settings, declared_option, typed
 from noderun.config.validation import ConfigError, Incompatible, quoted, warn_user
 from noderun.record import run_folder
-from noderun.record.run_folder import NOT_IN_IDENTITY, digest, identity, run_id
+from noderun.record.run_identity import NOT_IN_IDENTITY, digest, identity, run_id
 from noderun.training.compatibility import check
 from noderun.training.remarks import remarks
 

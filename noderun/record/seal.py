@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+from io import BufferedRandom
 from pathlib import Path
-from typing import IO
 
 DIGITS = 64
 
 
-def seal(file: IO[bytes]) -> None:
+def seal(file: BufferedRandom) -> None:
     """Append the sum to an archive that has no comment; ``file`` is open for reading and writing."""
     file.seek(0)
     digest = hashlib.file_digest(file, "sha256").hexdigest().encode()

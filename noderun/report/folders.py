@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from noderun.config.validation import ConfigError, warn_user
-from noderun.record import files, run_folder
+from noderun.record import files, ledger, run_folder, run_identity
 from noderun.record.metric import know_those_of
 from noderun.record.metrics import read_metrics
 from noderun.report.table import FORMULA
 
 Read = TypeVar("Read")
 STATES = ("running", "done", "failed", "interrupted")
-NOT_IN_LABELS = run_folder.NOT_IN_IDENTITY  # words that do not tell one run from another
+NOT_IN_LABELS = run_identity.NOT_IN_IDENTITY  # words that do not tell one run from another
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def runs_of(folder: Path) -> list[Run]:
     if (folder / "status.json").exists() or not folder.is_dir():
         return [read_run(folder)]
     inner = sorted(path.parent for path in folder.glob("*/status.json"))
-    found = [read_run(path) for path in inner] or [run for path in run_folder.folders(folder) for run in readable(path)]
+    found = [read_run(path) for path in inner] or [run for path in ledger.folders(folder) for run in readable(path)]
     if not found:
         raise ConfigError(f"{folder.absolute()} holds no run: neither it nor a folder in it has a status.json")
     return found

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from noderun.record import files, run_folder
+from noderun.record import files, run_identity
 from noderun.record.effort import remarks
 from noderun.report import told
 from noderun.report.figures import draw_figures, title_of
@@ -61,7 +61,7 @@ def by_data(found: Sequence[Run], rows: Sequence[Row]) -> dict[str, tuple[list[R
     parts: dict[str, tuple[list[Run], list[Row]]] = {}
     data: dict[tuple[str, str], str] = {}
     for run in found:
-        of = data[run.folder.name, str(run.identity.get("data.name"))] = run_folder.data_of(run.identity)
+        of = data[run.folder.name, str(run.identity.get("data.name"))] = run_identity.data_of(run.identity)
         parts.setdefault(of, ([], []))[0].append(run)
     for row in rows:
         name = str(row.get("data"))

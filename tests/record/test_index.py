@@ -7,7 +7,8 @@ import shutil
 import pytest
 
 from noderun.record import files, run_folder
-from noderun.record.run_folder import ledger, write_json, write_status
+from noderun.record.ledger import ledger
+from noderun.record.run_folder import write_json, write_status
 
 
 def make(folder, error=0.5, **result):

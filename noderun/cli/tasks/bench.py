@@ -10,7 +10,7 @@ from pathlib import Path
 from noderun.benchmarks.settings import NOT_IN_IDENTITY, typed
 from noderun.cli.planning import Job, Plan, plan_one
 from noderun.config.compose import Composer, resolved
-from noderun.record import files, run_folder
+from noderun.record import files, run_folder, run_identity
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +24,8 @@ def make_job(composer: Composer, overrides: Sequence[str]) -> Job:
     config, defaults = map(resolved, composer.known(overrides))
     settings = typed(config, defaults)
     unread = set() if settings.suite == "epoch" else {"data"}
-    known = run_folder.identity(settings, typed(defaults, defaults), NOT_IN_IDENTITY | unread, {"suite", "device"})
-    name = f"{settings.name or settings.suite}-{run_folder.digest(known)}"
+    known = run_identity.identity(settings, typed(defaults, defaults), NOT_IN_IDENTITY | unread, {"suite", "device"})
+    name = f"{settings.name or settings.suite}-{run_identity.digest(known)}"
     return Job(overrides=tuple(overrides), settings=settings, identity=known, run_id=name)
 
 

@@ -10,12 +10,12 @@ from noderun.cli.planning import Job, Plan, key_of
 from noderun.cli.tasks.sweep import write_grid
 from noderun.config.compose import Composer
 from noderun.config.validation import ConfigError
-from noderun.record import files, run_folder
+from noderun.record import files, run_identity
 
 
 def plan(composer: Composer, words: Sequence[str], multirun: bool) -> Plan:
     planned = planning.plan(composer, words, multirun)
-    data = sorted({run_folder.data_of(job.identity) for job in planned.jobs})
+    data = sorted({run_identity.data_of(job.identity) for job in planned.jobs})
     if len(data) > 1:
         raise ConfigError(f"compare wants one set of data for all, not {' and '.join(data)}; say data=NAME, or sweep")
     return planned

@@ -13,7 +13,7 @@ from noderun.config.compose import Composer
 from noderun.config.schema import Solver
 from noderun.config.validation import ConfigError, as_type, warn_user
 from noderun.evaluation.trained import finished, settings_of
-from noderun.record import files, run_folder
+from noderun.record import files, run_folder, run_identity
 from noderun.record.metric import METRICS
 from noderun.report.folders import Run, as_number, read_csv, runs_of
 
@@ -48,7 +48,7 @@ def finished_runs(folder: Path) -> list[Run]:
     if not found:
         raise ConfigError(f"{folder} holds no finished run")
     runs = [finished(run.folder) for run in found]
-    for name in sorted({name for run in runs for name in run_folder.stale_files(run.identity)}):
+    for name in sorted({name for run in runs for name in run_identity.stale_files(run.identity)}):
         warn_user(f"{name} has changed since training: what is measured is of its present content")
     return runs
 

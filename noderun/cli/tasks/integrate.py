@@ -25,7 +25,7 @@ from noderun.cli.planning import (
 from noderun.config.compose import Composer, resolved
 from noderun.config.validation import warn_user
 from noderun.lab.settings import Conservation, Settings, typed
-from noderun.record import files, run_folder
+from noderun.record import files, run_folder, run_identity
 from noderun.record.metric import RESULT_KEYS
 
 READS = {  # lab -> the groups that it reads; the solvers of the others are in lab.solvers
@@ -82,12 +82,12 @@ def run_id(settings: Settings, identity: Mapping[str, Any]) -> str:
     words = [] if lab == "trajectory" else [lab]
     words += [settings.problem.name] if "problem" in READS[lab] else []
     words += [solver.name, step] if "solver" in READS[lab] else getattr(settings.lab, "solvers", None) or ()
-    return "-".join([*words[:4], run_folder.digest(identity)])
+    return "-".join([*words[:4], run_identity.digest(identity)])
 
 
 def identity(settings: Settings, usual: Settings) -> dict[str, Any]:
     unread = {"problem", "solver"} - set(READS[settings.lab_name])
-    known = run_folder.identity(settings, usual, NOT_IN_IDENTITY | unread)
+    known = run_identity.identity(settings, usual, NOT_IN_IDENTITY | unread)
     return {"lab.name": settings.lab_name} | known
 
 

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from noderun.config.validation import ConfigError, warn_user
-from noderun.record import files, run_folder
+from noderun.record import files, run_identity
 from noderun.report.figures import draw_figures, names_of
 from noderun.report.folders import Run, runs_of, settings_apart
 from noderun.report.style import also_as
@@ -61,7 +61,7 @@ def comparable(found: list[Run]) -> list[Run]:
 
 def of_one_data_set(found: list[Run]) -> list[Run]:
     """The runs; ConfigError if their errors cannot be compared in one figure."""
-    data = sorted({run_folder.data_of(run.identity) for run in found})
+    data = sorted({run_identity.data_of(run.identity) for run in found})
     if len(data) > 1:
         raise ConfigError(f"these runs are of different data ({', '.join(data)}), so one figure cannot compare them")
     return found

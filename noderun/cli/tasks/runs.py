@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from noderun.config.validation import ConfigError, did_you_mean
-from noderun.record.run_folder import NOT_IN_IDENTITY, load_runs
+from noderun.record.ledger import load_runs
+from noderun.record.run_identity import NOT_IN_IDENTITY
 
 Row = dict[str, Any]
-SETTINGS = ("task", "problem", "model", "data", "solver", "gradient", "tolerance", "solver.dt", "optimizer.lr")
-SETTINGS += ("epochs", "seed")
+SETTINGS = (
+    *("task", "problem", "model", "data", "solver", "gradient"),
+    *("tolerance", "solver.dt", "optimizer.lr", "epochs", "seed"),
+)
 PAPER = 100  # characters of a table that fits a page
 SAID_ALREADY = {"solver.rtol", "solver.atol", "gradient.rtol", "gradient.atol", "scheduler.horizon"}
 

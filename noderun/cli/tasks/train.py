@@ -34,11 +34,11 @@ def finish(folder: Path, jobs: Sequence[Job], swept: Sequence[str]) -> None:
 
 def print_profile(path: Path) -> None:
     """The operations that took most of the watched steps' time."""
-    from noderun.report.rows import rows_table
-    from noderun.report.table import print_table
+    from noderun.report.cells import print_table
+    from noderun.report.rows import headings_and_cells
 
     with path.open(newline="") as file:
-        print_table(rows_table(list(csv.DictReader(file))[:SHOWN]))
+        print_table(*headings_and_cells(list(csv.DictReader(file))[:SHOWN]))
     print(path)
 
 
