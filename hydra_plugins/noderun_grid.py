@@ -17,11 +17,12 @@ from omegaconf import DictConfig
 class Grid(Sweeper):
     """Launches ``planned``: the words of each job with its folder's name. A failed job leaves the others alone.
 
-    ``queued`` are those that a cluster goes on with when the command has ended.
+    ``queued`` are those that a cluster goes on with when the command has ended. ``command`` is left in the folder.
     """
 
     planned: ClassVar[Sequence[tuple[str, ...]]] = ()
     queued: ClassVar[Collection[tuple[str, ...]]] = ()
+    command: ClassVar[str] = ""
 
     def __init__(self, params: Any) -> None:
         pass  # the default grid, which the planner has read
@@ -34,10 +35,13 @@ class Grid(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Runs all jobs, then those that other processes were at work on, as soon as these have left them."""
         from noderun.cli.tasks.job import BUSY, QUEUED
+        from noderun.record import run_folder
 
         jobs = [list(words) for words in self.planned]
         launcher = self.launcher_of(self.run_job)
         self.folder.mkdir(parents=True, exist_ok=True)
+        with run_folder.locked(self.folder, wait=True):
+            run_folder.write_command(self.folder, self.command)
         returned: Any = launcher.launch(jobs, initial_job_idx=0)
         states = {words: job.return_value for words, job in zip(self.planned, returned, strict=True)}
         Grid.queued = [words for words, state in states.items() if state == QUEUED]

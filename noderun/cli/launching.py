@@ -124,15 +124,11 @@ def carry_out(
     with ExitStack() as at_the_end:
         at_the_end.callback(print, folder, flush=True)
         try:
-            if grids_command is None:
+            if not multirun:
                 run_folder.check_free(folder)  # before Hydra writes there; a grid's other jobs run on
-            else:
-                folder.mkdir(parents=True, exist_ok=True)
-                with run_folder.locked(folder, wait=True):
-                    run_folder.write_command(folder, grids_command)
             with closed_logs():
                 jobs = dict(zip(places, planned.jobs, strict=True))
-                call_hydra(composer, arguments(planned, folder, multirun), jobs, planned.swept)
+                call_hydra(composer, arguments(planned, folder, grids_command), jobs, planned.swept)
             done = [is_under_way(place, job) for place, job in zip(places, planned.jobs, strict=True)]
             figures = also_as(planned.jobs[0].settings.figure_format)
             with figures, run_folder.locked(folder, wait=True):  # others may share a grid's work
@@ -209,16 +205,17 @@ def say_changed_files(folder: Path, job: Job) -> None:
                 return
 
 
-def arguments(planned: Plan, folder: Path, multirun: bool) -> list[str]:
+def arguments(planned: Plan, folder: Path, grids_command: str | None) -> list[str]:
     """Hydra's command line; the words of a grid's jobs reach it through the sweeper instead."""
     from hydra_plugins.noderun_grid import Grid
 
     jobs = [job for job in planned.jobs if not job.refusal]
     quiet = ["++hydra.job_logging.handlers.terminal.level=WARNING"]
     ours = [*planned.hydra_overrides, *(quiet if jobs[0].settings.log == "quiet" else [])]
-    Grid.planned, Grid.queued = [job.words for job in jobs], ()
-    if not multirun:
+    Grid.queued = ()
+    if grids_command is None:
         return [*jobs[0].overrides, *ours, f"hydra.run.dir={quoted(folder)}"]
+    Grid.planned, Grid.command = [job.words for job in jobs], grids_command
     return [*ours, "hydra.mode=MULTIRUN", f"hydra.sweep.dir={quoted(folder)}"]
 
 

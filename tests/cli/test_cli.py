@@ -409,7 +409,7 @@ def test_an_option_of_a_group_that_takes_no_class(here, capsys):
     (here / "own/optimizer").mkdir(parents=True)
     (here / "own/optimizer/mine.yaml").write_text("name: mine\nclass: optimizers_of_mine:Mine\n")
     assert noderun("train optimizer=mine --config-dir own") == 2
-    takers = "data, model, dynamics, solver, regularizer"
+    takers = "data, model, dynamics, solver, regularizer, problem"
     assert capsys.readouterr().err == f"noderun: optimizer takes no class: of your own, only {takers} do\n"
 
 
