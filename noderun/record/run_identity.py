@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from noderun.config.schema import Settings
 from noderun.config.user_code import source_hash
 from noderun.config.validation import ConfigError, flat
 from noderun.record import files
+from noderun.record.seal import seal_of
 
 # settings that do not change a run's result, only how far it is trained and what is reported of it
 NOT_IN_IDENTITY = {
@@ -58,12 +58,10 @@ def identity(settings: Any, defaults: Any, ignored: Collection[str], always: Col
 
 
 def checkpoint_hash(folder: Path) -> str:
-    """8 hex digits of the SHA-256 with which a run's checkpoint ends; ConfigError if the folder has none."""
+    """8 hex digits of the seal of a run's checkpoint; ConfigError if the folder has none."""
     path = folder / files.CHECKPOINT
     try:
-        with path.open("rb") as file:
-            file.seek(-64, os.SEEK_END)
-            return file.read(8).decode("ascii")
+        return seal_of(path)[:8]
     except (OSError, UnicodeDecodeError):
         raise ConfigError(f"init_from={folder}: no run's checkpoint is at {path.absolute()}") from None
 
