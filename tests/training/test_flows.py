@@ -37,7 +37,7 @@ TO_MOONS = ["model=flow_matching", "data=moons", "data.source=8gaussians"]
         (["model=nsf", "model.objective=flow_matching"], "objective=flow_matching trains model=flow_matching, not nsf"),
         (
             ["model=odenet", "model.objective=elbo", "data=digits"],
-            "objective=elbo trains model=vae or latent_ode or latent_sde, not odenet",
+            "objective=elbo trains model=vae or latent_ode or latent_sde or neural_flow, not odenet",
         ),
         (["model=planar_nf", "data=u1"], "model.objective=density needs Density as the target; data=u1"),
     ],
