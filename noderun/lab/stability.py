@@ -118,7 +118,7 @@ def draw_regions(context: LabContext, functions: Mapping[str, StabilityFunction]
         if group
     ]
     points: Rows = []
-    with style.figure(1, len(panels), width=6.4, height=5.6) as (drawn, axes):
+    with style.figure(1, len(panels), width=8.0, height=5.6) as (drawn, axes):
         for panel, (title, group, box) in zip(axes[0], panels, strict=True):
             points += draw_borders(panel, group, box)
             panel.set(title=title, xlabel="Re z", ylabel="Im z", aspect="equal", xlim=box[:2], ylim=box[2:])
