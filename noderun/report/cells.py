@@ -15,7 +15,7 @@ from rich.table import Table
 from noderun.config.validation import printable
 
 Cell = tuple[str, bool]  # its text, and whether it is bold
-NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?%?( ± .*)?|-|nan|[-+]?inf")
+NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?%?( ± .*)?|-|nan|unbounded|[-+]?inf")
 PIECE = re.compile(r"[^\s.]+\.?")  # of a heading: it breaks at a space and after a dot
 LONG = 40  # characters: a longer text of several words is a sentence, which may break between them
 FRAME, BESIDE = 1, 3  # characters of a table's left edge, and of what is around the text of each of its columns
