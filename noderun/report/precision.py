@@ -6,8 +6,9 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from noderun.report.cells import Cell
 from noderun.report.costs import finite, scatter, vary
 from noderun.report.style import figure, log_scale, outside_legend, save
 
@@ -52,21 +53,46 @@ def draw_precision(rows: Sequence[Row], path: Path) -> None:
         save(drawn, path, rows)
 
 
+class Matrix(NamedTuple):
+    """A test's outcome by training solver (rows) and test solver (columns); means over seeds."""
+
+    name: str
+    trained: Sequence[str]
+    tested: Sequence[str]
+    values: list[list[float]]
+    form: str
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Matrix:
+        key, name = achieved(rows)
+        percent = key == "test_error"
+        trained = in_order([row["trained with"] for row in rows])
+        tested = in_order([row["tested with"] for row in rows])
+        tested.sort(key=lambda words: words not in trained)  # the others after those of the diagonal
+        values = [[mean_of(rows, a, b, key, 100 if percent else 1) for b in tested] for a in trained]
+        return cls(name, trained, tested, values, ".1f" if percent else ".3g")
+
+    def text(self, i: int, j: int) -> str:
+        return format(self.values[i][j], self.form) if finite(self.values[i][j]) else "-"
+
+    def headings_and_cells(self) -> tuple[list[str], list[list[Cell]]]:
+        """As a table of a terminal."""
+        lines = [
+            [(words, False), *((self.text(i, j), False) for j in range(len(self.tested)))]
+            for i, words in enumerate(self.trained)
+        ]
+        return [f"{self.name}: trained with", *(f"tested with {words}" for words in self.tested)], lines
+
+
 def draw_matrix(rows: Sequence[Row], path: Path) -> None:
-    """The test's outcome by training solver (rows) and test solver (columns); means over seeds."""
-    key, name = achieved(rows)
-    scale = 100 if key == "test_error" else 1
-    trained, tested = in_order([row["trained with"] for row in rows]), in_order([row["tested with"] for row in rows])
-    tested.sort(key=lambda words: words not in trained)  # the others after those of the diagonal
-    table = [[mean_of(rows, a, b, key, scale) for b in tested] for a in trained]
+    name, trained, tested, table, _ = matrix = Matrix.of(rows)
     width, height = 2.4 + 0.9 * len(tested), 1.8 + 0.5 * len(trained)
     with figure(width=width, height=height) as (drawn, axes):
         panel = axes[0, 0]
         shown = panel.imshow(table, cmap="cividis", aspect="auto", norm=scale_of(table))
         for i, j in [(i, j) for i in range(len(trained)) for j in range(len(tested)) if finite(table[i][j])]:
             dark = shown.norm(table[i][j]) < 0.5
-            text = f"{table[i][j]:.1f}" if key == "test_error" else f"{table[i][j]:.3g}"
-            panel.text(j, i, text, ha="center", va="center", color="white" if dark else "black")
+            panel.text(j, i, matrix.text(i, j), ha="center", va="center", color="white" if dark else "black")
         panel.set_xticks(range(len(tested)), tested, rotation=45, ha="right")
         panel.set_yticks(range(len(trained)), trained)
         panel.set(xlabel="tested with", ylabel="trained with")

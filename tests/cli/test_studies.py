@@ -156,8 +156,10 @@ def test_its_own_solver_gives_the_error_of_training(run):
         assert float(cell[key]) == pytest.approx(result[key], rel=1e-6), key
 
 
-def test_every_training_solver_against_every_test_solver(swept):
+def test_every_training_solver_against_every_test_solver(swept, capsys):
     assert evaluate(swept, "matrix=true") == 0
+    (heading,) = [line for line in capsys.readouterr().out.splitlines() if "test error (%): trained with" in line]
+    assert heading.index("tested with dopri5-tol0.001") < heading.index("tested with euler-dt0.1")
     found = rows(swept / "evaluate" / "results.csv")
     pairs = {(row["trained with"], row["tested with"]) for row in found}
     solvers = {"euler-dt0.1", "dopri5-tol0.001"}

@@ -79,6 +79,7 @@ def finish(folder: Path, jobs: Sequence[Measurement], swept: Sequence[str]) -> N
     """One table of all cells, results.csv, and the figures across them; the paths of all figures."""
     from noderun.report.cells import print_table
     from noderun.report.figures import draw_possible, names_of, title_of
+    from noderun.report.precision import Matrix, matrix_rows
     from noderun.report.table import comparison_cells, heading, troubles, varying, write_csv
 
     rows = [line for cell in jobs for line in with_lesions(row(folder, cell, swept), folder / cell.run_id)]
@@ -91,6 +92,8 @@ def finish(folder: Path, jobs: Sequence[Measurement], swept: Sequence[str]) -> N
     numbers = [key for name in numbers for key in (name, f"{name}_se", f"{name}_draws_se")]
     keys = [*(words or ["tested with"]), *(k for k in numbers if any(row.get(k) is not None for row in rows))]
     print_table([heading(key) for key in keys], comparison_cells(rows, keys))
+    if crossed := matrix_rows(rows):
+        print_table(*Matrix.of(crossed).headings_and_cells())
     made = draw_possible(known, folder / files.FIGURES, names_of("measurements"))
     for path in [*made, *(p for cell in jobs for p in sorted((folder / cell.run_id / files.FIGURES).glob("*.png")))]:
         print(f"{title_of(path)}: {path}")
