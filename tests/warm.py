@@ -128,6 +128,7 @@ def job(number, folder):
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
+    from noderun.cli.launching import placed_in
     from noderun.cli.main import stoppable
     from noderun.cli.tasks import train
     from noderun.cli.tasks.job import JobRunner
@@ -137,6 +138,9 @@ def job(number, folder):
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with stoppable(for_good=True):
         try:
+            if reason := placed_in(Path(folder), JOBS[number]).refusal:
+                print(reason)
+                return 2
             state = JobRunner({Path(folder): JOBS[number]}, train.work, [])(OmegaConf.create({}))
         except KeyboardInterrupt:
             return 130

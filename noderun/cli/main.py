@@ -81,15 +81,16 @@ class UsageError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status of a command line, by default of this process, which then ends whatever signals still come."""
-    with stoppable(for_good=arguments is None) as stopped:
-        try:
-            with among_ranks() as first:
-                status = answer(sys.argv[1:] if arguments is None else arguments) if first else OK
-        except KeyboardInterrupt:
-            return INTERRUPTED
-        except Exception:  # what a library made of a signal
-            if not stopped:
-                raise
+    try:
+        with stoppable(for_good=arguments is None) as stopped:
+            try:
+                with among_ranks() as first:
+                    status = answer(sys.argv[1:] if arguments is None else arguments) if first else OK
+            except Exception:  # what a library made of a signal
+                if not stopped:
+                    raise
+    except KeyboardInterrupt:  # also of a signal between the last line and the end of hearing them
+        return INTERRUPTED
     return INTERRUPTED if stopped else status
 
 
@@ -102,10 +103,12 @@ def stoppable(for_good: bool) -> Iterator[list[int]]:
     from noderun.training.interrupts import STOPPING
 
     stopped: list[int] = []
+    over = False
 
     def stop(number: int, frame: object) -> None:
-        stopped.append(number)
-        raise KeyboardInterrupt(number)
+        if not over:
+            stopped.append(number)
+            raise KeyboardInterrupt(number)
 
     main_thread = threading.current_thread() is threading.main_thread()  # Python sets handlers nowhere else
     heard = [s for s in STOPPING if main_thread and signal.getsignal(s) is not signal.SIG_IGN]  # as nohup sets SIGHUP
@@ -113,6 +116,7 @@ def stoppable(for_good: bool) -> Iterator[list[int]]:
     try:
         yield stopped
     finally:
+        over = True  # or a signal that comes now would leave the others heard
         for number, handler in before.items():
             signal.signal(number, signal.SIG_IGN if for_good else handler)
 

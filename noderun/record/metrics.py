@@ -53,7 +53,10 @@ class Metrics:
 
 def check_rows(path: Path, mark: Mapping[str, Any] | None) -> Any:
     """The SHA-256 (a hash object) of the rows that ``mark`` vouches for; ValueError unless they are as they were."""
-    kept = path.read_bytes()[: mark["bytes"]] if mark and path.exists() else b""
+    try:
+        kept = path.read_bytes()[: mark["bytes"]] if mark and path.exists() else b""
+    except OSError as error:  # a folder of that name, for one
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from None
     digest = hashlib.sha256(kept)
     if mark and path.exists() and digest.hexdigest() != mark["sha256"]:
         raise ValueError(
