@@ -2,12 +2,18 @@
 
 import re
 import runpy
+import shlex
 import sys
 from pathlib import Path
 
 import matplotlib
 import pytest
 import torch
+
+from noderun.cli.launching import own_or
+from noderun.cli.planning import plan
+from noderun.config import config_folder
+from noderun.config.compose import Composer
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -61,3 +67,23 @@ def test_no_command_of_a_page_is_a_pattern_of_zsh():
     assert sum(map(len, found.values())) > 100 and len(found["README.md"]) > 4
     words = {(name, QUOTED.sub("", line).partition(" #")[0]) for name, lines in found.items() for line in lines}
     assert not [(name, line) for name, line in words if re.search(r"[][*?]", line)]
+
+
+COMMAND = re.compile(r"(?:^|`|\| |# +) *(noderun (?:train|sweep|compare) [^`|#]*)")
+ELSEWHERE = ("--config-dir", "FOLDER", "RUN_ID", "NAME", "...", "&", "device=cuda", "wandb", "mlflow")
+
+
+@pytest.mark.long
+def test_each_command_that_a_page_names_is_planned():
+    """Of pages and experiments, where it needs nothing that is not here; a refused job is a page's mistake."""
+    pages = [*PAGES, *sorted((ROOT / "configs/experiment").rglob("*.yaml"))]
+    lines = [line for page in pages for line in page.read_text().replace("\\\n", " ").splitlines()]
+    found = {match.strip().rstrip(".:") for line in lines for match in COMMAND.findall(line)}
+    here = sorted(command for command in found if not any(word in command for word in ELSEWHERE))
+    assert len(here) > 80
+    refused = {}
+    for command in here:
+        _, task, *words = shlex.split(command)
+        planned = own_or("plan", task, plan)(Composer(task, [config_folder()]), words, task != "train")
+        refused |= {command: job.refusal for job in planned.jobs if job.refusal}
+    assert not refused

@@ -34,6 +34,8 @@ NOT_IN_IDENTITY = {
     "trainer.recorders",
     "trainer.checkpoint_seconds",
 }
+# settings of the data that change what is trained on, and not what is tested
+OF_TRAINING = {f"data.{key}" for key in ("name", "class", "limit", "batch_size", "augment", "validation", "unroll")}
 # settings that are part of a run's name if they are not their defaults; a schedule ends where the epochs do
 IN_NAMES = {"optimizer.lr": "lr", "scheduler.horizon": "epochs", "seed": "seed"}
 
@@ -111,8 +113,7 @@ def run_id(settings: Settings, identity: Mapping[str, Any]) -> str:
 
 def data_of(identity: Mapping[str, Any]) -> str:
     """The data set with the options that define it; errors on another one are not comparable."""
-    of_training = {"data.name", "data.class", "data.limit", "data.batch_size", "data.augment"}
-    own = [f"{key}={v}" for key, v in sorted(identity.items()) if key.startswith("data.") and key not in of_training]
+    own = [f"{key}={v}" for key, v in sorted(identity.items()) if key.startswith("data.") and key not in OF_TRAINING]
     return " ".join([str(identity.get("data.name")), *own])
 
 
