@@ -136,14 +136,14 @@ def job(number, folder):
     os.makedirs(os.path.join(folder, ".hydra"), exist_ok=True)
     HydraConfig.get = lambda: SimpleNamespace(runtime=SimpleNamespace(output_dir=folder))
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    with stoppable(for_good=True):
-        try:
+    try:
+        with stoppable(for_good=True):
             if reason := placed_in(Path(folder), JOBS[number]).refusal:
                 print(reason)
                 return 2
             state = JobRunner({Path(folder): JOBS[number]}, train.work, [])(OmegaConf.create({}))
-        except KeyboardInterrupt:
-            return 130
+    except KeyboardInterrupt:  # as main() does
+        return 130
     return {"done": 0, "failed": 1, "busy": 2}[state]
 
 
