@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from noderun import noise
+from noderun.config.validation import warn_user
 from noderun.data.batch import Batch
 from noderun.data.dataset import Dataset
 from noderun.data.files import DataError
@@ -86,14 +87,25 @@ class Question:
         point = there.any(-1)
         chance = noise.uniform(seed + DROPPED, torch.arange(len(records)), tuple(point.shape[1:]))
         rank = chance.masked_fill(~point, 2.0).argsort(1).argsort(1)
-        kept = rank < (self.observed * point.sum(1, keepdim=True)).round().clamp(min=1)
-        return there & kept.unsqueeze(-1)
+        count = point.sum(1, keepdim=True)
+        kept = (self.observed * count).round().clamp(min=1)
+        if self.holds_out:
+            kept = torch.minimum(kept, count - 1)
+        return there & (rank < kept).unsqueeze(-1)
+
+    def unanswerable(self, records: Records) -> Tensor:
+        """bool [N]: a series with one point has none to hold out."""
+        return (records.mask.any(-1).sum(1) == 1) & self.holds_out
 
     def asked(self, records: Records, given: Tensor) -> Tensor:
         """bool [N, T, D]: the values that count."""
         if self.task == "forecast":
             return records.mask & ~self.past(records)
-        return records.mask & ~given if self.score == "held_out" else records.mask
+        return records.mask & ~given if self.holds_out else records.mask
+
+    @property
+    def holds_out(self) -> bool:
+        return self.task == "interpolate" and self.score == "held_out"
 
     def past(self, records: Records) -> Tensor:
         """bool [N, T, 1]: within the first ``history`` of a series' own span of time; at its end is still within."""
@@ -164,11 +176,21 @@ def series_dataset(
     )
     train, test = (records.standardized(mean, scale) for records in (train, test))
     question = Question(task, **{key: value for key, value in asked.items() if value is not None})
+    train, test = (answerable(name, question, records) for records in (train, test))
     learned, tested = question.of(train, seed, test=False), question.of(test, seed + 2, test=True)
     for split, batch in (("train", learned), ("test", tested)):
         check_observed(f"{name}, {split}", batch)
     target, shape = target_of(question, train, classes, mean, scale), tuple(learned.inputs.shape[1:])
     return Dataset(name, shape, target, learned, tested, trimmed)
+
+
+def answerable(name: str, question: Question, records: Records) -> Records:
+    """The records that the question can be asked of; a warning says how many are left out."""
+    lost = question.unanswerable(records)
+    if not lost.any():
+        return records
+    warn_user(f"{name}: {int(lost.sum())} series with one point are left out, since none of it can be held out")
+    return records.rows(~lost)
 
 
 def trimmed(batch: Batch, generator: torch.Generator | None) -> Batch:

@@ -1,5 +1,6 @@
 """Series: what a task gives and asks, packing, and the generated sets."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 
 from noderun.data import SETS, DataError
 from noderun.data.examples import check_examples
-from noderun.data.series import Question, Records, packed
+from noderun.data.series import Question, Records, packed, series_dataset
 
 GENERATED = [
     (name, task)
@@ -57,6 +58,18 @@ def test_a_share_of_the_points_is_observed_whatever_else_is_in_the_set(score):
 def test_held_out_needs_something_held_out():
     with pytest.raises(DataError, match=r"data\.score=held_out .* data\.observed below 1"):
         Question("interpolate", score="held_out")
+
+
+def test_a_series_with_one_point_is_left_out_with_a_word_if_points_are_held_out(capsys):
+    full = records()
+    mask = full.mask.clone()
+    mask[1, 1:] = False
+    mask[2, 2:] = False
+    short = dataclasses.replace(full, mask=mask)
+    dataset = series_dataset("mine", short, full, "interpolate", observed=0.9, score="held_out")
+    assert dataset.train.inputs.shape[0] == 2 and dataset.test.inputs.shape[0] == 3
+    assert dataset.train.target_mask.flatten(1).sum(1).tolist() == [1, 1]  # one point of two is held out, though 0.9
+    assert capsys.readouterr().err.startswith("noderun: mine: 1 series with one point are left out")
 
 
 @pytest.mark.parametrize(("name", "task"), GENERATED)
