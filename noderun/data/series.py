@@ -17,6 +17,7 @@ from noderun.data.files import DataError
 from noderun.data.targets import Classes, Series, Target, Values
 
 TASKS: Mapping[str, type] = {"interpolate": Series, "forecast": Series, "classify": Classes, "regress": Values}
+SEEDS = ("train", "validation", "test")  # the place of a split is added to the seed that drops its points
 DROPPED = 1  # the stream of random numbers that decides which points are not observed
 
 
@@ -165,6 +166,7 @@ def series_dataset(
     classes: int | None = None,
     standardize: bool = True,
     seed: int = 0,
+    validation: Records | None = None,
     **asked: Any,
 ) -> Dataset:
     """The Dataset of a task, with each channel standardized by training's mean and standard deviation if wanted.
@@ -174,14 +176,18 @@ def series_dataset(
     mean, scale = (
         unit_of(train) if standardize else (torch.zeros(train.values.shape[2]), torch.ones(train.values.shape[2]))
     )
-    train, test = (records.standardized(mean, scale) for records in (train, test))
     question = Question(task, **{key: value for key, value in asked.items() if value is not None})
-    train, test = (answerable(name, question, records) for records in (train, test))
-    learned, tested = question.of(train, seed, test=False), question.of(test, seed + 2, test=True)
-    for split, batch in (("train", learned), ("test", tested)):
-        check_observed(f"{name}, {split}", batch)
+
+    def batch(split: str, records: Records) -> Batch:
+        kept = answerable(f"{name}, {split}", question, records.standardized(mean, scale))
+        found = question.of(kept, seed + SEEDS.index(split), test=split == "test")
+        check_observed(f"{name}, {split}", found)
+        return found
+
+    learned, tested = batch("train", train), batch("test", test)
     target, shape = target_of(question, train, classes, mean, scale), tuple(learned.inputs.shape[1:])
-    return Dataset(name, shape, target, learned, tested, trimmed)
+    validated = None if validation is None else batch("validation", validation)
+    return Dataset(name, shape, target, learned, tested, trimmed, validated)
 
 
 def answerable(name: str, question: Question, records: Records) -> Records:

@@ -28,7 +28,7 @@ FILES = {  # set -> its files under data.root, and where a copy comes from
         "yongkyung-oh/Stable-Neural-SDEs, benchmark_forecasting/datasets, has it",
     ),
 }
-MOCAP35_MD5 = "0a9fbc8d15142173c1e191cd00c5682c"
+MOCAP35_MD5, SPLITS = "0a9fbc8d15142173c1e191cd00c5682c", ("tr", "val", "test")
 
 CARPENTER = {  # Stan's case study of predator and prey (2018): posterior means between 10 % and 90 %
     "alpha": (0.465, 0.545, 0.630),
@@ -103,7 +103,7 @@ def npy_file(path: Path) -> Tensor:
 
 def mocap35(root: Path, augment: bool = False, *, task: str | None = None, **asked: Any) -> Dataset:
     """CMU motion capture, subject 35 walking: 16 series of 300 frames, 50 joint angles, in steps of 0.1 (Yildiz et al.
-    2019); 4 of the test. A forecast starts from 3 frames (Li et al. 2020) with data.history=0.01."""
+    2019); 3 of validation, 4 of the test. A forecast starts from 3 frames (Li et al. 2020) with data.history=0.01."""
     from scipy.io import loadmat
 
     require_none("mocap35", augment)
@@ -111,8 +111,8 @@ def mocap35(root: Path, augment: bool = False, *, task: str | None = None, **ask
     # a sum comes first: scipy's reader ends the process at some damaged files
     parts = loadmat(io.BytesIO(read_verified(root / FILES["mocap35"][0][0], MOCAP35_MD5)))
     times = 0.1 * torch.arange(300.0)
-    train, test = (complete(torch.from_numpy(parts[key]).float(), times) for key in ("Xtr", "Xtest"))
-    return series_dataset("mocap35", train, test, task or "forecast", **asked)
+    train, validation, test = (complete(torch.from_numpy(parts[f"X{split}"]).float(), times) for split in SPLITS)
+    return series_dataset("mocap35", train, test, task or "forecast", validation=validation, **asked)
 
 
 def mujoco_forecast(root: Path, augment: bool = False, *, task: str | None = None, **asked: Any) -> Dataset:

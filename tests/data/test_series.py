@@ -69,7 +69,7 @@ def test_a_series_with_one_point_is_left_out_with_a_word_if_points_are_held_out(
     dataset = series_dataset("mine", short, full, "interpolate", observed=0.9, score="held_out")
     assert dataset.train.inputs.shape[0] == 2 and dataset.test.inputs.shape[0] == 3
     assert dataset.train.target_mask.flatten(1).sum(1).tolist() == [1, 1]  # one point of two is held out, though 0.9
-    assert capsys.readouterr().err.startswith("noderun: mine: 1 series with one point are left out")
+    assert capsys.readouterr().err.startswith("noderun: mine, train: 1 series with one point are left out")
 
 
 @pytest.mark.parametrize(("name", "task"), GENERATED)

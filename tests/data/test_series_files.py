@@ -104,6 +104,8 @@ def test_the_published_files_are_read(name):
     assert (len(dataset.train), len(dataset.test)) == sizes.get(name, (3200, 4000))
     if name == "physionet2012":
         assert (dataset.train.targets.sum(), dataset.test.targets.sum()) == (554, 568)
+    if name == "mocap35":
+        assert dataset.validation.inputs.shape[0] == 3
 
 
 def test_arrays_are_read_as_series(tmp_path):
