@@ -71,14 +71,14 @@ class LatentOde(SeriesModel, name="latent_ode"):
         Objective, Reference("elbo"), "elbo; or series: squared error or cross entropy of the posterior mean alone"
     ] = Objective("elbo")
     uses: Uses = ("dynamics", "solver", "gradient")
-    latent: Annotated[Count, "size of z; 4 is Chen et al.'s for the spirals"] = 4
+    latent: Annotated[Count, "size of z; Chen et al. take 4 for the spirals, and 25 and 20 for encoder and decoder"] = 8
     lift: Annotated[Count | None, "size of the ODE's state, which a net makes of z(0); null: that is the start"] = None
     encoder: Annotated[
         Literal["rnn", "ode_rnn"], "rnn: a GRU backward in time (Chen et al.); ode_rnn: Rubanova et al.'s"
     ] = "rnn"
-    hidden: Annotated[Count, "size of the encoder's state"] = 25
+    hidden: Annotated[Count, "size of the encoder's state"] = 64
     euler_steps: EulerSteps = 1
-    decoder: Annotated[Index, "hidden units from z to the values; 0: a linear map"] = 20
+    decoder: Annotated[Index, "hidden units from z to the values; 0: a linear map"] = 64
     noise: Annotated[Positive, "standard deviation of the values about the path, in units of each channel's own"] = 0.1
     poisson: Annotated[bool, "the times of observations are a Poisson process whose rate is a function of z"] = False
     samples: Annotated[Count, "draws of z(0) per series in training; Rubanova et al. take 3"] = 1
@@ -93,11 +93,11 @@ class NeuralFlow(SeriesModel, name="neural_flow"):
     objective: Annotated[
         Objective, Reference("elbo"), "elbo; or series: squared error or cross entropy of the posterior mean alone"
     ] = Objective("elbo")
-    latent: Annotated[Count, "size of z"] = 4
-    hidden: Annotated[Count, "size of the encoder's state"] = 25
+    latent: Annotated[Count, "size of z"] = 8
+    hidden: Annotated[Count, "size of the encoder's state"] = 64
     width: Annotated[Count, "of the hidden layer of each residual net"] = 64
     layers: Annotated[Count, "residual nets, each invertible"] = 4
-    decoder: Annotated[Index, "hidden units from z to the values; 0: a linear map"] = 20
+    decoder: Annotated[Index, "hidden units from z to the values; 0: a linear map"] = 64
     noise: Annotated[Positive, "standard deviation of the values about the path, in units of each channel's own"] = 0.1
     samples: Annotated[Count, "draws of z(0) per series in training"] = 1
     kl_warmup: KlWarmup = 0
