@@ -13,8 +13,10 @@ from torch import Tensor
 
 from noderun.data.dataset import Dataset
 from noderun.data.files import DataError, DataMissing, check_unpacked, read_bytes
+from noderun.data.mechanics import of_system
 from noderun.data.points import require_none
 from noderun.data.series import Records, packed_rows, series_dataset
+from noderun.data.system import System
 
 FOLDER, HOURS = "PhysioNet2012/raw", 48.0
 WHERE = "physionet.org/content/challenge-2012/1.0.0 has it"
@@ -48,7 +50,8 @@ def physionet2012(
     require_none("physionet2012", augment)
     require(root)
     train, test = (read_set(root / FOLDER, letter, quantize) for letter in "ab")
-    return series_dataset("physionet2012", train, test, task or "classify", classes=2, **asked)
+    dataset = series_dataset("physionet2012", train, test, task or "classify", classes=2, **asked)
+    return of_system(dataset, System(extent=extent(train, test)))
 
 
 def read_set(folder: Path, letter: str, quantize: float) -> Records:
@@ -81,6 +84,13 @@ def read_set(folder: Path, letter: str, quantize: float) -> Records:
         raise DataError(f"PhysioNet 2012, set {letter}: stay {stay} has an outcome and no measurement")
     series = packed_rows(row, step.double() * unit, channel, value, (len(stays), len(CHANNELS)))
     return Records(*series, labels=labels)
+
+
+def extent(*splits: Records) -> tuple[float, ...]:
+    """The largest less the smallest value of each channel; 1 of a channel that is constant."""
+    high = torch.stack([r.values.masked_fill(~r.mask, -torch.inf).amax((0, 1)) for r in splits]).amax(0)
+    low = torch.stack([r.values.masked_fill(~r.mask, torch.inf).amin((0, 1)) for r in splits]).amin(0)
+    return tuple(torch.where(high > low, high - low, 1.0).tolist())
 
 
 def averaged(row: Tensor, step: Tensor, channel: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -27,3 +27,4 @@ class System:
     rate: Callable[[Tensor], Tensor] | None = None
     parameters: Mapping[str, Tensor] = dataclasses.field(default_factory=dict)
     published: Mapping[str, tuple[float, float, float]] = dataclasses.field(default_factory=dict)
+    extent: tuple[float, ...] | None = None

@@ -26,10 +26,6 @@ class RollOut(Regress):
     metrics = (NRMSE, PERSISTENCE, METRICS["rmse"])
     targets = (Series,)
 
-    def __init__(self, target: Series | None = None) -> None:
-        super().__init__(target.scale if target else None)
-        self.mean = target.mean if target else None
-
     def for_target(self, target: Target) -> Objective:
         assert isinstance(target, Series)
         return RollOut(target)
@@ -48,9 +44,9 @@ class RollOut(Regress):
 
     def in_units(self, x: Tensor) -> Tensor:
         """A batch's values [..., D] in the units of the data."""
-        if self.scale is None or self.mean is None:
+        if self.series is None or self.series.scale is None or self.series.mean is None:
             return x
-        return x.new_tensor(self.mean) + x.new_tensor(self.scale) * x
+        return x.new_tensor(self.series.mean) + x.new_tensor(self.series.scale) * x
 
 
 def relative_errors(found: Tensor, truth: Tensor, there: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from noderun.models.timeline import channel_mask
 from noderun.objectives.diffusion import DIFFUSION_RATIO, diffusion_ratio
 from noderun.objectives.elbo import ELBO, kl_weight
 from noderun.objectives.objective import Objective
-from noderun.objectives.regress import squared_error
+from noderun.objectives.regress import minmax_metrics, mse_minmax, squared_error
 from noderun.objectives.series import SeriesObjective
 from noderun.record.metric import METRICS, Metric
 
@@ -51,8 +51,9 @@ class SeriesELBO(Objective):
 
     def __init__(self, labels: Any = None, series: Series | None = None) -> None:
         self.labels, self.series = labels, series  # labels: the objective of the answers beside the series
+        self.metrics = (*OF_SERIES, *minmax_metrics(series))
         if series is not None and series.system.diffusion is not None:
-            self.metrics = (*OF_SERIES, DIFFUSION_RATIO)
+            self.metrics = (*self.metrics, DIFFUSION_RATIO)
         if labels is not None:
             self.metrics = (*labels.metrics, *(metric for metric in OF_SERIES if metric not in labels.metrics))
 
@@ -94,9 +95,9 @@ class SeriesELBO(Objective):
         if self.labels is not None:
             found: dict[str, Tensor] = self.labels.over_split(model, batches)
             return found
-        assert isinstance(model, LatentSeries)
         if self.series is None or self.series.system.diffusion is None:
-            return {}
+            return mse_minmax(model, batches, self.series)
+        assert isinstance(model, LatentSeries)
         return {"diffusion_ratio": diffusion_ratio(model, batches, self.series)}
 
     def with_labels(

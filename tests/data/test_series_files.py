@@ -56,6 +56,12 @@ def test_physionets_stays_are_read_rounded_and_averaged(physionet):
     assert fine.train.mask[1, :, hr].sum() == 3 and fine.train.times.max() == (47 * 60 + 50) / (60 * 48)
 
 
+def test_the_extent_of_physionets_channels_is_that_of_both_sets(physionet):
+    extent = SETS["physionet2012"].read(physionet, task="interpolate").target.system.extent
+    hr, age, height, gender = (CHANNELS.index(name) for name in ("HR", "Age", "Height", "Gender"))
+    assert extent[hr] == 90 - 60 and extent[age] == 54 - 30 and extent[height] == extent[gender] == 1
+
+
 def test_a_stay_without_measurements_is_named(physionet):
     with (physionet / FOLDER / "Outcomes-b.txt").open("a") as file:
         file.write("99,1,1,1,-1,0\n")

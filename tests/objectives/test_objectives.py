@@ -57,6 +57,19 @@ def test_regression_on_a_series_counts_observed_values_and_every_example_the_sam
     assert torch.isfinite(outputs.grad).all() and outputs.grad[~mask].abs().max() == 0
 
 
+@pytest.mark.parametrize("name", ["regress", "elbo"])
+def test_of_channels_whose_extent_is_known_the_error_scaled_by_it_is_reported_over_all_values(name):
+    series = Series(2, scale=(2.0, 3.0), mean=(0.0, 0.0), system=System(extent=(4.0, 30.0)))
+    objective = OBJECTIVES[name]().for_target(series)
+    targets = torch.tensor([[[1.0, torch.nan], [2.0, torch.nan]], [[torch.nan, 10.0], [torch.nan, torch.nan]]])
+    times = torch.arange(2.0).expand(2, 2)
+    batch = Batch(targets, targets, times, targets.isfinite(), target_times=times, target_mask=targets.isfinite())
+    model = lambda *given: torch.zeros(2, 2, 2)
+    found = objective.over_split(model, iter([batch]))["mse_minmax"].item()
+    assert found == pytest.approx((0.5**2 + 1.0**2 + 1.0**2) / 3)  # 2 * 1 / 4, 2 * 2 / 4, 3 * 10 / 30
+    assert "mse_minmax" in [metric.name for metric in objective.metrics]
+
+
 @pytest.mark.parametrize(
     ("target", "reported"),
     [(Classes(3), {"test_error", "accuracy"}), (Classes(2), {"test_error", "accuracy", "auc"}), (Series(2), {"rmse"})],
