@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -45,7 +46,8 @@ class UnknownKey(ConfigError):
 
     def __init__(self, key: str, known: Iterable[str], owners: Sequence[str]) -> None:
         group, few = key.partition(".")[0], ", ".join(owners[:3])
-        more = f" and {len(owners) - 3} others have" if len(owners) > 3 else " has" if len(owners) == 1 else " have"
+        others = f"{len(owners) - 3} other{'s' if len(owners) > 4 else ''}"
+        more = f" and {others} have" if len(owners) > 3 else " has" if len(owners) == 1 else " have"
         where = f" with this {group}; {group}={few}{more} it" if owners else nearest_key(key, known)
         super().__init__(f"no setting '{key}'{where}")
         self.key = key
@@ -119,7 +121,11 @@ class Composer:
         return self._defaults[overrides]
 
     def known(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
-        """The configuration and its defaults; UnknownKey if it has a key that they do not have."""
+        """The configuration and its defaults; UnknownKey if it has a key that they do not have.
+
+        What an experiment sets of an option in whose place the command line chose another is left out, if the other
+        has no such setting.
+        """
         config = self.compose(overrides)
         for group in map(str, config):
             node = plain(config, group, False)
@@ -128,9 +134,21 @@ class Composer:
         if all(self.chooses(o) and _is_choice(o.key_or_group) for o in self.parse(overrides)):
             return config, config
         defaults = self.defaults(config.hydra.runtime.choices)
-        for key in sorted(unresolved(config).keys() - unresolved(defaults).keys()):
-            raise self._unknown(key, known_keys(defaults))
-        return config, defaults
+        unknown = sorted(unresolved(config).keys() - unresolved(defaults).keys())
+        for key in unknown:
+            if not self._is_anothers(key, config, overrides):
+                raise self._unknown(key, known_keys(defaults))
+        return without(config, unknown), defaults
+
+    def _is_anothers(self, key: str, config: DictConfig, overrides: Sequence[str]) -> bool:
+        """Whether a key is of the option that an experiment chose, and the command line chose another."""
+        group, parsed = key.partition(".")[0], self.parse(overrides)
+        given = [o.key_or_group for o in parsed if not self.chooses(o)]
+        if any(f"{key}.".startswith(f"{name}.") for name in given):
+            return False
+        others = [str(o.input_line) for o in parsed if o.key_or_group != group]
+        choices: Any = self.compose(others).hydra.runtime.choices
+        return bool(choices.get(group) != config.hydra.runtime.choices.get(group))
 
     def groups(self, config: str | None = None) -> set[str]:
         """The groups of which this task chooses an option: those in the defaults list of its config file."""
@@ -231,6 +249,19 @@ def value_of(config: DictConfig, key: str) -> Any:
 def unresolved(config: DictConfig) -> dict[str, Any]:
     """Dotted key -> value as written, so that a reference differs from the number that it leads to."""
     return flat({key: plain(config, key, False) for key in map(str, config) if key != "hydra"})
+
+
+def without(config: DictConfig, keys: Sequence[str]) -> DictConfig:
+    """The configuration without these dotted keys."""
+    if not keys:
+        return config
+    left: DictConfig = copy.deepcopy(config)
+    OmegaConf.set_struct(left, False)
+    for key in keys:
+        parent, _, leaf = key.rpartition(".")
+        node: Any = OmegaConf.select(left, parent) if parent else left
+        node.pop(leaf, None)
+    return left
 
 
 def known_keys(config: DictConfig) -> set[str]:

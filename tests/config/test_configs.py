@@ -15,6 +15,7 @@ from noderun.config.compose import Composer
 from noderun.config.options import OPTIONS, Gradient, Solver
 from noderun.config.options.option import settings_of
 from noderun.config.schema import Settings
+from noderun.config.validation import ConfigError
 from noderun.training.parts import registries
 
 ROOT = config_folder()
@@ -79,6 +80,24 @@ def test_the_settings_shared_by_all_have_one_default(train):
     shared = [f for f in fields(Settings) if f.name in composed and f.name not in OPTIONS]
     assert {f.name: f.default for f in shared} == {f.name: composed[f.name] for f in shared}
     assert composed.tolerance == Solver.rtol == Solver.atol == Gradient.rtol == Gradient.atol
+
+
+def test_what_an_experiment_sets_of_its_model_does_not_stop_another_model(train):
+    words = ["experiment=latent_ode/oscillators", "model=rnn"]
+    options = make_job(train, words).settings.model.options
+    assert options["hidden"] == 16 and not {"latent", "lift", "noise"} & options.keys()
+    with pytest.raises(ConfigError, match=r"no setting 'model\.latent' with this model"):
+        make_job(train, [*words, "model.latent=4"])
+
+
+def test_an_experiments_unknown_setting_of_its_own_model_is_refused(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    text = "# @package _global_\ndefaults:\n  - override /model: rnn\nmodel: {latent: 4}\n"
+    (tmp_path / "experiment/mine.yaml").write_text(text)
+    composer = Composer("train", [tmp_path, ROOT])
+    for words in (["experiment=mine"], ["experiment=mine", "model=rnn"]):
+        with pytest.raises(ConfigError, match=r"no setting 'model\.latent' with this model"):
+            make_job(composer, words)
 
 
 def test_a_models_file_chooses_but_the_command_line_and_experiments_win(tmp_path):
