@@ -18,6 +18,7 @@ from noderun.data.targets import Classes, Series, Target, Values
 
 TASKS: Mapping[str, type] = {"interpolate": Series, "forecast": Series, "classify": Classes, "regress": Values}
 SEEDS = ("train", "validation", "test")  # the place of a split is added to the seed that drops its points
+ROUNDING = 1e-6  # of single precision, relative to the largest value
 DROPPED = 1  # the stream of random numbers that decides which points are not observed
 
 
@@ -217,11 +218,13 @@ def longest(mask: Tensor) -> int:
 
 
 def unit_of(records: Records) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel [D] over what was recorded; 1 of a channel that is constant."""
+    """Mean and standard deviation of each channel [D] over what was recorded; 1 of a channel that is constant, but for
+    the rounding of its values."""
     count = records.mask.sum((0, 1)).clamp(min=1)
     mean = torch.where(records.mask, records.values, 0.0).sum((0, 1)) / count
     square = torch.where(records.mask, records.values - mean, 0.0).square().sum((0, 1)) / count
-    return mean, torch.where(square > 0, square.sqrt(), 1.0)
+    largest = torch.where(records.mask, records.values, 0.0).abs().amax((0, 1))
+    return mean, torch.where(square.sqrt() > ROUNDING * largest, square.sqrt(), 1.0)
 
 
 def target_of(question: Question, records: Records, classes: int | None, mean: Tensor, scale: Tensor) -> Target:

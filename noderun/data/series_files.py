@@ -102,15 +102,16 @@ def npy_file(path: Path) -> Tensor:
 
 
 def mocap35(root: Path, augment: bool = False, *, task: str | None = None, **asked: Any) -> Dataset:
-    """CMU motion capture, subject 35 walking: 16 series of 300 frames, 50 joint angles, in steps of 0.1 (Yildiz et al.
-    2019); 3 of validation, 4 of the test. A forecast starts from 3 frames (Li et al. 2020) with data.history=0.01."""
+    """CMU motion capture, subject 35 walking: 16 series of 300 frames, 50 joint angles (Yildiz et al. 2019), time in
+    units of 100 frames; 3 of validation, 4 of the test. A forecast starts from 3 frames (Li et al. 2020) with
+    data.history=0.01."""
     from scipy.io import loadmat
 
     require_none("mocap35", augment)
     require("mocap35", root)
     # a sum comes first: scipy's reader ends the process at some damaged files
     parts = loadmat(io.BytesIO(read_verified(root / FILES["mocap35"][0][0], MOCAP35_MD5)))
-    times = 0.1 * torch.arange(300.0)
+    times = 0.01 * torch.arange(300.0)
     train, validation, test = (complete(torch.from_numpy(parts[f"X{split}"]).float(), times) for split in SPLITS)
     return series_dataset("mocap35", train, test, task or "forecast", validation=validation, **asked)
 

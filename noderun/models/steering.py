@@ -48,7 +48,11 @@ class ContextDrift(nn.Module):
     ) -> Tensor:
         row = (knots <= t).sum(1).clamp(max=knots.shape[1] - 1)
         context = contexts[torch.arange(len(z), device=z.device), row]
-        return torch.where(t < last, (self.net(with_time(t, z, context)) - p) / s, 0.0)
+        before = t < last
+        s = torch.where(
+            before, s, 1.0
+        )  # past the last observation s may be 0, and 0 times the gradient of 1 / 0 is NaN
+        return torch.where(before, (self.net(with_time(t, z, context)) - p) / s, 0.0)
 
 
 class Marginal(NamedTuple):
@@ -105,8 +109,10 @@ class Marginals(nn.Module):
         last: Tensor,
     ) -> Tensor:
         found = self.at(t.to(z).expand(len(z), 1), curves, knots)
+        before = t < last
+        s = torch.where(before, s, 1.0)  # as in ContextDrift
         u = self.steer(equation, z.unsqueeze(1), p.unsqueeze(1), s.unsqueeze(1), found).squeeze(1)
-        return torch.where(t < last, u, 0.0)
+        return torch.where(before, u, 0.0)
 
     def steer(self, equation: LatentEquation, z: Tensor, h: Tensor, g: Tensor, found: Marginal) -> Tensor:
         """u at z [N, S, L] with the prior's drift h and the diffusion g there."""

@@ -55,6 +55,13 @@ def test_a_share_of_the_points_is_observed_whatever_else_is_in_the_set(score):
     assert set(alone.inputs[alone.mask].tolist()) == seen[0]
 
 
+def test_a_channel_that_is_constant_but_for_rounding_is_not_scaled_by_what_rounding_left():
+    rounded = torch.tensor([1e-5, 1e-5 * (1 + 1.2e-7)]).repeat(3, 3).unsqueeze(-1)
+    train = dataclasses.replace(records(), values=rounded)
+    other = dataclasses.replace(records(), values=torch.zeros(3, 6, 1))
+    assert series_dataset("mine", train, other, "interpolate").test.inputs.abs().max() < 1e-4
+
+
 def test_held_out_needs_something_held_out():
     with pytest.raises(DataError, match=r"data\.score=held_out .* data\.observed below 1"):
         Question("interpolate", score="held_out")

@@ -207,6 +207,18 @@ def test_every_form_learns_and_gives_paths_of_the_prior(form, posterior):
     assert model.data_diffusion(torch.rand(3, 5, 1), torch.randn(2, 3, 5, 4)).shape == (2, 3, 5, 2)
 
 
+@pytest.mark.parametrize("posterior", ["drift", "marginals"])
+def test_gradients_are_finite_after_the_last_observation_where_no_diffusion_is_left(posterior):
+    model = make(posterior=posterior)
+    with torch.no_grad():
+        model.equation.scale.last_bias.fill_(-1e3)  # the sigmoid is 0
+    context = model.infer(*series()).context
+    z = torch.ones(3, 5, requires_grad=True)
+    drift = model.equation.drift(torch.tensor(5.0), z, *context)
+    drift.sum().backward()
+    assert z.grad.isfinite().all() and all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_the_context_sees_neither_padding_nor_what_was_not_observed():
     for posterior in ("drift", "marginals"):
         model, (inputs, times, mask) = make(posterior=posterior), series()
