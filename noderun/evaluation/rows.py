@@ -23,6 +23,7 @@ ROWS: dict[str, Callable[[Setup], Rows]] = {
     "phase": identification.phase_rows,
     "parameters": identification.parameter_rows,
     "series": series.series_rows,
+    "hidden": series.hidden_rows,
     "latent": series.latent_rows,
     "rate": series.rate_rows,
     "prior": series.prior_rows,

@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noderun.data import Batch
 from noderun.models.latent import LatentCurve, LatentSeries
 from noderun.models.latent_ode import LatentODE
 from noderun.models.latent_sde import LatentSDE
+from noderun.models.timeline import channel_mask
 from noderun.objectives.diffusion import diffusions
 from noderun.training.setup import Setup
 
 Rows = list[dict[str, Any]]
 EXAMPLES, CHANNELS, TIMES, DRAWS, BEYOND = 4, 3, 201, 50, 0.5  # BEYOND: of the span, on both sides of it
-CURVES, BINS = 40, 20
+CURVES, BINS, UNITS = 40, 20, 8
 
 
 def first_series(setup: Setup, count: int) -> Batch:
@@ -77,6 +78,47 @@ def point_rows(kind: str, values: Tensor, times: Tensor, mask: Tensor | None) ->
         {"example": i, "channel": c, "kind": kind, "time": times[i, k].item(), "value": values[i, k, c].item()}
         for i, k, c in seen[:, :, :CHANNELS].nonzero().tolist()
     ]
+
+
+@torch.no_grad()
+def hidden_rows(setup: Setup) -> Rows:
+    """The first units of the state that answers are read from, for a few test series, and when each was observed."""
+    setup.model.eval()
+    batch = first_series(setup, EXAMPLES)
+    assert batch.times is not None
+    last = batch.times if batch.target_times is None else batch.target_times
+    # an answer at a time uses what was observed before it, so the grid begins after the first observation
+    begin = float(batch.times[:, 0].max())
+    grid = torch.linspace(begin, float(last.max()), 1 + TIMES, device=batch.times.device)[1:]
+    hidden = hidden_states(setup.model, batch, grid)
+    kept = channel_mask(batch.inputs, batch.mask).any(-1)
+    rows: Rows = [
+        {"example": i, "unit": None, "time": time, "value": None}
+        for i, times in enumerate(batch.times)
+        for time in times[kept[i]].tolist()
+    ]
+    return rows + [
+        {"example": i, "unit": unit, "time": time, "value": value}
+        for i, states in enumerate(hidden[..., :UNITS].tolist())
+        for time, values in zip(grid.tolist(), states, strict=True)
+        for unit, value in enumerate(values)
+    ]
+
+
+def hidden_states(model: nn.Module, batch: Batch, grid: Tensor) -> Tensor:
+    """[B, G, H] at the times of the grid, which the model is asked for."""
+    assert batch.times is not None
+    times = grid.expand(len(batch), -1)
+    if isinstance(model, LatentCurve):
+        mean, _ = model.encode(batch.inputs, batch.times, batch.mask)
+        return model.decode(mean.unsqueeze(0), times).latent[0]
+    head = getattr(model, "head", None)
+    if not isinstance(head, nn.Module) or isinstance(model, LatentSeries):
+        raise ValueError(f"{type(model).__name__} has no hidden state that answers are read from at each time")
+    seen: list[Tensor] = []
+    with head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])):
+        model(batch.inputs, batch.times, batch.mask, times)
+    return seen[0]
 
 
 @torch.no_grad()

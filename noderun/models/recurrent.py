@@ -21,7 +21,7 @@ class Recurrent(nn.Module):
     def __init__(self, hidden: int, outputs: int) -> None:
         super().__init__()
         self.hidden = hidden
-        self.readout = nn.Linear(hidden, outputs)
+        self.head = nn.Linear(hidden, outputs)
 
     def states(self, line: Timeline) -> Tensor:
         raise NotImplementedError
@@ -32,7 +32,7 @@ class Recurrent(nn.Module):
         line = timeline(inputs, times, mask, target_times)
         states = self.states(line)
         found = states.gather(1, line.asked.unsqueeze(-1).expand(-1, -1, self.hidden))
-        answers: Tensor = self.readout(found)
+        answers: Tensor = self.head(found)
         return answers if target_times is not None else answers[:, 0]
 
 

@@ -196,6 +196,12 @@ FIGURES = {
         series.draw_series,
         source="model",
     ),
+    "hidden": Figure(
+        "Hidden state over time",
+        "a model of time series that answers from a hidden state",
+        series.draw_hidden,
+        source="model",
+    ),
     "latent": Figure(
         "Latent paths",
         "a latent ODE",

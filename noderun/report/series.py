@@ -48,6 +48,22 @@ def draw_channel(panel: Any, rows: Sequence[Row], color: str) -> None:
         )
 
 
+def draw_hidden(rows: Sequence[Row], path: Path) -> None:
+    """A panel per test series: the first units of the hidden state, and marks where the series was observed."""
+    examples = sorted({row["example"] for row in rows})
+    with figure(len(examples), width=9.0, height=2.2) as (drawn, axes):
+        for panel, example in zip(axes[:, 0], examples, strict=True):
+            own = [row for row in rows if row["example"] == example]
+            for unit in sorted({row["unit"] for row in own if row["unit"] is not None}):
+                line = [row for row in own if row["unit"] == unit]
+                panel.plot(*([row[key] for row in line] for key in ("time", "value")), color=COLORS[unit % len(COLORS)])
+            seen = [row["time"] for row in own if row["unit"] is None]
+            panel.plot(seen, [0.02] * len(seen), "|", color="0.3", transform=panel.get_xaxis_transform())
+            panel.set(ylabel=f"series {example}")
+        axes[-1, 0].set(xlabel="time (line: a unit of the hidden state; mark: an observation)")
+        save(drawn, path, rows)
+
+
 def draw_latent(rows: Sequence[Row], path: Path) -> None:
     """The latent paths of test series from time 0 to the mark at their end."""
     with figure() as (drawn, axes):
