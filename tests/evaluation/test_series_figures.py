@@ -69,12 +69,12 @@ def test_a_model_without_a_state_at_each_time_says_so(model, words):
 def test_a_latent_odes_path_is_its_answer_and_lies_within_its_draws(tmp_path):
     setup = setup_of("latent_ode")
     rows = drawn("series", setup, tmp_path)
-    batch = next(setup.batches("test", 0, 0)).rows(slice(4))
-    path = [row for row in rows if row["kind"] == "path" and row["example"] == 2]
-    times = torch.tensor([row["time"] for row in path]).expand(4, -1)
+    batch = next(setup.batches("test", 0, 0)).rows(slice(2))
+    path = [row for row in rows if row["kind"] == "path" and row["example"] == 1]
+    times = torch.tensor([row["time"] for row in path]).expand(2, -1)
     with torch.no_grad():
         answers = setup.model.eval()(batch.inputs, batch.times, batch.mask, times)
-    assert [row["value"] for row in path] == pytest.approx(answers[2, :, 0].tolist(), abs=1e-4)
+    assert [row["value"] for row in path] == pytest.approx(answers[1, :, 0].tolist(), abs=1e-4)
     assert all(row["low"] <= row["high"] for row in path)
     assert times.min() < batch.target_times.min() and times.max() > batch.target_times.max()
     drawn("latent", setup, tmp_path)
