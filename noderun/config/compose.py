@@ -264,7 +264,7 @@ def plain(config: DictConfig, key: str, resolve: bool) -> Any:
     node = config._get_node(key)
     if OmegaConf.is_config(node) and not OmegaConf.is_interpolation(config, key):
         return OmegaConf.to_container(node, resolve=resolve, throw_on_missing=resolve)
-    return config[key] if resolve else OmegaConf.to_container(config, resolve=False)[key]  # type: ignore[index,call-overload]
+    return config[key] if resolve or node is None else node._value()
 
 
 def _is_choice(group: str) -> bool:

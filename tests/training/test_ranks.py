@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from training_problem import make_settings
 
 from noderun.config.schema import (
     Data,
@@ -22,7 +23,6 @@ from noderun.config.schema import (
     Optimizer,
     Regularizer,
     Scheduler,
-    Settings,
     Solver,
     Trainer,
 )
@@ -127,8 +127,9 @@ class InDouble(Objective):
 """
 
 
-def settings(solver=None, gradient="checkpointed", devices=1, bad=-1, **trainer):
-    return Settings(
+def settings(solver=None, gradient="checkpointed", devices=1, bad=-1, epochs=4, **trainer):
+    return replace(
+        make_settings(epochs, **{"log_every": 1, "devices": devices, **trainer}),
         data=Data("points", batch_size=11, options={"bad": bad}, user_class="rank_parts:points"),
         model=Model(
             "net",
@@ -139,12 +140,9 @@ def settings(solver=None, gradient="checkpointed", devices=1, bad=-1, **trainer)
         ),
         optimizer=Optimizer("adam", lr=0.03),
         scheduler=Scheduler("constant"),
-        trainer=Trainer(**{"epochs": 4, "log_every": 1, "devices": devices, **trainer}),
         dynamics=Dynamics("field", user_class="rank_parts:Field"),
         solver=solver or Solver("rk4", rtol=None, atol=None, dt=0.25),
         gradient=Gradient(gradient),
-        device="cpu",
-        log="quiet",
     )
 
 
