@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from noderun.record.metrics import read_metrics
 
 NODERUN = Path(sys.executable).with_name("noderun")
-WORDS = """train data=digits data.batch_size=16 data.limit=800 model.stem=linear model.width=16 dynamics=mlp
+WORDS = """train data=digits data.batch_size=16 data.limit=480 model.stem=linear model.width=16 dynamics=mlp
 trainer.epochs=3 trainer.log_every=5 trainer.checkpoint_seconds=0.1 scheduler=cosine device=cpu log=plain""".split()
 
 
@@ -64,7 +64,7 @@ def whole(tmp_path_factory):
 
 def test_stopped_twice_the_run_ends_in_the_same_bits(whole, tmp_path):
     folder = tmp_path / "run"
-    for rows, number, expected in ((4, signal.SIGKILL, -signal.SIGKILL), (17, signal.SIGTERM, 130)):
+    for rows, number, expected in ((3, signal.SIGKILL, -signal.SIGKILL), (10, signal.SIGTERM, 130)):
         assert stop_at_row(folder, rows, number) == expected
         assert not (folder / "result.json").exists()
     finish(folder)
