@@ -27,11 +27,10 @@ def start(folder):
     )
 
 
-def finish(folder):
-    process = start(folder)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert out.splitlines()[-1] == str(folder)
+def finish(warm, folder):
+    status, told = warm.run([*WORDS, f"hydra.run.dir={folder}"], folder.parent)
+    assert status == 0, told
+    assert told.splitlines()[-1] == str(folder)
 
 
 def stop_at_row(folder, count, number):
@@ -56,18 +55,18 @@ def weights(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(warm, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
-    finish(folder)
+    finish(warm, folder)
     return folder
 
 
-def test_stopped_twice_the_run_ends_in_the_same_bits(whole, tmp_path):
+def test_stopped_twice_the_run_ends_in_the_same_bits(warm, whole, tmp_path):
     folder = tmp_path / "run"
     for rows, number, expected in ((3, signal.SIGKILL, -signal.SIGKILL), (10, signal.SIGTERM, 130)):
         assert stop_at_row(folder, rows, number) == expected
         assert not (folder / "result.json").exists()
-    finish(folder)
+    finish(warm, folder)
     torch.testing.assert_close(weights(folder), weights(whole), rtol=0, atol=0)
     steps = [row["step"] for row in read_metrics(folder / "metrics.jsonl")]
     assert steps == [row["step"] for row in read_metrics(whole / "metrics.jsonl")]
