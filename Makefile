@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 TORCH  ?= torch
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: help run test test-torch test-gpu test-long test-slurm bench bench-gpu api lint type format clean
+.PHONY: help run test test-fast test-torch test-gpu test-long test-slurm bench bench-gpu api lint type format clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -25,7 +25,10 @@ $(VENV)/installed-dev: $(VENV)/installed
 run: $(VENV)/installed  ## install, train the default experiment (an ODE-Net on 4,000 digits) and show its table
 	$(BIN)/noderun train
 
-test: $(VENV)/installed-dev lint type  ## lint, type checks and the fast tests
+test: $(VENV)/installed-dev  ## lint, type checks and the fast tests, side by side
+	$(MAKE) --no-print-directory -j 2 lint type test-fast
+
+test-fast: $(VENV)/installed-dev
 	$(PYTEST) -n 2 --dist worksteal
 
 test-torch:  ## `make test` with another torch release, in .venv-VERSION: make test-torch VERSION=2.11.0

@@ -1,18 +1,52 @@
-"""Random numbers that are a function of (seed, index, position): the same in any order, batch, process and device.
+"""Random numbers that belong to an example, and not to the process that draws them.
 
-splitmix64 (Steele, Lea and Flood 2014) as a counter-based generator: the bits at a position are a hash of it.
+Most are a function of (seed, index, position): the same in any order, batch, process and device. splitmix64 (Steele,
+Lea and Flood 2014) is the counter-based generator: the bits at a position are a hash of it. Where that would cost a
+training step more than a few percent, ``for_batch`` draws by torch's generator.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
 GOLDEN = 0x9E3779B97F4A7C15 - 2**64  # int64 products and sums wrap, as those of the paper's unsigned words do
 FIRST, SECOND = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
+SHARE: ContextVar[tuple[int, slice] | None] = ContextVar("SHARE", default=None)  # the size of a batch, the rows at hand
+
+
+@contextmanager
+def shared(size: int, rows: slice) -> Iterator[None]:
+    """Inside, the examples at hand are these rows of a batch of ``size``, whose others other processes have."""
+    before = SHARE.set((size, rows))
+    try:
+        yield
+    finally:
+        SHARE.reset(before)
+
+
+def for_batch(draw: Callable[..., Tensor], shape: Sequence[int], like: Tensor, dim: int = 0) -> Tensor:
+    """``draw(shape)`` by torch's generator, with a row for each example at hand along ``dim``, or K times one.
+
+    Of several processes each draws for the whole batch and keeps its rows: together they draw what one draws alone.
+    """
+    share = SHARE.get()
+    if share is None:
+        return draw(*shape, device=like.device, dtype=like.dtype)
+    size, rows = share
+    repeats = shape[dim] // (rows.stop - rows.start)
+    whole = draw(*shape[:dim], repeats, size, *shape[dim + 1 :], device=like.device, dtype=like.dtype)
+    return whole.narrow(dim + 1, rows.start, rows.stop - rows.start).flatten(dim, dim + 1)
+
+
+def next_seed() -> int:
+    """A seed by torch's generator on the host, which is in the same state in all processes of a run."""
+    return int(torch.randint(2**62, ()))
 
 
 def normal(seed: int, index: Tensor, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Tensor:

@@ -1,5 +1,6 @@
 """Fixtures of several folders."""
 
+import gc
 import logging
 import signal
 import sys
@@ -7,6 +8,10 @@ import sys
 import pytest
 import torch
 from command_lines import Warm
+
+
+def pytest_configure():
+    gc.set_threshold(50_000, 20, 100)  # the search for cycles took a tenth of the time of the tests
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -39,7 +39,7 @@ def write_data(folder):
         csv.writer(file).writerows([*p.tolist(), int(p[0] > p[1])] for p in points)
     for label in ("bright", "dark"):
         (folder / "photos" / label).mkdir(parents=True)
-        for i in range(8):
+        for i in range(4):
             shade = 200 if label == "bright" else 40
             Image.new("L", (32, 32), shade + i).save(folder / "photos" / label / f"{i}.png")
 

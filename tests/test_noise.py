@@ -24,6 +24,21 @@ def test_a_row_depends_on_seed_and_index_alone(draw):
     assert not torch.equal(draw(8, INDEX[:10], (3, 2)), whole)
 
 
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_shares_of_a_batch_draw_together_what_one_process_draws(repeats):
+    """Of 7 examples, each with so many rows, along a dimension that is not the first."""
+
+    def drawn(rows):
+        torch.manual_seed(0)
+        return noise.for_batch(torch.randn, (2, repeats * (rows.stop - rows.start), 3), torch.zeros(()), dim=1)
+
+    whole = drawn(slice(0, 7)).unflatten(1, (repeats, 7))
+    for rows in (slice(0, 3), slice(3, 7)):
+        with noise.shared(7, rows):
+            assert torch.equal(drawn(rows).unflatten(1, (repeats, -1)), whole[:, :, rows])
+    assert not torch.equal(whole[:, :, :3], whole[:, :, 3:6])
+
+
 def test_distributions():
     normal, signs = noise.normal(0, INDEX, (3,)), noise.rademacher(0, INDEX, (3,))
     assert stats.kstest(normal.flatten().numpy(), "norm").pvalue > 0.01

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,8 @@ class Composer:
         self.loader = ConfigLoaderImpl(config_search_path=path)
         self.loader.repository = Repository(path)
         self.loader.repository.shipped = str(folders[-1])
-        self._loaded = lru_cache(4)(self._load_anew)  # nobody changes what it returns
+        self._loaded = lru_cache(4)(self._load_anew)  # nobody changes what these two return
+        self._groups = cache(self._groups_of)
         self._defaults: dict[tuple[str, ...], DictConfig] = {}
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
@@ -152,9 +153,12 @@ class Composer:
 
     def groups(self, config: str | None = None) -> set[str]:
         """The groups of which this task chooses an option: those in the defaults list of its config file."""
-        found = self.loader.repository.load_config(config or self.task)
+        return self._groups(config or self.task)
+
+    def _groups_of(self, config: str) -> set[str]:
+        found = self.loader.repository.load_config(config)
         defaults = (found and found.defaults_list) or []
-        inner = [self.groups(default.path) for default in defaults if isinstance(default, ConfigDefault)]
+        inner = [self._groups(default.path) for default in defaults if isinstance(default, ConfigDefault)]
         return {str(default.group) for default in defaults if isinstance(default, GroupDefault)}.union(*inner)
 
     def chooses(self, override: Override) -> bool:
@@ -295,7 +299,7 @@ def plain(config: DictConfig, key: str, resolve: bool) -> Any:
     node = config._get_node(key)
     if OmegaConf.is_config(node) and not OmegaConf.is_interpolation(config, key):
         return OmegaConf.to_container(node, resolve=resolve, throw_on_missing=resolve)
-    return config[key] if resolve else OmegaConf.to_container(config, resolve=False)[key]  # type: ignore[index,call-overload]
+    return config[key] if resolve or node is None else node._value()
 
 
 def _is_choice(group: str) -> bool:

@@ -3,7 +3,8 @@
 from noderun.data.batch import Batch
 from noderun.data.dataset import Dataset, batch_count, batches
 from noderun.data.files import DataError, DataMissing
-from noderun.data.sources import SETS, Source, check, examine, fetch, load, require
+from noderun.data.loading import check, examine, fetch, load, require
+from noderun.data.sources import SETS, Source
 from noderun.data.targets import TARGETS, Classes, Density, Energy, Levels, Series, Target, Values
 
 __all__ = [

@@ -54,18 +54,24 @@ def long_csv(
         if label is None:
             raise DataError(f"task={task} needs a label: name its column by data.label")
         records, classes = table.labeled(records, id, label, task)
-    order = torch.randperm(len(records), generator=torch.Generator().manual_seed(split_seed))
-    tests = max(1, round(test * len(records)))
-    if tests >= len(records):
-        raise DataError(
-            f"{path}: {len(records)} record(s) leave none to train on beside the test; give more, or a test"
-        )
-    train, held = records.rows(order[tests:]), records.rows(order[:tests])
+    train, held = divided(records, test, split_seed, path)
     silent = ~train.mask.flatten(0, 1).any(0)
     if silent.any():
         name = table.channels[int(silent.int().argmax())]
         raise DataError(f"{path}: channel '{name}' has no value in any record of training")
     return series_dataset("long_csv", train, held, task, classes=classes, **asked)
+
+
+def divided(records: Records, test: float, seed: int, path: str) -> tuple[Records, Records]:
+    """The records of training and a random share ``test`` of all, at least one; DataError if none are left to train
+    on."""
+    order = torch.randperm(len(records), generator=torch.Generator().manual_seed(seed))
+    tests = max(1, round(test * len(records)))
+    if tests >= len(records):
+        raise DataError(
+            f"{path}: {len(records)} record(s) leave none to train on beside the test; give more, or a test"
+        )
+    return records.rows(order[tests:]), records.rows(order[:tests])
 
 
 def read(path: str, columns: Sequence[str]) -> DataFrame:

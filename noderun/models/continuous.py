@@ -113,7 +113,7 @@ class FlowBlock(SolveBlock):
         """Hutchinson's noise for one solve [B, ...]; None for the exact trace."""
         if (self.divergence if self.training else self.test_divergence) == "exact":
             return None
-        seed = int(torch.randint(2**62, ())) if self.training else self.test_seed
+        seed = noise.next_seed() if self.training else self.test_seed
         index = torch.arange(len(y), device=y.device) if index is None else index
         return self.draw(seed, index, tuple(y.shape[1:]), y.dtype)
 

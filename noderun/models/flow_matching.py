@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from noderun import noise
 from noderun.models.block import MakeDynamics, Solve
 from noderun.models.conditional import ConditionalVelocity
 from noderun.models.continuous import ContinuousFlow, FlowBlock
@@ -110,13 +111,13 @@ class FlowMatching(ContinuousFlow):
         A point of the source is independent of the labels: for the pairing it has the label of its row.
         """
         x1, _ = self.transform(x)
-        x0 = torch.randn_like(x1) if source is None else self.transform(source)[0]
+        x0 = noise.for_batch(torch.randn, x1.shape, x1) if source is None else self.transform(source)[0]
         cost: dict[str, Tensor] = {}
         if self.coupling != "independent":
             start = time.perf_counter()
             x0 = x0[pairing(x0, x1, labels)]
             cost["coupling_ms"] = torch.tensor(1000 * (time.perf_counter() - start))
-        t = self.path.last * torch.rand(len(x1), *[1] * (x1.dim() - 1), device=x1.device)
+        t = self.path.last * noise.for_batch(torch.rand, (len(x1), *[1] * (x1.dim() - 1)), x1)
         point, velocity = self.path(x0, x1, t)
         error = self.velocity(t, point, *self.condition(labels)) - velocity
         return {"loss": error.square().mean()} | cost

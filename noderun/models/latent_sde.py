@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from noderun import noise
 from noderun.data import DataError, Dataset
 from noderun.models.block import SolveBlock
 from noderun.models.encoders import ContextGRU
@@ -106,7 +107,7 @@ class LatentSDE(LatentSeries):
     ) -> SDESolution:
         """From y0 at time 0 to the rising ``ts``, with time 0 as one more row at the front if it is not among them."""
         if self.training:
-            seed = int(torch.randint(2**62, ()))
+            seed = noise.next_seed()
         solution: SDESolution = self.block(y0, from_zero(ts), args=context, index=index, seed=seed, steps=steps)
         return solution
 

@@ -101,7 +101,7 @@ class AmortizedFFJORD(nn.Module):
             self.parameters_of.bias.mul_(FIRST_SCALE)
 
     def forward(self, z: Tensor, h: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        seed = int(torch.randint(2**62, ())) if self.training else 0
+        seed = noise.next_seed() if self.training else 0
         index = torch.arange(len(z), device=z.device) if index is None else index
         e = noise.rademacher(seed, index, tuple(z.shape[1:]), z.dtype)
         given: tuple[Any, ...] = (e, *self.parameters_of(h).split(self.sizes, dim=1))

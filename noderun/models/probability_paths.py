@@ -9,6 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from noderun import noise
+
 
 class Path(ABC):
     """``path(x0, x1, t)`` is (x_t, u_t) [B, ...]: a point of the path and its velocity there; t is [B, 1, ..., 1].
@@ -32,7 +34,9 @@ class Linear(Path):
     def __call__(self, x0: Tensor, x1: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         velocity = x1 - x0
         point = x0 + t * velocity
-        return (point + self.sigma * torch.randn_like(point) if self.sigma else point), velocity
+        if self.sigma:
+            point = point + self.sigma * noise.for_batch(torch.randn, point.shape, point)
+        return point, velocity
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,10 @@ class VAE(nn.Module):
         """z ~ q(z | x) [B, latent], and log q(z | x) [B] = log q(z_0 | x) - log |det dz/dz_0|."""
         h = self.encoder(x.flatten(1))
         mean, log_variance = self.normal(h).chunk(2, dim=1)
-        e = torch.randn_like(mean) if self.training or index is None else noise.normal(0, index, (self.latent,))
+        if self.training or index is None:
+            e = noise.for_batch(torch.randn, mean.shape, mean)
+        else:
+            e = noise.normal(0, index, (self.latent,))
         z, log_det = self.posterior(mean + (0.5 * log_variance).exp() * e, h, index)
         return z, log_normal(e) - 0.5 * log_variance.sum(1) - log_det
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from noderun import noise
 from noderun.data import Batch, Series
 from noderun.data.series import packed
 from noderun.models import LatentSDE
@@ -39,26 +40,28 @@ class SDEMatching(SeriesELBO):
         posterior = model.infer(*given)
         curves, knots, last = posterior.context
         there = mask & (times <= last).unsqueeze(-1)  # beyond, the posterior is the prior, whose marginals are unknown
-        z = drawn(model, model.steering.at(times, curves, knots))
+        index = torch.arange(len(x), device=x.device) if batch.index is None else batch.index
+        z = drawn(model, model.steering.at(times, curves, knots), index)
         expected = log_normal(x, model.decoder(z), model.noise, there).mean(0)
-        kl = model.start_kl(posterior) + path_kl(model, curves, knots, last)
+        kl = model.start_kl(posterior) + path_kl(model, curves, knots, last, index)
         return bound(model, expected, kl, there, self.step)
 
 
-def drawn(model: LatentSDE, found: Marginal) -> Tensor:
-    """z [K, B, S, L] of the marginals."""
-    return found.mean + found.std * torch.randn(
-        model.samples, *found.mean.shape, device=found.mean.device, dtype=found.mean.dtype
-    )
+def drawn(model: LatentSDE, found: Marginal, index: Tensor) -> Tensor:
+    """z [K, B, S, L] of the marginals, by each series' ``index``: S is that of the longest series at hand, and what a
+    series draws must not depend on the others."""
+    _, length, size = found.mean.shape
+    e = noise.normal(noise.next_seed(), index, (length, model.samples, size), found.mean.dtype)
+    return found.mean + found.std * e.permute(2, 0, 1, 3)
 
 
-def path_kl(model: LatentSDE, curves: Tensor, knots: Tensor, last: Tensor) -> Tensor:
+def path_kl(model: LatentSDE, curves: Tensor, knots: Tensor, last: Tensor, index: Tensor) -> Tensor:
     """E int 1/2 |u|^2 dt [B] from 0 to the last observation."""
     assert isinstance(model.steering, Marginals)
     part = torch.arange(TIMES, device=last.device)
-    t = last * (part + torch.rand(len(last), TIMES, device=last.device)) / TIMES  # [B, TIMES]
+    t = last * (part + noise.for_batch(torch.rand, (len(last), TIMES), last)) / TIMES  # [B, TIMES]
     found = model.steering.at(t, curves, knots)
-    z, at = drawn(model, found), t.unsqueeze(-1)
+    z, at = drawn(model, found, index), t.unsqueeze(-1)
     h, g = model.equation.prior_drift(at, z), model.equation.prior_diffusion(at, z)
     u = model.steering.steer(model.equation, z, h, g, found)
     return 0.5 * last.squeeze(1) * u.square().sum(-1).mean((0, 2))

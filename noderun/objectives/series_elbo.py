@@ -147,6 +147,6 @@ def mean_nll(log_p: Tensor, mask: Tensor) -> Tensor:
 def draws(model: LatentSeries, mean: Tensor, batch: Batch) -> Tensor:
     """Standard normal [K, B, latent]: of torch's generator in training, of each example's index in a test."""
     if model.training:
-        return torch.randn(model.samples, *mean.shape, device=mean.device, dtype=mean.dtype)
+        return noise.for_batch(torch.randn, (model.samples, *mean.shape), mean, dim=1)
     index = torch.arange(len(mean), device=mean.device) if batch.index is None else batch.index
     return noise.normal(0, index, (TEST_DRAWS, mean.shape[1]), mean.dtype).transpose(0, 1)

@@ -83,9 +83,7 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
         raise DataError(reason)
     objective = objective.for_target(dataset.target)
     model = make_model(settings, dataset, objective).to(device)
-    if not isinstance(model, objective.models):
-        said, wanted = settings.model.objective.name, " or ".join(kind.__name__ for kind in objective.models)
-        raise DataError(f"model.objective={said} trains a {wanted}; model={settings.model.name} is another model")
+    check_trainable(model, objective, settings)
     prepare_for: Any = getattr(model, "prepare_for", None)  # a model may start from its data, or refuse them
     if prepare_for is not None:
         prepare_for(dataset)
@@ -96,11 +94,7 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
             block.regularizer = make_regularizer(regularizer)
     size, trainer = settings.data.batch_size, settings.trainer
     steps_per_epoch = batch_count(dataset, "train", size)
-    if optimizer.name == "lbfgs" and steps_per_epoch > 1:
-        raise DataError(
-            f"optimizer=lbfgs takes all {len(dataset.train)} training examples in one batch: give "
-            f"data.batch_size={len(dataset.train)}"
-        )
+    check_batches(settings, dataset, steps_per_epoch)
     return Setup(
         model=model,
         blocks=blocks,
@@ -117,6 +111,22 @@ def make_setup(settings: Settings, device: torch.device) -> Setup:
         penalty_weight=regularizer.weight if regularizer else 0.0,
         validated=dataset.validation is not None,
     )
+
+
+def check_trainable(model: nn.Module, objective: Objective, settings: Settings) -> None:
+    """DataError for a model that the objective cannot train."""
+    if not isinstance(model, objective.models):
+        said, wanted = settings.model.objective.name, " or ".join(kind.__name__ for kind in objective.models)
+        raise DataError(f"model.objective={said} trains a {wanted}; model={settings.model.name} is another model")
+
+
+def check_batches(settings: Settings, dataset: Dataset, steps_per_epoch: int) -> None:
+    """DataError for an optimizer that needs all training examples in one batch, if they are in several."""
+    if settings.optimizer.name == "lbfgs" and steps_per_epoch > 1:
+        raise DataError(
+            f"optimizer=lbfgs takes all {len(dataset.train)} training examples in one batch: give "
+            f"data.batch_size={len(dataset.train)}"
+        )
 
 
 def make_device(word: str) -> torch.device:

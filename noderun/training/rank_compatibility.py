@@ -5,8 +5,6 @@ from __future__ import annotations
 from noderun.config.schema import Settings, Solver
 from noderun.config.validation import Incompatible
 
-BY_PLACE = ("flow_matching", "latent_ode", "latent_sde", "vae")  # what they draw belongs to a place in the batch
-
 
 def check_ranks(settings: Settings, on_gpu: bool) -> None:
     """Raises Incompatible if ``trainer.devices``, or torchrun, shares among processes what cannot be shared."""
@@ -24,7 +22,7 @@ def check_ranks(settings: Settings, on_gpu: bool) -> None:
 
 def unshared(settings: Settings, count: int) -> str | None:
     """What of the settings looks at a batch as a whole; None if nothing does."""
-    model, options = settings.model, settings.model.options
+    options = settings.model.options
     if settings.data.batch_size < count:
         return f"data.batch_size={settings.data.batch_size} leaves some of {count} devices without an example"
     if settings.trainer.on_nonfinite == "skip":
@@ -32,10 +30,10 @@ def unshared(settings: Settings, count: int) -> str | None:
             "trainer.on_nonfinite=skip leaves out a step that failed on one of several devices alone: use restore, or "
             "trainer.devices=1"
         )
-    if model.name in BY_PLACE and not model.user_class:
+    if options.get("coupling", "independent") != "independent":
         return (
-            f"model={model.name} draws its noise by the place of an example in the batch, so several devices would "
-            "draw the same: use trainer.devices=1"
+            f"model.coupling={options['coupling']} pairs the points of a whole batch, of which each of several devices "
+            "has a part: use model.coupling=independent or trainer.devices=1"
         )
     if options.get("double_at"):
         return "model.double_at makes new parameters during training, which several devices do not share: leave it out"
@@ -43,11 +41,6 @@ def unshared(settings: Settings, count: int) -> str | None:
         return (
             "model.batch_norm=true normalizes by the mean over a batch, of which each of several devices sees a part: "
             "use model.batch_norm=false or model.blocks=1"
-        )
-    if settings.regularizer is not None and settings.regularizer.name == "jacobian":
-        return (
-            "regularizer=jacobian draws its noise by the place of an example in the batch, so several devices would "
-            "draw the same: use trainer.devices=1"
         )
     return None
 

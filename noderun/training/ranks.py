@@ -27,6 +27,7 @@ from noderun.config.schema import Settings
 from noderun.config.startup import rank_of_torchrun
 from noderun.data import Batch, DataError
 from noderun.models.moving_batch_norm import MovingBatchNorm
+from noderun.noise import shared
 from noderun.ode.solvers.control import rms
 from noderun.ode.solvers.errors import NonFiniteDynamics
 from noderun.training.meters import Number
@@ -97,7 +98,8 @@ class Ranks:
         rows, self._part = self.share(batch)
         self._together = True
         try:
-            values: dict[str, Tensor] = self._parallel(rows, self._part)
+            with shared(len(batch), self.rows(len(batch))):
+                values: dict[str, Tensor] = self._parallel(rows, self._part)
         finally:
             self._together = False
         return values
@@ -108,8 +110,13 @@ class Ranks:
         If there are fewer rows than ranks some have none: they take one that is another's, and it counts 0.
         """
         size = len(batch)
+        own = size * (self.index + 1) // self.count - size * self.index // self.count
+        return batch.rows(self.rows(size)), self.count * own / size
+
+    def rows(self, size: int) -> slice:
+        """Which rows of a batch this rank takes."""
         first, end = (size * index // self.count for index in (self.index, self.index + 1))
-        return batch.rows(slice(first, max(end, first + 1))), self.count * (end - first) / size
+        return slice(first, max(end, first + 1))
 
     def rms(self, v: Tensor) -> Tensor:
         """The root mean square [] of a vector of which, in a forward pass of training, each rank has a part [N]."""

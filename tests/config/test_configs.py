@@ -3,6 +3,7 @@
 import inspect
 import json
 from dataclasses import asdict, fields
+from functools import cache
 
 import pytest
 
@@ -33,16 +34,22 @@ def integrate():
     return Composer("integrate", [ROOT])
 
 
+@pytest.fixture(scope="module")
+def job_of(train):
+    """The job of one option, which two tests look at."""
+    return cache(lambda group, option: make_job(train, [f"{group}={option}"]))
+
+
 DERIVED = {("solver", "knots"): "heun2"}  # files of ours that start from a declared option
 
 
 @pytest.mark.parametrize(("group", "option"), CHOICES)
-def test_every_option_composes_and_says_what_it_is(group, option, train, integrate):
+def test_every_option_composes_and_says_what_it_is(group, option, job_of, integrate):
     if group in OF_INTEGRATE:
         settings = integrate_job(integrate, [f"{group}={option}"]).settings
         chosen = {"name": settings.lab_name} if group == "lab" else asdict(settings.problem)
     else:
-        chosen = asdict(make_job(train, [f"{group}={option}"]).settings).get(group) or {}
+        chosen = asdict(job_of(group, option).settings).get(group) or {}
     assert chosen.get("name", option) == DERIVED.get((group, option), option) or group == "trainer"
     rows = answer(f"{group}={option}", [ROOT]).splitlines()
     assert any(row.startswith("#") and "@package" not in row for row in rows)
@@ -133,14 +140,24 @@ def test_the_paper_is_followed(train):
     assert (settings.trainer.epochs, settings.data.batch_size, settings.data.augment) == (160, 128, True)
 
 
-@pytest.mark.parametrize(("group", "option"), [(group, option) for group in OPTIONS for option in OPTIONS[group]])
-def test_list_shows_an_option_as_a_file_that_says_the_same(group, option, tmp_path, train):
+DECLARED = [(group, option) for group in OPTIONS for option in OPTIONS[group]]
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """A user's folder in which every declared option is a file, as `noderun list` shows it."""
+    folder = tmp_path_factory.mktemp("shown")
+    for group, option in DECLARED:
+        (folder / group).mkdir(exist_ok=True)
+        (folder / group / f"my_{option}.yaml").write_text(answer(f"{group}={option}", [ROOT]))
+    return Composer("train", [folder, ROOT])
+
+
+@pytest.mark.parametrize(("group", "option"), DECLARED)
+def test_list_shows_an_option_as_a_file_that_says_the_same(group, option, shown, job_of):
     """Each setting with its type; and a user's file of those words is the option itself."""
+    assert make_job(shown, [f"{group}=my_{option}"]).identity == job_of(group, option).identity
     text = answer(f"{group}={option}", [ROOT])
-    (tmp_path / group).mkdir()
-    (tmp_path / group / "mine.yaml").write_text(text)
-    own = make_job(Composer("train", [tmp_path, ROOT]), [f"{group}=mine"])
-    assert own.identity == make_job(train, [f"{group}={option}"]).identity
     rows = [row for row in text.splitlines() if not row.startswith(("#", "name:", "defaults:"))]
     assert all("# " in row for row in rows)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from training_problem import make_settings
 
 from noderun.config.schema import (
     Data,
@@ -15,7 +16,6 @@ from noderun.config.schema import (
     Optimizer,
     Regularizer,
     Scheduler,
-    Settings,
     Solver,
     Trainer,
 )
@@ -32,17 +32,14 @@ ALL = ("dynamics", "solver", "gradient")
 
 
 def settings(**parts):
-    base = Settings(
+    base = replace(
+        make_settings(epochs=1, log_every=1),
         data=Data("digits", limit=40, batch_size=16),
         model=Model("odenet", uses=ALL, options={"stem": "linear", "width": 8}),
         optimizer=Optimizer("adamw"),
         scheduler=Scheduler("one_cycle", horizon=1),
-        trainer=Trainer(epochs=1, log_every=1),
-        dynamics=Dynamics("mlp"),
         solver=Solver("dopri5", rtol=1e-2, atol=1e-3),
         gradient=Gradient("adjoint", rtol=1e-1),
-        device="cpu",
-        log="quiet",
     )
     return replace(base, **parts)
 

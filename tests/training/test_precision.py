@@ -9,7 +9,7 @@ import pytest
 import noderun
 from noderun.cli.main import main
 
-WORDS = "train data=digits data.limit=64 data.batch_size=32 trainer.max_steps=8 log=quiet".split()
+WORDS = "train data=digits data.limit=64 data.batch_size=32 model.width=16 trainer.max_steps=8 log=quiet".split()
 TRAINING = [name for name in noderun.GRADIENTS if name != "forward"]  # which is for a few parameters
 
 

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from training_problem import make_settings
 
 from noderun.config.schema import (
     Data,
@@ -22,7 +23,6 @@ from noderun.config.schema import (
     Optimizer,
     Regularizer,
     Scheduler,
-    Settings,
     Solver,
     Trainer,
 )
@@ -46,9 +46,9 @@ ALL = ("dynamics", "solver", "gradient")
 PARTS = """
 import torch
 from torch import nn
-from noderun.data import Batch, Dataset, Values
+from noderun.data import Batch, Dataset, Density, Levels, Series, Values
 from noderun.models import ODEBlock
-from noderun.objectives import Objective
+from noderun.objectives import OBJECTIVES, Objective
 from noderun.record.metric import METRICS
 
 torch.set_default_dtype(torch.float64)
@@ -89,11 +89,47 @@ class Squares(Objective):
     def __call__(self, model, batch):
         error = (model(batch.inputs) - batch.targets).square().mean(1)
         return {"loss": error.mean(), "mse": error.detach()}
+
+
+def cloud(count=45):
+    rows = points(count=count).train
+    return Dataset("cloud", (2,), Density(2), Batch(rows.inputs), Batch(rows.inputs))
+
+
+def levels(count=45):
+    rows = Batch((points(count=count).train.inputs > 0).float())
+    return Dataset("levels", (2,), Levels(2, 2), rows, rows)
+
+
+def curves(count=45):
+    times = torch.linspace(0, 1, 5, dtype=torch.float32).expand(count, 5).clone()
+    x = points(count=count).train.inputs[:, None] * torch.exp(-times)[..., None]
+    rows = Batch(x, x, times, torch.ones(count, 5, dtype=torch.bool))
+    return Dataset("curves", (5, 2), Series(2), rows, rows)
+
+
+class InDouble(Objective):
+    '''One of ours, on the same examples in double precision.'''
+
+    def __init__(self, of):
+        self.inner = OBJECTIVES[of]() if isinstance(of, str) else of
+        self.metrics, self.targets, self.models = self.inner.metrics, self.inner.targets, self.inner.models
+
+    def for_target(self, target):
+        return InDouble(self.inner.for_target(target))
+
+    def outputs(self, target):
+        return self.inner.outputs(target)
+
+    def __call__(self, model, batch):
+        self.inner.step = self.step
+        return self.inner(model, batch.map(lambda part: part.double() if part.is_floating_point() else part))
 """
 
 
-def settings(solver=None, gradient="checkpointed", devices=1, bad=-1, **trainer):
-    return Settings(
+def settings(solver=None, gradient="checkpointed", devices=1, bad=-1, epochs=4, **trainer):
+    return replace(
+        make_settings(epochs, **{"log_every": 1, "devices": devices, **trainer}),
         data=Data("points", batch_size=11, options={"bad": bad}, user_class="rank_parts:points"),
         model=Model(
             "net",
@@ -104,12 +140,9 @@ def settings(solver=None, gradient="checkpointed", devices=1, bad=-1, **trainer)
         ),
         optimizer=Optimizer("adam", lr=0.03),
         scheduler=Scheduler("constant"),
-        trainer=Trainer(**{"epochs": 4, "log_every": 1, "devices": devices, **trainer}),
         dynamics=Dynamics("field", user_class="rank_parts:Field"),
         solver=solver or Solver("rk4", rtol=None, atol=None, dt=0.25),
         gradient=Gradient(gradient),
-        device="cpu",
-        log="quiet",
     )
 
 
@@ -122,14 +155,22 @@ def parts(tmp_path_factory, restored_process):
 
 @pytest.fixture(scope="module")
 def pair():
-    with started(2) as followers:
+    """Called, the followers that all tests have together, or others if a test has killed them."""
+    with ExitStack() as stack:
+        held = []
+
+        def followers():
+            if not held or held[-1].processes[0].poll() is not None:
+                held.append(stack.enter_context(started(2)))
+            return held[-1]
+
         yield followers
 
 
 @pytest.fixture
 def train(pair, tmp_path, monkeypatch):
     """Trains in a folder by one rank or, with one follower for all tests, by two; weights, rows and result."""
-    monkeypatch.setattr(build, "started", lambda count: nullcontext(pair if count > 1 else Followers(1)))
+    monkeypatch.setattr(build, "started", lambda count: nullcontext(pair() if count > 1 else Followers(1)))
 
     def trained(chosen, name="", measured=False):
         folder = tmp_path / (name or f"{chosen.trainer.devices}")
@@ -157,6 +198,38 @@ def test_fixed_steps_are_those_of_one_process(gradient, train):
     solver = Solver("reversible_heun" if gradient == "reversible" else "rk4", rtol=None, atol=None, dt=0.25)
     epochs = 1 if gradient == "forward" else 4  # of 5 steps; forward mode costs a pass per parameter
     assert_close(*(train(settings(solver, gradient, devices, epochs=epochs)) for devices in (2, 1)), 1e-10)
+
+
+SMALL = {"latent": 2, "hidden": 4}
+DRAWING = {  # what draws in training: the data, the objective and the options of the model
+    "vae": ("levels", "elbo", {"latent": 2, "hidden": (4,), "posterior": "ffjord", "flow_hidden": (4,), "rank": 1}),
+    "flow_matching": ("cloud", "flow_matching", {"sigma": 0.1}),
+    "latent_ode": ("curves", "elbo", {**SMALL, "samples": 2}),
+    "latent_sde": ("curves", "elbo", {**SMALL, "width": 4, "samples": 2}),
+    "latent_sde of marginals": ("curves", "sde_matching", {**SMALL, "width": 4, "posterior": "marginals"}),
+}
+
+
+@pytest.mark.parametrize("kind", [*DRAWING, "regularizer=jacobian"])
+def test_what_is_drawn_in_training_is_what_one_process_draws(kind, train):
+    chosen = settings(epochs=2)
+    if kind in DRAWING:
+        data, objective, options = DRAWING[kind]
+        name, stochastic = kind.split()[0], "sde" in kind
+        uses = tuple(set(ALL) - {"dynamics"}) if stochastic or kind == "vae" else ALL
+        objective = Objective(objective, options={"of": objective}, user_class="rank_parts:InDouble")
+        takes = ("series",) if data == "curves" else ("vector",)
+        chosen = replace(
+            chosen,
+            data=Data(data, batch_size=11, user_class=f"rank_parts:{data}"),
+            model=Model(name, objective, takes=takes, uses=uses, stochastic=stochastic, options=options),
+            dynamics=Dynamics("mlp", options={"hidden": 4}) if "dynamics" in uses else None,
+            solver=Solver("euler" if stochastic else "rk4", rtol=None, atol=None, dt=0.25),
+        )
+    else:
+        chosen = replace(chosen, regularizer=Regularizer("jacobian", weight=0.1))
+    ranks = replace(chosen, trainer=replace(chosen.trainer, devices=2))
+    assert_close(train(ranks), train(chosen), 1e-10)
 
 
 @pytest.mark.parametrize("kind", ["per_sample", "sync_steps"])
@@ -211,19 +284,12 @@ class Killer(Callback):
             self.process.kill()
 
 
-def test_a_rank_that_is_killed_leaves_a_run_that_goes_on(tmp_path, monkeypatch):
+def test_a_rank_that_is_killed_leaves_a_run_that_goes_on(pair, train, tmp_path):
     """Of 20 steps 5 were made before: the rest by one process gives what one process gives."""
-    with started(2) as followers:
-        monkeypatch.setattr(build, "started", lambda count: nullcontext(followers))
-        with pytest.raises(RankLost, match="ended without a word"):
-            train_run(settings(devices=2), tmp_path / "killed", [Killer(followers.processes[0])])
-    monkeypatch.undo()
-    monkeypatch.setattr(Diagnostics, "on_test_end", lambda callback, run: None)
+    with pytest.raises(RankLost, match="ended without a word"):
+        train_run(settings(devices=2), tmp_path / "killed", [Killer(pair().processes[0])])
     assert load_checkpoint(tmp_path / "killed" / "checkpoint.pt")["scheduler"]["step"] == 5
-    for name in ("killed", "whole"):
-        train_run(settings(), tmp_path / name)
-    found, expected = (load_checkpoint(tmp_path / name / "checkpoint.pt")["model"] for name in ("killed", "whole"))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(train(settings(), "killed")[0], train(settings())[0], rtol=0, atol=1e-10)
 
 
 def test_the_shares_of_a_batch():
@@ -256,8 +322,7 @@ WRONG = {
     "on_nonfinite=skip": of_ours(trainer=replace(TRAINER, on_nonfinite="skip")),
     "model.double_at": of_ours(options={"double_at": (1,)}),
     "model.batch_norm": of_ours("ffjord", {"batch_norm": True, "blocks": 2}),
-    "model=flow_matching draws": of_ours("flow_matching"),
-    "regularizer=jacobian": of_ours(regularizer=Regularizer("jacobian", weight=0.1)),
+    "model.coupling=ot pairs": of_ours("flow_matching", {"coupling": "ot"}),
     "fixed ones were chosen": of_ours(solver=Solver("dopri5", dt=0.1, rtol=None, atol=None, sync_steps=True)),
     "each example has its own steps": of_ours(solver=replace(DOPRI5, per_sample=True)),
     "solver=radau5 is none": of_ours(solver=replace(DOPRI5, name="radau5")),
