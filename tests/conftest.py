@@ -8,6 +8,8 @@ import pytest
 import torch
 from command_lines import Warm
 
+from noderun.report import style
+
 
 @pytest.fixture(scope="session", autouse=True)
 def signals_are_heard():
@@ -42,3 +44,12 @@ def restored_process():
     root.handlers[:] = before
     root.setLevel(level)
     sys.path[:] = path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def figures_are_quick():
+    """Figures are drawn coarse, and without the search for a layout that leaves room for every letter."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(style.STYLE, "figure.constrained_layout.use", False)
+        patch.setitem(style.STYLE, "savefig.dpi", 50)
+        yield
