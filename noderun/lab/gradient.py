@@ -115,10 +115,7 @@ def draw(bench: LabContext, rows: Rows, name: str, x: str, y: str, words: tuple[
                 points = [(row[x], row[y]) for row in rows if row["case"] == title and row["gradient"] == label]
                 points = [(a, b) for a, b in points if a and b]
                 panel.plot(*(zip(*points, strict=True) if points else ((), ())), label=label, **look)
-            for row in failed:
-                look = {"color": looks[row["gradient"]]["color"], "clip_on": False}
-                if row["case"] == title:
-                    panel.plot(row[x], 1.0, "x", transform=panel.get_xaxis_transform(), **look)
+            mark_failed(panel, [row for row in failed if row["case"] == title], x, looks)
             if name == "nfe" and panel.lines:
                 draw_equal(panel)
             style.log_scale(panel, "xy")
@@ -129,3 +126,10 @@ def draw(bench: LabContext, rows: Rows, name: str, x: str, y: str, words: tuple[
         style.outside_legend(last)
         drawn.suptitle(f"solver {bench.settings.solver.name} where not said otherwise, float64")
         style.save(drawn, bench.figures / f"{name}.png", rows)
+
+
+def mark_failed(panel: Any, rows: Rows, x: str, looks: dict[str, dict[str, Any]]) -> None:
+    """A cross in the color of the method on the panel's upper edge: there is an x, and no y."""
+    for row in rows:
+        color = looks[row["gradient"]]["color"]
+        panel.plot(row[x], 1.0, "x", color=color, clip_on=False, transform=panel.get_xaxis_transform())
