@@ -52,7 +52,7 @@ def draw_memory(rows: Sequence[MemoryRow], path: Path) -> None:
                     line.set(linestyle="none", markerfacecolor="none", marker="o", markersize=9)
             axes.set(xlabel="NFE forward", ylabel="MiB")
             log_scale(axes, "xy")
-        less = textwrap.fill(f"below 1 KiB: {', '.join(empty)}", 70)
+        less = textwrap.fill(f"below 1 KiB: {', '.join(empty)}", 56)
         panels[0, 0].set_title("held for the backward pass" + (f"\n{less}" if empty else ""))
         panels[0, 1].set_title("peak of both passes")
         outside_legend(panels[0, 1])
