@@ -9,6 +9,8 @@ import pytest
 import torch
 from command_lines import Warm
 
+from noderun.report import style
+
 
 def pytest_configure():
     gc.set_threshold(50_000, 20, 100)  # the search for cycles took a tenth of the time of the tests
@@ -47,3 +49,12 @@ def restored_process():
     root.handlers[:] = before
     root.setLevel(level)
     sys.path[:] = path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def figures_are_quick():
+    """Figures are drawn coarse, and without the search for a layout that leaves room for every letter."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(style.STYLE, "figure.constrained_layout.use", False)
+        patch.setitem(style.STYLE, "savefig.dpi", 50)
+        yield

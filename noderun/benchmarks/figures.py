@@ -9,7 +9,7 @@ from pathlib import Path
 
 from noderun.benchmarks.case import Row
 from noderun.benchmarks.memory import MemoryRow
-from noderun.report.style import draw_lines, figure, line_style, log_scale, outside_legend, save
+from noderun.report.style import PAGE, draw_lines, figure, line_style, log_scale, outside_legend, save
 
 LEAST = 1 / 1024  # MiB: a few scalars, below any state's size
 
@@ -18,7 +18,7 @@ def draw_times(rows: Sequence[Row], path: Path) -> None:
     """One suite: each case's contenders from their fastest round to their slowest, over the case's first contender."""
     cases = list(dict.fromkeys(row.case for row in rows))
     names = list(dict.fromkeys(row.contender for row in rows))
-    with figure(width=11.0, height=1.5 + 0.35 * max(len(cases), len(names) / 2)) as (drawn, panels):
+    with figure(width=PAGE, height=1.5 + 0.35 * max(len(cases), len(names) / 2)) as (drawn, panels):
         axes = panels[0, 0]
         for i, name in enumerate(names):
             mine = [row for row in rows if row.contender == name]
@@ -52,7 +52,7 @@ def draw_memory(rows: Sequence[MemoryRow], path: Path) -> None:
                     line.set(linestyle="none", markerfacecolor="none", marker="o", markersize=9)
             axes.set(xlabel="NFE forward", ylabel="MiB")
             log_scale(axes, "xy")
-        less = textwrap.fill(f"below 1 KiB: {', '.join(empty)}", 70)
+        less = textwrap.fill(f"below 1 KiB: {', '.join(empty)}", 56)
         panels[0, 0].set_title("held for the backward pass" + (f"\n{less}" if empty else ""))
         panels[0, 1].set_title("peak of both passes")
         outside_legend(panels[0, 1])

@@ -5,6 +5,8 @@ Read from the declared options and the config files, without Hydra: a TAB must n
 
 from __future__ import annotations
 
+import argparse
+import importlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -17,7 +19,6 @@ from noderun.config.schema import GROUPS
 from noderun.config.yaml_files import read_mapping
 
 FOLDERS = ("run", "root", "dir", "path")  # last parts of the keys whose values are files or folders
-WORDS = {"data": ("fetch", "check")}  # plain task -> its first words
 
 
 def offered(line: str) -> list[str]:
@@ -44,12 +45,59 @@ def starting(word: str, known: Iterable[str]) -> list[str]:
 
 
 def of_plain(task: str, before: Sequence[str], word: str) -> list[str]:
-    """The words of a task without configuration; the shell completes the names of files by itself."""
+    """The flags and words of a task without configuration, and their values."""
+    actions: list[argparse.Action] = importlib.import_module(f"noderun.cli.tasks.{task}").parser()._actions
+    flags = {flag: action for action in actions for flag in action.option_strings}
+    taking = [flag for flag, action in flags.items() if action.nargs != 0]
+    if before and before[-1] in taking:
+        return of_flag(flags[before[-1]], word)
+    flag, equals, value = word.partition("=")
+    if equals and flag in taking:
+        return [f"{flag}={each}" for each in of_flag(flags[flag], value)]
+    return starting(word, flags) if word.startswith("-") else of_positional(task, before, word)
+
+
+def of_flag(action: argparse.Action, typed: str) -> list[str]:
+    """The values of a flag: those that it lists, or what its metavar names."""
+    if action.metavar == "KEY":
+        from noderun.cli.tasks.runs import SETTINGS, numbers
+
+        minus = "-" * typed.startswith("-")  # from the largest down
+        return starting(typed, (f"{minus}{key}" for key in (*SETTINGS, *numbers(), "date")))
+    if action.metavar == "NAME":
+        from noderun.report.figures import names_of
+
+        return starting(typed, names_of("runs"))
+    return starting(typed, map(str, action.choices)) if action.choices else paths(typed)
+
+
+def of_positional(task: str, before: Sequence[str], word: str) -> list[str]:
+    """The words of a task without configuration that are no flags."""
     if task == "list":
         return of_groups(word)
     if task == "data":
-        return starting(word, options("data", [config_folder()]) if before else WORDS[task])
-    return paths(word, "run=") if word.startswith("run=") else []
+        return starting(word, [*options("data", [config_folder()]), "data.root="] if before else ("fetch", "check"))
+    if task == "rerun":
+        return paths(word, "run=") if word.startswith("run=") else starting(word, ["run="])
+    if task == "runs":
+        return of_filter(word)
+    if task == "sample" and before:
+        from noderun.cli.tasks.sample import known_keys
+
+        return starting(word, (f"{key}=" for key in known_keys()))
+    return paths(word)
+
+
+def of_filter(word: str) -> list[str]:
+    """``KEY=VALUE`` of the ledger."""
+    from noderun.cli.tasks.runs import SETTINGS, numbers
+
+    key, equals, value = word.partition("=")
+    if not equals:
+        return starting(word, (f"{name}=" for name in (*SETTINGS, *numbers(), "status", "digest")))
+    known: Iterable[str] = ("done", "failed", "interrupted", "running") if key == "status" else ()
+    known = options(key, [config_folder()]) if key in GROUPS else TASKS if key == "task" else known
+    return [f"{key}={each}" for each in starting(value, known)]
 
 
 def of_groups(word: str) -> list[str]:

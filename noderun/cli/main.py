@@ -60,6 +60,7 @@ FLAGS: dict[str, tuple[str, ...] | None] = {
 SHORT = {"-h": "--help", "-c": "--cfg", "-p": "--package", "-i": "--info", "-m": "--multirun", "-cd": "--config-dir"}
 SHOWS = ("--help", "--hydra-help", "--cfg", "--info")
 OF_SHOWING = {"--resolve": ("--cfg", "--help"), "--package": ("--cfg",)}
+LOUDNESS = ("-v", "--verbose", "-q", "--quiet")  # flags of other programs; here it is a setting
 COMPLETION = ("-sc", "--shell-completion")
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130  # exit statuses
 
@@ -153,6 +154,8 @@ def answer(arguments: Sequence[str]) -> int:
         if task in ("--version", "-V"):
             print(f"noderun {importlib.import_module('noderun').__version__}")
             return OK
+        if task.startswith("-"):
+            raise UsageError(f"a task comes first, not '{task}': --help shows the tasks, --version the version")
         if task not in TASKS:
             from noderun.config.validation import nearest
 
@@ -240,6 +243,8 @@ def meant_by(flag: str, value: str) -> str:
     """The end of a sentence about an unknown flag: the nearest flag, else how a setting is written."""
     from noderun.config.validation import did_you_mean
 
+    if flag in LOUDNESS:
+        return ": log=live, plain or quiet says what a run prints, and its run.log has all of it"
     setting = f"{flag.strip('-')}={value or 'VALUE'}"
     return did_you_mean(flag, FLAGS, 0.7) or f"; a setting has no dashes: {setting}"
 

@@ -29,6 +29,7 @@ class Measurement(Job):
     lesion: str | None
     figures: tuple[str, ...]
     draws: int = 1  # of Hutchinson's noise
+    plane: tuple[int, int] | None = None  # the components that figures show
 
     def label(self, swept: Sequence[str]) -> str:
         return f"run {run_identity.digest(self.run.identity)} with {solver_words(self.settings)}"
@@ -75,7 +76,9 @@ def make_measurement(composer: Composer, run: Run, words: Sequence[str], chosen:
     settings = replace(settings, model=by_divergence(settings.model, divergence))
     draws = draws if settings.model.options.get("test_divergence") == "hutchinson" else 1
     figures, lesion = figures_of(asked["figures"], settings), lesion_of(asked["lesion"])
-    known = identity(run, settings, lesion, figures, divergence, draws)
+    plane = plane_of(asked["plane"], figures)
+    steps, shown = run.result.get("steps"), list(figures) or None
+    known = identity(Asked(run.folder.name, steps, settings.solver, lesion, shown, divergence, draws, plane))
     cell = Measurement(
         overrides=tuple(words),
         settings=settings,
@@ -87,6 +90,7 @@ def make_measurement(composer: Composer, run: Run, words: Sequence[str], chosen:
         lesion=lesion,
         figures=figures,
         draws=draws,
+        plane=plane,
     )
     return with_refusal(cell, check_measurement)
 
@@ -132,12 +136,9 @@ def words_of(solver: Solver) -> list[str]:
     return [f"solver={word(solver.name)}", *(f"++solver.{key}={word(value)}" for key, value in node_of(solver).items())]
 
 
-def identity(
-    run: Run, settings: Settings, lesion: str | None, figures: Sequence[str], divergence: str | None, draws: int
-) -> dict[str, Any]:
+def identity(asked: Asked) -> dict[str, Any]:
     """What makes a measurement the one that it is: the run as far as it was trained, and the test's own choices."""
-    solver = settings.solver
-    asked = Asked(run.folder.name, run.result.get("steps"), solver, lesion, list(figures) or None, divergence, draws)
+    solver = asked.solver
     return run_identity.identity(asked, Asked("", None, solver and Solver(solver.name)), set())
 
 
@@ -152,6 +153,7 @@ class Asked:
     figures: list[str] | None = None
     divergence: str | None = None
     draws: int = 1
+    plane: tuple[int, int] | None = None
 
 
 def check_measurement(cell: Measurement) -> None:
@@ -175,6 +177,19 @@ def figures_of(value: Any, settings: Settings) -> tuple[str, ...]:
         if name not in names_of("model"):
             raise ConfigError(f"no figure '{name}'{nearest(str(name), (*names_of('model'), 'all'))}")
     return tuple(names)
+
+
+def plane_of(value: Any, figures: Sequence[str]) -> tuple[int, int] | None:
+    """Two components of a state; ConfigError if it is anything else, or if no figure shows them."""
+    if value is None:
+        return None
+    plane = as_type(tuple[Count, ...], value, "plane")
+    if len(set(plane)) != 2 or len(plane) != 2:
+        raise ConfigError(f"plane names two components of the state, from 1, such as [1,3], not {show(value)}")
+    able = [name for name, figure in FIGURES.items() if figure.in_plane]
+    if not set(able) & set(figures):
+        raise ConfigError(f"plane is of the figures {', '.join(able)}: give one of them too, figures={able[0]}")
+    return plane[0], plane[1]
 
 
 def lesion_of(value: Any) -> str | None:

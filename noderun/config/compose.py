@@ -296,7 +296,7 @@ def nearest_key(key: str, known: Iterable[str]) -> str:
 
 def plain(config: DictConfig, key: str, resolve: bool) -> Any:
     """The value of a key of the first level as plain Python."""
-    node = config._get_node(key)
+    node: Any = config._get_node(key)
     if OmegaConf.is_config(node) and not OmegaConf.is_interpolation(config, key):
         return OmegaConf.to_container(node, resolve=resolve, throw_on_missing=resolve)
     return config[key] if resolve or node is None else node._value()

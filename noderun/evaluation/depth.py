@@ -14,6 +14,7 @@ from noderun.models.lesion import block_count
 from noderun.training.setup import Setup
 
 Rows = list[dict[str, Any]]
+Plane = tuple[int, int]  # two components of a state, from 1
 EXAMPLES, TIMES, GRID = 60, 41, 81
 EULER_STEPS = 6  # as many as Chen et al.'s residual net has blocks
 
@@ -84,15 +85,24 @@ def labels(targets: Tensor) -> list[Any]:
     return targets.tolist()
 
 
-def trajectory_rows(setup: Setup) -> Rows:
-    """The state over depth in a plane: its own of up to 2 dimensions, else that of its first principal components."""
-    times, states, targets = along_depth(setup)
-    plane, share = in_a_plane(torch.stack([state.flatten(1) for state in states]))
+def trajectory_rows(setup: Setup, plane: Plane | None = None) -> Rows:
+    """The state over depth in a plane: ``plane``, the state's own, or that of its first principal components."""
+    times, found, targets = along_depth(setup)
+    states = torch.stack([state.flatten(1) for state in found])
+    shown, share = (states[..., places(plane, states.shape[2])], None) if plane else in_a_plane(states)
+    axes = dict(zip(("x component", "y component"), plane or (1, 2), strict=True)) if share is None else {}
     return [
-        {"example": i, "class": label, "depth": round(t, 5), "x": x, "y": y, "variance share": share}
-        for t, points in zip(times, rounded(plane), strict=True)
+        {"example": i, "class": label, "depth": round(t, 5), "x": x, "y": y, "variance share": share} | axes
+        for t, points in zip(times, rounded(shown), strict=True)
         for i, (label, (x, y)) in enumerate(zip(labels(targets), points, strict=True))
     ]
+
+
+def places(plane: Plane, size: int) -> list[int]:
+    """The places of two components in a state of ``size`` numbers; ValueError if it has no such components."""
+    if max(plane) > size:
+        raise ValueError(f"plane=[{plane[0]},{plane[1]}] names component {max(plane)} of a state that has {size}")
+    return [component - 1 for component in plane]
 
 
 def in_a_plane(states: Tensor) -> tuple[Tensor, float | None]:
@@ -141,36 +151,45 @@ def nfe_rows(setup: Setup) -> Rows:
 
 
 @torch.no_grad()
-def flow_rows(setup: Setup) -> Rows:
-    """Curves of the ODE, the polygons of a residual net of the same field (Euler), and the field; 1 or 2 dimensions."""
+def flow_rows(setup: Setup, plane: Plane | None = None) -> Rows:
+    """Curves of the ODE, the polygons of a residual net of the same field (Euler), and the field; 1 or 2 dimensions.
+
+    Of a state with more, two components are shown: the curves are projected, the field is that on a slice.
+    """
     inputs, targets = test_examples(setup, 24)
     block, y0 = start_of(setup, inputs)
     size = y0[0].numel()
-    if size > 2:
-        raise ValueError(f"a flow can be drawn in 1 or 2 dimensions; this state has {size}")
+    if size > 2 and plane is None:
+        raise ValueError(f"a flow is drawn in 1 or 2 dimensions, and this state has {size}: name two by plane=[1,2]")
+    shown = places(plane, size) if plane else list(range(size))
     curve = torch.linspace(0, block.t1, TIMES).tolist()
     polygon = torch.linspace(0, block.t1, EULER_STEPS + 1).tolist()
+    ys = block.solve(block.dynamics, y0, curve).ys
     euler = {"solver": "euler", "dt": block.t1 / EULER_STEPS, "solver_options": None, "compile": False}
-    rows: Rows = []
-    for kind, times, options in (("ode", curve, {}), ("euler", polygon, euler)):
-        ys = block.solve(block.dynamics, y0, times, **options).ys.flatten(2).tolist()
-        rows += [
-            {"kind": kind, "example": i, "class": label, "t": t, "x": y[0], "y": y[1] if size == 2 else None}
-            for t, states in zip(times, ys, strict=True)
-            for i, (y, label) in enumerate(zip(states, labels(targets), strict=True))
-        ]
-    return rows + field_rows(block, y0, rows)
+    steps = block.solve(block.dynamics, y0, polygon, **euler).ys
+    axes = dict(zip(("x component", "y component"), (place + 1 for place in shown), strict=False))
+    rows: Rows = [
+        {"kind": kind, "example": i, "class": label, "t": t, "x": y[0], "y": y[1] if len(shown) > 1 else None} | axes
+        for kind, times, found in (("ode", curve, ys), ("euler", polygon, steps))
+        for t, states in zip(times, found.flatten(2)[..., shown].tolist(), strict=True)
+        for i, (y, label) in enumerate(zip(states, labels(targets), strict=True))
+    ]
+    return rows + field_rows(block, ys[TIMES // 2].mean(0), shown, rows)
 
 
-def field_rows(block: ODEBlock, y0: Tensor, rows: Rows) -> Rows:
-    """The field on a grid over what the curves span: (t, x) of one dimension, (x, y) at half time of two."""
-    names = ("t", "x") if y0[0].numel() == 1 else ("x", "y")
+def field_rows(block: ODEBlock, middle: Tensor, shown: list[int], rows: Rows) -> Rows:
+    """The field on a grid over what the curves span: (t, x) of one component, (x, y) at half time of two.
+
+    The components that are not shown are those of ``middle``, the mean state at half time.
+    """
+    names = ("t", "x") if len(shown) == 1 else ("x", "y")
     spans = [torch.linspace(min(r[n] for r in rows), max(r[n] for r in rows), 15).tolist() for n in names]
     found: Rows = []
     for a in spans[0]:
-        at = y0.new_tensor(a if len(y0[0].flatten()) == 1 else block.t1 / 2)
-        states = y0.new_tensor([[b] if names[0] == "t" else [a, b] for b in spans[1]])
-        slopes = block.dynamics(at, states.reshape(len(states), *y0.shape[1:])).flatten(1).tolist()
+        at = middle.new_tensor(a if names[0] == "t" else block.t1 / 2)
+        states = middle.flatten().repeat(len(spans[1]), 1)
+        states[:, shown] = middle.new_tensor([[b] if names[0] == "t" else [a, b] for b in spans[1]])
+        slopes = block.dynamics(at, states.reshape(-1, *middle.shape)).flatten(1)[:, shown].tolist()
         for b, slope in zip(spans[1], slopes, strict=True):
             along = [1.0, *slope] if names[0] == "t" else slope
             found.append({"kind": "field", names[0]: a, names[1]: b, "u": along[0], "v": along[1]})

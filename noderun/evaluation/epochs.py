@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from noderun.evaluation.rows import ROWS
 from noderun.record import files
 from noderun.report.figures import FIGURES, names_of
-from noderun.report.folders import read_csv
-from noderun.report.table import write_csv
+from noderun.report.table import write_rows
 from noderun.training.callbacks import Callback
 from noderun.training.run import Run
 from noderun.training.setup import Setup
@@ -36,10 +37,10 @@ class RowsByEpoch(Callback):
 
     def write(self, run: Run, epoch: int) -> None:
         with run.aside():
-            write_rows(run.setup, epoch, run.folder)
+            write_pictures(run.setup, epoch, run.folder)
 
 
-def write_rows(setup: Setup, epoch: int, folder: Path) -> None:
+def write_pictures(setup: Setup, epoch: int, folder: Path) -> None:
     """Append this epoch's rows to figures/NAME_by_epoch.csv, dropping rows of later epochs from before a restart."""
     setup.model.eval()
     for name in [name for name in names_of("model") if FIGURES[name].panel]:
@@ -52,5 +53,15 @@ def write_rows(setup: Setup, epoch: int, folder: Path) -> None:
             continue
         path = folder / files.FIGURES / f"{name}_by_epoch.csv"
         path.parent.mkdir(exist_ok=True)
-        earlier = [row for row in read_csv(path) if row["epoch"] < epoch]
-        write_csv([*earlier, *({"epoch": epoch} | row for row in rows)], path)
+        append([{"epoch": epoch} | row for row in rows], epoch, path)
+
+
+def append(rows: Sequence[Mapping[str, Any]], epoch: int, path: Path) -> None:
+    """Write rows behind the lines of earlier epochs, which stay text: there may be thousands per epoch."""
+    new_lines = io.StringIO(newline="")
+    write_rows(rows, new_lines)
+    head, body = new_lines.getvalue().split("\n", 1)
+    earlier = path.read_bytes().decode().splitlines(keepends=True)[1:] if path.is_file() else []
+    kept = [line for line in earlier if int(line.partition(",")[0]) < epoch]
+    with files.replacing(path) as new:
+        new.write_bytes("".join([f"{head}\n", *kept, body]).encode())

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from noderun.data import Batch
 from noderun.data.system import System
+from noderun.evaluation.depth import Plane, Rows, places
 from noderun.models.observed import ObservedState
 from noderun.models.physics import Physics
 from noderun.models.timeline import channel_mask
 from noderun.objectives.dynamics import Trajectory
 from noderun.training.setup import Setup
 
-Rows = list[dict[str, Any]]
 LEVEL, QUANTILE = 0.8, 1.2815515655446004  # of a two-sided normal interval
 STEP = 1e-4  # of the central differences, relative to 1 + |parameter|
 MOST = 2000  # unknowns, whose covariance is one dense matrix
@@ -135,33 +135,35 @@ def slope(model: Physics, rows: Batch, unknown: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def phase_rows(setup: Setup) -> Rows:
-    """Observed and solved trajectories of the test in the plane of the first two channels, and the fields on a grid.
+def phase_rows(setup: Setup, plane: Plane | None = None) -> Rows:
+    """Observed and solved trajectories of the test in the plane of two channels (1 and 2), and the fields on a grid.
 
     The other channels of a grid's states are their means over the test.
     """
     model, system = setup.model, getattr(setup.objective, "system", None)
     if not isinstance(model, ObservedState) or model.size < 2:
         raise ValueError(f"a phase portrait is of a model whose observed state has two numbers; {type(model).__name__}")
+    shown = places(plane or (1, 2), model.size)
     batch = next(iter(setup.batches("test", 0, 0))).rows(slice(8))
     assert batch.targets is not None
     outputs = model(batch.inputs, batch.times, batch.mask, batch.target_times, batch.index)
+    axes = dict(zip(("x component", "y component"), (place + 1 for place in shown), strict=True))
     rows: Rows = []
     truth = model.in_units(batch.targets)
     for kind, values in (("observed", truth), ("solved", model.in_units(outputs))):
-        for i, path in enumerate(values[..., :2].tolist()):
-            rows += [{"kind": kind, "series": i, "x": x, "y": y} for x, y in path]
+        for i, path in enumerate(values[..., shown].tolist()):
+            rows += [{"kind": kind, "series": i, "x": x, "y": y} | axes for x, y in path]
     flat = truth.flatten(0, 1)
-    low, high = flat.amin(0)[:2].tolist(), flat.amax(0)[:2].tolist()
-    axes = [torch.linspace(a - 0.1 * (b - a), b + 0.1 * (b - a), GRID) for a, b in zip(low, high, strict=True)]
+    low, high = flat.amin(0)[shown].tolist(), flat.amax(0)[shown].tolist()
+    spans = [torch.linspace(a - 0.1 * (b - a), b + 0.1 * (b - a), GRID) for a, b in zip(low, high, strict=True)]
     grid = flat.mean(0).repeat(GRID * GRID, 1)
-    grid[:, :2] = torch.cartesian_prod(*axes).to(grid)
+    grid[:, shown] = torch.cartesian_prod(*spans).to(grid)
     fields = {"learned": model.field(grid.new_zeros(()), grid)}
     if system is not None and system.field is not None:
         fields["true"] = system.field(grid)
     for kind, slopes in fields.items():
         rows += [
             {"kind": f"{kind} field", "x": x, "y": y, "u": u, "v": v}
-            for (x, y), (u, v) in zip(grid[:, :2].tolist(), slopes[:, :2].tolist(), strict=True)
+            for (x, y), (u, v) in zip(grid[:, shown].tolist(), slopes[:, shown].tolist(), strict=True)
         ]
     return rows

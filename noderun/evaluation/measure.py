@@ -10,6 +10,7 @@ from typing import Any
 from noderun.config.schema import Settings
 from noderun.models.continuous import FlowBlock
 from noderun.models.lesion import block_count, lesions, without
+from noderun.record.notice import announced
 from noderun.training.diagnostics import EXAMPLES, diagnose
 from noderun.training.loop import evaluate
 from noderun.training.meters import Number, quotient, solve_numbers
@@ -24,13 +25,14 @@ def measure(setup: Setup, settings: Settings, trained: Mapping[str, Any], draws:
     and the time is that of one.
     """
     solved = measured_solves(setup)  # first, so that what is timed is warm
+    examples = sum(len(batch) for batch in setup.batches("test", 0, 0))
     start = time.perf_counter()
-    tests = list(by_draws(setup, draws))
+    with announced(f"testing {examples:,} examples"):
+        tests = list(by_draws(setup, draws))
     seconds = (time.perf_counter() - start) / draws
     test = {tag: statistics.fmean(found[tag] for found in tests) for tag in tests[0]}
     over_draws = [found["nll/test"] for found in tests if "nll/test" in found] if draws > 1 else []
     spread = {"draws": draws, "nll_draws_se": statistics.stdev(over_draws) / draws**0.5} if over_draws else {}
-    examples = sum(len(batch) for batch in setup.batches("test", 0, 0))
     found = {**test, **solved, "seconds": seconds, "examples_per_second": quotient(examples, seconds)}
     kept = {key: trained.get(key) for key in ("parameters", "epochs", "steps")}
     outcome = {"task": "evaluate", "device": str(setup.device), "status": "done"}

@@ -6,10 +6,9 @@ from collections.abc import Callable
 
 from noderun.evaluation import depth, flows, identification, plane, rollout, series
 from noderun.evaluation.depth import Rows
-from noderun.training.setup import Setup
 
-# name -> its rows; ValueError if the model or its data have no such picture
-ROWS: dict[str, Callable[[Setup], Rows]] = {
+# name -> its rows of a Setup, and of a plane if the figure is ``in_plane``; ValueError if there is no such picture
+ROWS: dict[str, Callable[..., Rows]] = {
     "trajectories": depth.trajectory_rows,
     "steps": depth.step_rows,
     "nfe_per_input": depth.nfe_rows,

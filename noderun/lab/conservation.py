@@ -74,7 +74,7 @@ def step_size(context: LabContext, solver: str) -> float:
 
 
 def draw(context: LabContext, quantity: str, points: Rows) -> None:
-    with style.figure(width=8.0, height=4.6) as (drawn, axes):
+    with style.figure() as (drawn, axes):
         panel = axes[0, 0]
         for i, name in enumerate(dict.fromkeys(row["solver"] for row in points)):
             ours = [row for row in points if row["solver"] == name and math.isfinite(row["error"])]

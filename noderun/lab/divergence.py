@@ -88,7 +88,7 @@ def growth(rows: Rows) -> dict[str, float]:
 
 
 def draw(context: LabContext, rows: Rows) -> None:
-    with style.figure(height=4.2) as (drawn, axes):
+    with style.figure() as (drawn, axes):
         panel = axes[0, 0]
         for i, (name, label) in enumerate(NAMES.items()):
             panel.plot([r["D"] for r in rows], [r[f"{name} (ms)"] for r in rows], label=label, **style.line_style(i))

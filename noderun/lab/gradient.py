@@ -14,7 +14,7 @@ from noderun.lab.gradient_cases import CASES, Case
 from noderun.lab.measure import relative_distance
 from noderun.ode.gradients import GRADIENTS, refusal
 from noderun.ode.gradients.forward import MOST_TANGENTS
-from noderun.ode.solvers import SOLVERS, SolveError
+from noderun.ode.solvers import SOLVERS, Solution, SolveError
 from noderun.report import style
 from noderun.report.costs import draw_equal
 from noderun.training.isolation import isolated
@@ -67,7 +67,7 @@ def pairs(bench: LabContext, case: Case) -> Iterator[tuple[str, str]]:
 def measured(
     bench: LabContext, case: Case, truth: torch.Tensor, chosen: dict[str, Any], tolerance: float
 ) -> dict[str, Any]:
-    """Measure one gradient: its error and its costs, None for what a failed solve does not have."""
+    """Measure one gradient: its error and its costs; of a solve that failed the NFE forward up to there alone."""
     settings = chosen | {"rtol": tolerance, "atol": tolerance, "max_steps": bench.settings.lab.max_steps}
     row: dict[str, Any] = dict.fromkeys(("gradient error", "NFE forward", "NFE backward", "held (MiB)", "milliseconds"))
     try:
@@ -79,7 +79,8 @@ def measured(
         found = case.gradient(loss)
         seconds = time.perf_counter() - start
     except SolveError as failure:
-        return row | {"status": failure.status}
+        reached = failure.solution.stats.nfe_forward if isinstance(failure.solution, Solution) else None
+        return row | {"NFE forward": reached, "status": failure.status}
     nfe = {"NFE forward": stats.nfe_forward, "NFE backward": stats.nfe_backward}
     costs = nfe | {"held (MiB)": held / MIB, "milliseconds": 1e3 * seconds}
     return {"gradient error": relative_distance(found, truth)} | costs | {"status": "done"}
@@ -94,26 +95,41 @@ FIGURES = (
 
 
 def draw(bench: LabContext, rows: Rows, name: str, x: str, y: str, words: tuple[str, str]) -> None:
-    """One panel per case; a method keeps its color in all of them."""
+    """One panel per case; a method keeps its color in all of them. A cross on the upper edge is a solve that failed."""
     titles = list(dict.fromkeys(row["case"] for row in rows))
     labels = list(dict.fromkeys(row["gradient"] for row in rows))
-    there = {row["gradient"] for row in rows if row[x] and row[y]}
+    failed = [row for row in rows if row["status"] != "done" and row[x]]
+    there = {row["gradient"] for row in rows if row[x] and row[y]} | {row["gradient"] for row in failed}
     # exact methods lie on one line: hollow marks that shrink show them all
     looks: dict[str, dict[str, Any]] = {
         label: style.line_style(i) | {"markersize": 12 - i, "fillstyle": "none"}
         for i, label in enumerate(labels)
         if label in there
     }
-    with style.figure(1, len(titles), width=4.6, height=3.8) as (drawn, axes):
-        for panel, title in zip(axes[0], titles, strict=True):
+    columns = min(2, len(titles))
+    with style.figure(-(-len(titles) // columns), columns) as (drawn, axes):
+        for panel in axes.flat[len(titles) :]:
+            panel.axis("off")
+        for panel, title in zip(axes.flat, titles, strict=False):
             for label, look in looks.items():
                 points = [(row[x], row[y]) for row in rows if row["case"] == title and row["gradient"] == label]
                 points = [(a, b) for a, b in points if a and b]
                 panel.plot(*(zip(*points, strict=True) if points else ((), ())), label=label, **look)
+            mark_failed(panel, [row for row in failed if row["case"] == title], x, looks)
             if name == "nfe" and panel.lines:
                 draw_equal(panel)
             style.log_scale(panel, "xy")
             panel.set(title=title, xlabel=words[0], ylabel=words[1])
-        style.outside_legend(axes[0, -1])
+        last = axes[0, -1]
+        for status in dict.fromkeys(row["status"] for row in failed):
+            last.plot([], [], "kx", label=f"no result: {status}")
+        style.outside_legend(last)
         drawn.suptitle(f"solver {bench.settings.solver.name} where not said otherwise, float64")
         style.save(drawn, bench.figures / f"{name}.png", rows)
+
+
+def mark_failed(panel: Any, rows: Rows, x: str, looks: dict[str, dict[str, Any]]) -> None:
+    """A cross in the color of the method on the panel's upper edge: there is an x, and no y."""
+    for row in rows:
+        color = looks[row["gradient"]]["color"]
+        panel.plot(row[x], 1.0, "x", color=color, clip_on=False, transform=panel.get_xaxis_transform())

@@ -27,7 +27,7 @@ class Measurement:
     jacobians: int
     factorizations: int
     accepted: int
-    rejected: int
+    rejected: int | None
     seconds: float
     status: str
 
@@ -95,10 +95,15 @@ def measure(problem: Problem, solver: str, **settings: Any) -> Measurement:
         jacobians=int(stats.jacobians),
         factorizations=int(stats.factorizations),
         accepted=int(stats.accepted),
-        rejected=int(stats.rejected),
+        rejected=rejected(solver, solution),
         seconds=seconds,
         status=status,
     )
+
+
+def rejected(solver: str, solution: Solution) -> int | None:
+    """The attempts that the solver has rejected; None of scipy's, which tells no one."""
+    return None if solver == "scipy" else int(solution.stats.rejected)
 
 
 def relative_distance(value: Tensor, truth: Tensor) -> float:

@@ -84,7 +84,7 @@ def draw(context: LabContext, points: Rows, rows: Rows) -> None:
     labeled = [row | {"label": labels[row["solver"]]} for row in points if (row["error"] or math.inf) < UNSTABLE]
     columns = min(2, len(families))
     shared = {"sharex": True, "sharey": True}
-    with style.figure(math.ceil(len(families) / columns), columns, width=6.0, height=3.4, **shared) as (drawn, axes):
+    with style.figure(math.ceil(len(families) / columns), columns, **shared) as (drawn, axes):
         for panel in axes.flat[len(families) :]:
             panel.axis("off")
         for panel, kind in zip(axes.flat, families, strict=False):

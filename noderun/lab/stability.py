@@ -118,8 +118,8 @@ def draw_regions(context: LabContext, functions: Mapping[str, StabilityFunction]
         if group
     ]
     points: Rows = []
-    with style.figure(1, len(panels), width=8.0, height=5.6) as (drawn, axes):
-        for panel, (title, group, box) in zip(axes[0], panels, strict=True):
+    with style.figure(len(panels), 1, width=8.0, height=4.8) as (drawn, axes):
+        for panel, (title, group, box) in zip(axes.flat, panels, strict=True):
             points += draw_borders(panel, group, box)
             panel.set(title=title, xlabel="Re z", ylabel="Im z", aspect="equal", xlim=box[:2], ylim=box[2:])
             style.outside_legend(panel)
@@ -163,7 +163,7 @@ def axes_through_zero(panel: Any) -> None:
 def draw_loci(context: LabContext, methods: Mapping[str, Multistep]) -> None:
     families = list(dict.fromkeys(name.rstrip("0123456789") for name in methods))
     points: Rows = []
-    with style.figure(1, len(families), width=4.6, height=4.6) as (drawn, axes):
+    with style.figure(1, len(families)) as (drawn, axes):
         for panel, family in zip(axes[0], families, strict=True):
             members = {name: method for name, method in methods.items() if name.rstrip("0123456789") == family}
             sizes = [np.abs(method.locus()).max() for method in members.values()]

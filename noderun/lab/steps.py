@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from noderun.lab.context import LabContext, LabResult, Rows
-from noderun.lab.measure import relative_distance, run_solver
+from noderun.lab.measure import rejected, relative_distance, run_solver
 from noderun.lab.reference import reference
 from noderun.ode.solvers import Solution
 from noderun.report import style
@@ -27,16 +27,16 @@ def run(context: LabContext) -> LabResult:
     exact = {"t": grid, "y": reference(problem, grid)[:, 0].tolist()}
     curves = {"exact": exact, names[0]: points(fixed), names[1]: points(between)}
     marks = {names[0]: points(fixed), names[1]: points(adaptive)}
-    rows = [cost_row(context, name, solution) for name, solution in zip(names, (fixed, adaptive), strict=True)]
+    done = zip(names, (options.fixed, solver), (fixed, adaptive), strict=True)
+    rows = [cost_row(context, *each) for each in done]
     draw(context, curves, marks, {row["solver"]: f"{row['steps']} steps, {row['NFE']} NFE" for row in rows})
-    stats, error = adaptive.stats, rows[1]["error"]
-    counts = {"nfe_forward": stats.nfe_forward, "steps_accepted": stats.accepted, "steps_rejected": stats.rejected}
-    return LabResult(rows, counts | {"numerical_error": error})
+    keys = {"nfe_forward": "NFE", "steps_accepted": "steps", "steps_rejected": "rejected", "numerical_error": "error"}
+    return LabResult(rows, {key: rows[1][column] for key, column in keys.items()})
 
 
-def cost_row(context: LabContext, name: str, solution: Solution) -> dict[str, Any]:
+def cost_row(context: LabContext, name: str, solver: str, solution: Solution) -> dict[str, Any]:
     stats, truth = solution.stats, reference(context.problem, context.problem.span)[-1]
-    counts = {"steps": stats.accepted, "rejected": stats.rejected, "NFE": stats.nfe_forward}
+    counts = {"steps": stats.accepted, "rejected": rejected(solver, solution), "NFE": stats.nfe_forward}
     return {"solver": name} | counts | {"error": relative_distance(solution.ys[-1].cpu(), truth)}
 
 
@@ -54,7 +54,7 @@ def draw(context: LabContext, curves: dict[str, Line], marks: dict[str, Line], c
     values = [y for line in curves.values() for y in line["y"] if np.isfinite(y)]
     margin = 0.1 * (max(values) - min(values))
     box = (*context.problem.span, min(values) - margin, max(values) + margin)
-    with style.figure(1, 3, width=4.6, height=4.0) as (drawn, axes):
+    with style.figure(1, 3) as (drawn, axes):
         for shown, panel in enumerate(axes[0]):
             direction_field(context, panel, box)
             for i, (name, line) in enumerate(list(curves.items())[: shown + 1]):

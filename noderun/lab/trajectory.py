@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from noderun.lab.context import LabContext, LabResult, Rows
-from noderun.lab.measure import relative_distance, run_solver
+from noderun.lab.measure import rejected, relative_distance, run_solver
 from noderun.lab.reference import origin, reference
 from noderun.ode.solvers import SOLVERS, Solution, SolveError
 from noderun.report import style
@@ -30,7 +30,7 @@ def run(context: LabContext) -> LabResult:
     stats, implicit = solution.stats, SOLVERS[solver].implicit
     values = {
         "steps_accepted": stats.accepted,
-        "steps_rejected": stats.rejected,
+        "steps_rejected": rejected(solver, solution),
         "nfe_forward": stats.nfe_forward,
         "jacobians": stats.jacobians if implicit else None,
         "factorizations": stats.factorizations if implicit else None,
@@ -80,24 +80,27 @@ def draw(context: LabContext, rows: Rows, dense: tuple[list[float], Tensor], n: 
     problem, solver = context.problem, context.settings.solver.name
     ts, (times, states_between) = [row["t"] for row in rows], dense
     shown, dots = [f"y{i + 1}" for i in range(min(n, SHOWN))], len(rows) <= DOTS
-    with style.figure(2, 2, width=5.2, height=3.4) as (drawn, axes):
+    with style.figure(2, 2) as (drawn, axes):
         (states, plane), (errors, sizes) = axes
-        units = component_units(states_between[:, : len(shown)])
-        for i, (name, unit) in enumerate(zip(shown, units, strict=True)):
+        units = component_units(states_between[:, : len(shown)]) + [1.0] * (n - len(shown))
+        named = [f"y{i + 1}" + (f" / {unit:g}" if unit != 1 else "") for i, unit in enumerate(units)]
+        for i, (name, unit) in enumerate(zip(shown, units, strict=False)):
             line = style.line_style(i)
             marker, color = line.pop("marker"), line["color"]
-            states.plot(times, states_between[:, i] / unit, label=name if unit == 1 else f"{name} / {unit:g}", **line)
+            states.plot(times, states_between[:, i] / unit, label=named[i], **line)
             if dots:
                 states.plot(ts, [row[name] / unit for row in rows], marker, color=color, markersize=2)
         more = f" (the first {SHOWN} of {n} components)" if n > SHOWN else ""
-        states.set(title=f"{problem.name} by {solver}{more}", ylabel="y" if set(units) == {1} else "y, in units")
+        states.set(title=f"{problem.name} by {solver}{more}", xlabel="t", ylabel="y")
         style.outside_legend(states)
         if n > 1:
-            (i, j), (x, y) = problem.plane, (f"y{k + 1}" for k in problem.plane)
-            plane.plot(states_between[:, i], states_between[:, j], color=style.COLORS[0])
+            i, j = problem.plane
+            plane.plot(states_between[:, i] / units[i], states_between[:, j] / units[j], color=style.COLORS[0])
             if dots:
-                plane.plot([row[x] for row in rows], [row[y] for row in rows], ".", color=style.COLORS[0])
-            plane.set(title=f"phase plane{', one dot per accepted step' if dots else ''}", xlabel=x, ylabel=y)
+                marks = [[row[f"y{k + 1}"] / units[k] for row in rows] for k in problem.plane]
+                plane.plot(*marks, ".", color=style.COLORS[0])
+            said = f"phase plane{', one dot per accepted step' if dots else ''}"
+            plane.set(title=said, xlabel=named[i], ylabel=named[j])
         else:
             plane.axis("off")
         errors.semilogy(ts, [row["error"] or math.nan for row in rows], color=style.COLORS[1])
@@ -113,7 +116,7 @@ def draw(context: LabContext, rows: Rows, dense: tuple[list[float], Tensor], n: 
             sizes.set_ylim(0, 1.5 * max(steps))
         if logarithmic(ts):
             for panel in (states, errors, sizes):
-                panel.set_xscale("log")
+                panel.set(xscale="log", xlim=(ts[1] / 2, ts[-1] * 2))  # before the first step a path is a line
         style.save(drawn, context.figures / "trajectory.png", rows)
 
 

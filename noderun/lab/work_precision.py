@@ -57,8 +57,8 @@ def fastest(context: LabContext, solver: str, way: dict[str, Any]) -> Measuremen
 
 def draw(context: LabContext, rows: Rows) -> None:
     families = list(dict.fromkeys(row["family"] for row in rows))
-    shared = {"sharex": "col", "sharey": True}  # the families are compared with one another
-    with style.figure(len(families), 2, width=5.6, height=3.0, **shared) as (drawn, axes):
+    shared: dict[str, Any] = {"sharex": "col", "sharey": True}  # the families are compared with one another
+    with style.figure(len(families), 2, **shared) as (drawn, axes):
         for panels, kind in zip(axes, families, strict=True):
             ours = [row for row in rows if row["family"] == kind and row["error"]]
             for panel, x in zip(panels, ("NFE", "milliseconds"), strict=True):

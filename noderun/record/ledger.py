@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from noderun.record import files
 from noderun.record.index import Index
 from noderun.record.metric import know_those_of
 from noderun.record.run_folder import check_plain, read_json
-from noderun.record.run_identity import digest
+from noderun.record.run_identity import digest, settings_by_key
 
 
 def ledger(root: Path) -> Iterator[dict[str, Any]]:
@@ -50,12 +50,3 @@ def ledger_row(folder: Path) -> dict[str, Any]:
     place = {"status": status["status"], "error": status["error"], "date": start.get("date"), "folder": str(folder)}
     settings = settings_by_key(start.get("settings", {}) | known)
     return {"digest": digest(known)} | settings | read_json(folder / files.RESULT) | place
-
-
-def settings_by_key(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run as a command line names them: ``model``, ``optimizer.lr``, ``tolerance``.
-
-    The tolerance is that of the solver, None with fixed steps.
-    """
-    settings = {key.removesuffix(".name"): value for key, value in values.items()}
-    return settings | {"tolerance": values.get("solver.rtol")}

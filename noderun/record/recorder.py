@@ -17,7 +17,7 @@ from noderun.record.tensorboard import TensorBoard
 class Sink(Protocol):
     """Where rows go beside metrics.jsonl; made with the run's folder and its rows so far."""
 
-    def describe(self, config: Mapping[str, Any], yaml: str, metrics: Sequence[Metric]) -> None: ...
+    def describe(self, settings: Mapping[str, Any], yaml: str, metrics: Sequence[Metric]) -> None: ...
 
     def write(self, row: Mapping[str, float | None], step: int, epoch: int) -> None: ...
 
@@ -43,9 +43,9 @@ class Recorder:
         earlier = list(read_metrics(folder / files.METRICS))
         self._sinks: list[Sink] = [SINKS[name](folder, earlier) for name in dict.fromkeys(names)]
 
-    def describe(self, config: Mapping[str, Any], yaml: str, metrics: Sequence[Metric]) -> None:
+    def describe(self, settings: Mapping[str, Any], yaml: str, metrics: Sequence[Metric]) -> None:
         for sink in self._sinks:
-            sink.describe(config, yaml, metrics)
+            sink.describe(settings, yaml, metrics)
 
     def log(self, row: Mapping[str, float | None], step: int, epoch: int) -> None:
         self._metrics.write(row, step, epoch)

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from noderun.config.schema import Settings
+from noderun.config.options.option import facts_of
+from noderun.config.schema import GROUPS, Settings
 from noderun.config.user_code import source_hash
 from noderun.config.validation import ConfigError, flat
 from noderun.record import files
@@ -38,6 +39,11 @@ NOT_IN_IDENTITY = {
 OF_TRAINING = {f"data.{key}" for key in ("name", "class", "limit", "batch_size", "augment", "validation", "unroll")}
 # settings that are part of a run's name if they are not their defaults; a schedule ends where the epochs do
 IN_NAMES = {"optimizer.lr": "lr", "scheduler.horizon": "epochs", "seed": "seed"}
+# settings that tell most of a run, in the order in which they are shown
+FIRST = (
+    *("model", "data", "dynamics", "solver", "tolerance", "solver.dt", "gradient", "regularizer"),
+    *("optimizer", "optimizer.lr", "data.batch_size", "trainer.epochs", "seed"),
+)
 
 
 def identity(settings: Any, defaults: Any, ignored: Collection[str], always: Collection[str] = ()) -> dict[str, Any]:
@@ -121,3 +127,20 @@ def values_by_key(settings: Any) -> dict[str, Any]:
     """Settings by dotted key, as they will be read back: tuples as lists, and words for what JSON has no number for."""
     nested = json.loads(json.dumps(asdict(settings)), parse_constant=str)
     return {key.replace(".options.", ".").replace(".user_class", ".class"): v for key, v in flat(nested).items()}
+
+
+def settings_by_key(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run as a command line names them: ``model``, ``optimizer.lr``, ``tolerance``.
+
+    The tolerance is that of the solver, None with fixed steps.
+    """
+    settings = {key.removesuffix(".name"): value for key, value in values.items()}
+    return settings | {"tolerance": values.get("solver.rtol")}
+
+
+def hyper_parameters(settings: Settings) -> dict[str, Any]:
+    """The settings that a run's outcome depends on, by the key of a command line, the most telling ones first."""
+    facts = {f"model.{fact}" for fact in facts_of(GROUPS["model"])}  # nobody can set them
+    values = settings_by_key(values_by_key(settings))
+    told = [key for key in values if key not in NOT_IN_IDENTITY | facts]
+    return {key: values[key] for key in dict.fromkeys([*FIRST, *told]) if key in values}

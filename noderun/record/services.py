@@ -17,7 +17,7 @@ from typing import Any
 from noderun.record import files
 from noderun.record.metric import Metric
 from noderun.record.run_folder import read_json, write_json
-from noderun.record.tensorboard import one_level
+from noderun.record.tensorboard import as_scalars
 
 log = logging.getLogger(__name__)
 PROJECT = "noderun"
@@ -44,7 +44,7 @@ class Service:
         """Begin a run there, or go on with the one of the id ``known``; returns its id."""
         raise NotImplementedError
 
-    def describe_run(self, config: Mapping[str, Any]) -> None:
+    def describe_run(self, settings: Mapping[str, Any]) -> None:
         """Send the settings by dotted key."""
         raise NotImplementedError
 
@@ -54,9 +54,9 @@ class Service:
     def end(self, failed: bool) -> None:
         raise NotImplementedError
 
-    def describe(self, config: Mapping[str, Any], yaml: str, metrics: Sequence[Metric]) -> None:
+    def describe(self, settings: Mapping[str, Any], yaml: str, metrics: Sequence[Metric]) -> None:
         if not self.resumed:
-            self.attempt(self.describe_run, one_level(config))
+            self.attempt(self.describe_run, as_scalars(settings))
 
     def write(self, row: Mapping[str, float | None], step: int, epoch: int) -> None:
         finite = {tag: value for tag, value in row.items() if value is not None and math.isfinite(value)}
@@ -98,8 +98,8 @@ class WeightsAndBiases(Service):
         )
         return str(self.run.id)
 
-    def describe_run(self, config: Mapping[str, Any]) -> None:
-        self.run.config.update(dict(config))
+    def describe_run(self, settings: Mapping[str, Any]) -> None:
+        self.run.config.update(dict(settings))
 
     def send(self, rows: Sequence[Row]) -> None:
         for step, numbers in rows:
@@ -126,10 +126,10 @@ class MLflow(Service):
             self.id = self.client.create_run(place, run_name=folder.name).info.run_id
         return self.id
 
-    def describe_run(self, config: Mapping[str, Any]) -> None:
+    def describe_run(self, settings: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        params = [Param(key, str(value)) for key, value in config.items()]
+        params = [Param(key, str(value)) for key, value in settings.items()]
         for i in range(0, len(params), self.most):
             self.client.log_batch(self.id, params=params[i : i + self.most])
 

@@ -6,6 +6,7 @@ tensorboardX #45).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ COSTS = {
     "what it costs": {
         "function evaluations": ["Multiline", ["nfe/.*"]],
         "steps": ["Multiline", ["steps/.*"]],
-        "memory (MiB)": ["Multiline", ["memory/.*"]],
+        "saved for backward (MiB)": ["Multiline", ["memory/saved_mib"]],
+        "peak memory (MiB)": ["Multiline", ["memory/peak_mib"]],  # a thousand times as much
     },
     "how well it is solved": {"relative errors": ["Multiline", ["solve/.*"]]},
 }
@@ -44,14 +46,14 @@ class TensorBoard:
         for path in torn:
             path.unlink()
 
-    def describe(self, config: Mapping[str, Any], yaml: str, metrics: Sequence[Metric]) -> None:
-        """Write hyper-parameters, the configuration as text and the layout of the custom scalars tab.
+    def describe(self, settings: Mapping[str, Any], yaml: str, metrics: Sequence[Metric]) -> None:
+        """Write hyper-parameters by key, the configuration as text and the layout of the custom scalars tab.
 
         ``metrics`` are the objective's own: they join the loss among what is learned.
         """
         assert self._writer.file_writer is not None
         tags = [metric.tag for metric in (*(METRICS[name] for name in SHARED), *metrics)]
-        for summary in hparams(one_level(config), dict.fromkeys(tags, 0.0)):
+        for summary in hparams(as_scalars(settings), dict.fromkeys(tags, 0.0)):
             self._writer.file_writer.add_summary(summary)
         self._writer.add_text("config", f"```yaml\n{yaml}\n```", 0)
         names = ["loss", *(metric.tag.partition("/")[0] for metric in metrics)]
@@ -72,12 +74,6 @@ class TensorBoard:
         self._writer.close()
 
 
-def one_level(config: Mapping[str, Any], prefix: str = "") -> dict[str, int | float | str | bool]:
-    """Nested settings as one level of dotted keys; lists and None become text, which hparams would refuse."""
-    flat: dict[str, int | float | str | bool] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= one_level(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value if isinstance(value, int | float | str | bool) else str(value)
-    return flat
+def as_scalars(settings: Mapping[str, Any]) -> dict[str, int | float | str | bool]:
+    """The settings, lists and None as text, which hparams would refuse."""
+    return {key: v if isinstance(v, int | float | str | bool) else json.dumps(v) for key, v in settings.items()}

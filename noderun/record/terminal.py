@@ -62,7 +62,9 @@ class Terminal:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
-                TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[state]} eta"),
+                TextColumn(
+                    ("step" if epochs else "s") + " {task.completed:.0f}/{task.total:.0f} {task.fields[state]} eta"
+                ),
                 TimeRemainingColumn(compact=True),
             )
             self._progress = Progress(*columns, console=CONSOLE, transient=True, refresh_per_second=4)

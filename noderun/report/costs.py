@@ -49,7 +49,7 @@ def tolerance_rows(found: Sequence[Run]) -> list[dict[str, Any]]:
 
 def draw_figure3(rows: Sequence[Row], path: Path) -> None:
     """Chen et al. 2018, figure 3: error, time and backward NFE against forward NFE, and NFE by epoch."""
-    with figure(2, 2, width=4.6, height=3.4) as (drawn, axes):
+    with figure(2, 2) as (drawn, axes):
         (a, b), (c, d) = axes
         scatter(a, rows, "nfe_forward", "numerical_error", "line")
         scatter(b, rows, "nfe_forward", "time/forward_ms", "line")
@@ -116,7 +116,7 @@ def draw_weight(rows: Sequence[Row], path: Path, key: str, name: str) -> None:
     """NFE and the outcome of the test against a weight in the loss."""
     outcomes = {"test_error": "test error (%)", "nll": "NLL (nats)", "test_loss": "test loss"}
     last = next(k for k in outcomes if any(row.get(k) is not None for row in rows) or k == "test_loss")
-    with figure(1, 2, width=4.4, height=3.6) as (drawn, axes):
+    with figure(1, 2) as (drawn, axes):
         for panel, y, label in ((axes[0, 0], "nfe_forward", "NFE forward"), (axes[0, 1], last, outcomes[last])):
             scatter(panel, rows, key, y, "line", along=(key,))
             panel.set(xlabel=name, ylabel=label)
@@ -132,7 +132,7 @@ def smallest(rows: Sequence[Row], key: str) -> float:
 
 
 def draw_scatter(rows: Sequence[Row], path: Path, x: str, y: str, by: str, x_name: str, y_name: str) -> None:
-    with figure(height=3.6) as (drawn, axes):
+    with figure() as (drawn, axes):
         scatter(axes[0, 0], rows, x, y, by)
         axes[0, 0].set(xlabel=x_name, ylabel=y_name)
         outside_legend(axes[0, 0])

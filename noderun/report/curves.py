@@ -41,7 +41,7 @@ def learning_rows(found: Sequence[Run]) -> list[dict[str, Any]]:
 def draw_learning(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Loss and, of classifiers, error: training dashed, test solid; a band spans the seeds."""
     has_error = any(row["error/test"] is not None for row in rows)
-    with figure(1, 1 + has_error, height=3.6) as (drawn, axes):
+    with figure(1, 1 + has_error) as (drawn, axes):
         for panel, quantity in zip(axes[0], ("loss", "error"), strict=False):
             for i, label in enumerate(dict.fromkeys(row["label"] for row in rows)):
                 own = [row for row in rows if row["label"] == label]
@@ -66,7 +66,7 @@ def nfe_rows(found: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def draw_nfe(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    with figure(height=3.6) as (drawn, axes):
+    with figure() as (drawn, axes):
         draw_nfe_panel(axes[0, 0], rows)
         outside_legend(axes[0, 0])
         save(drawn, path, rows)

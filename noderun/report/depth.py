@@ -20,7 +20,7 @@ def draw_lesions(rows: Sequence[Row], path: Path) -> None:
     """Test error with one block removed at a time, beside the whole net's (Veit et al. 2016)."""
     key = "test_error" if rows[0]["test_error"] is not None else "test_loss"
     scale = 100 if key == "test_error" else 1
-    with figure(height=3.4) as (drawn, axes):
+    with figure() as (drawn, axes):
         panel = axes[0, 0]
         removed = [row for row in rows if row["block"] != "none"]
         places = range(len(removed))
@@ -70,13 +70,19 @@ def draw_trajectories(rows: Sequence[Row], path: Path) -> None:
 def trajectory_panel(axes: Axes, rows: Sequence[Row], title: str) -> None:
     draw_paths(axes, rows, "x", "y")
     share = rows[0]["variance share"]
-    names = ("$y_1$", "$y_2$") if share is None else ("principal component 1", "principal component 2")
+    names = components(rows) if share is None else ("principal component 1", "principal component 2")
     shown = "" if share is None else f", {share:.0%} of variance"
     axes.set(title=title + shown, xlabel=names[0], ylabel=names[1])
 
 
+def components(rows: Sequence[Row]) -> tuple[str, str]:
+    """The names of the two components of the state that are shown."""
+    x, y = (rows[0].get(f"{axis} component") or i for i, axis in enumerate("xy", start=1))
+    return f"$y_{{{x}}}$", f"$y_{{{y}}}$"
+
+
 def draw_steps(rows: Sequence[Row], path: Path) -> None:
-    with figure(height=3.4) as (drawn, axes):
+    with figure() as (drawn, axes):
         panel = axes[0, 0]
         edges = [*(row["t"] for row in rows), rows[-1]["t"] + rows[-1]["step"]]
         panel.stairs([row["step"] for row in rows], edges, color=COLORS[0], linewidth=1.5, baseline=None)
@@ -89,7 +95,7 @@ def draw_steps(rows: Sequence[Row], path: Path) -> None:
 
 def draw_nfe_per_input(rows: Sequence[Row], path: Path) -> None:
     """Each test example by its class; the bar is the class's mean. Which inputs are hard?"""
-    with figure(height=3.8) as (drawn, axes):
+    with figure() as (drawn, axes):
         panel = axes[0, 0]
         if all(row["class"] is None for row in rows):
             draw_counts(panel, [row["nfe"] for row in rows])
@@ -135,7 +141,8 @@ def draw_flow(rows: Sequence[Row], path: Path) -> None:
             panel.quiver(*columns, color="#aaaaaa", angles="xy", width=0.004)
             marks = {} if kind == "ode" else {"marker": ".", "markersize": 4}
             draw_paths(panel, [row for row in rows if row["kind"] == kind], x, y, **marks)
-            panel.set(title=title, xlabel="$y_1$" if plane else "t", ylabel="$y_2$" if plane else "y(t)")
+            names = components(rows) if plane else ("t", "y(t)")
+            panel.set(title=title, xlabel=names[0], ylabel=names[1])
         outside_legend(axes[0, 1], title="class")
         save(drawn, path, [{"kind": None, "example": None, "class": None} | dict(row) for row in rows])
 
@@ -167,7 +174,7 @@ def decision_panel(axes: Axes, rows: Sequence[Row], title: str = "") -> Any:
 
 
 def draw_norms(rows: Sequence[Row], path: Path) -> None:
-    with figure(height=3.4) as (drawn, axes):
+    with figure() as (drawn, axes):
         panel = axes[0, 0]
         depths = [row["depth"] for row in rows]
         by_block = rows[0]["kind"].startswith("residual")

@@ -33,7 +33,7 @@ def draw_epochs(rows: Sequence[Row], path: Path, panel: Panel, legend: str) -> N
     """One panel per epoch; a color bar if ``panel`` returns what it describes."""
     chosen = shown_epochs(rows)
     columns = min(len(chosen), COLUMNS)
-    with figure(-(-len(chosen) // columns), columns, width=3.4, height=3.0) as (drawn, axes):
+    with figure(-(-len(chosen) // columns), columns, height=2.8) as (drawn, axes):
         for axis, epoch in zip(axes.flat, chosen, strict=False):
             shown = panel(axis, [row for row in rows if row["epoch"] == epoch], f"epoch {epoch}")
             outer = axis.get_subplotspec()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ class Figure:
     rows: Callable[[Any], Rows] = lambda found: []
     source: Source = "runs"
     of_solve: bool = False  # whether only a model that solves an ODE has it
+    in_plane: bool = False  # whether it shows two components of the state, which the user may choose
     panel: Panel | None = None
     legend: str = ""
 
@@ -113,6 +114,7 @@ FIGURES = {
         "a model that has depth",
         depth.draw_trajectories,
         source="model",
+        in_plane=True,
         panel=depth.trajectory_panel,
         legend="class",
     ),
@@ -132,10 +134,11 @@ FIGURES = {
     ),
     "flow": Figure(
         "Chen et al. 2018, figure 1",
-        "a model that solves an ODE in one or two dimensions",
+        "a model that solves an ODE, in one or two dimensions or two components of more",
         depth.draw_flow,
         source="model",
         of_solve=True,
+        in_plane=True,
     ),
     "decision": Figure(
         "Decision map",
@@ -182,6 +185,7 @@ FIGURES = {
         identification.draw_phase,
         source="model",
         of_solve=True,
+        in_plane=True,
     ),
     "parameters": Figure(
         "Parameters with intervals",
@@ -265,21 +269,25 @@ def draw_figures(found: Sequence[Run], folder: Path, names: Iterable[str] = ()) 
 
     Raises ConfigError if a named figure is unknown or these runs cannot have it.
     """
+    chosen: dict[str, Rows] = {}
     for name in names:
         if name not in names_of("runs"):
             instead = f"; `noderun evaluate run=FOLDER figures={name}` draws it" if name in names_of("model") else ""
             raise ConfigError(f"no figure '{name}' of runs{instead or nearest(name, names_of('runs'))}")
-        if not FIGURES[name].rows(found):
+        chosen[name] = FIGURES[name].rows(found)
+        if not chosen[name]:
             raise ConfigError(f"there can be no figure '{name}' here: it needs {FIGURES[name].needs}")
-    return draw_possible(found, folder, list(names) or names_of("runs"))
+    return draw_rows(chosen, folder) if chosen else draw_possible(found, folder, names_of("runs"))
 
 
 def draw_possible(found: Any, folder: Path, names: Iterable[str]) -> list[Path]:
     """Draw those of the named figures that have rows; return their paths."""
-    drawn = []
-    for name in names:
-        rows = FIGURES[name].rows(found)
-        if rows:
-            drawn.append(folder / f"{name}.png")
-            FIGURES[name].draw(rows, drawn[-1])
-    return drawn
+    return draw_rows({name: rows for name in names if (rows := FIGURES[name].rows(found))}, folder)
+
+
+def draw_rows(rows: Mapping[str, Rows], folder: Path) -> list[Path]:
+    """Draw each figure from its rows; return their paths."""
+    paths = {name: folder / f"{name}.png" for name in rows}
+    for name, path in paths.items():
+        FIGURES[name].draw(rows[name], path)
+    return list(paths.values())

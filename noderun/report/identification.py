@@ -41,8 +41,9 @@ def draw_parameters(rows: Rows, path: Path) -> None:
 
 def draw_phase(rows: Rows, path: Path) -> None:
     """The learned field and solutions, beside the true field where it is known; observations in both."""
+    names = [f"channel {rows[0].get(f'{axis} component', i)}" for i, axis in enumerate("xy", start=1)]
     kinds = [kind for kind in ("learned field", "true field") if any(row["kind"] == kind for row in rows)]
-    with figure(1, len(kinds), width=4.4, height=4.2) as (drawn, axes):
+    with figure(1, len(kinds), height=4.6) as (drawn, axes):
         for kind, panel in zip(kinds, axes[0], strict=True):
             field = [row for row in rows if row["kind"] == kind]
             sizes = [(row["u"] ** 2 + row["v"] ** 2) ** 0.5 or 1.0 for row in field]
@@ -57,6 +58,6 @@ def draw_phase(rows: Rows, path: Path) -> None:
                     if which == "observed":
                         style = dict(color=COLORS[0], linestyle="none", marker=".", markersize=3)
                     panel.plot(*zip(*points, strict=True), label=None if i else which, **style)
-            panel.set(title=f"{kind} (directions)", xlabel="first channel", ylabel="second channel")
+            panel.set(title=f"{kind} (directions)", xlabel=names[0], ylabel=names[1])
             panel.legend(loc="upper right")
         save(drawn, path, rows)

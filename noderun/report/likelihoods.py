@@ -33,7 +33,7 @@ def seconds_rows(found: Sequence[Run]) -> list[dict[str, Any]]:
 def draw_seconds(rows: Sequence[Row], path: Path) -> None:
     """One line per run, of one color and dash per label; seeds share them."""
     names = list(dict.fromkeys(row["label"] for row in rows))
-    with figure(height=3.8) as (drawn, axes):
+    with figure() as (drawn, axes):
         panel, shown = axes[0, 0], []
         for run in dict.fromkeys(row["run"] for row in rows):
             own = [row for row in rows if row["run"] == run]
@@ -61,7 +61,7 @@ def tolerance_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def draw_tolerance(rows: Sequence[Row], path: Path) -> None:
     """NLL against the tolerance and against NFE; the less accurate the solve, the less it is a likelihood."""
     adaptive = [row for row in rows if finite(row.get("rtol"))]
-    with figure(1, 2, width=4.6, height=3.6) as (drawn, axes):
+    with figure(1, 2) as (drawn, axes):
         scatter(axes[0, 0], adaptive, "rtol", "nll", "line", along=("tested with",))
         scatter(axes[0, 1], rows, "nfe_test", "nll", "line", along=("tested with",))
         axes[0, 0].set(xlabel="tolerance of the test", ylabel=NLL)

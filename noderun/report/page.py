@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import struct
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from noderun.record import files
 from noderun.report.cells import Cell, Part, folded, is_sentence
+from noderun.report.style import DPI
 
 ROOM = 135  # characters of a table that fill the page
 STYLE = """
@@ -47,7 +49,7 @@ class Page:
     def add_figure(self, path: Path, caption: str, folder: Path) -> None:
         """A PNG, inside the page; the caption names the CSV that it was drawn from, as seen from the page's folder."""
         content = base64.b64encode(path.read_bytes()).decode()
-        image = f'<img alt="{escape(caption)}" src="data:image/png;base64,{content}">'
+        image = f'<img alt="{escape(caption)}" width="{width_of(path)}" src="data:image/png;base64,{content}">'
         rows = path.with_suffix(".csv")
         drawn_from = f" (numbers: {rows.relative_to(folder)})" if rows.is_file() else ""
         self.parts.append(f"<figure>{image}<figcaption>{escape(caption + drawn_from)}</figcaption></figure>")
@@ -58,6 +60,12 @@ class Page:
         with files.replacing(path) as new:
             new.write_text(f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n')
         return path
+
+
+def width_of(path: Path) -> int:
+    """The pixels of a page, 96 an inch, that a PNG of ours is wide: so letters have one size in all of them."""
+    (pixels,) = struct.unpack(">I", path.read_bytes()[16:20])  # of its first chunk
+    return round(pixels * 96 / DPI)
 
 
 def table(part: Part) -> str:

@@ -43,7 +43,7 @@ def achieved(rows: Sequence[Row]) -> tuple[str, str]:
 def draw_precision(rows: Sequence[Row], path: Path) -> None:
     """Numerical error against NFE, and what it does to the test, against time."""
     key, name = achieved(rows)
-    with figure(1, 2, width=4.8, height=3.6) as (drawn, axes):
+    with figure(1, 2) as (drawn, axes):
         scatter(axes[0, 0], rows, "nfe_test", "numerical_error", "solver", along=("tested with",))
         scatter(axes[0, 1], rows, "seconds", key, "solver", along=())
         axes[0, 0].set(xlabel="NFE per batch", ylabel="numerical error (relative)")

@@ -29,7 +29,7 @@ def rollout_rows(found: Sequence[Run]) -> list[dict[str, Any]]:
 def draw_rollout(rows: Sequence[Row], path: Path) -> None:
     """A line per run; seeds share color and dashes."""
     names = list(dict.fromkeys(row["label"] for row in rows))
-    with figure(height=3.8) as (drawn, axes):
+    with figure() as (drawn, axes):
         panel, seen = axes[0, 0], set[str]()
         for label, run in dict.fromkeys((row["label"], row["run"]) for row in rows):
             own = [row for row in rows if (row["label"], row["run"]) == (label, run) and row["nrmse"] is not None]

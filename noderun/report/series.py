@@ -81,7 +81,7 @@ def draw_latent(rows: Sequence[Row], path: Path) -> None:
 
 def draw_rate(rows: Sequence[Row], path: Path) -> None:
     """Observations per unit of time: learned, true, and counted in the test with the standard error of each count."""
-    with figure(1, 1, width=6.0, height=3.4) as (drawn, axes):
+    with figure() as (drawn, axes):
         panel = axes[0, 0]
         for kind, color in (("true", COLORS[0]), ("learned", COLORS[1])):
             own = [row for row in rows if row["kind"] == kind]

@@ -22,10 +22,12 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", ":", "-.")
 ENTRIES = 20  # of a legend beside a panel
 FORMAT: ContextVar[str] = ContextVar("figure_format", default="png")  # beside the PNG, which pages show
-WIDTH = 6.4  # inches of one panel that fills a column
+WIDTH, HEIGHT = 6.4, 3.8  # inches of a panel that has a column to itself
+PAGE = 11.2  # inches, which no figure exceeds, so that letters have one size on a page
+DPI = 150
 STYLE: Any = {
     "figure.dpi": 100,
-    "savefig.dpi": 150,
+    "savefig.dpi": DPI,
     "figure.constrained_layout.use": True,
     "font.size": 10,
     "axes.grid": True,
@@ -57,10 +59,11 @@ def also_as(form: str) -> Iterator[None]:
 
 @contextmanager
 def figure(
-    rows: int = 1, columns: int = 1, width: float = WIDTH, height: float = 4.2, **shared: Any
+    rows: int = 1, columns: int = 1, width: float = WIDTH, height: float = HEIGHT, **shared: Any
 ) -> Iterator[tuple[Figure, Any]]:
     """A figure of rows x columns panels, each ``width`` x ``height`` inches, and its axes [rows, columns].
 
+    Panels share PAGE inches if ``width`` would make the figure wider. A figure that is a chart has the usual size.
     ``sharex`` and ``sharey`` are those of matplotlib's subplots: panels on common axes can be compared.
     It never touches pyplot's global state, so it works without a display and in threads.
     """
@@ -69,7 +72,7 @@ def figure(
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(STYLE):
-        drawn = Figure(figsize=(width * columns, height * rows))
+        drawn = Figure(figsize=(min(width * columns, PAGE), height * rows))
         FigureCanvasAgg(drawn)
         yield drawn, drawn.subplots(rows, columns, squeeze=False, **shared)
 

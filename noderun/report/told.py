@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from noderun.record import files
-from noderun.record.ledger import settings_by_key
+from noderun.record.run_identity import settings_by_key
 from noderun.report.cells import Cell
 from noderun.report.folders import Run, checked, read_overrides
 from noderun.report.table import show

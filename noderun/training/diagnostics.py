@@ -13,6 +13,7 @@ from torch import nn
 from noderun.config.schema import Settings
 from noderun.data import Batch
 from noderun.ode.gradients import GRADIENTS
+from noderun.record.notice import announced
 from noderun.training.block_pass import (
     BlockPass,
     forward_ms,
@@ -147,8 +148,9 @@ def diagnose(setup: Setup, batch: Batch, tags: Sequence[str] = ()) -> dict[str, 
     row: dict[str, float | None] = dict.fromkeys(tags or MEASURES)
     seen = attempted(", ".join(row), lambda: passes(setup, batch))
     if seen:  # empty if no block makes a solve that can be made again from its start alone
-        for tag in row:
-            row[tag] = attempted(tag, partial(MEASURES[tag], seen))
+        with announced(f"measuring {', '.join(row)} (an error by a far more exact solve in float64)"):
+            for tag in row:
+                row[tag] = attempted(tag, partial(MEASURES[tag], seen))
     return row
 
 

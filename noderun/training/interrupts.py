@@ -10,12 +10,10 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
+from noderun.record.notice import said_soon
+
 # Ctrl-C, the end of a job, the end of a terminal, and what Slurm sends before it ends a job
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-
-
-SOON = 1.0  # seconds in which most steps end; a longer one is announced
-log = logging.getLogger(__name__)
 
 
 class Interrupts:
@@ -64,9 +62,7 @@ class Interrupts:
         if not self._obeyed and (self._at_once or (again and number == signal.SIGINT)):
             self._obey()
         elif not again:
-            self._notice = threading.Timer(SOON, log.warning, ["stopping after this step; Ctrl-C again stops now"])
-            self._notice.daemon = True
-            self._notice.start()
+            self._notice = said_soon(logging.WARNING, "stopping after this step; Ctrl-C again stops now")
 
     def _cancel_notice(self) -> None:
         if self._notice is not None:

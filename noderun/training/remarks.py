@@ -21,7 +21,8 @@ def remarks(settings: Settings, given: Set[str]) -> dict[str, str]:
         idle["tolerance"] = f"steps are fixed (solver.dt={solver.dt:g})"
     if trainer.diagnostics_every and solver is None and "blocks" not in model.options:
         idle["trainer.diagnostics_every"] = f"model={model.name} has no solve to measure"
-    return {f"{key} changes nothing": reason for key, reason in idle.items()} | past_horizon(settings)
+    idle = {f"{key} changes nothing": reason for key, reason in idle.items()}
+    return idle | past_horizon(settings) | beyond_interval(settings) | beyond_examples(settings, given)
 
 
 def past_horizon(settings: Settings) -> dict[str, str]:
@@ -34,3 +35,21 @@ def past_horizon(settings: Settings) -> dict[str, str]:
             f"scheduler={scheduler.name} has brought the learning rate to its end by then and keeps it there"
         )
     }
+
+
+def beyond_interval(settings: Settings) -> dict[str, str]:
+    """Of a fixed step that is longer than the whole solve."""
+    solver, options = settings.solver, settings.model.options
+    t1 = options.get("t1")
+    if solver is None or solver.dt is None or t1 is None or options.get("learn_t1") or solver.dt <= t1:
+        return {}
+    return {f"solver.dt={solver.dt:g} is longer than model.t1={t1:g}": f"a solve is one step of length {t1:g}"}
+
+
+def beyond_examples(settings: Settings, given: Set[str]) -> dict[str, str]:
+    """Of a batch that was asked for and that the training examples cannot fill, if their number is in the settings."""
+    data = settings.data
+    known = [count for count in (data.limit, data.options.get("examples")) if count is not None]
+    if "data.batch_size" not in given or not known or data.batch_size <= min(known):
+        return {}
+    return {f"data.batch_size={data.batch_size} is more than there is": f"a step takes all {min(known)} examples"}

@@ -19,6 +19,7 @@ from noderun.record import files
 from noderun.record.metric import describe, know
 from noderun.record.recorder import Recorder
 from noderun.record.run_folder import write_json
+from noderun.record.run_identity import hyper_parameters
 from noderun.record.terminal import STORY, Terminal
 from noderun.training.best_weights import BestWeights
 from noderun.training.callbacks import Callback
@@ -86,10 +87,11 @@ class Run:
         with ExitStack() as stack:
             stack.push(self.recorder)
             stack.enter_context(self.interrupts)
-            config = asdict(self.settings)
-            self.recorder.describe(config, yaml.safe_dump(config, sort_keys=False), self.setup.objective.metrics)
+            text = yaml.safe_dump(asdict(self.settings), sort_keys=False)
+            self.recorder.describe(hyper_parameters(self.settings), text, self.setup.objective.metrics)
             log.info("%s", self.opening())
             stack.enter_context(self.terminal)
+            self.terminal.state(self.progress.epoch + 1, {})
             if self.setup.ranks.count > 1:
                 self.setup.ranks.sent(packed(self.state()))
             stack.enter_context(self.profile)
@@ -110,7 +112,8 @@ class Run:
         parameters = sum(weight.numel() for weight in self.setup.model.parameters())
         length = f"{self.budget.seconds:g} s"
         if math.isinf(self.budget.seconds):
-            length = f"{self.budget.steps} steps, {self.setup.steps_per_epoch} per epoch"
+            each = self.setup.steps_per_epoch
+            length = f"{self.budget.steps} steps, {each} per epoch{' with all examples' if each == 1 else ''}"
         what = f"{settings.model.name} with {parameters:,} parameters on {settings.data.name}"
         return f"{what}: {length}, seed {settings.seed}, {self.setup.device}"
 

@@ -14,7 +14,7 @@ from noderun.cli.main import main
 from noderun.cli.tasks.evaluate import measured_before
 from noderun.data.files import DataMissing
 from noderun.data.sources import SETS, Source
-from noderun.evaluation import epochs
+from noderun.evaluation import depth, epochs
 from noderun.evaluation.rows import ROWS
 from noderun.evaluation.trained import with_floats
 from noderun.record import files, run_folder
@@ -180,7 +180,8 @@ def test_figures_of_the_trained_model(run):
     assert len(flow) == len(moved) and float(flow[-1]["t"]) == 1
 
 
-def test_what_is_seen_by_epoch_is_left_for_the_report_and_survives_a_restart(place, capsys):
+def test_what_is_seen_by_epoch_is_left_for_the_report_and_survives_a_restart(place, capsys, monkeypatch):
+    monkeypatch.setattr(depth, "GRID", 9)
     short = [word for word in (*TINY, *FLOW) if not word.startswith("trainer")]
     words = ["train", *short, "solver=euler", "scheduler=constant", "trainer.diagnostics_every=2"]
     for most in ("trainer.epochs=3", "trainer.epochs=4"):  # epoch 3 is seen as the last one, then gone through again
@@ -193,7 +194,7 @@ def test_what_is_seen_by_epoch_is_left_for_the_report_and_survives_a_restart(pla
     found = rows(folder / "figures" / "decision_by_epoch.csv")
     assert list(dict.fromkeys(row["epoch"] for row in found)) == ["0", "2", "3", "4"]
     maps = [[row["score"] for row in found if row["epoch"] == epoch and row["kind"] == "map"] for epoch in "024"]
-    assert maps[0] != maps[1] != maps[2] and len(maps[0]) == 81**2
+    assert maps[0] != maps[1] != maps[2] and len(maps[0]) == 9**2
     before = (folder / "figures" / "decision_by_epoch.csv").read_bytes()
     (folder / "figures" / "decision_by_epoch.png").unlink()
     assert main(["report", str(folder), "--figure", "decision_by_epoch"]) == 0
@@ -204,7 +205,7 @@ def test_what_is_seen_by_epoch_is_left_for_the_report_and_survives_a_restart(pla
 def test_a_picture_of_an_epoch_that_was_lost_is_made_again(tmp_path, monkeypatch):
     for epoch in (1, 2, 3, 2):
         monkeypatch.setitem(ROWS, "decision", lambda setup, epoch=epoch: [{"kind": "map", "score": epoch}])
-        epochs.write_rows(types.SimpleNamespace(model=nn.Module(), blocks=[]), epoch, tmp_path)
+        epochs.write_pictures(types.SimpleNamespace(model=nn.Module(), blocks=[]), epoch, tmp_path)
     assert [(row["epoch"], row["score"]) for row in rows(tmp_path / "figures" / "decision_by_epoch.csv")] == [
         ("1", "1"),
         ("2", "2"),
@@ -299,3 +300,13 @@ def test_a_grid_whose_jobs_all_fail_is_told_and_kept(place, monkeypatch, capsys)
 
 def test_numbers_that_yaml_reads_as_words():
     assert with_floats({"a": {"rtol": "1e-05"}, "b": "3d", "c": "1e"}) == {"a": {"rtol": 1e-5}, "b": "3d", "c": "1e"}
+
+
+def test_a_plane_is_asked_of_a_figure_that_shows_one(run, capsys):
+    for words, said in (
+        (["plane=[1,2]"], "plane is of the figures trajectories, flow, phase: give one of them too"),
+        (["plane=[1,1]", "figures=flow"], "plane names two components of the state, from 1, such as [1,3], not [1, 1]"),
+        (["plane=[0,1]", "figures=flow"], "plane"),
+    ):
+        assert evaluate(run, *words) == 2
+        assert said in capsys.readouterr().err

@@ -91,6 +91,8 @@ WRONG = {
     "train --cfg hydra -p solver": ["--cfg hydra has no 'solver'"],
     "train --model odenet": ["no flag '--model'", "a setting has no dashes: model=odenet"],
     "train --seed=3": ["a setting has no dashes: seed=3"],
+    "train --verbose": ["no flag '--verbose': log=live, plain or quiet says what a run prints"],
+    "-v": ["a task comes first, not '-v': --help shows the tasks, --version the version"],
     "train optimizer.lr=interval(0.1,1)": ["several values"],
     "sweep optimizer.lr=interval(0.1,1)": ["optimizer.lr=interval(0.1,1) has values without end"],
     "sweep model=glob(nothing*)": ["nothing to run"],

@@ -155,6 +155,21 @@ def test_gradient_of_the_linear_case(tmp_path):
         assert drawn(tmp_path, figure)
 
 
+def test_a_gradient_without_a_result_keeps_what_it_cost(tmp_path):
+    options = {"tolerances": (1e-1, 1e-9), "gradients": ("checkpointed",), "cases": ("linear",), "max_steps": 20}
+    findings = run(tmp_path, "gradient", **options)
+    assert [row["status"] for row in findings.rows] == ["done", "step_limit"]
+    assert findings.rows[1]["NFE forward"] > 100 and findings.rows[1]["gradient error"] is None
+    assert (tmp_path / "gradient_error.png").is_file()
+
+
+def test_scipy_tells_no_one_what_it_rejects(tmp_path):
+    options = {"solvers": ("scipy", "dopri5"), "tolerances": (1e-4,), "repeats": 1}
+    rows = run(tmp_path, "work_precision", **options).rows
+    rejected = {row["solver"]: row["rejected"] for row in rows}
+    assert rejected["scipy"] is None and rejected["dopri5"] is not None
+
+
 def test_gradient_of_the_forced_case_needs_the_integral_in_the_norm(tmp_path):
     findings = run(tmp_path, "gradient", tolerances=(1e-6,), cases=("forced",), gradients=("adjoint",))
     full, seminorm = (row["gradient error"] for row in findings.rows)

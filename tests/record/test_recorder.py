@@ -13,13 +13,13 @@ from noderun.record.metric import METRICS
 from noderun.record.metrics import read_metrics
 from noderun.record.recorder import Recorder
 
-CONFIG = {"seed": 1, "data": {"name": "digits", "limit": None}, "model": {"takes": ("image",)}, "fresh": False}
+SETTINGS = {"data": "digits", "optimizer.betas": [0.9, 0.999], "data.limit": None, "seed": 1}
 
 
 def written(folder, steps, mark=None, beyond=()):
     """Writes rows and returns what vouches for them; ``beyond`` are the steps of rows that nothing vouches for."""
     recorder = Recorder(folder, mark)
-    recorder.describe(CONFIG, "seed: 1", [METRICS["test_error"]])
+    recorder.describe(SETTINGS, "seed: 1", [METRICS["test_error"]])
     for step in steps:
         recorder.log({"loss/train": 1.0 / step, "nfe/backward": None}, step, epoch=1)
     mark = recorder.flush()
@@ -137,8 +137,11 @@ def test_one_run_with_hyper_parameters_config_and_layout(tmp_path):
     assert text == "```yaml\nseed: 1\n```"
     content = reader.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     parameters = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
-    assert set(parameters) == {"seed", "data.name", "data.limit", "model.takes", "fresh"}
-    assert parameters["seed"].number_value == 1 and parameters["data.name"].string_value == "digits"
+    assert parameters["seed"].number_value == 1 and parameters["data"].string_value == "digits"
+    assert parameters["data.limit"].string_value == "null"
+    content = reader.summary_metadata["_hparams_/experiment"].plugin_data.content
+    columns = plugin_data_pb2.HParamsPluginData.FromString(content).experiment.hparam_infos
+    assert [column.name for column in columns] == list(SETTINGS)  # in their order
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

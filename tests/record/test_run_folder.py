@@ -9,6 +9,7 @@ from noderun.config import config_folder
 from noderun.config.compose import Composer
 from noderun.config.validation import ConfigError, flat
 from noderun.record import files, run_folder
+from noderun.record.run_identity import hyper_parameters
 
 ONE = {
     "nothing said": ["", "solver=dopri5", "tolerance=1e-3", "tolerance=0.001", "optimizer.lr=3e-3", "trainer.epochs=8"],
@@ -139,3 +140,12 @@ def test_clearing_deletes_what_runs_write_and_nothing_else(tmp_path):
     run_folder.clear(run)
     assert {path.name for path in run.iterdir()} == {*files.OF_A_START, "notes.txt", "paper"}
     assert (elsewhere / "kept.txt").exists()
+
+
+def test_hyper_parameters_are_settings_by_key_the_most_telling_first(composer):
+    job = make_job(composer, ["log=quiet", "model.augment=5", "gradient.norm=seminorm"])
+    told = hyper_parameters(job.settings)
+    first = ("model", "data", "dynamics", "solver", "tolerance")
+    assert tuple(told)[:5] == first and told["model"] == "odenet" and told["tolerance"] == 1e-3
+    assert told["model.augment"] == 5 and told["gradient.norm"] == "seminorm" and told["trainer.epochs"] == 8
+    assert not told.keys() & {"log", "fresh", "data.download", "model.takes", "model.uses"}

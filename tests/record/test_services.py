@@ -10,7 +10,7 @@ import pytest
 from noderun.cli.main import main
 from noderun.record.recorder import Recorder
 
-CONFIG = {"seed": 1, "data": {"name": "digits", "limit": None}}
+SETTINGS = {"seed": 1, "data": "digits", "data.limit": None}
 
 
 class Wandb:
@@ -89,7 +89,7 @@ def row(step):
 def test_rows_are_sent_once_a_checkpoint_vouches_for_them(service, tmp_path):
     name, runs = service
     with Recorder(tmp_path, names=(name,)) as recorder:
-        recorder.describe(CONFIG, "", ())
+        recorder.describe(SETTINGS, "", ())
         write(recorder, 1, 2)
         (run,) = runs.values()
         assert not run.rows
@@ -98,8 +98,8 @@ def test_rows_are_sent_once_a_checkpoint_vouches_for_them(service, tmp_path):
     assert run.rows == [row(1), row(2)] and run.ends == [0]
     assert {key: str(value) for key, value in run.config.items()} == {
         "seed": "1",
-        "data.name": "digits",
-        "data.limit": "None",
+        "data": "digits",
+        "data.limit": "null",
     }
     with pytest.raises(ZeroDivisionError), Recorder(tmp_path, mark, (name,)) as recorder:
         write(recorder, 3)

@@ -1,6 +1,7 @@
 """Diagnostics of y' = a y, whose solutions and gradients are known."""
 
 import math
+import time
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from noderun.data import Batch
 from noderun.models import ODEBlock
 from noderun.objectives import Objective
 from noderun.ode.configured import ConfiguredSolve
+from noderun.record import notice
 from noderun.training import block_pass, diagnostics
 from noderun.training.diagnostics import diagnose
 from noderun.training.setup import Setup
@@ -73,3 +75,13 @@ def test_what_cannot_be_measured_is_null_and_said(monkeypatch, caplog):
     unmeasured = {"solve/numerical_error", "solve/gradient_error", "solve/reconstruction_error"}
     assert {tag for tag in row if row[tag] is None} == unmeasured
     assert "solve/numerical_error was not measured: max_steps = 1" in caplog.text
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3])
+def test_what_takes_long_is_said(seconds, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(notice, "SOON", 0.15)
+    only = {"time/forward_ms": lambda seen: time.sleep(seconds) or 1.0}
+    monkeypatch.setattr(diagnostics, "MEASURES", only)
+    measured(solver="euler", dt=1.0, gradient="backprop")
+    assert ("measuring time/forward_ms" in caplog.text) == (seconds > 0)

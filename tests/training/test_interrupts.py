@@ -8,7 +8,7 @@ import pytest
 import torch
 from training_problem import Field, make_settings, make_setup
 
-from noderun.training import interrupts
+from noderun.record import notice
 from noderun.training import run as run_module
 from noderun.training.interrupts import STOPPING, Interrupts
 from noderun.training.isolation import isolated
@@ -93,7 +93,7 @@ def test_a_signal_that_the_caller_ignores_stays_ignored():
 
 
 def test_the_first_signal_says_what_it_does_if_the_step_goes_on(monkeypatch, caplog):
-    monkeypatch.setattr(interrupts, "SOON", 0.02)
+    monkeypatch.setattr(notice, "SOON", 0.02)
     with pytest.raises(KeyboardInterrupt), Interrupts() as signals:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.1)
@@ -102,7 +102,7 @@ def test_the_first_signal_says_what_it_does_if_the_step_goes_on(monkeypatch, cap
 
 
 def test_a_short_step_ends_without_a_word(monkeypatch, caplog):
-    monkeypatch.setattr(interrupts, "SOON", 0.02)
+    monkeypatch.setattr(notice, "SOON", 0.02)
     with pytest.raises(KeyboardInterrupt), Interrupts() as signals:
         os.kill(os.getpid(), signal.SIGINT)
         signals.check()

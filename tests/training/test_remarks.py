@@ -18,6 +18,9 @@ SAID = {
     "solver.dt=0.1 tolerance=1e-2": "tolerance changes nothing: steps are fixed (solver.dt=0.1)",
     "model=mlp trainer.diagnostics_every=1": "trainer.diagnostics_every changes nothing: model=mlp has no solve",
     "trainer.epochs=3 scheduler.horizon=2": "goes on past scheduler.horizon=2: scheduler=one_cycle",
+    "solver=euler solver.dt=5": "solver.dt=5 is longer than model.t1=1: a solve is one step of length 1",
+    "data=moons data.examples=9 data.batch_size=10": "data.batch_size=10 is more than there is: a step takes all 9",
+    "data.limit=64 data.batch_size=65": "a step takes all 64 examples",
     "name=foo": "name changes nothing",
     "-m model=resnet,mlp solver=rk4": "solver changes nothing",
     "-m seed=3": "the task's own grid is run: tolerance=1e-1,1e-2,1e-3,1e-4",
@@ -27,6 +30,8 @@ SILENT = [
     "tolerance=1e-2 trainer.diagnostics_every=1 trainer.epochs=3",
     "model=resnet regularizer=none trainer.diagnostics_every=1",
     "trainer.epochs=3 scheduler=constant",
+    "solver=euler solver.dt=1 data.limit=64 data.batch_size=64",
+    "data.limit=64",  # the batch size is the option's own
     "-m model=resnet,odenet solver=rk4",  # one of the models has a solver
 ]
 SMALL = "model.stem=linear model.width=8 dynamics=mlp data=digits data.limit=20 data.batch_size=10"

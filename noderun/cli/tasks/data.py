@@ -7,11 +7,15 @@ import argparse
 from noderun.config.validation import ConfigError
 
 
-def main(words: list[str]) -> int:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("noderun data", description="Fetches data sets, or verifies those that are there.")
     parser.add_argument("action", choices=["fetch", "check"])
     parser.add_argument("names", nargs="+", metavar="NAME", help="noderun list data shows them")
-    chosen = parser.parse_args([word for word in words if "=" not in word])
+    return parser
+
+
+def main(words: list[str]) -> int:
+    chosen = parser().parse_args([word for word in words if "=" not in word])
     root = root_of(words)
     from noderun.data import DataError, check, fetch
 

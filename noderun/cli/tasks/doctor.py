@@ -28,10 +28,14 @@ GOOD, ABSENT, BAD = "ok", "--", "!!"  # absent is a choice, bad keeps noderun fr
 Finding = tuple[str, str, str]  # mark, what, what was found
 
 
-def main(words: list[str]) -> int:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("noderun doctor", description="What this machine offers and what is missing.")
     parser.add_argument("root", nargs="?", metavar="data.root=PATH", help="where data are looked for")
-    parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    parser().parse_args(words)
     broken = False
     for mark, what, found in findings(root_of(words)):
         print(f"{mark}  {what:<14}{found}", flush=True)

@@ -71,7 +71,7 @@ def work(cell: Measurement, folder: Path) -> None:
     setup = load_setup(cell.run.folder, cell.settings)
     if cell.lesion is not None:
         draw_lesions(lesion_rows(setup, cell.lesion), folder / files.FIGURES / "lesions.png")
-    draw_named(cell.figures, setup, folder / files.FIGURES)
+    draw_named(cell.figures, setup, folder / files.FIGURES, cell.plane)
     run_folder.write_json(folder / files.RESULT, measure(setup, cell.settings, cell.run.result, cell.draws))
 
 

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from noderun.data import Source
 
 
-def main(words: list[str]) -> int:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("noderun list", description="Shows what can be chosen.")
     parser.add_argument("what", nargs="*", metavar="GROUP[=OPTION]", help="a group, or an option whose file is shown")
     parser.add_argument("--config-dir", type=Path, help="a folder with your own options")
-    chosen = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    chosen = parser().parse_args(words)
     if chosen.config_dir and not chosen.config_dir.is_dir():
         raise ConfigError(f"--config-dir: no folder {chosen.config_dir.absolute()}")
     folders = [folder for folder in (chosen.config_dir, config_folder()) if folder]

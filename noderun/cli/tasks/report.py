@@ -15,7 +15,7 @@ from noderun.report.style import also_as
 from noderun.report.summary import report_grid, report_run, rows_of
 
 
-def main(words: list[str]) -> int:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "noderun report",
         description="Figures and one self-contained report.html of a run, a grid, or all runs in some folders.",
@@ -25,7 +25,11 @@ def main(words: list[str]) -> int:
         "--figure", action="append", default=[], metavar="NAME", help=f"draw it alone: {', '.join(names_of('runs'))}"
     )
     parser.add_argument("--format", default="png", choices=("png", "pdf", "svg"), help="of figures, beside their PNG")
-    chosen = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    chosen = parser().parse_args(words)
     with also_as(chosen.format):
         return report(chosen)
 

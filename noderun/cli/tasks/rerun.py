@@ -19,13 +19,17 @@ OF_THE_RUN = re.compile(r"(identity|settings)\.|date$")  # in environment.json, 
 NOT_AGAIN = re.compile(r"[+~]*(hydra[./]|fresh=|name=)")
 
 
-def main(words: list[str]) -> int:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "noderun rerun", description="Repeat a training run and compare every row; 0 if they are identical, else 1."
     )
     parser.add_argument("run", metavar="run=FOLDER", help="the folder of a training run")
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help="your own options, if the run has code of yours")
-    chosen = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    chosen = parser().parse_args(words)
     before = read_run(Path(chosen.run.removeprefix("run=")).absolute())
     again = words_of(before.folder)
     say_differences("environment", environment_of(before), run_folder.environment("", 0))

@@ -22,7 +22,7 @@ PAPER = 100  # characters of a table that fits a page
 SAID_ALREADY = {"solver.rtol", "solver.atol", "gradient.rtol", "gradient.atol", "scheduler.horizon"}
 
 
-def main(words: list[str]) -> int:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "noderun runs",
         description="The ledger: every run with its date, the settings in which runs differ, and its headline numbers. "
@@ -36,7 +36,11 @@ def main(words: list[str]) -> int:
     form.add_argument("--csv", action="store_true", help="all settings and numbers, for a spreadsheet")
     form.add_argument("--json", action="store_true", help="all settings and numbers, for programs")
     form.add_argument("--latex", action="store_true", help="the table for a paper, with the rules of booktabs")
-    chosen = parser.parse_intermixed_args(joined(words))
+    return parser
+
+
+def main(words: list[str]) -> int:
+    chosen = parser().parse_intermixed_args(joined(words))
     filters = [read_filter(word) for word in chosen.filters]
     rows = ordered(filtered(load_runs(chosen.root), filters), chosen.sort)
     if chosen.json:

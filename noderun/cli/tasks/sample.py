@@ -40,7 +40,7 @@ class Asked:
     device: Device = "auto"
 
 
-def main(words: list[str]) -> int:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "noderun sample",
         description="Draw from a finished generative run: samples.npz (samples, seed, settings) and a picture.",
@@ -53,7 +53,11 @@ def main(words: list[str]) -> int:
     )
     parser.add_argument("--config-dir", type=Path, help="your own options, if the run has code of yours")
     parser.add_argument("--trust", action="store_true", help="run the code that the run's own configuration names")
-    chosen = parser.parse_intermixed_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    chosen = parser().parse_intermixed_args(words)
     asked, root = read(chosen.words)
     setup = load(chosen.folder, asked, root, chosen.config_dir, chosen.trust)
     folder = chosen.folder.absolute()
@@ -72,7 +76,7 @@ def main(words: list[str]) -> int:
 def read(words: Sequence[str]) -> tuple[Asked, str | None]:
     """The keys, and data.root; ConfigError if one is unknown or its value is wrong."""
     hints = get_type_hints(Asked, include_extras=True)
-    known = [*(f.name for f in fields(Asked)), "data.root"]
+    known = known_keys()
     values: dict[str, Any] = {}
     for word in words:
         key, equals, value = word.partition("=")
@@ -87,6 +91,10 @@ def read(words: Sequence[str]) -> tuple[Asked, str | None]:
     if asked.between is not None and len(asked.between) != 2:
         raise ConfigError(f"between must be two numbers of test examples such as 0,7, not {len(asked.between)}")
     return asked, root
+
+
+def known_keys() -> list[str]:
+    return [*(f.name for f in fields(Asked)), "data.root"]
 
 
 def load(folder: Path, asked: Asked, root: str | None, config_dir: Path | None, trust: bool = False) -> Setup:
