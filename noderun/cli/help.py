@@ -50,11 +50,12 @@ def grid_of(config: DictConfig) -> str:
 def groups_of(composer: Composer, config: DictConfig) -> Iterator[str]:
     """Each group with its options, and which one is chosen and why."""
     reasons = comments_of(composer.folders, f"{composer.task}.yaml")
+    choices, usual = (each.hydra.runtime.choices for each in (config, composer.compose([])))
     for group in sorted(composer.groups() - {"hydra"}):
         text = f"{group}: {', '.join(composer.options(group))}"
         yield from textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_on_hyphens=False)
-        chosen = config.hydra.runtime.choices.get(group)
-        yield from wrapped(f"    chosen: {chosen or 'null'}{'; ' if group in reasons else ''}{reasons.get(group, '')}")
+        chosen, why = choices.get(group), reasons.get(group) if choices.get(group) == usual.get(group) else None
+        yield from wrapped(f"    chosen: {chosen or 'null'}{f'; {why}' if why else ''}")
 
 
 def wrapped(text: str) -> list[str]:

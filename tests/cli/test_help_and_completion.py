@@ -49,6 +49,12 @@ def test_a_job_is_composed_once_by_us(line, times, here, trained, composed):
     assert len(composed) == times
 
 
+def test_help_gives_the_reason_of_a_default_for_that_default_alone(here, capsys):
+    assert noderun("train model=latent_ode --help") == 0
+    shown = capsys.readouterr().out
+    assert "chosen: spirals\n" in shown and "real digits" not in shown and "what the field compares against" in shown
+
+
 def test_help_composes_what_it_shows_once(here, composed, capsys):
     assert noderun("train --help") == 0
     assert len(composed) == 1
