@@ -11,7 +11,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from noderun.cli.main import TASKS
-from noderun.config.compose import Composer, plain
+from noderun.config.compose import Composer
+from noderun.config.composed import plain
 from noderun.config.options.option import commented, settings_of
 from noderun.config.schema import GROUPS, declared_option
 

@@ -26,10 +26,12 @@ from noderun.cli.planning import Job, Plan, key_of, make_job, plan, swept_keys, 
 from noderun.cli.tasks import train
 from noderun.cli.tasks.job import JobRunner, reason
 from noderun.config import user_code
-from noderun.config.compose import Composer, known_keys, nearest_key, value_of
+from noderun.config.compose import Composer
+from noderun.config.composed import known_keys, value_of
 from noderun.config.option_files import first_line
 from noderun.config.options import OPTIONS
 from noderun.config.startup import without_collection
+from noderun.config.unknown_keys import nearest_key
 from noderun.config.validation import ConfigError, quoted, warn_user
 from noderun.record import run_folder, run_identity
 from noderun.record.folders import tried

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 from noderun.cli.planning import Job, key_of, with_refusal
-from noderun.config.compose import Composer, resolved
+from noderun.config.compose import Composer
+from noderun.config.composed import resolved
 from noderun.config.options.types import Count, FigureFormat
 from noderun.config.schema import Model, Settings, Solver, typed_group, without_tolerances
 from noderun.config.validation import ConfigError, Incompatible, as_type, nearest, quoted, show

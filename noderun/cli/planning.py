@@ -14,9 +14,11 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from noderun.config.compose import Composer, FactGiven, UnknownKey, resolved, unresolved
+from noderun.config.compose import Composer
+from noderun.config.composed import resolved, unresolved
 from noderun.config.options.option import facts_of
 from noderun.config.schema import GROUPS, Settings, declared_option, typed
+from noderun.config.unknown_keys import FactGiven, UnknownKey
 from noderun.config.validation import ConfigError, Incompatible, quoted, warn_user
 from noderun.record import run_folder
 from noderun.record.run_identity import NOT_IN_IDENTITY, digest, identity, run_id

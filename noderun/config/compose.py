@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
@@ -19,45 +17,19 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from noderun.config.composed import known_keys, plain, unresolved, without
 from noderun.config.option_files import Repository, first_line
 from noderun.config.options.option import facts_of
 from noderun.config.schema import GROUPS, OWN_PARTS
-from noderun.config.validation import ConfigError, flat, nearest, show
+from noderun.config.unknown_keys import FactGiven, UnknownKey
+from noderun.config.validation import ConfigError, nearest, show
 
 NOT_CHOICES = ("experiment",)  # what an experiment sets counts as given
 OWN = (*OWN_PARTS, "problem")  # groups that take a class of the user's
-SYNONYMS = {  # what a setting is often called -> its name here
-    "adjoint": "gradient",
-    "batch": "batch_size",
-    "bs": "batch_size",
-    "learning_rate": "lr",
-    "method": "solver",
-    "tol": "tolerance",
-    "wd": "weight_decay",
-}
 LAUNCHERS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}  # launcher -> what installs it
-
-
-class UnknownKey(ConfigError):
-    """A key that no chosen option has; ``owners`` are options of its group that have it."""
-
-    def __init__(self, key: str, known: Iterable[str], owners: Sequence[str]) -> None:
-        group, few = key.partition(".")[0], ", ".join(owners[:3])
-        others = f"{len(owners) - 3} other{'s' if len(owners) > 4 else ''}"
-        more = f" and {others} have" if len(owners) > 3 else " has" if len(owners) == 1 else " have"
-        where = f" with this {group}; {group}={few}{more} it" if owners else nearest_key(key, known)
-        super().__init__(f"no setting '{key}'{where}")
-        self.key = key
-
-
-class FactGiven(ConfigError):
-    """A key that says what an option is, as a model's ``uses`` does."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(f"{key} says what that option is and cannot be set; choose another {key.partition('.')[0]}")
 
 
 class Composer:
@@ -232,74 +204,6 @@ class Composer:
             return self._unknown(str(key), known)
         sentence = first_line(cause)
         return ConfigError(f"{key}: {sentence}" if key and str(key) not in sentence else sentence)
-
-
-def resolved(config: DictConfig) -> dict[str, Any]:
-    """Everything but Hydra's own node as plain values; ConfigError if a reference leads nowhere."""
-    try:
-        return {key: plain(config, key, True) for key in map(str, config) if key != "hydra"}
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {first_line(error)}") from None
-
-
-def value_of(config: DictConfig, key: str) -> Any:
-    """The value of a dotted key, None if there is no such key; ConfigError if a reference leads nowhere."""
-    try:
-        return OmegaConf.select(config, key)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{key}: {first_line(error)}") from None
-
-
-def unresolved(config: DictConfig) -> dict[str, Any]:
-    """Dotted key -> value as written, so that a reference differs from the number that it leads to."""
-    return flat({key: plain(config, key, False) for key in map(str, config) if key != "hydra"})
-
-
-def without(config: DictConfig, keys: Sequence[str]) -> DictConfig:
-    """The configuration without these dotted keys."""
-    if not keys:
-        return config
-    left: DictConfig = copy.deepcopy(config)
-    OmegaConf.set_struct(left, False)
-    for key in keys:
-        parent, _, leaf = key.rpartition(".")
-        node: Any = OmegaConf.select(left, parent) if parent else left
-        node.pop(leaf, None)
-    return left
-
-
-def known_keys(config: DictConfig) -> set[str]:
-    """All dotted keys, and the groups that they are in."""
-    keys = set(unresolved(config))
-    return keys | {key[:i] for key in keys for i, letter in enumerate(key) if letter == "."}
-
-
-def nearest_key(key: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown key: the nearest by the whole key, or by its last part, else all of its
-    group."""
-    choices = sorted(known)
-    stem, dot, leaf = key.casefold().rpartition(".")
-    leaf = SYNONYMS.get(leaf, leaf)
-
-    def likeness(candidate: str) -> float:
-        whole = difflib.SequenceMatcher(None, stem + dot + leaf, candidate).ratio()
-        return whole + difflib.SequenceMatcher(None, leaf, candidate.rpartition(".")[2]).ratio()
-
-    best = max(choices, key=likeness, default=None)
-    if best and likeness(best) > 1.1:
-        return f"; did you mean '{best}'?"
-    group = key.partition(".")[0]
-    inside = [choice.removeprefix(f"{group}.") for choice in choices if choice.startswith(f"{group}.")]
-    of_group = [choice for choice in inside if choice not in ("name", "class")]
-    return f"; {group} has {', '.join(of_group)}" if of_group else ""
-
-
-def plain(config: DictConfig, key: str, resolve: bool) -> Any:
-    """The value of a key of the first level as plain Python."""
-    node: Any = config._get_node(key)
-    if OmegaConf.is_config(node) and not OmegaConf.is_interpolation(config, key):
-        return OmegaConf.to_container(node, resolve=resolve, throw_on_missing=resolve)
-    return config[key] if resolve or node is None else node._value()
 
 
 def _is_choice(group: str) -> bool:

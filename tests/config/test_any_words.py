@@ -23,7 +23,8 @@ from noderun.cli.main import TASKS as TASK_KINDS
 from noderun.cli.tasks import bench, compare, integrate, sweep
 from noderun.cli.tasks.list import answer, groups, options
 from noderun.config import config_folder
-from noderun.config.compose import Composer, known_keys
+from noderun.config.compose import Composer
+from noderun.config.composed import known_keys
 from noderun.config.validation import quoted
 from noderun.data import DataError
 from noderun.training import build

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from noderun.benchmarks.settings import NOT_IN_IDENTITY, typed
 from noderun.cli.planning import Job, Plan, plan_one
-from noderun.config.compose import Composer, resolved
+from noderun.config.compose import Composer
+from noderun.config.composed import resolved
 from noderun.record import files, run_folder, run_identity
 
 log = logging.getLogger(__name__)

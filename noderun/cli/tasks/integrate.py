@@ -22,7 +22,8 @@ from noderun.cli.planning import (
     taken_apart,
     with_refusal,
 )
-from noderun.config.compose import Composer, resolved
+from noderun.config.compose import Composer
+from noderun.config.composed import resolved
 from noderun.config.validation import warn_user
 from noderun.lab.settings import Conservation, Settings, typed
 from noderun.record import files, run_folder, run_identity
