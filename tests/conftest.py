@@ -42,3 +42,18 @@ def restored_process():
     root.handlers[:] = before
     root.setLevel(level)
     sys.path[:] = path
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """The places where a host would wait for a device."""
+    found = []
+    for name in ("item", "tolist", "__bool__", "__float__", "__int__", "__index__", "cpu", "numpy"):
+        original = getattr(torch.Tensor, name)
+
+        def counted(self, *args, original=original, name=name, **options):
+            found.append(name)
+            return original(self, *args, **options)
+
+        monkeypatch.setattr(torch.Tensor, name, counted)
+    return found

@@ -29,7 +29,7 @@ from noderun.ode.arguments import (
     warn_of_coarse_times,
 )
 from noderun.ode.gradients import Gradient
-from noderun.ode.gradients.field_checks import check_field
+from noderun.ode.gradients.field_checks import examine_field
 from noderun.ode.gradients.output_times import DifferentiableTimes
 from noderun.ode.gradients.parameters import backward_field, named_params, params_to_differentiate
 from noderun.ode.per_sample import BatchedSolution, sample_layout, sample_problem, solve_samples
@@ -39,7 +39,6 @@ from noderun.ode.solvers.control import Norm
 from noderun.ode.solvers.dense import DenseOutput
 from noderun.ode.solvers.events import differentiable_event
 from noderun.ode.solvers.field import Autocast, VectorField
-from noderun.ode.solvers.graphed import GraphedRungeKutta
 from noderun.ode.solvers.integrate import Problem, integrate
 from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.outputs import ENDS, NODES, OutputRecorder
@@ -333,10 +332,8 @@ def prepared(problem: Problem, gradient: Gradient, times: Tensor, strict: bool) 
             lambda t, y: -time_derivative(problem, t, y), problem.y0.unsqueeze(0), times[:1]
         )
         problem = replace(problem, y0=y0)
-    graphed = problem.method if isinstance(problem.method, GraphedRungeKutta) else None
-    if gradient.recorded_by_autograd or (graphed and graphed.was_examined(problem.field, problem.y0)):
-        return problem
-    check_field(problem.field, problem.ts[0], problem.y0, problem.params, strict)
+    if not gradient.recorded_by_autograd:
+        examine_field(problem, strict)
     return problem
 
 

@@ -36,8 +36,8 @@ def room_for(size: int, rows: int) -> int:
 class Graphs(Protocol):
     """The graphs of one f and one layout of the state, or of its adjoint.
 
-    ``examined`` says whether a solve that is to be differentiated has examined f, ``steps_per_backward`` how many steps
-    one call pulls back, by whether outputs lie inside the steps.
+    ``examined`` says whether f was found to depend on no tensor that a solve to be differentiated does not know of,
+    ``steps_per_backward`` how many steps one call pulls back, by whether outputs lie inside the steps.
     """
 
     examined: bool
@@ -108,10 +108,6 @@ class GraphedRungeKutta(ExplicitRungeKutta):
     def graphs(self, field: Field, y: Tensor, adjoint: Any = None) -> Graphs | None:
         """The graphs of a field, or of its adjoint; None if steps are eager."""
 
-    def was_examined(self, field: VectorField, y: Tensor) -> bool:
-        """Whether f was examined before for the graphs that this solve uses; it counts as examined from now on."""
-        graphs = self.graphs(field, y)
-        if graphs is None:
-            return False
-        before, graphs.examined = graphs.examined, True
-        return before
+    def graphs_to_differentiate(self, field: VectorField, y: Tensor) -> Graphs | None:
+        """The same of a solve that is to be differentiated."""
+        return self.graphs(field, y)

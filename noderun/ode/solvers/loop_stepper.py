@@ -44,8 +44,7 @@ class LoopStepper(Stepper):
         # Vectors that an attempt leaves: y at its start if asked for, and its stages for outputs inside.
         self.rows, self.params = self.method.tableau.stages + 1 if inside else int(starts), params
         self.known: tuple[Tensor, Integrands] | None = None  # f at the current y, if a call of the loop left it
-        watched = control.before or control.accepted or control.rejected
-        self.loops = not (watched or self.work.recording)
+        self.loops = not (control.watched or self.work.recording)
 
     @property
     def adjoint(self) -> Any:

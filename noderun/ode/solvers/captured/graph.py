@@ -36,9 +36,10 @@ class CapturedGraphs:
     def __init__(self, method: ExplicitRungeKutta, field: VectorField, adjoint: Any, compiles: bool) -> None:
         self.method, self.adjoint, self.compiles = method, adjoint, compiles
         self.examined = self.failed = False
-        inside = not method.tableau.dense_a and len(method.tableau.dense) == method.tableau.stages
-        given = room_for(sum(field.layout.sizes), method.tableau.stages + 2)  # cotangents of outputs inside each step
-        self.steps_per_backward = {False: MOST_ATTEMPTS, True: given if inside else 0}
+        given = room_for(
+            sum(field.layout.sizes), len(method.tableau.dense) + 2
+        )  # cotangents of outputs inside each step
+        self.steps_per_backward = {False: MOST_ATTEMPTS, True: given}
         self.f = Weakly(field.f)
         self.args = map_tensors(lambda x: x.detach().clone(), field.args)  # at addresses that stay
         self.solves: dict[Any, Attempts] = {}

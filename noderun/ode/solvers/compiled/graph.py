@@ -58,7 +58,7 @@ class Graph:
         self.failed: str | None = None
         self.alone: str | None = None  # the reason if there is no loop over steps, until a warning gave it
         self.compilations = 0
-        self.examined = False  # whether a solve that is to be differentiated has examined f
+        self.examined = False
         self.eps = 0.0  # the largest eps of the dtypes that f computes with
         self.adjoint = adjoint
         size = sum(layout.sizes) * (2 if adjoint else 1)
