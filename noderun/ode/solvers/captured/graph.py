@@ -17,7 +17,7 @@ from noderun.ode.solvers.captured.identity import Weakly, held, name_of
 from noderun.ode.solvers.captured.pull import PullBack
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, VectorField
-from noderun.ode.solvers.graphed import MOST_ATTEMPTS, FixedResult, Integrands, LoopResult, PulledBack, room_for
+from noderun.ode.solvers.graphed import MOST_ATTEMPTS, FixedResult, Known, LoopResult, PulledBack, Start, room_for
 from noderun.ode.solvers.nesting import map_tensors, tensors_in
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.ode.solvers.times import Bounds
@@ -47,30 +47,20 @@ class CapturedGraphs:
         self.expected: dict[Any, int] = {}  # attempts that the last run of this kind took
         self.pool = torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
 
-    def run_loop(
-        self,
-        field: VectorField,
-        control: StepOptions,
-        numbers: Sequence[float],
-        y: Tensor,
-        known: tuple[Tensor, Integrands] | None,
-        choose: bool,
-        rows: int,
-        controlled: bool,
-        totals: Integrands,
-        params: Mapping[str, Tensor],
-    ) -> LoopResult | None:
-        """Attempts from y on until the solve is done, the record is full or the host has to decide."""
+    def run_loop(self, start: Start, numbers: Sequence[float], known: Known, choose: bool) -> LoopResult | None:
+        """Until the solve is done, the record is full or the host has to decide."""
+        control, totals = start.control, start.totals
         given = [x if isinstance(x, Tensor) else None for x in (control.rtol, control.atol)]
-        kinds = (held(control.norm), control.controller, rows, controlled, *(x is None for x in given), tuple(params))
-        make = partial(self.attempts, field, control, y, rows, totals, params, controlled)
+        chosen = (held(control.norm), control.controller, start.rows, start.controlled, tuple(start.params))
+        kinds = (*chosen, *(x is None for x in given))
+        make = partial(self.attempts, start)
         solve = self.prepared(self.solves, kinds, make, ("evaluate", "choose", "attempt"))
         if solve is None:
             return None
         within = [0.0 if isinstance(x, Tensor) else x for x in (control.rtol, control.atol)]
-        low, high, _ = field.bounds
-        self.load_args(field)
-        solve.load((*numbers, low, high, *within), given, y, known and known[0])
+        low, high, _ = start.field.bounds
+        self.load_args(start.field)
+        solve.load((*numbers, low, high, *within), given, start.y, known and known[0])
         if solve.integral is not None:
             solve.integral.load(totals, known and known[1])
         if known is None and (choose or self.method.tableau.fsal):
@@ -96,23 +86,13 @@ class CapturedGraphs:
                 return report
             batch, more = more, 2 * more
 
-    def run_fixed(
-        self,
-        field: VectorField,
-        moves: Sequence[tuple[float, float]],
-        y: Tensor,
-        rows: int,
-        totals: Integrands,
-        params: Mapping[str, Tensor],
-    ) -> FixedResult | None:
-        kind = (rows, tuple(params))
-        make = partial(self.attempts, field, StepOptions(), y, rows, totals, params)
-        solve = self.prepared(self.solves, kind, make, ("fixed",))
+    def run_fixed(self, start: Start, moves: Sequence[tuple[float, float]]) -> FixedResult | None:
+        solve = self.prepared(self.solves, (start.rows, tuple(start.params)), partial(self.attempts, start), ("fixed",))
         if solve is None:
             return None
-        low, high, _ = field.bounds
-        self.load_args(field)
-        solve.load((0.0,) * 10 + (low, high, 0.0, 0.0), [None, None], y, None)
+        totals, (low, high, _) = start.totals, start.field.bounds
+        self.load_args(start.field)
+        solve.load((0.0,) * 10 + (low, high, 0.0, 0.0), [None, None], start.y, None)
         solve.load_moves(moves)
         if solve.integral is not None:
             solve.integral.load(totals, None)
@@ -120,19 +100,10 @@ class CapturedGraphs:
             solve.replays["fixed"]()
         return solve.y.clone(), solve.record, solve.integral.parts(totals)[1] if solve.integral is not None else totals
 
-    def attempts(
-        self,
-        field: VectorField,
-        control: StepOptions,
-        y: Tensor,
-        rows: int,
-        totals: Integrands,
-        params: Mapping[str, Tensor],
-        controlled: bool = False,
-    ) -> Attempts:
-        made, _ = self.maker(field, params, bool(self.adjoint))
-        integral = Integral.of(totals, controlled) if totals else None
-        return Attempts(self.method, made, control, y, rows, integral, self.pool)
+    def attempts(self, start: Start) -> Attempts:
+        made, _ = self.maker(start.field, start.params, bool(self.adjoint))
+        integral = Integral.of(start.totals, start.controlled) if start.totals else None
+        return Attempts(self.method, made, start.control, start.y, start.rows, integral, self.pool)
 
     def prepared(
         self, kept: dict[Any, Replayed], kind: Any, make: Callable[[], Replayed], names: Sequence[str]
