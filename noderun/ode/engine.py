@@ -187,7 +187,8 @@ def solve(
       collocation) and Rosenbrock methods; for the gradients "backprop", "checkpointed" and "adjoint". A sample that
       fails is NaN from there on and does not stop the others.
     - ``compact``: with ``per_sample``, True calls f with the b <= B samples that are still under way only, and gathers
-      for them those tensors of ``args`` whose leading dimension is B. False keeps all samples in every call.
+      for them those tensors of ``args`` whose leading dimension is B. False keeps all samples in every call, as do
+      rounds that are CUDA graphs.
 
     Outputs and events:
 
@@ -219,7 +220,7 @@ def solve(
     chosen = make_gradient(gradient, gradient_options or {})
     check_pair(method, chosen, dt, per_sample)
     layout, flat = state_layout(y0, method, per_sample)
-    if not per_sample and compile is not False:
+    if compile is not False:
         method = on_device(method, flat.device)
     times = ts if isinstance(ts, Tensor) else torch.as_tensor(ts, dtype=torch.float64)
     watched = (events,) if isinstance(events, Event) else tuple(events)

@@ -13,8 +13,9 @@ from noderun.ode.solvers.per_sample.attempt import Attempt
 from noderun.ode.solvers.per_sample.batch import Batch
 from noderun.ode.solvers.per_sample.methods import batched_method
 from noderun.ode.solvers.per_sample.problem import OutputRead, RoundRecord, SampleProblem
+from noderun.ode.solvers.per_sample.record import Observe
 from noderun.ode.solvers.per_sample.step import BatchedMethod, SampleStep, StepStart
-from noderun.ode.solvers.per_sample.stepper import Observe, integrate_samples
+from noderun.ode.solvers.per_sample.stepper import integrate_samples
 from noderun.ode.solvers.torch_internals import add_to_each
 
 

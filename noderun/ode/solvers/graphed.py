@@ -110,6 +110,10 @@ class GraphedRungeKutta(ExplicitRungeKutta):
     def graphs(self, field: Field, y: Tensor, adjoint: Any = None) -> Graphs | None:
         """The graphs of a field, or of its adjoint; None if steps are eager."""
 
+    def sample_graphs(self, problem: Any) -> Any:
+        """The same for samples with steps of their own."""
+        return None
+
     def graphs_to_differentiate(self, field: VectorField, y: Tensor) -> Graphs | None:
         """The same of a solve that is to be differentiated."""
         return self.graphs(field, y)

@@ -3,49 +3,44 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
 from noderun.ode.solvers.captured.attempts import SIZES, Attempts, Integral
-from noderun.ode.solvers.captured.identity import Weakly, held, name_of
+from noderun.ode.solvers.captured.capture import Captures
+from noderun.ode.solvers.captured.identity import held
 from noderun.ode.solvers.captured.pull import PullBack
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, VectorField
 from noderun.ode.solvers.graphed import MOST_ATTEMPTS, FixedResult, Known, LoopResult, PulledBack, Start, room_for
-from noderun.ode.solvers.nesting import map_tensors, tensors_in
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.ode.solvers.times import Bounds
 
 MakeField = Callable[[Bounds], Field]
-Replayed = TypeVar("Replayed", Attempts, PullBack)
 FIRST_ATTEMPTS = 4  # before the host looks for the first time, until a solve has shown how many it takes
 
 
-class CapturedGraphs:
+class CapturedGraphs(Captures):
     """What is replayed for one f, held as it is, and one layout of the state; or for its adjoint, a kind of field.
 
     Solves of one kind share their buffers, which are loaded before each run of attempts and read after it.
     """
 
     def __init__(self, method: ExplicitRungeKutta, field: VectorField, adjoint: Any, compiles: bool) -> None:
+        super().__init__(field.f, field.args)
         self.method, self.adjoint, self.compiles = method, adjoint, compiles
-        self.examined = self.failed = False
-        given = room_for(
-            sum(field.layout.sizes), len(method.tableau.dense) + 2
-        )  # cotangents of outputs inside each step
+        self.examined = False
+        # Beside a step with outputs inside lie the cotangents of its stages and ends.
+        given = room_for(sum(field.layout.sizes), len(method.tableau.dense) + 2)
         self.steps_per_backward = {False: MOST_ATTEMPTS, True: given}
-        self.f = Weakly(field.f)
-        self.args = map_tensors(lambda x: x.detach().clone(), field.args)  # at addresses that stay
         self.solves: dict[Any, Attempts] = {}
         self.pulls: dict[Any, PullBack] = {}
         self.expected: dict[Any, int] = {}  # attempts that the last run of this kind took
-        self.pool = torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
 
     def run_loop(self, start: Start, numbers: Sequence[float], known: Known, choose: bool) -> LoopResult | None:
         """Until the solve is done, the record is full or the host has to decide."""
@@ -59,7 +54,7 @@ class CapturedGraphs:
             return None
         within = [0.0 if isinstance(x, Tensor) else x for x in (control.rtol, control.atol)]
         low, high, _ = start.field.bounds
-        self.load_args(start.field)
+        self.load_args(start.field.args)
         solve.load((*numbers, low, high, *within), given, start.y, known and known[0])
         if solve.integral is not None:
             solve.integral.load(totals, known and known[1])
@@ -91,7 +86,7 @@ class CapturedGraphs:
         if solve is None:
             return None
         totals, (low, high, _) = start.totals, start.field.bounds
-        self.load_args(start.field)
+        self.load_args(start.field.args)
         solve.load((0.0,) * 10 + (low, high, 0.0, 0.0), [None, None], start.y, None)
         solve.load_moves(moves)
         if solve.integral is not None:
@@ -104,21 +99,6 @@ class CapturedGraphs:
         made, _ = self.maker(start.field, start.params, bool(self.adjoint))
         integral = Integral.of(start.totals, start.controlled) if start.totals else None
         return Attempts(self.method, made, start.control, start.y, start.rows, integral, self.pool)
-
-    def prepared(
-        self, kept: dict[Any, Replayed], kind: Any, make: Callable[[], Replayed], names: Sequence[str]
-    ) -> Replayed | None:
-        """What this kind of call replays, made and captured by the first; None if it cannot be, with a warning."""
-        try:
-            if kind not in kept:
-                with torch.inference_mode(False), torch.no_grad():  # whatever the solve that makes it runs in
-                    kept[kind] = make()
-            for name in names:
-                kept[kind].replays[name].prepare()
-        except Exception as error:
-            self.fail(reason(error))
-            return None
-        return kept[kind]
 
     def pull_back(
         self,
@@ -139,7 +119,7 @@ class CapturedGraphs:
         pull = self.prepared(self.pulls, kind, make, ("pull",))
         if pull is None:
             return None
-        self.load_args(field)
+        self.load_args(field.args)
         pull.load(moves, field.bounds, a)
         for i in reversed(range(len(moves))):
             pull.y.copy_(starts[i])
@@ -170,21 +150,3 @@ class CapturedGraphs:
             return self.adjoint(own, tuple(leaves.values())) if self.adjoint else own
 
         return make, tuple(leaves.values())
-
-    def load_args(self, field: VectorField) -> None:
-        for own, new in zip(tensors_in(self.args), tensors_in(field.args), strict=True):
-            own.copy_(new.detach())
-
-    def fail(self, why: str) -> None:
-        self.failed = True
-        warnings.warn(
-            f"{name_of(self.f.own())} cannot be captured as a CUDA graph ({why}): its solves run eagerly; f must be a "
-            "function of its inputs that reads no number on the host, and whose shapes do not depend on values",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-
-
-def reason(error: Exception) -> str:
-    """The first line of an error."""
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

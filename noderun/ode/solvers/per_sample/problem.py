@@ -26,6 +26,7 @@ FAILURES: dict[int, tuple[type[SolveError], str]] = {
     NEWTON: (NewtonDivergence, "Newton's iteration diverged"),
     EVENT_NAN: (NonFiniteDynamics, "an event's function is NaN"),
 }
+FAILED = {STATUS[code] for code in FAILURES}
 
 
 @dataclass(frozen=True)
