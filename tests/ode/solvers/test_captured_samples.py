@@ -1,5 +1,7 @@
 """Rounds of samples with steps of their own, made on the device: those of the host, and one wait for all of them."""
 
+import gc
+import weakref
 from contextlib import contextmanager
 
 import pytest
@@ -114,6 +116,7 @@ def test_gradients_are_those_of_eager_rounds(solver, ts, gradient, device):
     (sol, got), (plain, wanted) = found(replayed), found(eager)
     require_same(sol, plain)
     torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10)
+    assert gradient != "checkpointed" or any(made and made.pulls for made in GRAPHS[f].values())
     assert gradient == "backprop" or torch.equal(sol.stats.nfe_backward, plain.stats.nfe_backward)
 
 
@@ -143,12 +146,23 @@ def test_the_host_waits_once_for_all_rounds(waits, monkeypatch):
     monkeypatch.setattr(Rounds, "of", lambda *record: looks.append(len(record[2])) or look(*record))
     found = []
     for end in (1.0, 4.0):
-        f = VanDerPol()
-        replayed(f, [0.0, end])
-        looks.clear()
-        waits.clear()
-        with on_a_gpu(), torch.no_grad():
-            sol = eager(f, [0.0, end])
+        f, y0 = VanDerPol(), starts(3).requires_grad_()
+        for _ in range(3):  # eager, captured, replayed
+            looks.clear()
+            waits.clear()
+            with on_a_gpu():
+                sol = eager(f, [0.0, end], y0, gradient="checkpointed")
+            sol.ys[-1].sum().backward()
         assert looks == [int((sol.stats.accepted + sol.stats.rejected).max())]
         found.append(list(waits))
-    assert found[0] == found[1]  # of the times, the record and the status, however many rounds there were
+    # Of the times, the record, the status and the check of f before the way back, however many rounds there were.
+    assert found[0] == found[1]
+
+
+def test_what_is_replayed_lives_as_long_as_f():
+    f = VanDerPol()
+    replayed(f, [0.0, 1.0], gradient="checkpointed").ys.sum().backward()
+    alive = weakref.ref(f)
+    del f
+    gc.collect()
+    assert alive() is None

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
+from torch import Tensor
+from torch.func import functional_call
 
 from noderun.ode.solvers.captured.identity import Weakly, name_of
 from noderun.ode.solvers.nesting import map_tensors, tensors_in
@@ -78,6 +80,14 @@ class Captures:
             self.fail(reason(error))
             return None
         return kept[kind]
+
+    def differentiable(self, leaves: dict[str, Tensor]) -> Callable[..., Any]:
+        """f with leaves, by the names of its parameters, that share their memory.
+
+        Autograd inside a graph needs them, because the nodes that gather the gradients of the parameters themselves
+        belong to the default stream, for which a capture may not wait.
+        """
+        return lambda *inputs: functional_call(self.f.own(), leaves, inputs)
 
     def load_args(self, args: tuple[Any, ...]) -> None:
         for own, new in zip(tensors_in(self.args), tensors_in(args), strict=True):

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from noderun.ode.solvers.captured.attempts import SIZES, Attempts, Integral
 from noderun.ode.solvers.captured.capture import Captures
@@ -131,17 +130,13 @@ class CapturedGraphs(Captures):
     def maker(
         self, field: VectorField, params: Mapping[str, Tensor], differentiates: bool
     ) -> tuple[MakeField, tuple[Tensor, ...]]:
-        """What makes the field whose calls are captured, and the leaves that stand for f's parameters in it.
-
-        The leaves share the parameters' memory. Autograd inside a graph needs them, because the nodes that gather the
-        gradients of the parameters themselves belong to the default stream, for which a capture may not wait.
-        """
+        """What makes the field whose calls are captured, and the leaves that stand for f's parameters in it."""
         leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
         own = copy.copy(field)
         own.f, own.args, own.autocast = self.f, self.args, field.autocast.without_cache()
         own.first, own.known, own.kept = False, None, False
         if differentiates:
-            own.f = lambda *inputs: functional_call(self.f.own(), leaves, inputs)
+            own.f = self.differentiable(leaves)
         if self.compiles:
             own.f = torch.compile(own.f, dynamic=False)
 

@@ -67,7 +67,7 @@ class CapturedRungeKutta(GraphedRungeKutta):
         by_component = isinstance(control.rtol, Tensor) or isinstance(control.atol, Tensor)
         if problem.events or problem.fractions or control.jumps or by_component or type(field) is not SampleField:
             return None
-        if (lacking and problem.ts.shape[1] > 2) or operations_are_watched():
+        if (lacking and problem.ts.shape[1] > 2) or not len(problem.y0) or operations_are_watched():
             return None
         if "samples" not in field.graphs:
             kind = ("samples", problem.y0.shape, problem.ts.shape, field.sign is None, held(vars(control)))

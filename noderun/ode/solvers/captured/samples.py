@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.captured.capture import Capture, Captures
+from noderun.ode.solvers.captured.sample_pull import SamplePull
 from noderun.ode.solvers.graphed import room_for
 from noderun.ode.solvers.per_sample.attempt import Attempt
 from noderun.ode.solvers.per_sample.batch import Batch, first_batch
+from noderun.ode.solvers.per_sample.field import SampleField
 from noderun.ode.solvers.per_sample.problem import SampleOutputIndex, SampleProblem
 from noderun.ode.solvers.per_sample.record import Rounds
 from noderun.ode.solvers.per_sample.steps import SampleSteps
@@ -48,14 +50,10 @@ class SampleRounds:
         self.batch.h.zero_()
 
     def load(self, problem: SampleProblem) -> None:
-        own, given = self.steps.problem.field, problem.field
-        fresh = first_batch(problem.y0.detach(), problem.ts, given.sign, problem.control, 0)
-        pairs = [(getattr(self.batch, f.name), getattr(fresh, f.name)) for f in fields(Batch)]
-        pairs += zip(own.bounds, given.bounds, strict=True)
-        if own.sign is not None and given.sign is not None:
-            pairs.append((own.sign, given.sign))
-        for here, new in pairs:
-            here.copy_(new)
+        load_field(self.steps.problem.field, problem.field)
+        fresh = first_batch(problem.y0.detach(), problem.ts, problem.field.sign, problem.control, 0)
+        for f in fields(Batch):
+            getattr(self.batch, f.name).copy_(getattr(fresh, f.name))
         self.count.zero_()
 
     def begin(self) -> None:
@@ -86,6 +84,14 @@ class SampleRounds:
             self.increments.index_copy_(0, place, step.increments().unsqueeze(0))
 
 
+def load_field(own: SampleField, given: SampleField) -> None:
+    """Copy what the field of one solve has of its own to where a captured field has it."""
+    for here, new in zip(own.bounds, given.bounds, strict=True):
+        here.copy_(new)
+    if own.sign is not None and given.sign is not None:
+        own.sign.copy_(given.sign)
+
+
 class CapturedSamples(Captures):
     """What is replayed for one f, one shape of a batch and one choice of steps."""
 
@@ -93,6 +99,7 @@ class CapturedSamples(Captures):
         super().__init__(problem.field.f, problem.field.args)
         self.method = method
         self.kinds: dict[int, SampleRounds] = {}
+        self.pulls: dict[Any, SamplePull] = {}
         self.expected = FIRST_ROUNDS
 
     def rounds(self, problem: SampleProblem, observed: bool) -> SampleRounds | None:
@@ -106,17 +113,35 @@ class CapturedSamples(Captures):
         return rounds
 
     def make(self, problem: SampleProblem, rows: int) -> SampleRounds:
-        own = copy.copy(problem.field)
-        own.f, own.args, own.autocast, own.first = self.f, self.args, own.autocast.without_cache(), False
-        own.sign = None if own.sign is None else own.sign.clone()
-        start = problem.y0.detach().clone()
-        alone = replace(problem, field=own, y0=start, params=(), outputs=SampleOutputIndex())
         known = self.method.tableau.fsal and not problem.control.fixed
-        return SampleRounds(alone, known, rows, self.pool)
+        return SampleRounds(self.own(problem, self.f), known, rows, self.pool)
+
+    def own(self, problem: SampleProblem, f: Callable[..., Any]) -> SampleProblem:
+        """The problem with tensors of its own, whose addresses stay, and without a reference to the caller's."""
+        field = copy.copy(problem.field)
+        field.f, field.args, field.autocast, field.first = f, self.args, field.autocast.without_cache(), False
+        field.sign = None if field.sign is None else field.sign.clone()
+        return replace(problem, field=field, y0=problem.y0.detach().clone(), params=(), outputs=SampleOutputIndex())
+
+    def pull(self, problem: SampleProblem, params: Mapping[str, Tensor], inside: bool) -> SamplePull | None:
+        """What pulls back one round; None if it cannot be captured. ``inside``: with outputs inside the steps."""
+
+        def make() -> SamplePull:
+            leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+            own = self.own(problem, self.differentiable(leaves))
+            return SamplePull(own, tuple(leaves.values()), len(self.method.tableau.dense) if inside else 0, self.pool)
+
+        pull = self.prepared(self.pulls, (inside, tuple(params)), make, ("pull",))
+        if pull is not None:
+            self.load_args(problem.field.args)
+            load_field(pull.problem.field, problem.field)
+            for total in pull.param_grads:
+                total.zero_()
+        return pull
 
     def replay(self, rounds: SampleRounds, problem: SampleProblem) -> Iterator[Rounds]:
         """The records of all rounds, as many at a time as there is room for; each look at them waits."""
-        if "begin" in rounds.replays and not problem.control.fixed:
+        if not problem.control.fixed:
             rounds.replays["begin"]()
         left, live, total = problem.control.max_steps, True, 0
         while live and left:

@@ -53,6 +53,11 @@ class RoundRecord:
     reads: tuple[OutputRead, ...]
     newton_stages: tuple[Tensor, ...]  # what the steps found by iteration
 
+    @property
+    def inside(self) -> bool:
+        """Whether outputs lie inside the steps."""
+        return any(read.inside for read in self.reads)
+
 
 @dataclass
 class SampleOutputIndex:

@@ -12,7 +12,7 @@ from noderun.ode.solvers.per_sample.attempt import Attempt
 from noderun.ode.solvers.per_sample.batch import Batch
 from noderun.ode.solvers.per_sample.outputs import SampleOutputs
 from noderun.ode.solvers.per_sample.problem import DONE, LIMIT, RUNNING, OutputRead, SampleProblem
-from noderun.ode.solvers.per_sample.step import BatchedMethod, SampleStep, StepStart
+from noderun.ode.solvers.per_sample.step import BatchedMethod, SampleStep, StepStart, dense_weights
 from noderun.ode.solvers.per_sample.steps import calls_at_start
 from noderun.ode.solvers.tableau import ButcherTableau
 from noderun.ode.solvers.times import NEAR
@@ -105,8 +105,7 @@ class RecordReader:
         """y [n, N] at fractions of steps, y1 itself at theta = 1."""
         if rounds.states is None or rounds.increments is None:  # at the ends of solves, where samples stay
             return rounds.batch.y[sample]
-        powers = theta.expand(self.formula.dense.shape[1], -1).cumprod(0)
-        weights = (self.formula.dense @ powers).t().to(rounds.states.dtype).unsqueeze(2)
+        weights = dense_weights(self.formula.dense, theta).t().to(rounds.states.dtype).unsqueeze(2)
         inside = rounds.states[which, sample] + (weights * rounds.increments[which, :, sample]).sum(1)
         y1 = torch.cat([rounds.states[1:], rounds.batch.y.unsqueeze(0)])[which, sample]
         return torch.where((theta == 1).unsqueeze(1), y1, inside)
