@@ -58,3 +58,18 @@ def figures_are_quick():
         patch.setitem(style.STYLE, "figure.constrained_layout.use", False)
         patch.setitem(style.STYLE, "savefig.dpi", 50)
         yield
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """The places where a host would wait for a device."""
+    found = []
+    for name in ("item", "tolist", "__bool__", "__float__", "__int__", "__index__", "cpu", "numpy"):
+        original = getattr(torch.Tensor, name)
+
+        def counted(self, *args, original=original, name=name, **options):
+            found.append(name)
+            return original(self, *args, **options)
+
+        monkeypatch.setattr(torch.Tensor, name, counted)
+    return found

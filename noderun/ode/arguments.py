@@ -99,6 +99,8 @@ def check_pair(method: Method, gradient: Gradient, dt: FixedStep | None, per_sam
     reason = gradient.refusal(method) or (gradient.refusal_per_sample() if per_sample else None)
     if reason and torch.is_grad_enabled():
         raise ValueError(reason)
+    if per_sample and method.compiles:
+        raise ValueError("per_sample=True has no compiled steps: leave compile=True out")
     if dt is None and not method.info.adaptive:
         raise ValueError(f"solver '{method.name}' has no error estimate: give a fixed step, for instance dt=0.1")
     if dt is not None and not method.info.fixed_step:

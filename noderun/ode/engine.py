@@ -29,7 +29,7 @@ from noderun.ode.arguments import (
     warn_of_coarse_times,
 )
 from noderun.ode.gradients import Gradient
-from noderun.ode.gradients.field_checks import check_field
+from noderun.ode.gradients.field_checks import examine_field
 from noderun.ode.gradients.output_times import DifferentiableTimes
 from noderun.ode.gradients.parameters import backward_field, named_params, params_to_differentiate
 from noderun.ode.per_sample import BatchedSolution, sample_layout, sample_problem, solve_samples
@@ -39,7 +39,6 @@ from noderun.ode.solvers.control import Norm
 from noderun.ode.solvers.dense import DenseOutput
 from noderun.ode.solvers.events import differentiable_event
 from noderun.ode.solvers.field import Autocast, VectorField
-from noderun.ode.solvers.graphed import GraphedRungeKutta
 from noderun.ode.solvers.integrate import Problem, integrate
 from noderun.ode.solvers.method import Method
 from noderun.ode.solvers.outputs import ENDS, NODES, OutputRecorder
@@ -188,7 +187,8 @@ def solve(
       collocation) and Rosenbrock methods; for the gradients "backprop", "checkpointed" and "adjoint". A sample that
       fails is NaN from there on and does not stop the others.
     - ``compact``: with ``per_sample``, True calls f with the b <= B samples that are still under way only, and gathers
-      for them those tensors of ``args`` whose leading dimension is B. False keeps all samples in every call.
+      for them those tensors of ``args`` whose leading dimension is B. False keeps all samples in every call, as do
+      rounds that are CUDA graphs.
 
     Outputs and events:
 
@@ -220,7 +220,7 @@ def solve(
     chosen = make_gradient(gradient, gradient_options or {})
     check_pair(method, chosen, dt, per_sample)
     layout, flat = state_layout(y0, method, per_sample)
-    if not per_sample and compile is not False:
+    if compile is not False:
         method = on_device(method, flat.device)
     times = ts if isinstance(ts, Tensor) else torch.as_tensor(ts, dtype=torch.float64)
     watched = (events,) if isinstance(events, Event) else tuple(events)
@@ -333,10 +333,8 @@ def prepared(problem: Problem, gradient: Gradient, times: Tensor, strict: bool) 
             lambda t, y: -time_derivative(problem, t, y), problem.y0.unsqueeze(0), times[:1]
         )
         problem = replace(problem, y0=y0)
-    graphed = problem.method if isinstance(problem.method, GraphedRungeKutta) else None
-    if gradient.recorded_by_autograd or (graphed and graphed.was_examined(problem.field, problem.y0)):
-        return problem
-    check_field(problem.field, problem.ts[0], problem.y0, problem.params, strict)
+    if not gradient.recorded_by_autograd:
+        examine_field(problem, strict)
     return problem
 
 

@@ -18,11 +18,12 @@ from noderun.ode.gradients.parameters import named_params, params_to_differentia
 from noderun.ode.solvers import Event, Occurrences
 from noderun.ode.solvers.events import describe_event, rates
 from noderun.ode.solvers.field import Autocast, fingerprint
+from noderun.ode.solvers.graphed import GraphedRungeKutta
 from noderun.ode.solvers.outputs import NODES
 from noderun.ode.solvers.per_sample.dense import SampleDense, at_times, every_step
 from noderun.ode.solvers.per_sample.field import BatchedField, SampleField
 from noderun.ode.solvers.per_sample.methods import batched_method
-from noderun.ode.solvers.per_sample.problem import FAILURES, STATUS, SampleProblem, SampleStatistics
+from noderun.ode.solvers.per_sample.problem import FAILED, FAILURES, STATUS, SampleProblem, SampleStatistics
 from noderun.ode.solvers.per_sample.stepper import integrate_samples
 from noderun.ode.solvers.state import Layout
 from noderun.ode.solvers.statistics import interpolated
@@ -85,33 +86,35 @@ def sample_problem(
     **choices: Any,
 ) -> SampleProblem:
     """The problem as gradient methods receive it; ``layout`` is that of one sample, ``choices`` its other fields."""
-    if choices["method"].compiles:
-        raise ValueError("per_sample=True has no compiled steps: leave compile=True out")
     leaves = (Layout.of(y0).as_pairs() if layout.pairs else Layout.of(y0)).leaves(y0)
     size = len(leaves[0])
     flat = torch.cat([leaf.reshape(size, n) for leaf, n in zip(leaves, layout.sizes, strict=True)], dim=1)
-    times = sample_times(ts, size).detach().to(flat.device, torch.float64)
+    times = sample_times(ts, size).detach().double()  # looked at where they are, usually on the host
     finite = times[:, : max(1, times.shape[1] - any(event.terminal for event in choices["events"]))]
     if not finite.isfinite().all() or times.isnan().any():
         raise ValueError(f"ts holds NaN or infinity; {FINITE}")
-    sign = torch.where(times[:, -1:] < times[:, :1], -1.0, 1.0)
-    field = SampleField(f, layout, args, Autocast(flat.device.type), sign[:, 0].to(flat.dtype.to_real()))
+    sign = torch.where(times[:, -1] < times[:, 0], -1.0, 1.0)
+    back = bool((sign < 0).any())
+    times, sign = ((x * s).to(flat.device) for x, s in ((times, sign.unsqueeze(1)), (sign, 1.0)))
+    field = SampleField(f, layout, args, Autocast(flat.device.type), sign.to(flat.dtype.to_real()), back)
     stats = SampleStatistics.of(size, flat.device)
     choices["control"] = choices["control"].fitted(flat.new_empty(sum(layout.sizes)))
     if torch.is_grad_enabled():
         choices["params"] = params_to_differentiate(named_params(f), params, args)
-    return SampleProblem(field=field, y0=flat, ts=times * sign, stats=stats, **choices)
+    return SampleProblem(field=field, y0=flat, ts=times, stats=stats, **choices)
 
 
 def solve_samples(problem: SampleProblem, gradient: Gradient, ts: Tensor, steps: bool, throw: bool) -> BatchedSolution:
     """The solution with the gradient behind it."""
     times = sample_times(ts, len(problem.y0))
     with problem.field.autocast.outside():
-        differentiated = torch.is_grad_enabled()
+        differentiated, method = torch.is_grad_enabled(), problem.method
+        if isinstance(method, GraphedRungeKutta) and method.sample_graphs(problem):
+            problem = replace(problem, compact=False)
         ready = prepared(problem, gradient, times) if differentiated else problem
         rows = gradient.solve_per_sample(ready) if differentiated else integrate_samples(ready)
         solution = make_solution(problem, rows, times, ts, steps)
-    failures = [i for i, code in enumerate(problem.stats.status.tolist()) if code in FAILURES]
+    failures = [i for i, word in enumerate(solution.status) if word in FAILED]
     if throw and failures:
         raise failure(problem, solution, failures)
     return solution

@@ -17,7 +17,8 @@ class Backprop(Gradient):
     """Autograd through the accepted steps: exact for the discrete solve, and differentiable any number of times.
 
     It is the fastest method, because the backward pass does not call f. Its memory is the activations of every call
-    of f in an accepted step; rejected steps leave nothing behind.
+    of f in an accepted step; rejected steps leave nothing behind. On a GPU, where CUDA graphs make the steps, it holds
+    one state per step and calls f again, as ``Checkpointed`` does.
     """
 
     name = "backprop"
@@ -28,7 +29,9 @@ class Backprop(Gradient):
     description = "autograd through the accepted steps; differentiable twice"
 
     def solve(self, problem: Problem) -> Tensor:
-        return integrate(problem)
+        from noderun.ode.gradients.replayed import is_replayed, replayed
+
+        return replayed(problem) if is_replayed(problem) else integrate(problem)
 
     def solve_per_sample(self, problem: SampleProblem) -> Tensor:
         return per_sample_discrete.backprop(problem)

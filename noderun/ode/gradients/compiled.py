@@ -50,15 +50,16 @@ class GraphedDiscreteAdjoint(DiscreteAdjoint):
         pulled = graph.pull_back(self.field, self.method.control, sizes, starts, end, inside_cotangents, params)
         if pulled is None:
             return False
-        self.field.nfe += len(run) * (tableau.stages - (tableau.fsal and not inside))
+        stages = tableau.stages + len(tableau.dense_a) if inside else tableau.stages - tableau.fsal
+        self.field.nfe += len(run) * stages
         self.adjoint = pulled[0]
         self.add(pulled[1:])
         return True
 
     def inside_cotangents(self, order: list[StepToPullBack]) -> Tensor:
-        """[steps, s + 2, N]: the cotangents of each step's k_(s-1), ..., k_0, y and y1 from the outputs read off it."""
-        s, like = self.method.tableau.stages, self.cotangents
-        found = like.new_empty(len(order), s + 2, like.shape[1])
+        """[steps, n + 2, N]: the cotangents of each step's k_(n-1), ..., k_0, y and y1 from the outputs read off it."""
+        n, like = len(self.method.tableau.dense), self.cotangents
+        found = like.new_empty(len(order), n + 2, like.shape[1])
         for i, (record, _, _) in enumerate(order):
             weights = self.method.dense_rows(record.h, [theta for _, theta in record.inside], like)
             torch.mm(weights.t(), like[[row for row, _ in record.inside]], out=found[i, :-1])

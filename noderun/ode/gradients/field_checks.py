@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from noderun.ode.solvers.field import IN_PLACE, VectorField, evaluate, fingerprint
+from noderun.ode.solvers.graphed import GraphedRungeKutta
 from noderun.ode.solvers.integrate import Problem
 from noderun.ode.solvers.nesting import map_tensors, tensors_in
 from noderun.ode.solvers.times import stage_times
@@ -27,7 +28,7 @@ CUT = (
 )
 CHANGED = (
     "f is not the function that the forward solve called: at the same (t, y) it gives another value; pass what changes "
-    "from solve to solve (an attribute, a buffer) in args=, or use gradient='backprop'"
+    "from solve to solve (an attribute, a buffer) in args=, or use gradient='backprop' with compile=False"
 )
 
 
@@ -77,6 +78,16 @@ def check_field_unchanged(gradient: str, problem: Problem, field: VectorField, y
 
     check_unchanged(gradient, field.witness, field.autocast.dtype, call)
     field.nfe = before
+
+
+def examine_field(problem: Problem, strict: bool = True) -> None:
+    """``check_field``, for an f that has graphs once and for all."""
+    method, y0 = problem.method, problem.y0
+    graphs = method.graphs_to_differentiate(problem.field, y0) if isinstance(method, GraphedRungeKutta) else None
+    if graphs is None or not graphs.examined:
+        check_field(problem.field, problem.ts[0], y0, problem.params, strict)
+    if graphs is not None:
+        graphs.examined = graphs.examined or strict
 
 
 def check_field(field: VectorField, t: float, y0: Tensor, params: Sequence[Tensor], strict: bool) -> None:

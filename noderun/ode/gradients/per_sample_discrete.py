@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from noderun.ode.gradients.parameters import named_params
 from noderun.ode.gradients.per_sample_adjoint import check_start, count_backward
 from noderun.ode.gradients.solve_function import Gradients, Recorded, SolveFunction
+from noderun.ode.solvers.graphed import GraphedRungeKutta
 from noderun.ode.solvers.per_sample.attempt import Attempt
 from noderun.ode.solvers.per_sample.batch import Batch
 from noderun.ode.solvers.per_sample.methods import batched_method
 from noderun.ode.solvers.per_sample.problem import OutputRead, RoundRecord, SampleProblem
+from noderun.ode.solvers.per_sample.record import Observe
 from noderun.ode.solvers.per_sample.step import BatchedMethod, SampleStep, StepStart
-from noderun.ode.solvers.per_sample.stepper import Observe, integrate_samples
+from noderun.ode.solvers.per_sample.stepper import integrate_samples
 from noderun.ode.solvers.torch_internals import add_to_each
+
+if TYPE_CHECKING:
+    from noderun.ode.solvers.captured.sample_pull import SamplePull
 
 
 def backprop(problem: SampleProblem) -> Tensor:
@@ -50,10 +58,29 @@ def pull_back(problem: SampleProblem, saved: list[Tensor], rounds: list[RoundRec
     param_grads = [torch.zeros_like(p) for p in problem.params]
     with problem.field.autocast.outside():
         check_start("checkpointed", problem)
+        pulls = captured_pulls(problem, rounds)
         for record in reversed(rounds):
-            adjoint = pull_back_round(problem, formula, record, adjoint, rows_grad, param_grads, nfe)
+            if pulls is None:
+                adjoint = pull_back_round(problem, formula, record, adjoint, rows_grad, param_grads, nfe)
+            else:
+                adjoint = pulls[record.inside].go_back(record, adjoint, rows_grad, nfe)
+        for pull in pulls.values() if pulls and param_grads else ():
+            add_to_each(param_grads, pull.param_grads)
     count_backward(problem, nfe)
     return adjoint + rows_grad[: len(adjoint)], param_grads
+
+
+def captured_pulls(problem: SampleProblem, rounds: Sequence[RoundRecord]) -> dict[bool, SamplePull] | None:
+    """What a GPU replays to go back, by whether outputs lie inside a round's steps; None if autograd goes back."""
+    method, named = problem.method, named_params(problem.field.f)
+    graphs = method.sample_graphs(problem) if isinstance(method, GraphedRungeKutta) else None
+    names = {id(p): name for name, p in named.items()}
+    declared = isinstance(problem.field.f, nn.Module) and all(id(p) in names for p in problem.params)
+    if graphs is None or not declared or any(record.samples is not None for record in rounds):
+        return None
+    params = {names[id(p)]: p for p in problem.params}
+    pulls = {inside: graphs.pull(problem, params, inside) for inside in {record.inside for record in rounds}}
+    return None if any(pull is None for pull in pulls.values()) else pulls
 
 
 def recorder(problem: SampleProblem, rounds: list[RoundRecord]) -> Observe:

@@ -77,6 +77,11 @@ class StepOptions:
     accepted: Callback | None = None
     rejected: Callback | None = None
 
+    @property
+    def watched(self) -> bool:
+        """Whether a callback sees every attempt."""
+        return bool(self.before or self.accepted or self.rejected)
+
     def scale(self, size: Tensor) -> Tensor:
         """atol + rtol |y| from |y|."""
         if isinstance(self.rtol, Tensor) or isinstance(self.atol, Tensor):

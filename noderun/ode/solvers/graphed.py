@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 from torch import Tensor
@@ -15,6 +16,7 @@ from noderun.ode.solvers.method import Step
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 
 Integrands = tuple[Tensor, ...]  # of integrals beside the state, at one point
+Known = tuple[Tensor, Integrands] | None  # f at a point [N] and the integrands there, if they were evaluated
 PulledBack = tuple[Tensor, ...]  # dL/dy [N] at the start of the first step, then dL/dtheta
 
 # y and f(t, y) [N] after the last attempt; the record of each attempt [K, rows, N]; the number of attempts, the step
@@ -33,40 +35,40 @@ def room_for(size: int, rows: int) -> int:
     return max(1, min(MOST_ATTEMPTS, MOST_NUMBERS // max(size * rows, 1)))
 
 
+@dataclass
+class Start:
+    """Where many steps begin: y [N] and, so far, the integrals beside it (``totals``).
+
+    ``rows``: how many vectors [N] each step leaves; ``controlled``: whether the error of the integrals counts;
+    ``params``: the tensors by which the adjoint's f is differentiated, by name.
+    """
+
+    field: VectorField
+    control: StepOptions
+    y: Tensor
+    rows: int
+    controlled: bool
+    totals: Integrands
+    params: Mapping[str, Tensor]
+
+
 class Graphs(Protocol):
     """The graphs of one f and one layout of the state, or of its adjoint.
 
-    ``examined`` says whether a solve that is to be differentiated has examined f, ``steps_per_backward`` how many steps
-    one call pulls back, by whether outputs lie inside the steps.
+    ``examined`` says whether f was found to depend on no tensor that a solve to be differentiated does not know of,
+    ``steps_per_backward`` how many steps one call pulls back, by whether outputs lie inside the steps.
     """
 
     examined: bool
     steps_per_backward: dict[bool, int]
 
-    def run_loop(
-        self,
-        field: VectorField,
-        control: StepOptions,
-        numbers: Sequence[float],
-        y: Tensor,
-        known: tuple[Tensor, Integrands] | None,
-        choose: bool,
-        rows: int,
-        controlled: bool,
-        totals: Integrands,
-        params: Mapping[str, Tensor],
-    ) -> LoopResult | None:
-        """Attempts from y on; None if steps are made one by one."""
+    def run_loop(self, start: Start, numbers: Sequence[float], known: Known, choose: bool) -> LoopResult | None:
+        """Attempts by the ``numbers`` of ``device_control``; None if steps are made one by one.
 
-    def run_fixed(
-        self,
-        field: VectorField,
-        moves: Sequence[tuple[float, float]],
-        y: Tensor,
-        rows: int,
-        totals: Integrands,
-        params: Mapping[str, Tensor],
-    ) -> FixedResult | None:
+        ``choose``: whether the first step size is to be chosen.
+        """
+
+    def run_fixed(self, start: Start, moves: Sequence[tuple[float, float]]) -> FixedResult | None:
         """Steps (t, h) of given sizes; None if they are made one by one."""
 
     def pull_back(
@@ -108,10 +110,10 @@ class GraphedRungeKutta(ExplicitRungeKutta):
     def graphs(self, field: Field, y: Tensor, adjoint: Any = None) -> Graphs | None:
         """The graphs of a field, or of its adjoint; None if steps are eager."""
 
-    def was_examined(self, field: VectorField, y: Tensor) -> bool:
-        """Whether f was examined before for the graphs that this solve uses; it counts as examined from now on."""
-        graphs = self.graphs(field, y)
-        if graphs is None:
-            return False
-        before, graphs.examined = graphs.examined, True
-        return before
+    def sample_graphs(self, problem: Any) -> Any:
+        """The same for samples with steps of their own."""
+        return None
+
+    def graphs_to_differentiate(self, field: VectorField, y: Tensor) -> Graphs | None:
+        """The same of a solve that is to be differentiated."""
+        return self.graphs(field, y)

@@ -13,7 +13,7 @@ from torch import Tensor
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.errors import NonFiniteDynamics
 from noderun.ode.solvers.field import Field, VectorField, fingerprint
-from noderun.ode.solvers.graphed import GraphedRungeKutta, Graphs, Integrands, room_for
+from noderun.ode.solvers.graphed import GraphedRungeKutta, Graphs, Integrands, Known, Start, room_for
 from noderun.ode.solvers.method import Method, Step
 from noderun.ode.solvers.stepper import OnStep, Stepper
 
@@ -43,9 +43,8 @@ class LoopStepper(Stepper):
         super().__init__(method, field, control, t, y)
         # Vectors that an attempt leaves: y at its start if asked for, and its stages for outputs inside.
         self.rows, self.params = self.method.tableau.stages + 1 if inside else int(starts), params
-        self.known: tuple[Tensor, Integrands] | None = None  # f at the current y, if a call of the loop left it
-        watched = control.before or control.accepted or control.rejected
-        self.loops = not (watched or self.work.recording)
+        self.known: Known = None  # f at the current y, if a call of the loop left it
+        self.loops = not (control.watched or self.work.recording)
 
     @property
     def adjoint(self) -> Any:
@@ -92,6 +91,11 @@ class LoopStepper(Stepper):
         super().restart()
         self.known = None
 
+    def start(self) -> Start:
+        """What the steps from here on begin with."""
+        beside = (self.controlled, self.integrals(), self.params)
+        return Start(self.called, self.control, self.y, self.rows, *beside)
+
     def run_loop(self, graphs: Graphs, t_end: float, on_step: OnStep | None) -> bool:
         """Make as many attempts as one call does; False if it made none."""
         control, known = self.control, self.known
@@ -105,8 +109,7 @@ class LoopStepper(Stepper):
         left = control.max_steps - self.accepted - self.rejected
         now = (self.t, self.h or 0.0, *self.errors, float(self.retried))
         numbers = (*now, t_end, left, control.min_step, control.max_step)
-        choices = (choose, self.rows, self.controlled, self.integrals(), self.params)
-        result = graphs.run_loop(self.called, control, numbers, self.y, known, *choices)
+        result = graphs.run_loop(self.start(), numbers, known, choose)
         if result is None:
             return False
         y, slope, record, found, integrands, totals = result
@@ -136,8 +139,7 @@ class LoopStepper(Stepper):
             following = list(itertools.islice(ends, room))
             starts = [self.t, *following]
             moves = [(t, end - t) for t, end in zip(starts, following, strict=False)]
-            call = (self.called, moves, self.y, self.rows, self.integrals(), self.params)
-            found = graphs.run_fixed(*call) if moves else None
+            found = graphs.run_fixed(self.start(), moves) if moves else None
             if found is None:
                 break
             y, record, totals = found

@@ -165,8 +165,13 @@ def again(f, *args, **options):
     return eager(f, *args, **options)
 
 
-PAIRS = [(solver, gradient) for solver in EXPLICIT for gradient in ("checkpointed", "adjoint")]
-PAIRS += [(solver, gradient) for solver in ("dopri5", "rk4") for gradient in ("interpolated", "backprop")]
+def goes_back_by_graphs(f):
+    kinds = [graphs for graphs in GRAPHS.get(f, {}).values() if graphs]
+    return any(graphs.pulls or graphs.adjoint and graphs.solves for graphs in kinds)
+
+
+PAIRS = [(solver, gradient) for solver in EXPLICIT for gradient in ("backprop", "checkpointed", "adjoint")]
+PAIRS += [(solver, "interpolated") for solver in ("dopri5", "rk4")]
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -183,27 +188,65 @@ def test_gradients_are_those_of_eager_steps(solver, gradient, device):
         if plain.stats.nfe_backward is not None:  # at most a call more for each output inside a step
             assert 0 <= sol.stats.nfe_backward - plain.stats.nfe_backward <= len(options["ts"]) - 2
         torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
-        back = [
-            graphs
-            for graphs in GRAPHS.get(f, {}).values()
-            if graphs and (graphs.pulls or graphs.adjoint and graphs.solves)
-        ]
-        assert bool(back) == (gradient in ("checkpointed", "adjoint"))
+        assert goes_back_by_graphs(f) == (gradient != "interpolated")
 
 
-@pytest.fixture
-def waits(monkeypatch):
-    """The places where a host would wait for a device."""
-    found = []
-    for name in ("item", "tolist", "__bool__", "__float__", "__int__", "__index__", "cpu", "numpy"):
-        original = getattr(torch.Tensor, name)
+class Nested(Net):
+    def forward(self, t, y, shift):
+        return super().forward(t, y[0]) + shift, -y[1] * self.a[0]
 
-        def counted(self, *args, original=original, name=name, **options):
-            found.append(name)
-            return original(self, *args, **options)
 
-        monkeypatch.setattr(torch.Tensor, name, counted)
-    return found
+@pytest.mark.parametrize("ts", [[0.0, 1.0], [1.0, 0.6, 0.0], {"dense": True}], ids=["ends", "backwards", "dense"])
+def test_backprop_of_nested_states_is_pulled_back_by_graphs(ts):
+    f, y0 = Nested(), (start(), torch.ones(3, dtype=F64))
+    options = {"gradient": "backprop", "args": (torch.tensor(0.1, dtype=F64),)}
+    options |= ts if isinstance(ts, dict) else {"ts": ts}
+
+    def found(run):
+        sol = run(f, y0, **options)
+        ys = sol.interpolate(0.77) if "dense" in options else [y[-1] for y in sol.ys]
+        return torch.autograd.grad(sum(y.square().sum() for y in ys), tuple(f.parameters()))
+
+    expected = found(eager)
+    torch.testing.assert_close(found(replayed), expected, rtol=1e-11, atol=1e-11)
+    assert goes_back_by_graphs(f)
+
+
+def test_backprop_by_graphs_is_differentiable_twice():
+    f, options = Net(), {"gradient": "backprop", "ts": [0.0, 0.3, 1.0]}
+
+    def found(run):
+        y0 = start().requires_grad_()
+        inputs = (y0, *f.parameters())
+        first = torch.autograd.grad(run(f, y0, **options).ys[1:].pow(3).sum(), inputs, create_graph=True)
+        return first, torch.autograd.grad(sum(g.square().sum() for g in first), inputs)
+
+    expected = found(eager)
+    for got, wanted in zip(found(replayed), expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-11, atol=1e-11)
+
+
+class Hiding(Net):
+    """With a parameter that it does not register."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden = (torch.ones(3, dtype=F64, requires_grad=True),)
+
+    def forward(self, t, y):
+        return super().forward(t, y) * self.hidden[0]
+
+
+def test_backprop_reaches_what_f_hides_or_params_leaves_out():
+    f = Hiding()
+    tensors = (*f.parameters(), *f.hidden)
+    expected, *found = (
+        torch.autograd.grad(run(f, gradient="backprop", **options).ys.sum(), tensors)
+        for run, options in ((eager, {}), (replayed, {}), (replayed, {"params": [f.a]}))
+    )
+    for got in found:
+        torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-11)
+    assert not goes_back_by_graphs(f)
 
 
 def test_the_host_waits_once_a_solve(waits):
@@ -216,14 +259,14 @@ def test_the_host_waits_once_a_solve(waits):
         assert sol.stats.accepted > 8 and found == ["tolist", "tolist"]  # of ts, which the host made, and the one wait
 
 
-def test_the_backward_pass_of_checkpointed_waits_for_nothing(waits):
+@pytest.mark.parametrize("gradient", ["backprop", "checkpointed"])
+def test_a_solve_and_its_backward_pass_wait_once(gradient, waits):
     f, y0 = Net(), start().requires_grad_()
-    options = {"solver": captured(METHODS["dopri5"]), "compile": None, "gradient": "checkpointed", "ts": [0.0, 2.0]}
+    options = {"solver": captured(METHODS["dopri5"]), "compile": None, "gradient": gradient, "ts": [0.0, 2.0]}
     for _ in range(3):  # eager, captured with a check of f, captured
-        loss = eager(f, y0, **options).ys[-1].sum()
         waits.clear()
-        loss.backward()
-    assert not waits
+        eager(f, y0, **options).ys[-1].sum().backward()
+    assert waits == ["tolist", "tolist"]  # of ts, which the host made, and the one wait
 
 
 def test_what_f_holds_may_change():

@@ -240,9 +240,8 @@ def test_gradients_of_events(gradient, what):
     def event(y0, length):
         f = lambda t, y, length: torch.stack([y[:, 1], -torch.sin(y[:, 0]) / length], dim=1)  # noqa: E731
         swing = Event(lambda t, y: y[:, 0] - 0.1 * t.squeeze(1), terminal=False)
-        sol = solve(
-            f, y0, [0.0, 6.0], per_sample=True, events=swing, args=(length,), gradient=gradient, rtol=1e-9, atol=1e-9
-        )
+        options = dict(solver="dop853", rtol=1e-9, atol=1e-9)
+        sol = solve(f, y0, [0.0, 6.0], per_sample=True, events=swing, args=(length,), gradient=gradient, **options)
         assert sol.events[0].ts.shape[0] == 2 and torch.isnan(sol.events[0].ts).any()
         return getattr(sol.events[0], what).nan_to_num()
 

@@ -3,73 +3,58 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from noderun.ode.solvers.captured.attempts import SIZES, Attempts, Integral
-from noderun.ode.solvers.captured.identity import Weakly, held, name_of
+from noderun.ode.solvers.captured.capture import Captures
+from noderun.ode.solvers.captured.identity import held
 from noderun.ode.solvers.captured.pull import PullBack
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, VectorField
-from noderun.ode.solvers.graphed import MOST_ATTEMPTS, FixedResult, Integrands, LoopResult, PulledBack, room_for
-from noderun.ode.solvers.nesting import map_tensors, tensors_in
+from noderun.ode.solvers.graphed import MOST_ATTEMPTS, FixedResult, Known, LoopResult, PulledBack, Start, room_for
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.ode.solvers.times import Bounds
 
 MakeField = Callable[[Bounds], Field]
-Replayed = TypeVar("Replayed", Attempts, PullBack)
 FIRST_ATTEMPTS = 4  # before the host looks for the first time, until a solve has shown how many it takes
 
 
-class CapturedGraphs:
+class CapturedGraphs(Captures):
     """What is replayed for one f, held as it is, and one layout of the state; or for its adjoint, a kind of field.
 
     Solves of one kind share their buffers, which are loaded before each run of attempts and read after it.
     """
 
     def __init__(self, method: ExplicitRungeKutta, field: VectorField, adjoint: Any, compiles: bool) -> None:
+        super().__init__(field.f, field.args)
         self.method, self.adjoint, self.compiles = method, adjoint, compiles
-        self.examined = self.failed = False
-        inside = not method.tableau.dense_a and len(method.tableau.dense) == method.tableau.stages
-        given = room_for(sum(field.layout.sizes), method.tableau.stages + 2)  # cotangents of outputs inside each step
-        self.steps_per_backward = {False: MOST_ATTEMPTS, True: given if inside else 0}
-        self.f = Weakly(field.f)
-        self.args = map_tensors(lambda x: x.detach().clone(), field.args)  # at addresses that stay
+        self.examined = False
+        # Beside a step with outputs inside lie the cotangents of its stages and ends.
+        given = room_for(sum(field.layout.sizes), len(method.tableau.dense) + 2)
+        self.steps_per_backward = {False: MOST_ATTEMPTS, True: given}
         self.solves: dict[Any, Attempts] = {}
         self.pulls: dict[Any, PullBack] = {}
         self.expected: dict[Any, int] = {}  # attempts that the last run of this kind took
-        self.pool = torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
 
-    def run_loop(
-        self,
-        field: VectorField,
-        control: StepOptions,
-        numbers: Sequence[float],
-        y: Tensor,
-        known: tuple[Tensor, Integrands] | None,
-        choose: bool,
-        rows: int,
-        controlled: bool,
-        totals: Integrands,
-        params: Mapping[str, Tensor],
-    ) -> LoopResult | None:
-        """Attempts from y on until the solve is done, the record is full or the host has to decide."""
+    def run_loop(self, start: Start, numbers: Sequence[float], known: Known, choose: bool) -> LoopResult | None:
+        """Until the solve is done, the record is full or the host has to decide."""
+        control, totals = start.control, start.totals
         given = [x if isinstance(x, Tensor) else None for x in (control.rtol, control.atol)]
-        kinds = (held(control.norm), control.controller, rows, controlled, *(x is None for x in given), tuple(params))
-        make = partial(self.attempts, field, control, y, rows, totals, params, controlled)
+        chosen = (held(control.norm), control.controller, start.rows, start.controlled, tuple(start.params))
+        kinds = (*chosen, *(x is None for x in given))
+        make = partial(self.attempts, start)
         solve = self.prepared(self.solves, kinds, make, ("evaluate", "choose", "attempt"))
         if solve is None:
             return None
         within = [0.0 if isinstance(x, Tensor) else x for x in (control.rtol, control.atol)]
-        low, high, _ = field.bounds
-        self.load_args(field)
-        solve.load((*numbers, low, high, *within), given, y, known and known[0])
+        low, high, _ = start.field.bounds
+        self.load_args(start.field.args)
+        solve.load((*numbers, low, high, *within), given, start.y, known and known[0])
         if solve.integral is not None:
             solve.integral.load(totals, known and known[1])
         if known is None and (choose or self.method.tableau.fsal):
@@ -95,23 +80,13 @@ class CapturedGraphs:
                 return report
             batch, more = more, 2 * more
 
-    def run_fixed(
-        self,
-        field: VectorField,
-        moves: Sequence[tuple[float, float]],
-        y: Tensor,
-        rows: int,
-        totals: Integrands,
-        params: Mapping[str, Tensor],
-    ) -> FixedResult | None:
-        kind = (rows, tuple(params))
-        make = partial(self.attempts, field, StepOptions(), y, rows, totals, params)
-        solve = self.prepared(self.solves, kind, make, ("fixed",))
+    def run_fixed(self, start: Start, moves: Sequence[tuple[float, float]]) -> FixedResult | None:
+        solve = self.prepared(self.solves, (start.rows, tuple(start.params)), partial(self.attempts, start), ("fixed",))
         if solve is None:
             return None
-        low, high, _ = field.bounds
-        self.load_args(field)
-        solve.load((0.0,) * 10 + (low, high, 0.0, 0.0), [None, None], y, None)
+        totals, (low, high, _) = start.totals, start.field.bounds
+        self.load_args(start.field.args)
+        solve.load((0.0,) * 10 + (low, high, 0.0, 0.0), [None, None], start.y, None)
         solve.load_moves(moves)
         if solve.integral is not None:
             solve.integral.load(totals, None)
@@ -119,34 +94,10 @@ class CapturedGraphs:
             solve.replays["fixed"]()
         return solve.y.clone(), solve.record, solve.integral.parts(totals)[1] if solve.integral is not None else totals
 
-    def attempts(
-        self,
-        field: VectorField,
-        control: StepOptions,
-        y: Tensor,
-        rows: int,
-        totals: Integrands,
-        params: Mapping[str, Tensor],
-        controlled: bool = False,
-    ) -> Attempts:
-        made, _ = self.maker(field, params, bool(self.adjoint))
-        integral = Integral.of(totals, controlled) if totals else None
-        return Attempts(self.method, made, control, y, rows, integral, self.pool)
-
-    def prepared(
-        self, kept: dict[Any, Replayed], kind: Any, make: Callable[[], Replayed], names: Sequence[str]
-    ) -> Replayed | None:
-        """What this kind of call replays, made and captured by the first; None if it cannot be, with a warning."""
-        try:
-            if kind not in kept:
-                with torch.inference_mode(False), torch.no_grad():  # whatever the solve that makes it runs in
-                    kept[kind] = make()
-            for name in names:
-                kept[kind].replays[name].prepare()
-        except Exception as error:
-            self.fail(reason(error))
-            return None
-        return kept[kind]
+    def attempts(self, start: Start) -> Attempts:
+        made, _ = self.maker(start.field, start.params, bool(self.adjoint))
+        integral = Integral.of(start.totals, start.controlled) if start.totals else None
+        return Attempts(self.method, made, start.control, start.y, start.rows, integral, self.pool)
 
     def pull_back(
         self,
@@ -167,7 +118,7 @@ class CapturedGraphs:
         pull = self.prepared(self.pulls, kind, make, ("pull",))
         if pull is None:
             return None
-        self.load_args(field)
+        self.load_args(field.args)
         pull.load(moves, field.bounds, a)
         for i in reversed(range(len(moves))):
             pull.y.copy_(starts[i])
@@ -179,17 +130,13 @@ class CapturedGraphs:
     def maker(
         self, field: VectorField, params: Mapping[str, Tensor], differentiates: bool
     ) -> tuple[MakeField, tuple[Tensor, ...]]:
-        """What makes the field whose calls are captured, and the leaves that stand for f's parameters in it.
-
-        The leaves share the parameters' memory. Autograd inside a graph needs them, because the nodes that gather the
-        gradients of the parameters themselves belong to the default stream, for which a capture may not wait.
-        """
+        """What makes the field whose calls are captured, and the leaves that stand for f's parameters in it."""
         leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
         own = copy.copy(field)
         own.f, own.args, own.autocast = self.f, self.args, field.autocast.without_cache()
         own.first, own.known, own.kept = False, None, False
         if differentiates:
-            own.f = lambda *inputs: functional_call(self.f.own(), leaves, inputs)
+            own.f = self.differentiable(leaves)
         if self.compiles:
             own.f = torch.compile(own.f, dynamic=False)
 
@@ -198,21 +145,3 @@ class CapturedGraphs:
             return self.adjoint(own, tuple(leaves.values())) if self.adjoint else own
 
         return make, tuple(leaves.values())
-
-    def load_args(self, field: VectorField) -> None:
-        for own, new in zip(tensors_in(self.args), tensors_in(field.args), strict=True):
-            own.copy_(new.detach())
-
-    def fail(self, why: str) -> None:
-        self.failed = True
-        warnings.warn(
-            f"{name_of(self.f.own())} cannot be captured as a CUDA graph ({why}): its solves run eagerly; f must be a "
-            "function of its inputs that reads no number on the host, and whose shapes do not depend on values",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-
-
-def reason(error: Exception) -> str:
-    """The first line of an error."""
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

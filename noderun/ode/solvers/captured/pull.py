@@ -20,7 +20,8 @@ class PullBack:
     """``moves`` [K, 2] holds t and h of the steps, of which ``left`` are still to be pulled back; y is the next start.
 
     ``a`` [N] is dL/dy at its end and becomes that at its start, ``param_grads`` grow by its dL/dtheta. With ``inside``,
-    ``cotangents`` [s + 2, N] are those of the step's k_(s-1), ..., k_0, y and y1 from outputs that were read off it.
+    ``cotangents`` [n + 2, N] are those of the step's k_(n-1), ..., k_0, y and y1 from outputs that were read off it, n
+    being the stages of the continuous extension.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class PullBack:
         self.bounds = torch.zeros(2, dtype=torch.float64, device=y.device)
         self.left = torch.ones(1, dtype=torch.int64, device=y.device)
         self.y, self.a = torch.zeros_like(y), torch.zeros_like(y)
-        self.cotangents = y.new_zeros(method.tableau.stages + 2, len(y)) if inside else None
+        self.cotangents = y.new_zeros(len(method.tableau.dense) + 2, len(y)) if inside else None
         self.param_grads = [torch.zeros_like(p) for p in params]
         self.field = make_field(Bounds(self.bounds[0], self.bounds[1]))
         method.table(y)  # is made on the host
@@ -60,7 +61,7 @@ class PullBack:
         """The step's transpose."""
         self.left.sub_(1)
         t, h = self.moves.index_select(0, self.left)[0].unbind()
-        s = self.method.tableau.stages
+        n = len(self.method.tableau.dense)
         with torch.enable_grad():
             y = self.y.detach().requires_grad_()
             work = self.method.start(y)
@@ -69,8 +70,8 @@ class PullBack:
                 self.method.complete(self.field, t, y, h, work, y1)
         ends, cotangents = [y1], [self.a]
         if self.cotangents is not None:
-            stages = [k for k in work.graph[s - 1 :: -1] if k is not None]
-            ends, cotangents = [*stages, y1], [*self.cotangents[:s].unbind(), self.a + self.cotangents[-1]]
+            stages = [k for k in work.graph[n - 1 :: -1] if k is not None]
+            ends, cotangents = [*stages, y1], [*self.cotangents[:n].unbind(), self.a + self.cotangents[-1]]
         used = [(end, given) for end, given in zip(ends, cotangents, strict=True) if end.requires_grad]
         ys, given = [end for end, _ in used], [cotangent for _, cotangent in used]
         by_y, *by_params = torch.autograd.grad(ys, (y, *self.params), given, allow_unused=True)

@@ -26,7 +26,7 @@ from noderun.ode.solvers.compiled.traced import (
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.device_control import tolerances
 from noderun.ode.solvers.field import Autocast, VectorField
-from noderun.ode.solvers.graphed import Integrands, LoopResult, PulledBack
+from noderun.ode.solvers.graphed import Known, LoopResult, PulledBack, Start
 from noderun.ode.solvers.nesting import tensors_in
 from noderun.ode.solvers.state import Layout
 from noderun.ode.solvers.tableau import ButcherTableau
@@ -58,7 +58,7 @@ class Graph:
         self.failed: str | None = None
         self.alone: str | None = None  # the reason if there is no loop over steps, until a warning gave it
         self.compilations = 0
-        self.examined = False  # whether a solve that is to be differentiated has examined f
+        self.examined = False
         self.eps = 0.0  # the largest eps of the dtypes that f computes with
         self.adjoint = adjoint
         size = sum(layout.sizes) * (2 if adjoint else 1)
@@ -90,38 +90,25 @@ class Graph:
         )
         return found
 
-    def run_loop(
-        self,
-        field: VectorField,
-        control: StepOptions,
-        numbers: Sequence[float],
-        y: Tensor,
-        known: tuple[Tensor, Integrands] | None,
-        choose: bool,
-        rows: int,
-        controlled: bool,
-        totals: Integrands,
-        params: Mapping[str, Tensor],
-    ) -> LoopResult | None:
-        """Attempts from y on, by the ``numbers`` of ``make_loop``; None if steps are made one by one.
-
-        A loop requires more of f than a step (it writes to nothing, and its tensors share no memory).
-        """
-        if not self.loops[rows]:
+    def run_loop(self, start: Start, numbers: Sequence[float], known: Known, choose: bool) -> LoopResult | None:
+        """A loop requires more of f than a step (it writes to nothing, and its tensors share no memory)."""
+        if not self.loops[start.rows]:
             return None
-        beside = (controlled, totals, tuple(params), tuple(params.values()))
-        choices = (control.norm, control.controller, choose, rows, *beside)
+        control, params = start.control, start.params
+        beside = (start.controlled, start.totals, tuple(params), tuple(params.values()))
+        choices = (control.norm, control.controller, choose, start.rows, *beside)
         try:
-            y, slope, record, found, *beside = self.run("loop", field, control, numbers, y, known, *choices)
+            result = self.run("loop", start.field, control, numbers, start.y, known, *choices)
         except Exception as error:
             if self.adjoint:  # whose steps have no graph alone
                 self.fail(f"the adjoint's loop was refused ({reason(error)})")
             self.loops = dict.fromkeys(self.loops, False)
             self.refuse_back(error)  # the same loop: one warning is enough
             return None
-        return y, slope, record, found.tolist(), *beside
+        y, slope, record, found, *integrals = result
+        return y, slope, record, found.tolist(), *integrals
 
-    def run_fixed(self, *steps: Any) -> None:
+    def run_fixed(self, start: Start, moves: Sequence[tuple[float, float]]) -> None:
         """Fixed steps are made one by one."""
 
     def pull_back(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from noderun.ode.solvers.compiled.graph import Graph
 from noderun.ode.solvers.control import StepOptions
 from noderun.ode.solvers.field import Field, VectorField
-from noderun.ode.solvers.graphed import GraphedRungeKutta
+from noderun.ode.solvers.graphed import GraphedRungeKutta, Graphs
 from noderun.ode.solvers.method import Step
 from noderun.ode.solvers.runge_kutta import ExplicitRungeKutta
 from noderun.ode.solvers.stages import Stages, Table
@@ -52,9 +52,9 @@ class CompiledRungeKutta(GraphedRungeKutta):
     def graphs(self, field: Field, y: Tensor, adjoint: Any = None) -> Graph | None:
         return graph_of(self, field, y, adjoint is not None)
 
-    def was_examined(self, field: VectorField, y: Tensor) -> bool:
+    def graphs_to_differentiate(self, field: VectorField, y: Tensor) -> Graphs | None:
         field.kept = True  # the graphs store f's value at the end, which the backward pass compares
-        return super().was_examined(field, y)
+        return super().graphs_to_differentiate(field, y)
 
     def start(self, y: Tensor) -> CompiledStages:
         return CompiledStages(self.tableau.stages + len(self.tableau.dense_c), y, self.table(y))

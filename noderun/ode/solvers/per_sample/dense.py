@@ -26,15 +26,13 @@ def longest(place: Tensor) -> int:
 
 def at_times(problem: SampleProblem, rows: Tensor) -> Tensor:
     """ys [T, B, N] at the times asked for, NaN if a sample did not arrive."""
-    y0 = problem.y0
-    passed = (problem.ts == problem.ts[:, :1]).nonzero(as_tuple=True)
-    first, sample, column = [passed[0]], [passed[0]], [passed[1]]
-    for start, samples, columns, _ in problem.outputs.asked:
-        first.append(count_from(start, samples))
-        sample.append(samples)
-        column.append(columns)
-    empty = y0.new_full((problem.ts.shape[1], *y0.shape), torch.nan)
-    return empty.index_put((torch.cat(column), torch.cat(sample)), rows[torch.cat(first)])
+    at_start = (problem.ts == problem.ts[:, :1]).t().unsqueeze(2)
+    ys = torch.where(at_start, rows[: len(problem.y0)], torch.nan)
+    if not problem.outputs.asked:
+        return ys
+    parts = ((columns, samples, count_from(first, samples)) for first, samples, columns, _ in problem.outputs.asked)
+    column, sample, row = (torch.cat(part) for part in zip(*parts, strict=True))
+    return ys.index_put((column, sample), rows[row])
 
 
 def every_step(problem: SampleProblem, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,19 +19,27 @@ from noderun.ode.solvers.state import Layout, describe
 class SampleField:
     """dy/dt = f(t, y, *args) for any of the samples of a batch of ``size``; ``layout`` is that of one sample.
 
-    The solver takes every sample along rising times s. Where ``sign`` [B] is -1 its time runs back: t = -s.
+    The solver takes every sample along rising times s. Where ``sign`` [B] is -1, as some are if ``back``, its time runs
+    back: t = -s.
     """
 
     bounds: SampleBounds  # set by the problem that it is part of
 
     def __init__(
-        self, f: Callable[..., Any], layout: Layout, args: tuple[Any, ...], autocast: Autocast, sign: Tensor
+        self,
+        f: Callable[..., Any],
+        layout: Layout,
+        args: tuple[Any, ...],
+        autocast: Autocast,
+        sign: Tensor,
+        back: bool,
     ) -> None:
         self.f, self.layout, self.args, self.autocast = f, layout, args, autocast
         self.size, self.signs = len(sign), sign
         self.first, self.differentiates = True, False  # as of a VectorField
         self.witness: tuple[float, Tensor] | None = None
-        self.sign = sign if bool((sign < 0).any()) else None
+        self.graphs: dict[str, Any] = {}  # found for this solve
+        self.sign = sign if back else None
         dims = {len(shape) - layout.pairs for shape in layout.shapes}
         if len(dims) > 1:
             raise ValueError("per_sample=True takes nested states whose tensors have equally many dimensions")

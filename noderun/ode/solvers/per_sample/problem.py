@@ -26,6 +26,7 @@ FAILURES: dict[int, tuple[type[SolveError], str]] = {
     NEWTON: (NewtonDivergence, "Newton's iteration diverged"),
     EVENT_NAN: (NonFiniteDynamics, "an event's function is NaN"),
 }
+FAILED = {STATUS[code] for code in FAILURES}
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class RoundRecord:
     y: Tensor
     reads: tuple[OutputRead, ...]
     newton_stages: tuple[Tensor, ...]  # what the steps found by iteration
+
+    @property
+    def inside(self) -> bool:
+        """Whether outputs lie inside the steps."""
+        return any(read.inside for read in self.reads)
 
 
 @dataclass

@@ -38,6 +38,11 @@ class StepStart:
         return self.field.within(torch.addcmul(self.t, c, self.h)).unbind()
 
 
+def dense_weights(dense: Tensor, theta: Tensor) -> Tensor:
+    """The weights [stages, n] of the u_i in y(t + theta h), for theta [n] and the polynomials ``dense``."""
+    return dense @ theta.expand(dense.shape[1], -1).cumprod(0)
+
+
 class SampleStep:
     """An attempt of many samples: from (t [b], y [b, N]) by h [b] to y1 = y + sum_i b_i u_i with u_i = h k_i [b, N].
 
@@ -61,8 +66,7 @@ class SampleStep:
 
     def between(self, place: Tensor, theta: Tensor) -> Tensor:
         """y(t + theta h) [n, N] of the samples at ``place`` [n], y1 itself at theta = 1."""
-        powers = theta.expand(self.dense.shape[1], -1).cumprod(0)
-        weights = (self.dense @ powers).to(self.y.dtype).unsqueeze(2)
+        weights = dense_weights(self.dense, theta).to(self.y.dtype).unsqueeze(2)
         inside = self.y[place] + (weights * self.increments()[:, place]).sum(0)
         return torch.where((theta == 1).unsqueeze(1), self.y1[place], inside)
 

@@ -7,39 +7,25 @@ have failed are taken out when they are a quarter of the batch.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from noderun.ode.solvers.per_sample.attempt import Attempt, accept_or_reject, after_no_number, failure_code
-from noderun.ode.solvers.per_sample.batch import Batch, first_batch, first_sizes, fixed_end, gather_rows
-from noderun.ode.solvers.per_sample.field import BatchedField
-from noderun.ode.solvers.per_sample.methods import batched_method
+from noderun.ode.solvers.graphed import GraphedRungeKutta
+from noderun.ode.solvers.per_sample.attempt import Attempt, after_no_number, failure_code
+from noderun.ode.solvers.per_sample.batch import gather_rows
 from noderun.ode.solvers.per_sample.outputs import NO_EVENT, SampleOutputs
-from noderun.ode.solvers.per_sample.problem import (
-    DONE,
-    EVENT,
-    EVENT_NAN,
-    LIMIT,
-    NONFINITE,
-    RUNNING,
-    OutputRead,
-    SampleProblem,
-)
-from noderun.ode.solvers.per_sample.step import StepStart, as_column
-from noderun.ode.solvers.step_size import AFTER_REJECTION, REJECTED, clip, next_size
+from noderun.ode.solvers.per_sample.problem import DONE, EVENT, EVENT_NAN, LIMIT, RUNNING, SampleProblem
+from noderun.ode.solvers.per_sample.record import Observe, RecordReader
+from noderun.ode.solvers.per_sample.steps import SampleSteps, calls_at_start
 from noderun.ode.solvers.times import NEAR
-
-Observe = Callable[
-    [Attempt, Batch, list[OutputRead]], None
-]  # a round: what was tried, by whom, and what was read off it
 
 
 def integrate_samples(problem: SampleProblem, observe: Observe | None = None) -> Tensor:
     """The rows [R, N] of ``problem.outputs``, without history; ``observe`` sees every round."""
     with torch.no_grad():
+        found = replayed(problem, observe)
+        if found is not None:
+            return found
         stepper = BatchedStepper(problem, observe)
         while stepper.alive:
             stepper.round()
@@ -47,20 +33,28 @@ def integrate_samples(problem: SampleProblem, observe: Observe | None = None) ->
     return torch.cat(stepper.outputs.rows)
 
 
-class BatchedStepper:
+def replayed(problem: SampleProblem, observe: Observe | None) -> Tensor | None:
+    """The same if a GPU replays the rounds; None if it does not."""
+    method = problem.method
+    graphs = method.sample_graphs(problem) if isinstance(method, GraphedRungeKutta) else None
+    rounds = None if graphs is None else graphs.rounds(problem, observe is not None)
+    if graphs is None or rounds is None:
+        return None
+    reader = RecordReader(problem, rounds.steps.method, observe)
+    for record in graphs.replay(rounds, problem):
+        reader.take(record)
+    graphs.expected = max(1, int(reader.tried.max()))
+    return reader.finish(rounds.batch, graphs.method.tableau)
+
+
+class BatchedStepper(SampleSteps):
     """All samples from their first to their last time, one attempt of each per round."""
 
     def __init__(self, problem: SampleProblem, observe: Observe | None) -> None:
-        self.problem, self.observe, self.control = problem, observe, problem.control
-        self.estimate = not problem.control.fixed
-        self.method = batched_method(problem.method, problem.control, problem.y0)
-        self.state = self.method.start(problem.y0)
-        self.outputs = SampleOutputs(problem)
-        self.batch = first_batch(problem.y0.detach(), problem.ts, problem.field.sign, self.control, len(problem.events))
-        self.field: BatchedField = problem.field.of(None)
+        super().__init__(problem)
+        self.observe, self.outputs = observe, SampleOutputs(problem)
         self.rounds = self.calls = 0  # attempts and calls of f of every sample
         self.jumps = bool(self.control.jumps)
-        self.known = False  # whether batch.slope is f(t, y)
         self.alive = int(self.batch.live.sum())
         problem.stats.t.copy_(problem.ts[:, -1])
         if self.alive:
@@ -68,15 +62,12 @@ class BatchedStepper:
         self.shrink()
 
     def start(self) -> None:
-        batch, problem, control = self.batch, self.problem, self.control
+        batch, problem = self.batch, self.problem
         if problem.events:
             self.outputs.start(self.field, batch)
         if self.estimate:
-            batch.slope = self.field(batch.t, batch.y)
-            sizes = first_sizes(control, self.field, batch, batch.slope, problem.method.error_order)
-            batch.h = torch.where(batch.live, sizes, 0.0)
-            self.known = True
-            self.calls = 1 if control.first_step is not None else 2
+            self.begin()
+            self.calls = calls_at_start(self.control)
         problem.stats.status.copy_(torch.where(batch.live, RUNNING, DONE))
 
     def round(self) -> None:
@@ -105,19 +96,6 @@ class BatchedStepper:
         self.rounds, self.calls = self.rounds + 1, self.calls + step.calls
         self.conclude(attempt, trouble, stop, outputs.lost(batch, stop) if nan else None, any_passed)
 
-    def attempt(self) -> Attempt:
-        batch, control = self.batch, self.control
-        if self.estimate:
-            if control.min_step > 0 or control.max_step < math.inf:
-                batch.h = batch.h.clamp(control.min_step, control.max_step)
-            h, whole = clip(batch.h, batch.stop - batch.t)
-            t1 = torch.where(whole, batch.stop, batch.t + h)
-        else:
-            t1 = fixed_end(control.dt, batch)
-            h = t1 - batch.t
-        start = StepStart(self.field, batch.t, batch.y, h, batch.slope if self.known else None)
-        return accept_or_reject(self.method.step(start, self.state, self.estimate), t1, batch, control)
-
     def conclude(
         self, attempt: Attempt, trouble: bool, stop: Tensor | None, lost: Tensor | None, any_passed: bool
     ) -> None:
@@ -140,25 +118,6 @@ class BatchedStepper:
         if any_passed or trouble or stop is not None or lost is not None:
             self.finish(attempt, code, stop)
 
-    def advance(self, attempt: Attempt) -> None:
-        """Move the samples whose step was accepted, and choose every sample's next step size."""
-        batch, step, accepted, ratio = self.batch, attempt.step, attempt.accepted, attempt.ratio
-        moved, controller = as_column(accepted, step.y), self.control.controller
-        if ratio is not None:
-            factor = self.method.factors(ratio, batch.errors, step, self.state)
-            factor = factor.minimum(torch.where(accepted, batch.cap, REJECTED))
-            batch.h = next_size(batch.h, step.h, factor, accepted)
-            batch.cap = torch.where(accepted, controller.max_factor, AFTER_REJECTION)
-            if controller.proportional or controller.derivative or self.method.history:
-                latest = torch.stack([ratio, batch.errors[:, 0]], dim=1)
-                batch.errors = torch.where(accepted.unsqueeze(1), latest, batch.errors)
-        self.method.accept(step, self.state, accepted)
-        self.known = step.end is not None
-        if step.end is not None:
-            batch.slope = torch.where(moved, step.end, batch.slope if step.slope is None else step.slope)
-        batch.t, batch.y = torch.where(accepted, attempt.t1, batch.t), torch.where(moved, step.y1, batch.y)
-        batch.steps = batch.steps + accepted
-
     def cross(self, attempt: Attempt) -> None:
         """Go on behind a jump of f if a step ended just before it."""
         batch = self.batch
@@ -175,9 +134,7 @@ class BatchedStepper:
 
     def finish(self, attempt: Attempt, code: Tensor | int, stop: Tensor | None) -> None:
         batch, step = self.batch, attempt.step
-        arrived = attempt.accepted & (attempt.t1 == batch.end) & (code != EVENT_NAN)
-        code = torch.where(arrived, torch.where(batch.end < torch.inf, DONE, NONFINITE), code)
-        t = batch.t
+        code, t = self.arrived(attempt, code), batch.t
         if stop is not None:
             code = torch.where(stop < NO_EVENT, EVENT, code)
             t = torch.where(stop < NO_EVENT, step.t + stop * step.h, t)
