@@ -49,23 +49,8 @@ def make_measurement(composer: Composer, run: Run, words: Sequence[str], chosen:
 
     Raises ConfigError if the words or the run's folder are wrong; right words that do not fit are a refusal.
     """
-    given = {override.key_or_group for override in composer.parse(words)}
-    of_solver = sorted(key for key in given if key.partition(".")[0] == "solver")
     trained = settings_of(run.folder, composer.allows)
-    solver, reason = chosen or test_solver(trained), None
-    words = [f"run={quoted(run.folder)}", *words]
-    if trained.solver is None or solver is None:
-        words = [word for word in words if key_of(word) not in of_solver]
-        config = composer.known(words)[0]
-        reason = (
-            f"model={trained.model.name} solves no ODE, so {of_solver[0]} means nothing to it" if of_solver else None
-        )
-    else:
-        words = words if "solver" in given else [f"solver={word(solver.name)}", *words]
-        config = composer.known(words)[0]
-        tolerance = trained.model.options.get("test_tolerance") or read_config(run.folder).get("tolerance")
-        solver = under_words(solver, tolerance, config, given)
-        words = [*(word for word in words if key_of(word).partition(".")[0] != "solver"), *words_of(solver)]
+    words, solver, config, reason = with_solver(composer, run, trained, words, chosen or test_solver(trained))
     asked = resolved(OmegaConf.masked_copy(config, [str(key) for key in config if key != "solver"]))
     settings = replace(
         without_gradient(replace(trained, solver=solver)),
@@ -94,6 +79,28 @@ def make_measurement(composer: Composer, run: Run, words: Sequence[str], chosen:
         plane=plane,
     )
     return with_refusal(cell, check_measurement)
+
+
+def with_solver(
+    composer: Composer, run: Run, trained: Settings, words: Sequence[str], solver: Solver | None
+) -> tuple[list[str], Solver | None, DictConfig, str | None]:
+    """The words with all that ``solver`` and they themselves say of the solver, that solver, what they compose, and why
+    the run cannot be tested so."""
+    given = {override.key_or_group for override in composer.parse(words)}
+    of_solver = sorted(key for key in given if key.partition(".")[0] == "solver")
+    words = [f"run={quoted(run.folder)}", *words]
+    if trained.solver is None or solver is None:
+        words = [word for word in words if key_of(word) not in of_solver]
+        nothing = (
+            f"model={trained.model.name} solves no ODE, so {of_solver[0]} means nothing to it" if of_solver else None
+        )
+        return words, solver, composer.known(words)[0], nothing
+    words = words if "solver" in given else [f"solver={word(solver.name)}", *words]
+    config = composer.known(words)[0]
+    tolerance = trained.model.options.get("test_tolerance") or read_config(run.folder).get("tolerance")
+    solver = under_words(solver, tolerance, config, given)
+    words = [*(word for word in words if key_of(word).partition(".")[0] != "solver"), *words_of(solver)]
+    return words, solver, config, None
 
 
 def divergence_of(value: Any, settings: Settings) -> str | None:
